@@ -1,0 +1,1 @@
+"""The `alpaca` command: each sub-command imports what it needs when it runs."""

@@ -1,0 +1,1 @@
+"""What labels photos: everything the function's package holds, and nothing else."""

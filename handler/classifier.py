@@ -1,0 +1,90 @@
+"""Model bundle in, probability and label out. One instance serves one thread at a time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from handler.bundle import Bundle, BundleError, Card
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+PROBABILITY_DIGITS = 4
+"""Probabilities are rounded before they are compared, so that a row's own figures explain its label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one photo."""
+
+    label: str
+    index: int
+    """Of `label` in the card's order: 1 is the positive class."""
+    probability: float
+    """Of the positive class, 0..1."""
+    confidence: float
+    """Of `label`, 0..1."""
+    needs_review: bool
+    """The probability lies in the card's review band."""
+
+
+class Classifier:
+    """Runs a bundle's model. Not for use by two threads at once: give each thread its own."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Raise `BundleError` when the model is not one uint8 RGB square in, one logit out."""
+        self.card = bundle.card
+        size = bundle.card.input_size
+        try:
+            # One thread: a photo is too small to share out, so cores are used by whole photos at a time.
+            self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
+            self._interpreter.allocate_tensors()
+            [given], [made] = (
+                self._interpreter.get_input_details(),
+                self._interpreter.get_output_details(),
+            )
+        except (ValueError, RuntimeError) as error:
+            raise BundleError(f"{bundle.card.version}: not a LiteRT model ({error})") from error
+        if given["dtype"] != np.uint8 or [*given["shape"]] != [1, size, size, 3]:
+            raise BundleError(
+                f"{bundle.card.version}: the model takes {given['dtype'].__name__} {[*given['shape']]}, "
+                f"not uint8 {[1, size, size, 3]} as its card says"
+            )
+        if made["dtype"] != np.float32 or math.prod(made["shape"]) != 1:
+            raise BundleError(f"{bundle.card.version}: the model must give one float32 logit")
+        self._input, self._output = given["index"], made["index"]
+
+    def logit(self, pixels: npt.NDArray[np.uint8]) -> float:
+        """Return the model's raw answer for RGB pixels of shape (size, size, 3), dtype uint8, 0..255."""
+        self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+        self._interpreter.invoke()
+        return float(self._interpreter.get_tensor(self._output).item())
+
+    def predict(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
+        """Label RGB pixels of shape (size, size, 3), dtype uint8, 0..255."""
+        return decide(self.card, self.logit(pixels))
+
+
+def decide(card: Card, logit: float) -> Prediction:
+    """Turn a model's logit into a label by the card's calibration, threshold and review band."""
+    scale, offset = card.calibration
+    probability = round(sigmoid(scale * logit + offset), PROBABILITY_DIGITS)
+    index = int(probability >= card.threshold)
+    low, high = card.review_band
+    return Prediction(
+        label=card.labels[index],
+        index=index,
+        probability=probability,
+        confidence=probability if index else round(1 - probability, PROBABILITY_DIGITS),
+        needs_review=low <= probability <= high,
+    )
+
+
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + e^-x) for any finite x, without overflow."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

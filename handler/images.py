@@ -1,0 +1,210 @@
+"""Encoded image bytes in, model input out: decode, orient, crop and resize, within fixed limits.
+
+Training and labelling both come through here, so that a model only ever sees the pixels it was trained
+on. This module never touches a file, a network or a model.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image, ImageFile
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
+"""Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
+
+MAX_PIXELS: Final = 100_000_000
+"""Default limit on width x height: above every common camera, and 400 MB at most once decoded."""
+
+MAX_ASPECT: Final = 4 / 3
+"""Longest side over shortest that is squeezed into the square; what lies beyond is cropped evenly.
+
+A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
+"""
+
+FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+
+_ORIENTATION_TAG: Final = 0x0112
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole process;
+# ours is checked on every image before a pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+try:  # HEIC, where the library is installed
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+
+
+class ImageError(ValueError):
+    """This image can never be labelled as it is. `code` is stable, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What the model sees, and the size of the picture it came from."""
+
+    pixels: npt.NDArray[np.uint8]
+    """RGB, shape (size, size, 3), dtype uint8, 0..255, C-contiguous."""
+    width: int
+    """Width of the whole picture in pixels, as displayed (after EXIF orientation)."""
+    height: int
+
+
+def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
+    """Decode an encoded image into the square a model takes.
+
+    `data` is a whole JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or HEIC file, `size` the side
+    of the square in pixels, `max_pixels` the largest width x height that will be decoded.
+
+    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or `corrupt`.
+    """
+    if not data:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        raise _not_an_image(data) from None
+    except Exception as error:
+        raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
+    with image:
+        if image.width * image.height > max_pixels:
+            raise ImageError(
+                "too-many-pixels",
+                f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
+            )
+        try:
+            return _model_input(image, size)
+        except MemoryError as error:
+            raise ImageError(
+                "too-many-pixels", "there is not enough memory to decode it"
+            ) from error
+        # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError, SyntaxError,
+        # struct.error, IndexError, ...): all of it says the same of the file.
+        except Exception as error:
+            raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+
+
+def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
+    """Make the model's square from pixels in memory: uint8, (height, width, 3) RGB or (height, width) grey.
+
+    Raises `ImageError` with code `unsupported` for any other dtype or shape.
+    """
+    if array.dtype != np.uint8 or array.size == 0 or array.shape[2:] not in {(), (3,)}:
+        raise ImageError(
+            "unsupported",
+            f"an array must be uint8 (height, width, 3) or (height, width), not {array.dtype} "
+            f"{array.shape}",
+        )
+    return _model_input(Image.fromarray(array), size)
+
+
+def _model_input(image: Image.Image, size: int) -> ModelInput:
+    width, height = image.size
+    crop_width = min(width, height * MAX_ASPECT)
+    crop_height = min(height, width * MAX_ASPECT)
+    if isinstance(image, ImageFile.ImageFile) and image.format in {"JPEG", "MPO"}:
+        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers the square.
+        image.draft(None, (_ceil(size * width / crop_width), _ceil(size * height / crop_height)))
+    turn = _orientation(image)
+    scale_x, scale_y = image.width / width, image.height / height
+    left, top = (width - crop_width) / 2 * scale_x, (height - crop_height) / 2 * scale_y
+    square = _plain(image).resize(
+        (size, size),
+        Image.Resampling.BILINEAR,
+        box=(left, top, left + crop_width * scale_x, top + crop_height * scale_y),
+        reducing_gap=2.0,
+    )
+    square = _rgb(square)
+    # The crop is centred, so turning the small square equals turning the large picture.
+    if turn in _TRANSPOSE:
+        square = square.transpose(_TRANSPOSE[turn])
+    if turn >= 5:  # the four orientations that swap the sides
+        width, height = height, width
+    return ModelInput(np.asarray(square), width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    # pillow-heif has turned the picture already.
+    if image.format == "HEIF":
+        return 1
+    try:
+        turn = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1  # a broken EXIF block does not make a broken picture
+    return turn if isinstance(turn, int) else 1
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture in a mode that can be resized without harm (a palette's indices cannot)."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "PA":
+        return image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in {
+        "I",
+        "F",
+    }:  # 32 bits have no fixed white: the range that is there becomes 0..255
+        values = np.asarray(image, dtype=np.float64)
+        values = np.where(np.isfinite(values), values, 0.0)
+        low, span = values.min(), np.ptp(values) or 1.0
+        return Image.fromarray(((values - low) * (255.0 / span)).astype(np.uint8))
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Transparent pictures are seen on white, as a page would show them."""
+    if image.mode == "RGB":
+        return image
+    if image.mode in {"RGBA", "LA"}:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _not_an_image(data: bytes) -> ImageError:
+    if data[4:8] == b"ftyp" and data[8:12] in {b"heic", b"heix", b"hevc", b"mif1", b"msf1"}:
+        return ImageError(
+            "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
+        )
+    if data[4:8] == b"ftyp" and data[8:12] in {b"avif", b"avis"}:
+        return ImageError(
+            "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
+        )
+    return ImageError(
+        "not-an-image",
+        "not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, or cut off at its start",
+    )
+
+
+def _say(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _ceil(value: float) -> int:
+    return int(-(-value // 1))

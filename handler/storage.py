@@ -1,0 +1,420 @@
+"""The one way to objects and files: `s3://bucket/key` URIs and local paths, read and written exactly.
+
+S3 errors become one small tree, so that nobody else needs to know botocore's:
+
+    StorageError
+    |-- NotFound        no such object, version, bucket or file
+    |-- Denied          no permission, or no credentials: for the operator to mend
+    |-- TooLarge        more bytes than the caller allows
+    |-- Unavailable     archived (Glacier), or not a regular file: reading it again will not help
+    |-- Conflict        a conditional write found another state than the one it was made for
+    `-- Transient       throttling, timeouts, 5xx, broken connections: worth another try, later
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING, Any, Final
+from urllib.parse import quote, unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+S3_SCHEME: Final = "s3://"
+FILE_SCHEME: Final = "file://"
+
+DOWNLOAD_SECONDS: Final = 60.0
+"""Longest time one object may take to arrive; socket timeouts alone would let it trickle for ever."""
+
+_CHUNK: Final = 2**20
+_CONFLICT_TRIES: Final = 5
+
+
+class StorageError(Exception):
+    """Reading or writing failed. The message names the object."""
+
+
+class NotFound(StorageError):
+    """No such object, version, bucket or file."""
+
+
+class Denied(StorageError):
+    """Permission or credentials are missing."""
+
+
+class TooLarge(StorageError):
+    """The object holds more bytes than the caller allows."""
+
+
+class Unavailable(StorageError):
+    """It exists but cannot be read as it is: archived, or not a regular file."""
+
+
+class Conflict(StorageError):
+    """A conditional write found another state than the one it was made for."""
+
+
+class Transient(StorageError):
+    """A fault that passes: throttling, a timeout, a 5xx answer, a broken connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVersion:
+    """One state of one image, as far as it is known. Missing facts are None."""
+
+    source_ref: str
+    """`s3://bucket/decoded key`, or a local path as `find` would print it."""
+    size: int | None = None
+    """In bytes."""
+    last_modified: str | None = None
+    """ISO 8601 in UTC: to the second for S3, to the nanosecond for a file."""
+    etag: str | None = None
+    """Without quotes. None for a local file."""
+    version_id: str | None = None
+    sequencer: str | None = None
+    """Of the S3 event that announced this version: orders the events of one key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The bytes of an image and the version that they really are."""
+
+    data: bytes
+    version: ImageVersion
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def is_s3(uri: str) -> bool:
+    """Tell an S3 URI from a local path."""
+    return uri.startswith(S3_SCHEME)
+
+
+def split_s3(uri: str) -> tuple[str, str]:
+    """Return (bucket, key) of an `s3://bucket/key` URI. The key may be empty.
+
+    Raises `ValueError` where there is no bucket.
+    """
+    bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
+    if not is_s3(uri) or not bucket:
+        raise ValueError(f"{uri}: not of the form s3://bucket/key")
+    return bucket, key
+
+
+def join(base: str, name: str) -> str:
+    """Return the URI or path of `name` below `base`."""
+    return f"{base.rstrip('/')}/{name}" if base.rstrip("/") else f"{base}{name}"
+
+
+def to_source_ref(path: str) -> str:
+    """Name a local file in a manifest.
+
+    The path itself, where it is text; a name that is not UTF-8 cannot stand in JSON, and one that looks like
+    a URI would be read as one: both become a `file://` URI with its bytes percent-encoded.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        plain = False
+    else:
+        plain = not path.startswith((S3_SCHEME, FILE_SCHEME))
+    return path if plain else FILE_SCHEME + quote(os.path.abspath(os.fsencode(path)))
+
+
+def to_path(source_ref: str) -> str:
+    """Return the local path that `to_source_ref` named."""
+    if source_ref.startswith(FILE_SCHEME):
+        return os.fsdecode(unquote_to_bytes(source_ref[len(FILE_SCHEME) :]))
+    return source_ref
+
+
+def file_time(nanoseconds: int) -> str:
+    """Return a file's modification time, in nanoseconds since 1970, as ISO 8601 in UTC."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (
+        OverflowError,
+        ValueError,
+        OSError,
+    ):  # a date no calendar has: still a fixed name for it
+        return f"@{nanoseconds}"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read(uri: str, max_bytes: int) -> bytes:
+    """Return the whole content of an object or file of at most `max_bytes`. Raises `StorageError`."""
+    return fetch(ImageVersion(uri), max_bytes).data
+
+
+def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
+    """Read an image as it is now, and say which version that was.
+
+    An announced version that has been replaced is not looked for: its successor answers for it, and the
+    announcement's sequencer is kept only where it is of the very version that was read.
+
+    Raises `StorageError`.
+    """
+    if image.size is not None and image.size > max_bytes:
+        raise TooLarge(f"{image.source_ref}: {image.size:,} bytes, over the limit of {max_bytes:,}")
+    if is_s3(image.source_ref):
+        return _fetch_object(image, max_bytes)
+    return _fetch_file(image, max_bytes)
+
+
+def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
+    path = to_path(image.source_ref)
+    with _file_errors(image.source_ref):
+        # Opening a pipe would wait for its writer for ever; a directory is refused below like a device.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(handle, "rb", buffering=0) as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise Unavailable(f"{path}: not a regular file")
+            if status.st_size > max_bytes:
+                raise TooLarge(f"{path}: {status.st_size:,} bytes, over the limit of {max_bytes:,}")
+            data = file.read(max_bytes)
+    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns))
+    return Fetched(data, version)
+
+
+def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
+    uri = image.source_ref
+    answer = _call(uri, lambda s3, where: s3.get_object(**where))
+    with answer["Body"] as body:
+        size: int = answer["ContentLength"]
+        if size > max_bytes:
+            raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
+        data = _download(uri, body, max_bytes)
+    version = ImageVersion(
+        uri,
+        size=len(data),
+        last_modified=f"{answer['LastModified'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        etag=answer["ETag"].strip('"'),
+        version_id=_real_version(answer.get("VersionId")),
+    )
+    announced = (image.version_id, image.etag)
+    if announced in {(version.version_id, version.etag), (None, version.etag)}:
+        version = replace(version, sequencer=image.sequencer)
+    return Fetched(data, version)
+
+
+def _download(uri: str, body: Any, max_bytes: int) -> bytes:
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
+    ends = time.monotonic() + DOWNLOAD_SECONDS
+    chunks: list[bytes] = []
+    total = 0
+    try:
+        while chunk := body.read(_CHUNK):
+            total += len(chunk)
+            if total > max_bytes:
+                raise TooLarge(f"{uri}: over the limit of {max_bytes:,} bytes")
+            if time.monotonic() > ends:
+                raise Transient(f"{uri}: still arriving after {DOWNLOAD_SECONDS:.0f} s")
+            chunks.append(chunk)
+    except (BotoCoreError, HTTPError, OSError) as error:
+        raise Transient(f"{uri}: the download broke off ({error})") from error
+    return b"".join(chunks)
+
+
+def etag_of(uri: str) -> str | None:
+    """Return an S3 object's ETag as it must be given back for `If-Match`; None where there is no object."""
+    try:
+        return str(_call(uri, lambda s3, where: s3.head_object(**where))["ETag"])
+    except NotFound:
+        return None
+
+
+def list_objects(uri: str) -> Iterator[ImageVersion]:
+    """List the objects whose URI starts with `uri`, in the order of their keys. Raises `StorageError`."""
+    bucket, prefix = split_s3(uri)
+    token: dict[str, str] = {}
+    while True:
+        page = _call(
+            uri,
+            lambda s3, _, token=token: s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **token),
+        )
+        for item in page.get("Contents", ()):
+            yield ImageVersion(
+                f"{S3_SCHEME}{bucket}/{item['Key']}",
+                size=item["Size"],
+                last_modified=f"{item['LastModified'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+                etag=item["ETag"].strip('"'),
+            )
+        if not page.get("IsTruncated"):
+            return
+        token = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
+    """Create an S3 object; return False where one of that name exists already (it stays as it is).
+
+    A False can be our own earlier write whose answer was lost: whoever cares compares the content.
+
+    Raises `StorageError`.
+    """
+    try:
+        _call(
+            uri,
+            lambda s3, where: s3.put_object(
+                **where, Body=data, ContentType=content_type, IfNoneMatch="*"
+            ),
+        )
+    except Conflict:
+        return False
+    return True
+
+
+def write_if_unchanged(
+    uri: str, data: bytes | IO[bytes], etag: str | None, content_type: str, *, mark: str
+) -> None:
+    """Replace the S3 object whose ETag is `etag` (None: create it), or raise `Conflict`.
+
+    `mark` identifies this write (a digest of the content, say) and is stored with the object: when a write
+    whose answer was lost is sent again and meets itself, the mark tells it from a stranger's.
+
+    Raises `StorageError`.
+    """
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+
+    def put(s3: Any, where: dict[str, str]) -> Any:
+        if not isinstance(data, bytes):
+            data.seek(0)
+        return s3.put_object(
+            **where, Body=data, ContentType=content_type, Metadata={"mark": mark}, **condition
+        )
+
+    try:
+        _call(uri, put)
+    except (Conflict, NotFound) as error:  # with If-Match, an object that is gone answers 404
+        try:
+            now = _call(uri, lambda s3, where: s3.head_object(**where))
+        except NotFound:
+            now = {}
+        if now.get("Metadata", {}).get("mark") != mark:
+            raise Conflict(f"{uri}: it was changed by somebody else meanwhile") from error
+
+
+def delete(uris: list[str]) -> None:
+    """Delete S3 objects of one bucket; one that is gone already is no error. Raises `StorageError`."""
+    for start in range(0, len(uris), 1000):  # DeleteObjects takes 1,000 keys
+        names = [split_s3(uri) for uri in uris[start : start + 1000]]
+        batch = {"Objects": [{"Key": key} for _, key in names], "Quiet": True}
+        answer = _call(
+            uris[start],
+            lambda s3, where, batch=batch: s3.delete_objects(Bucket=where["Bucket"], Delete=batch),
+        )
+        for error in answer.get("Errors", ()):
+            raise Transient(f"{error['Key']}: not deleted ({error['Code']})")
+
+
+# --- the S3 client -------------------------------------------------------------------------------
+
+_client_lock = threading.Lock()
+
+
+@functools.cache
+def _new_client(_pid: int) -> Any:
+    import boto3  # 0.2 s that labelling local files need not wait for
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=20,
+            max_pool_connections=64,
+        ),
+    )
+
+
+def client() -> Any:
+    """Return this process's S3 client. `AWS_ENDPOINT_URL` redirects it, as it does any boto3 client."""
+    with _client_lock:  # boto3's default session must not be set up by two threads at once
+        return _new_client(os.getpid())
+
+
+def _call(uri: str, call: Callable[[Any, dict[str, str]], Any]) -> Any:
+    """Make one S3 call about `uri`, with botocore's errors turned into ours and 409 tried again."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+        ParamValidationError,
+    )
+
+    bucket, key = split_s3(uri)
+    for attempt in range(_CONFLICT_TRIES):
+        try:
+            return call(client(), {"Bucket": bucket, "Key": key})
+        except ClientError as error:
+            ours = _translate(uri, error)
+            # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
+            if error.response["Error"]["Code"] == "ConditionalRequestConflict":
+                if attempt < _CONFLICT_TRIES - 1:
+                    time.sleep(0.05 * 2**attempt)
+                    continue
+            raise ours from error
+        except NoCredentialsError as error:
+            raise Denied(f"{uri}: no AWS credentials found; see `aws configure`") from error
+        except ParamValidationError as error:
+            raise NotFound(f"{uri}: not a name that S3 allows ({error})") from error
+        except (BotoCoreError, OSError) as error:
+            raise Transient(f"{uri}: {error}") from error
+    raise AssertionError("unreachable")
+
+
+def _translate(uri: str, error: Any) -> StorageError:
+    code: str = error.response["Error"]["Code"]
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}:
+        return NotFound(f"{uri}: there is no such object ({code})")
+    if code in {"PreconditionFailed", "412"} or status == 412:
+        return Conflict(f"{uri}: it is not in the expected state")
+    if code == "InvalidObjectState":
+        return Unavailable(f"{uri}: archived; restore it first")
+    # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than believed.
+    if status in {401, 403}:
+        return Denied(f"{uri}: access denied ({code})")
+    return Transient(f"{uri}: {code}")
+
+
+def _real_version(version_id: str | None) -> str | None:
+    return None if version_id in {None, "null"} else version_id
+
+
+class _file_errors:  # noqa: N801 - used like a function
+    """Turn the operating system's errors about one file into ours."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise NotFound(f"{self.name}: there is no such file") from error
+        if isinstance(error, PermissionError):
+            raise Denied(f"{self.name}: no permission to read it") from error
+        if isinstance(error, OSError):
+            raise Unavailable(f"{self.name}: {error.strerror or error}") from error
+        if isinstance(error, ValueError):  # a NUL byte in the name
+            raise NotFound(f"{self.name}: not a file name ({error})") from error

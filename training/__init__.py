@@ -1,0 +1,1 @@
+"""What learns: from two folders of photos to a model bundle. The only place that imports TensorFlow."""
