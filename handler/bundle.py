@@ -1,7 +1,7 @@
 """The model bundle: `model.tflite` and its card `model.json`, which always travel together.
 
-Reading one verifies it: a bundle whose hashes, version or preprocessing do not match is refused, because
-its labels would be wrong without a word. A model is data here, never code.
+Reading one verifies it: a bundle whose hashes, version or preprocessing do not match is refused,
+because its labels would be wrong without a word. A model is data here, never code.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Card:
     """The part of `model.json` that decides labels. Everything else on the card is for people."""
 
     version: str
-    """`<creation time>-<digest>`: sorts by age, and changes with anything that could change a label."""
+    """`<creation time>-<digest>`: sorts by age, changes with anything that could change a label."""
     attribute: str
     """Name of the manifest's label attribute: the positive class as an identifier."""
     labels: tuple[str, str]
@@ -91,8 +91,8 @@ def load(uri: str = EMBEDDED) -> Bundle:
         model = storage.read(storage.join(base, MODEL_FILE), MAX_MODEL_BYTES)
     except storage.StorageError as error:
         raise BundleError(
-            f"{uri}: no model bundle there ({error}). A bundle is {MODEL_FILE} and {CARD_FILE} together; "
-            "`alpaca train` makes one."
+            f"{uri}: no model bundle there ({error}). A bundle is {MODEL_FILE} and {CARD_FILE} "
+            "together; `alpaca train` makes one."
         ) from error
     return parse(document, model, name=base)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 PROBABILITY_DIGITS = 4
-"""Probabilities are rounded before they are compared, so that a row's own figures explain its label."""
+"""Probabilities are rounded before they are compared, so that a row explains its own label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Classifier:
         self.card = bundle.card
         size = bundle.card.input_size
         try:
-            # One thread: a photo is too small to share out, so cores are used by whole photos at a time.
+            # One thread: a photo is too small to share out, so cores are used by whole photos at a
+            # time.
             self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
             self._interpreter.allocate_tensors()
             [given], [made] = (
@@ -60,7 +61,7 @@ class Classifier:
         self._input, self._output = given["index"], made["index"]
 
     def logit(self, pixels: npt.NDArray[np.uint8]) -> float:
-        """Return the model's raw answer for RGB pixels of shape (size, size, 3), dtype uint8, 0..255."""
+        """Return the model's raw answer for RGB pixels (size, size, 3), dtype uint8, 0..255."""
         self._interpreter.set_tensor(self._input, pixels[np.newaxis])
         self._interpreter.invoke()
         return float(self._interpreter.get_tensor(self._output).item())

@@ -1,7 +1,7 @@
 """Encoded image bytes in, model input out: decode, orient, crop and resize, within fixed limits.
 
-Training and labelling both come through here, so that a model only ever sees the pixels it was trained
-on. This module never touches a file, a network or a model.
+Training and labelling both come through here, so that a model only ever sees the pixels it was
+trained on. This module never touches a file, a network or a model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -41,8 +41,8 @@ _TRANSPOSE: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole process;
-# ours is checked on every image before a pixel is decoded.
+# Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
+# process; ours is checked on every image before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 try:  # HEIC, where the library is installed
@@ -75,16 +75,17 @@ class ModelInput:
 def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
     """Decode an encoded image into the square a model takes.
 
-    `data` is a whole JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or HEIC file, `size` the side
-    of the square in pixels, `max_pixels` the largest width x height that will be decoded.
+    `data` is a whole JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or HEIC file, `size` the
+    side of the square in pixels, `max_pixels` the largest width x height that will be decoded.
 
-    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or `corrupt`.
+    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or
+    `corrupt`.
     """
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _not_an_image(data) from None
     except Exception as error:
         raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
@@ -100,14 +101,15 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
             raise ImageError(
                 "too-many-pixels", "there is not enough memory to decode it"
             ) from error
-        # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError, SyntaxError,
-        # struct.error, IndexError, ...): all of it says the same of the file.
+        # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError,
+        # SyntaxError, struct.error, IndexError, ...): all of it says the same of the file.
         except Exception as error:
             raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
 
 
 def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
-    """Make the model's square from pixels in memory: uint8, (height, width, 3) RGB or (height, width) grey.
+    """Make the model's square from pixels in memory: uint8, (height, width, 3) RGB or (height,
+    width) grey.
 
     Raises `ImageError` with code `unsupported` for any other dtype or shape.
     """
@@ -125,7 +127,8 @@ def _model_input(image: Image.Image, size: int) -> ModelInput:
     crop_width = min(width, height * MAX_ASPECT)
     crop_height = min(height, width * MAX_ASPECT)
     if isinstance(image, ImageFile.ImageFile) and image.format in {"JPEG", "MPO"}:
-        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers the square.
+        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers the
+        # square.
         image.draft(None, (_ceil(size * width / crop_width), _ceil(size * height / crop_height)))
     turn = _orientation(image)
     scale_x, scale_y = image.width / width, image.height / height

@@ -1,4 +1,5 @@
-"""The one way to objects and files: `s3://bucket/key` URIs and local paths, read and written exactly.
+"""The one way to objects and files: `s3://bucket/key` URIs and local paths, read and written
+exactly.
 
 S3 errors become one small tree, so that nobody else needs to know botocore's:
 
@@ -21,17 +22,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 from urllib.parse import quote, unquote_to_bytes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 S3_SCHEME: Final = "s3://"
 FILE_SCHEME: Final = "file://"
 
 DOWNLOAD_SECONDS: Final = 60.0
-"""Longest time one object may take to arrive; socket timeouts alone would let it trickle for ever."""
+"""Longest time one object may take to arrive; socket timeouts alone would let it trickle on."""
 
 _CHUNK: Final = 2**20
 _CONFLICT_TRIES: Final = 5
@@ -117,8 +115,9 @@ def join(base: str, name: str) -> str:
 def to_source_ref(path: str) -> str:
     """Name a local file in a manifest.
 
-    The path itself, where it is text; a name that is not UTF-8 cannot stand in JSON, and one that looks like
-    a URI would be read as one: both become a `file://` URI with its bytes percent-encoded.
+    The path itself, where it is text; a name that is not UTF-8 cannot stand in JSON, and one that
+    looks like a URI would be read as one: both become a `file://` URI with its bytes
+    percent-encoded.
     """
     try:
         path.encode()
@@ -154,15 +153,15 @@ def file_time(nanoseconds: int) -> str:
 
 
 def read(uri: str, max_bytes: int) -> bytes:
-    """Return the whole content of an object or file of at most `max_bytes`. Raises `StorageError`."""
+    """Return the content of an object or file of at most `max_bytes`. Raises `StorageError`."""
     return fetch(ImageVersion(uri), max_bytes).data
 
 
 def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
     """Read an image as it is now, and say which version that was.
 
-    An announced version that has been replaced is not looked for: its successor answers for it, and the
-    announcement's sequencer is kept only where it is of the very version that was read.
+    An announced version that has been replaced is not looked for: its successor answers for it, and
+    the announcement's sequencer is kept only where it is of the very version that was read.
 
     Raises `StorageError`.
     """
@@ -176,7 +175,8 @@ def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
 def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
     path = to_path(image.source_ref)
     with _file_errors(image.source_ref):
-        # Opening a pipe would wait for its writer for ever; a directory is refused below like a device.
+        # Opening a pipe would wait for its writer for ever; a directory is refused below like a
+        # device.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb", buffering=0) as file:
             status = os.fstat(handle)
@@ -191,7 +191,7 @@ def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
 
 def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     uri = image.source_ref
-    answer = _call(uri, lambda s3, where: s3.get_object(**where))
+    answer = _call(uri, "get_object", **_where(uri))
     with answer["Body"] as body:
         size: int = answer["ContentLength"]
         if size > max_bytes:
@@ -231,22 +231,19 @@ def _download(uri: str, body: Any, max_bytes: int) -> bytes:
 
 
 def etag_of(uri: str) -> str | None:
-    """Return an S3 object's ETag as it must be given back for `If-Match`; None where there is no object."""
+    """Return an S3 object's ETag as `If-Match` takes it; None where there is no object."""
     try:
-        return str(_call(uri, lambda s3, where: s3.head_object(**where))["ETag"])
+        return str(_call(uri, "head_object", **_where(uri))["ETag"])
     except NotFound:
         return None
 
 
 def list_objects(uri: str) -> Iterator[ImageVersion]:
-    """List the objects whose URI starts with `uri`, in the order of their keys. Raises `StorageError`."""
+    """List the objects whose URI starts with `uri`, in key order. Raises `StorageError`."""
     bucket, prefix = split_s3(uri)
     token: dict[str, str] = {}
     while True:
-        page = _call(
-            uri,
-            lambda s3, _, token=token: s3.list_objects_v2(Bucket=bucket, Prefix=prefix, **token),
-        )
+        page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
         for item in page.get("Contents", ()):
             yield ImageVersion(
                 f"{S3_SCHEME}{bucket}/{item['Key']}",
@@ -271,10 +268,7 @@ def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
     """
     try:
         _call(
-            uri,
-            lambda s3, where: s3.put_object(
-                **where, Body=data, ContentType=content_type, IfNoneMatch="*"
-            ),
+            uri, "put_object", **_where(uri), Body=data, ContentType=content_type, IfNoneMatch="*"
         )
     except Conflict:
         return False
@@ -286,25 +280,26 @@ def write_if_unchanged(
 ) -> None:
     """Replace the S3 object whose ETag is `etag` (None: create it), or raise `Conflict`.
 
-    `mark` identifies this write (a digest of the content, say) and is stored with the object: when a write
-    whose answer was lost is sent again and meets itself, the mark tells it from a stranger's.
+    `mark` identifies this write (a digest of the content, say) and is stored with the object: when
+    a write whose answer was lost is sent again and meets itself, the mark tells it from a
+    stranger's.
 
     Raises `StorageError`.
     """
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-
-    def put(s3: Any, where: dict[str, str]) -> Any:
-        if not isinstance(data, bytes):
-            data.seek(0)
-        return s3.put_object(
-            **where, Body=data, ContentType=content_type, Metadata={"mark": mark}, **condition
-        )
-
     try:
-        _call(uri, put)
+        _call(
+            uri,
+            "put_object",
+            **_where(uri),
+            Body=data,
+            ContentType=content_type,
+            Metadata={"mark": mark},
+            **condition,
+        )
     except (Conflict, NotFound) as error:  # with If-Match, an object that is gone answers 404
         try:
-            now = _call(uri, lambda s3, where: s3.head_object(**where))
+            now = _call(uri, "head_object", **_where(uri))
         except NotFound:
             now = {}
         if now.get("Metadata", {}).get("mark") != mark:
@@ -312,13 +307,14 @@ def write_if_unchanged(
 
 
 def delete(uris: list[str]) -> None:
-    """Delete S3 objects of one bucket; one that is gone already is no error. Raises `StorageError`."""
+    """Delete S3 objects of one bucket; one that is gone is no error. Raises `StorageError`."""
     for start in range(0, len(uris), 1000):  # DeleteObjects takes 1,000 keys
         names = [split_s3(uri) for uri in uris[start : start + 1000]]
-        batch = {"Objects": [{"Key": key} for _, key in names], "Quiet": True}
         answer = _call(
             uris[start],
-            lambda s3, where, batch=batch: s3.delete_objects(Bucket=where["Bucket"], Delete=batch),
+            "delete_objects",
+            Bucket=names[0][0],
+            Delete={"Objects": [{"Key": key} for _, key in names], "Quiet": True},
         )
         for error in answer.get("Errors", ()):
             raise Transient(f"{error['Key']}: not deleted ({error['Code']})")
@@ -346,12 +342,17 @@ def _new_client(_pid: int) -> Any:
 
 
 def client() -> Any:
-    """Return this process's S3 client. `AWS_ENDPOINT_URL` redirects it, as it does any boto3 client."""
+    """Return this process's S3 client; `AWS_ENDPOINT_URL` redirects it as any boto3 client."""
     with _client_lock:  # boto3's default session must not be set up by two threads at once
         return _new_client(os.getpid())
 
 
-def _call(uri: str, call: Callable[[Any, dict[str, str]], Any]) -> Any:
+def _where(uri: str) -> dict[str, str]:
+    bucket, key = split_s3(uri)
+    return {"Bucket": bucket, "Key": key}
+
+
+def _call(uri: str, operation: str, **arguments: Any) -> Any:
     """Make one S3 call about `uri`, with botocore's errors turned into ours and 409 tried again."""
     from botocore.exceptions import (
         BotoCoreError,
@@ -360,10 +361,12 @@ def _call(uri: str, call: Callable[[Any, dict[str, str]], Any]) -> Any:
         ParamValidationError,
     )
 
-    bucket, key = split_s3(uri)
     for attempt in range(_CONFLICT_TRIES):
+        body = arguments.get("Body")
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
         try:
-            return call(client(), {"Bucket": bucket, "Key": key})
+            return getattr(client(), operation)(**arguments)
         except ClientError as error:
             ours = _translate(uri, error)
             # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
@@ -390,7 +393,8 @@ def _translate(uri: str, error: Any) -> StorageError:
         return Conflict(f"{uri}: it is not in the expected state")
     if code == "InvalidObjectState":
         return Unavailable(f"{uri}: archived; restore it first")
-    # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than believed.
+    # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than
+    # believed.
     if status in {401, 403}:
         return Denied(f"{uri}: access denied ({code})")
     return Transient(f"{uri}: {code}")

@@ -1,0 +1,261 @@
+"""Rows of the results manifest: how one is made, written, read, and which of several wins.
+
+A row is an augmented-manifest row as SageMaker Ground Truth and Rekognition Custom Labels read it,
+plus a `labeler` block that says which version of the image was labelled, by which model. Nothing
+here reads or writes storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from handler.storage import ImageVersion, is_s3
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from handler.bundle import Card
+    from handler.classifier import Prediction
+
+TASK_TYPE: Final = "groundtruth/image-classification"
+
+Row = dict[str, Any]
+"""One parsed JSON line: a label row, or a failure row where it has the key `failure`."""
+
+
+class ManifestError(ValueError):
+    """A line is not a manifest row. The message says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an image can never be labelled as it is."""
+
+    code: str
+    """Stable, for programs: `empty`, `not-an-image`, `corrupt`, `not-found`, ..."""
+    message: str
+    """For people."""
+
+
+def label_row(
+    version: ImageVersion,
+    size: tuple[int, int],
+    prediction: Prediction,
+    card: Card,
+    created: datetime,
+) -> Row:
+    """Make the row of a labelled image; `size` is (width, height) in pixels, `created` in UTC."""
+    return {
+        "source-ref": version.source_ref,
+        card.attribute: prediction.index,
+        f"{card.attribute}-metadata": {
+            "class-name": prediction.label,
+            "confidence": prediction.confidence,
+            "type": TASK_TYPE,
+            "job-name": f"labeling-job/{card.version}",
+            "human-annotated": "no",
+            "creation-date": timestamp(created),
+        },
+        "labeler": {
+            "model-version": card.version,
+            "probability": prediction.probability,
+            "threshold": card.threshold,
+            "needs-review": prediction.needs_review,
+            **_version_facts(version),
+            "width": size[0],
+            "height": size[1],
+        },
+    }
+
+
+def failure_row(version: ImageVersion, failure: Failure, card: Card, created: datetime) -> Row:
+    """Make the row of an image that cannot be labelled."""
+    return {
+        "source-ref": version.source_ref,
+        "failure": {
+            "code": failure.code,
+            "message": failure.message,
+            "creation-date": timestamp(created),
+        },
+        "labeler": {"model-version": card.version, **_version_facts(version)},
+    }
+
+
+def _version_facts(version: ImageVersion) -> dict[str, Any]:
+    return {
+        "etag": version.etag,
+        "version-id": version.version_id,
+        "sequencer": version.sequencer,
+        "last-modified": version.last_modified,
+        "size": version.size,
+    }
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a moment as rows write it: UTC to the microsecond, without a zone."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def encode(row: Row) -> bytes:
+    """Return the row as one line of UTF-8 JSON, newline included."""
+    return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def parse(line: bytes) -> Row:
+    """Read one line. Raises `ManifestError` where it is not a row with a `source-ref`."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ManifestError(f"not JSON ({error})") from None
+    if not isinstance(row, dict) or not isinstance(row.get("source-ref"), str):
+        raise ManifestError("no `source-ref`, so it is not a manifest row")
+    return row
+
+
+# --- reading a row -------------------------------------------------------------------------------
+
+
+def is_failure(row: Row) -> bool:
+    """Tell a failure row from a label row."""
+    return "failure" in row
+
+
+def metadata(row: Row) -> dict[str, Any]:
+    """Return a label row's metadata, whatever its attribute is called; empty for a failure row."""
+    for key, value in row.items():
+        if key.endswith("-metadata") and isinstance(value, dict):
+            return value
+    return {}
+
+
+def attribute(row: Row) -> str | None:
+    """Return the name of a label row's attribute; None for a failure row."""
+    return next((key.removesuffix("-metadata") for key in row if key.endswith("-metadata")), None)
+
+
+def is_human(row: Row) -> bool:
+    """Tell whether a person gave this label."""
+    return metadata(row).get("human-annotated") == "yes"
+
+
+def created(row: Row) -> str:
+    """Return when the row was made, as `timestamp` writes it."""
+    return _text(metadata(row).get("creation-date") or _block(row, "failure").get("creation-date"))
+
+
+def model_version(row: Row) -> str:
+    """Return the version of the model behind the row; empty where it is not said."""
+    return _text(_block(row, "labeler").get("model-version"))
+
+
+def version_of(row: Row) -> ImageVersion:
+    """Return which version of the image the row speaks of."""
+    facts = _block(row, "labeler")
+    size = facts.get("size")
+    return ImageVersion(
+        row["source-ref"],
+        size=size if isinstance(size, int) else None,
+        last_modified=_text(facts.get("last-modified")) or None,
+        etag=_text(facts.get("etag")) or None,
+        version_id=_text(facts.get("version-id")) or None,
+        sequencer=_text(facts.get("sequencer")) or None,
+    )
+
+
+def _block(row: Row, key: str) -> dict[str, Any]:
+    value = row.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# --- which row wins ------------------------------------------------------------------------------
+
+
+def winner(rows: Sequence[Row]) -> Row:
+    """Return the one row that stands for an image, of all that were ever written for it.
+
+    The newest version of the image wins. Within one version a person's row wins over a model's, a
+    label over a failure, the newer model's over the older's, and of equal rows the first that was
+    made, so that a row delivered again changes nothing.
+
+    `rows` are of one `source-ref`, at least one, and for local files in the order they were
+    written.
+    """
+    versions: dict[object, list[tuple[int, Row]]] = {}
+    for position, row in enumerate(rows):
+        versions.setdefault(_content_identity(version_of(row)), []).append((position, row))
+    candidates = list(versions.values())
+    if len(candidates) == 1:
+        newest = candidates[0]
+    elif not is_s3(rows[0]["source-ref"]):
+        # A file is looked at, not announced: what was seen last is what is there, whatever its date
+        # says.
+        newest = max(candidates, key=lambda group: group[-1][0])
+    else:
+        newest = _newest_version(candidates)
+    return min((row for _, row in newest), key=_rank)
+
+
+def _content_identity(version: ImageVersion) -> object:
+    # Equal ETags of one key are equal bytes, so a copy uploaded again keeps the label a person gave
+    # it.
+    return version.etag or (version.last_modified, version.size)
+
+
+def _newest_version(candidates: list[list[tuple[int, Row]]]) -> list[tuple[int, Row]]:
+    facts = [[(version_of(row), created(row)) for _, row in group] for group in candidates]
+    sequencers = [
+        max((padded(v.sequencer) for v, _ in group if v.sequencer), default="") for group in facts
+    ]
+    # A sequencer orders what S3 announced; rows of a backfill have none, and then the date decides.
+    # Both agree but for a multipart upload, which bears the date of its beginning.
+    if all(sequencers):
+        keys: list[tuple[str, ...]] = [(sequencer,) for sequencer in sequencers]
+    else:
+        keys = [
+            (
+                max(v.last_modified or "" for v, _ in group),
+                sequencer,
+                # Within one second only the reading itself tells: it was the current version then.
+                max(made for _, made in group),
+            )
+            for group, sequencer in zip(facts, sequencers, strict=True)
+        ]
+    return candidates[keys.index(max(keys))]
+
+
+def padded(sequencer: str) -> str:
+    """Return a sequencer so that it compares as text.
+
+    S3's are hex strings of any length, compared with the shorter padded with zeros at its right:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+    return sequencer.upper().ljust(64, "0")
+
+
+def _rank(row: Row) -> tuple[object, ...]:
+    return (
+        not is_human(row),
+        is_failure(row),
+        _Descending(model_version(row)),
+        # A person's later word corrects the earlier one; a model's says the same again.
+        _Descending(created(row)) if is_human(row) else created(row),
+        encode(row),
+    )
+
+
+class _Descending(str):
+    __slots__ = ()
+
+    def __lt__(self, other: str) -> bool:
+        return str.__gt__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        return str.__lt__(self, other)

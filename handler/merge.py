@@ -1,0 +1,78 @@
+"""Sorted streams of rows into one, a row an image, in flat memory whatever their length."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import IO, Final
+
+from handler import manifest
+from handler.manifest import ManifestError, Row
+
+Keyed = tuple[str, bytes]
+"""(source-ref, the row's line with its newline)."""
+
+RUN_BYTES: Final = 32 * 2**20
+"""Bytes of lines that are sorted in memory at a time; about twice that in memory."""
+
+MAX_LINE_BYTES: Final = 2**20
+"""A row is about 600 bytes; a longer line than this is no row, and must not fill the memory."""
+
+
+def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
+    """Read a JSON Lines stream; blank lines are passed over.
+
+    Raises `ManifestError` naming `name` and the line.
+    """
+    for number in itertools.count(1):
+        line = lines.readline(MAX_LINE_BYTES + 1)
+        if not line:
+            return
+        if len(line) > MAX_LINE_BYTES:
+            raise ManifestError(f"{name}: line {number} is longer than {MAX_LINE_BYTES:,} bytes")
+        if line.isspace():
+            continue
+        try:
+            source_ref = manifest.parse(line)["source-ref"]
+        except ManifestError as error:
+            raise ManifestError(f"{name}: line {number}: {error}") from None
+        yield source_ref, line if line.endswith(b"\n") else line + b"\n"
+
+
+def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed]:
+    """Sort rows by `source-ref`, stably, with temporary files for what does not fit in memory."""
+    runs: list[Iterator[Keyed]] = []
+    run: list[Keyed] = []
+    held = 0
+    for row in rows:
+        run.append(row)
+        held += len(row[1])
+        if held >= run_bytes:
+            runs.append(_spill(run))
+            run, held = [], 0
+    run.sort(key=itemgetter(0))
+    return heapq.merge(*runs, run, key=itemgetter(0))
+
+
+def _spill(run: list[Keyed]) -> Iterator[Keyed]:
+    run.sort(key=itemgetter(0))
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last row is read, or collected
+    file.writelines(line for _, line in run)
+    file.seek(0)
+    return read(file, "temporary file")
+
+
+def merge(*streams: Iterable[Keyed]) -> Iterator[tuple[bytes, bool]]:
+    """Merge sorted streams into (line, is a failure), one line an image, the winner of its rows.
+
+    Streams come oldest first: where two rows are equal in rank, the earlier stream's is kept.
+    """
+    for _, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
+        lines = list(dict.fromkeys(line for _, line in group))
+        rows: list[Row] = [manifest.parse(line) for line in lines]
+        row = rows[0] if len(rows) == 1 else manifest.winner(rows)
+        line = lines[0] if len(rows) == 1 else lines[rows.index(row)]
+        yield line, manifest.is_failure(row)

@@ -1,0 +1,413 @@
+"""Publish bundles to object storage and move the pointer that says which one is in use.
+
+Never replaces a published file, never deletes one, and never lets the pointer name a bundle that has
+not been read back whole from where it points.
+
+    s3://bucket/models/alpaca/
+      20260131T120000Z-0a1b2c3d4e5f/model.tflite     written first
+      20260131T120000Z-0a1b2c3d4e5f/model.json       written last: with it the bundle is complete
+      latest.json                                    the pointer, moved by conditional writes only
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from handler import bundle, storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POINTER_FILE: Final = "latest.json"
+HISTORY_LENGTH: Final = 20
+"""Versions the pointer remembers. Older ones stay published and can be promoted by name."""
+
+_MOVE_TRIES: Final = 10
+"""Every lost race is somebody else's finished move, so ten in a row means something is wrong."""
+_VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
+"""What `handler.bundle.resolve` takes for a version: a folder's name that leads nowhere else."""
+
+
+class PublishError(Exception):
+    """Something cannot be published or pointed to. The message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The content of `latest.json`."""
+
+    version: str
+    """The one in use."""
+    sha256: str
+    """Of that version's `model.tflite`, in hex."""
+    moved_at: str
+    """ISO 8601 in UTC."""
+    previous: tuple[str, ...] = ()
+    """Versions in use before, newest first: what `rollback` goes back to."""
+    withdrawn: tuple[str, ...] = ()
+    """Versions that were rolled back. Publishing one again does not undo that; `promote` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What became of the pointer, or would become of it."""
+
+    pointer: str
+    """URI of the pointer."""
+    before: str | None
+    """Version in use before; None where there was no pointer."""
+    after: str | None
+    reason: str
+    """Why it moved or why it stayed, as the end of a sentence."""
+
+    @property
+    def moved(self) -> bool:
+        """Tell whether another version is in use now."""
+        return self.before != self.after
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What publishing did, or would do."""
+
+    version: str
+    uri: str
+    """Of the published bundle: what `MODEL_URI` or `--model` takes."""
+    created: tuple[str, ...]
+    """Files written now. Those not named were there already, with the same content."""
+    move: Move
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Share of photos labelled right, 0..1, with its interval where the card has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One published version, as far as listing can tell without reading its model."""
+
+    version: str
+    current: bool
+    withdrawn: bool
+    created: str | None
+    """From its card."""
+    accuracy: Accuracy | None
+    """From its card."""
+    problem: str | None
+    """Why it cannot be used, or None."""
+
+
+def publish(
+    folder: str,
+    store: str,
+    *,
+    promote: bool = True,
+    dry_run: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Publication:
+    """Upload a bundle to `store` (`s3://bucket/prefix`), then move the pointer if that is forward.
+
+    Safe to run again after any failure, and beside other publishers: it takes up where it stopped.
+    `say` hears of each step. With `dry_run` nothing is written.
+
+    Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
+    """
+    store = _store(store)
+    base = bundle.resolve(folder)
+    model = bundle.load(base).model
+    # What is uploaded are the very bytes that are verified, should the folder change meanwhile.
+    document = storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES)
+    card = bundle.parse(document, model, name=base).card
+    if not _VERSION.fullmatch(card.version):
+        raise PublishError(
+            f"{folder}: {card.version!r} cannot be a version's name; export the bundle again"
+        )
+    say(f"{folder}: version {card.version} is whole")
+
+    uri = storage.join(store, card.version)
+    created: list[str] = []
+    # The card last: whoever finds one finds its model beside it.
+    for name, data, content_type in (
+        (bundle.MODEL_FILE, model, "application/octet-stream"),
+        (bundle.CARD_FILE, document, "application/json"),
+    ):
+        new = _create(storage.join(uri, name), data, content_type, dry_run=dry_run)
+        created += [name] * new
+        done = "to upload" if dry_run else "uploaded"
+        say(f"{name}: {len(data):,} bytes {done if new else 'there already'}")
+    if not dry_run:
+        _verified(store, card.version)
+        say(f"{uri}: read back and verified")
+
+    def forward(now: Pointer | None) -> Pointer | str:
+        if not promote:
+            return "it was not asked to move"
+        if now and now.version == card.version:
+            return "it names this version already"
+        if now and card.version in now.withdrawn:
+            return "this version was rolled back; promote it by name to use it again"
+        if now and card.version < now.version:
+            return "the version in use is newer; promote this one by name to use it"
+        return _advanced(now, card)
+
+    move = _move(store, forward, "it is the newest version", dry_run=dry_run)
+    return Publication(card.version, f"{uri}/", tuple(created), move)
+
+
+def promote(store: str, version: str, *, dry_run: bool = False) -> Move:
+    """Point to a published version, older or newer, once it has been read back whole.
+
+    Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
+    """
+    store = _store(store)
+    if not _VERSION.fullmatch(version):
+        raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
+    card = _verified(store, version)
+
+    def told(now: Pointer | None) -> Pointer | str:
+        if now and now.version == version:
+            return "it names this version already"
+        return _advanced(now, card)
+
+    return _move(store, told, "it was promoted by name", dry_run=dry_run)
+
+
+def rollback(store: str, *, dry_run: bool = False) -> Move:
+    """Point to the version in use before, and remember the one in use now as withdrawn.
+
+    Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
+    """
+    store = _store(store)
+    seen: list[Pointer] = []
+
+    def back(now: Pointer | None) -> Pointer | str:
+        if now is None:
+            raise PublishError(f"{store}: nothing to roll back; nothing was ever promoted there")
+        seen.append(now)
+        first = seen[0]
+        # Two people rolling the same version back mean one step, not two.
+        if now.version != first.version:
+            if now.version in first.previous[:1]:
+                return "somebody else rolled it back meanwhile"
+            raise PublishError(
+                f"{storage.join(store, POINTER_FILE)}: it was moved from {first.version} to "
+                f"{now.version} meanwhile. Look at `alpaca models list {store}`, then decide again."
+            )
+        if not now.previous:
+            raise PublishError(
+                f"{store}: no version was in use before {now.version}; "
+                f"promote one that `alpaca models list {store}` names"
+            )
+        try:
+            card = _verified(store, now.previous[0])
+        except (bundle.BundleError, PublishError) as error:
+            raise PublishError(
+                f"{error} No rollback to it: promote one that `alpaca models list {store}` names."
+            ) from error
+        return Pointer(
+            version=card.version,
+            sha256=card.sha256,
+            moved_at=_now(),
+            previous=now.previous[1:],
+            withdrawn=_remember(now.version, now.withdrawn),
+        )
+
+    return _move(store, back, "it was rolled back", dry_run=dry_run)
+
+
+def versions(store: str) -> list[Version]:
+    """List what is published, newest first, unusable versions included.
+
+    Models are not read, so a version without a `problem` here can still be refused by `promote`.
+
+    Raises `PublishError` or `handler.storage.StorageError`.
+    """
+    store = _store(store)
+    pointer, _ = _read_pointer(store)
+    files: dict[str, set[str]] = {pointer.version: set()} if pointer else {}
+    for item in storage.list_objects(f"{store}/"):
+        version, _, name = item.source_ref.removeprefix(f"{store}/").partition("/")
+        if name and _VERSION.fullmatch(version):
+            files.setdefault(version, set()).add(name)
+    return [_version(store, name, files[name], pointer) for name in sorted(files, reverse=True)]
+
+
+# --- the bundles ---------------------------------------------------------------------------------
+
+
+def _store(uri: str) -> str:
+    """Return the store's URI without a trailing slash, or say what is wrong with it."""
+    try:
+        bucket, key = storage.split_s3(uri)
+    except ValueError as error:
+        raise PublishError(
+            f"{uri}: not a place to publish to; name one like s3://bucket/models/alpaca"
+        ) from error
+    key = key.rstrip("/")
+    last = key.rsplit("/", 1)[-1]
+    if last.endswith(".json") or _VERSION.fullmatch(last):
+        raise PublishError(f"{uri}: name the prefix that holds the versions, without {last}")
+    return f"{storage.S3_SCHEME}{bucket}" + (f"/{key}" if key else "")
+
+
+def _create(uri: str, data: bytes, content_type: str, *, dry_run: bool) -> bool:
+    """Create an object, or make sure that the one there has this content. Tell whether it is new."""
+    if dry_run:  # listing, because only that tells a missing object from a missing bucket
+        new = all(item.source_ref != uri for item in storage.list_objects(uri))
+    else:
+        new = storage.write_if_absent(uri, data, content_type)
+    if new:
+        return True
+    # Another publisher, an earlier try, or this very write, whose answer was lost, was first.
+    try:
+        same = storage.read(uri, len(data)) == data
+    except storage.TooLarge:
+        same = False
+    if not same:
+        raise PublishError(
+            f"{uri}: other content is published under this version. A published file is never "
+            "replaced: export the bundle again, which gives it a version of its own."
+        )
+    return False
+
+
+def _verified(store: str, version: str) -> bundle.Card:
+    """Read a published bundle back, model and all, and return its card."""
+    uri = storage.join(store, version)
+    card = bundle.load(f"{uri}/").card
+    if card.version != version:
+        raise PublishError(
+            f"{uri}: the bundle in it is {card.version}; publish it under its own version"
+        )
+    return card
+
+
+def _version(store: str, version: str, files: set[str], pointer: Pointer | None) -> Version:
+    missing = [name for name in (bundle.MODEL_FILE, bundle.CARD_FILE) if name not in files]
+    document: dict[str, Any] = {}
+    problem = f"incomplete: no {' and no '.join(missing)}" if missing else None
+    if bundle.CARD_FILE in files:
+        uri = storage.join(storage.join(store, version), bundle.CARD_FILE)
+        try:
+            document = json.loads(storage.read(uri, bundle.MAX_CARD_BYTES))
+            if document["version"] != version:
+                problem = f"its card is of version {document['version']}"
+        except (ValueError, KeyError, TypeError, storage.NotFound, storage.TooLarge):
+            document, problem = {}, f"{bundle.CARD_FILE} is not a model card"
+    created = document.get("created")
+    return Version(
+        version=version,
+        current=pointer is not None and version == pointer.version,
+        withdrawn=pointer is not None and version in pointer.withdrawn,
+        created=created if isinstance(created, str) else None,
+        accuracy=_accuracy(document.get("metrics")),
+        problem=problem,
+    )
+
+
+def _accuracy(metrics: Any) -> Accuracy | None:
+    figure = metrics.get("accuracy") if isinstance(metrics, dict) else None
+    if not isinstance(figure, dict):
+        figure = {"value": figure}
+    value, low, high = (
+        float(number) if isinstance(number := figure.get(name), int | float) else None
+        for name in ("value", "low", "high")
+    )
+    return None if value is None else Accuracy(value, low, high)
+
+
+# --- the pointer ---------------------------------------------------------------------------------
+
+
+def _move(
+    store: str, decide: Callable[[Pointer | None], Pointer | str], reason: str, *, dry_run: bool
+) -> Move:
+    """Replace the pointer by what `decide` makes of it; a text means that it stays, and why.
+
+    A lost race is read again and decided again.
+    """
+    uri = storage.join(store, POINTER_FILE)
+    for _ in range(_MOVE_TRIES):
+        now, etag = _read_pointer(store)
+        before = now.version if now else None
+        then = decide(now)
+        if isinstance(then, str):
+            return Move(uri, before, before, then)
+        done = Move(uri, before, then.version, reason)
+        if dry_run:
+            return done
+        data = json.dumps(asdict(then), indent=2).encode() + b"\n"
+        mark = hashlib.sha256(data).hexdigest()
+        try:
+            storage.write_if_unchanged(uri, data, etag, "application/json", mark=mark)
+        except storage.Conflict:
+            continue
+        except storage.Transient:
+            # The answer may be lost and not the write: a second rollback would then go too far.
+            if _read_pointer(store)[0] != then:
+                raise
+        return done
+    raise PublishError(f"{uri}: others keep moving it; try again when they have finished")
+
+
+def _read_pointer(store: str) -> tuple[Pointer | None, str | None]:
+    """Return the pointer and the ETag of that state; (None, None) where there is no pointer."""
+    uri = storage.join(store, POINTER_FILE)
+    try:
+        found = storage.fetch(storage.ImageVersion(uri), bundle.MAX_CARD_BYTES)
+    except storage.NotFound:
+        return None, None
+    try:
+        pointer = _parse_pointer(found.data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PublishError(
+            f"{uri}: not a model pointer ({error}). Delete that object, then promote a version."
+        ) from error
+    return pointer, f'"{found.version.etag}"'
+
+
+def _parse_pointer(data: bytes) -> Pointer:
+    content = json.loads(data)
+    pointer = Pointer(
+        version=content["version"],
+        sha256=content.get("sha256", ""),
+        moved_at=content.get("moved_at", ""),
+        previous=tuple(content.get("previous", ())),
+        withdrawn=tuple(content.get("withdrawn", ())),
+    )
+    for version in (pointer.version, *pointer.previous, *pointer.withdrawn):
+        if not _VERSION.fullmatch(version):
+            raise ValueError(f"{version!r} is not a version")
+    return pointer
+
+
+def _advanced(now: Pointer | None, card: bundle.Card) -> Pointer:
+    if now is None:
+        return Pointer(card.version, card.sha256, _now())
+    return Pointer(
+        version=card.version,
+        sha256=card.sha256,
+        moved_at=_now(),
+        previous=_remember(now.version, now.previous, but=card.version),
+        withdrawn=tuple(version for version in now.withdrawn if version != card.version),
+    )
+
+
+def _remember(version: str, rest: tuple[str, ...], but: str | None = None) -> tuple[str, ...]:
+    """Put a version in front of others, once, and forget the oldest."""
+    kept = (version, *(other for other in rest if other not in {version, but}))
+    return kept[:HISTORY_LENGTH]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
