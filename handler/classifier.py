@@ -53,8 +53,8 @@ class Classifier:
             raise BundleError(f"{bundle.card.version}: not a LiteRT model ({error})") from error
         if given["dtype"] != np.uint8 or [*given["shape"]] != [1, size, size, 3]:
             raise BundleError(
-                f"{bundle.card.version}: the model takes {given['dtype'].__name__} {[*given['shape']]}, "
-                f"not uint8 {[1, size, size, 3]} as its card says"
+                f"{bundle.card.version}: the model takes {given['dtype'].__name__} "
+                f"{[*given['shape']]}, not uint8 {[1, size, size, 3]} as its card says"
             )
         if made["dtype"] != np.float32 or math.prod(made["shape"]) != 1:
             raise BundleError(f"{bundle.card.version}: the model must give one float32 logit")

@@ -28,7 +28,8 @@ MAX_ASPECT: Final = 4 / 3
 A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
 """
 
-FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
+"""What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
 _ORIENTATION_TAG: Final = 0x0112
 _TRANSPOSE: Final = {
@@ -51,6 +52,7 @@ except ImportError:
     pass
 else:
     pillow_heif.register_heif_opener()
+    FORMATS.append("HEIF")
 
 
 class ImageError(ValueError):
@@ -108,8 +110,9 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
 
 
 def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
-    """Make the model's square from pixels in memory: uint8, (height, width, 3) RGB or (height,
-    width) grey.
+    """Make the model's square from pixels in memory.
+
+    `array` is uint8, 0..255, of shape (height, width, 3) for RGB or (height, width) for grey.
 
     Raises `ImageError` with code `unsupported` for any other dtype or shape.
     """

@@ -100,8 +100,9 @@ class Labeler:
         self._held = _Budget(self._limits.held_bytes)
 
     def predict(self, image: bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]) -> Prediction:
-        """Label one image: encoded bytes, a path or `s3://` URI, or uint8 pixels (h, w, 3) or (h,
-        w).
+        """Label one image: encoded bytes, a path or `s3://` URI, or uint8 pixels.
+
+        Pixels are RGB of shape (height, width, 3) or grey of shape (height, width), 0..255.
 
         Raises `ImageError` where it cannot be labelled and `StorageError` where it cannot be read.
         """
@@ -168,7 +169,7 @@ class Labeler:
         return Outcome(image, row, prediction)
 
     def _failed(self, image: ImageVersion, version: ImageVersion, failure: Failure) -> Outcome:
-        row = manifest.failure_row(version, failure, self.card, self._clock())
+        row = manifest.failure_row(version, failure, self.card.version, self._clock())
         return Outcome(image, row, problem=failure.message)
 
     def _decoder(self, data: bytes) -> Callable[[int], images.ModelInput]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from handler.storage import ImageVersion, is_s3
+from handler.storage import ImageVersion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,8 +72,10 @@ def label_row(
     }
 
 
-def failure_row(version: ImageVersion, failure: Failure, card: Card, created: datetime) -> Row:
-    """Make the row of an image that cannot be labelled."""
+def failure_row(
+    version: ImageVersion, failure: Failure, model_version: str, created: datetime
+) -> Row:
+    """Make the row of an image that cannot be labelled; `created` in UTC."""
     return {
         "source-ref": version.source_ref,
         "failure": {
@@ -81,7 +83,7 @@ def failure_row(version: ImageVersion, failure: Failure, card: Card, created: da
             "message": failure.message,
             "creation-date": timestamp(created),
         },
-        "labeler": {"model-version": card.version, **_version_facts(version)},
+        "labeler": {"model-version": model_version, **_version_facts(version)},
     }
 
 
@@ -183,34 +185,36 @@ def winner(rows: Sequence[Row]) -> Row:
 
     The newest version of the image wins. Within one version a person's row wins over a model's, a
     label over a failure, the newer model's over the older's, and of equal rows the first that was
-    made, so that a row delivered again changes nothing.
-
-    `rows` are of one `source-ref`, at least one, and for local files in the order they were
-    written.
+    made, so that a row delivered again changes nothing. `rows` are of one `source-ref`, at least
+    one, in any order.
     """
-    versions: dict[object, list[tuple[int, Row]]] = {}
-    for position, row in enumerate(rows):
-        versions.setdefault(_content_identity(version_of(row)), []).append((position, row))
+    versions: dict[object, list[Row]] = {}
+    for row in rows:
+        versions.setdefault(_identity(row), []).append(row)
     candidates = list(versions.values())
-    if len(candidates) == 1:
-        newest = candidates[0]
-    elif not is_s3(rows[0]["source-ref"]):
-        # A file is looked at, not announced: what was seen last is what is there, whatever its date
-        # says.
-        newest = max(candidates, key=lambda group: group[-1][0])
-    else:
-        newest = _newest_version(candidates)
-    return min((row for _, row in newest), key=_rank)
+    newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
+    return min(newest, key=_rank)
 
 
-def _content_identity(version: ImageVersion) -> object:
-    # Equal ETags of one key are equal bytes, so a copy uploaded again keeps the label a person gave
-    # it.
-    return version.etag or (version.last_modified, version.size)
+def latest(rows: Sequence[Row]) -> Row:
+    """Return the one row that stands for an image where the order of writing is known.
+
+    One run after the other on one machine: what was seen last is what is there, whatever the dates
+    say, and the model that was asked last was asked on purpose. Only a person's row of the same
+    version stays. `rows` are of one `source-ref`, at least one, oldest first.
+    """
+    now = _identity(rows[-1])
+    human = [row for row in rows if is_human(row) and _identity(row) == now]
+    return human[-1] if human else rows[-1]
 
 
-def _newest_version(candidates: list[list[tuple[int, Row]]]) -> list[tuple[int, Row]]:
-    facts = [[(version_of(row), created(row)) for _, row in group] for group in candidates]
+def _identity(row: Row) -> object:
+    version = version_of(row)
+    return version.version_id, version.etag, version.last_modified, version.size
+
+
+def _newest_version(candidates: list[list[Row]]) -> list[Row]:
+    facts = [[(version_of(row), created(row)) for row in group] for group in candidates]
     sequencers = [
         max((padded(v.sequencer) for v, _ in group if v.sequencer), default="") for group in facts
     ]
@@ -245,6 +249,7 @@ def _rank(row: Row) -> tuple[object, ...]:
         not is_human(row),
         is_failure(row),
         _Descending(model_version(row)),
+        not version_of(row).sequencer,  # what orders the image's versions must not be lost
         # A person's later word corrects the earlier one; a model's says the same again.
         _Descending(created(row)) if is_human(row) else created(row),
         encode(row),

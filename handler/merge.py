@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import IO, Final
 
@@ -65,14 +65,16 @@ def _spill(run: list[Keyed]) -> Iterator[Keyed]:
     return read(file, "temporary file")
 
 
-def merge(*streams: Iterable[Keyed]) -> Iterator[tuple[bytes, bool]]:
-    """Merge sorted streams into (line, is a failure), one line an image, the winner of its rows.
+def merge(
+    *streams: Iterable[Keyed], choose: Callable[[list[Row]], Row] = manifest.winner
+) -> Iterator[tuple[bytes, bool]]:
+    """Merge sorted streams into (line, is a failure), one line an image.
 
-    Streams come oldest first: where two rows are equal in rank, the earlier stream's is kept.
+    `choose` picks among an image's differing rows, given in the order of their streams.
     """
     for _, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
         lines = list(dict.fromkeys(line for _, line in group))
         rows: list[Row] = [manifest.parse(line) for line in lines]
-        row = rows[0] if len(rows) == 1 else manifest.winner(rows)
+        row = rows[0] if len(rows) == 1 else choose(rows)
         line = lines[0] if len(rows) == 1 else lines[rows.index(row)]
         yield line, manifest.is_failure(row)

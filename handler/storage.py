@@ -1,5 +1,4 @@
-"""The one way to objects and files: `s3://bucket/key` URIs and local paths, read and written
-exactly.
+"""The one way to objects and files: `s3://bucket/key` URIs and local paths.
 
 S3 errors become one small tree, so that nobody else needs to know botocore's:
 
@@ -370,11 +369,10 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
         except ClientError as error:
             ours = _translate(uri, error)
             # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
-            if error.response["Error"]["Code"] == "ConditionalRequestConflict":
-                if attempt < _CONFLICT_TRIES - 1:
-                    time.sleep(0.05 * 2**attempt)
-                    continue
-            raise ours from error
+            conflict = error.response["Error"]["Code"] == "ConditionalRequestConflict"
+            if not conflict or attempt == _CONFLICT_TRIES - 1:
+                raise ours from error
+            time.sleep(0.05 * 2**attempt)
         except NoCredentialsError as error:
             raise Denied(f"{uri}: no AWS credentials found; see `aws configure`") from error
         except ParamValidationError as error:

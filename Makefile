@@ -1,0 +1,49 @@
+# Everything a person or a machine does with this project. Each target installs what it needs into
+# $(VENV); nothing else is touched.
+VENV   ?= .venv
+PYTHON ?= python3
+PHOTOS ?= tests/photos
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show the manifest
+	@$(BIN)/alpaca label $(PHOTOS)
+	@echo
+	@$(BIN)/alpaca manifest show --limit 20
+
+test: $(VENV)/.test  ## run all tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/.test  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test  ## rewrite the code in the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: lock
+lock:  ## choose the newest versions of everything again (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url -o requirements.txt
+
+clean:  ## forget what the targets above have made
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .aws-sam
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[heic,test,train]'
+	@touch $@ $(VENV)/.run

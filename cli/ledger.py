@@ -1,0 +1,196 @@
+"""The manifest of a run on this machine: `manifest.jsonl` and `failures.jsonl`.
+
+Rows are appended as they come, in one write each, so that a run that is killed leaves at most one
+torn line, and the next run cuts it off. A finished run leaves both files sorted, one row an image
+in the two together.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final, Self
+
+from handler import manifest, merge
+from handler.storage import ImageVersion
+
+if TYPE_CHECKING:
+    from handler.manifest import Row
+
+_TAIL: Final = merge.MAX_LINE_BYTES
+
+
+class LedgerError(Exception):
+    """The manifest cannot be used. The message names the file and the remedy."""
+
+
+@dataclass(slots=True)
+class _File:
+    path: str
+    handle: IO[bytes] | None = None
+
+
+class Ledger:
+    """Both files of a manifest, locked for one run. A context manager."""
+
+    def __init__(self, manifest_path: str, failures_path: str) -> None:
+        self._labels, self._failures = _File(manifest_path), _File(failures_path)
+        self._settled = True
+        self._exit = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Lock the manifest and repair a torn end. Raises `LedgerError`."""
+        with ExitStack() as stack:
+            for file in (self._labels, self._failures):
+                file.handle = stack.enter_context(_open_locked(file.path))
+                _repair(file.path, file.handle)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock. A file without rows is taken away: there is nothing in it to look at."""
+        for file in (self._labels, self._failures):
+            if os.fstat(_handle(file).fileno()).st_size == 0:
+                os.unlink(file.path)
+        self._exit.close()
+
+    def load(self, model_version: str | None) -> None:
+        """Learn which images have a row by `model_version`, or by a person. None: learn of none.
+
+        Takes 16 bytes of memory an image. Raises `ManifestError` for a line that is no row.
+        """
+        self._scan(model_version)
+        if not self._settled:  # an earlier run was killed: of an image's rows only the last counts
+            self.settle()
+            self._scan(model_version)
+
+    def _scan(self, model_version: str | None) -> None:
+        import numpy as np
+
+        self._settled = True
+        images, known = array("q"), array("q")
+        for file in (self._labels, self._failures):
+            last = ""
+            for source_ref, line in self._rows(file):
+                self._settled &= last < source_ref
+                last = source_ref
+                row = manifest.parse(line)
+                images.append(hash(source_ref))
+                if model_version is not None and (
+                    manifest.is_human(row) or manifest.model_version(row) == model_version
+                ):
+                    known.append(_key(manifest.version_of(row)))
+        # An image in both files is left by a run that was killed while it settled them.
+        self._settled &= len(np.unique(np.frombuffer(images, dtype=np.int64))) == len(images)
+        self._index = np.sort(np.frombuffer(known, dtype=np.int64))
+
+    def has(self, image: ImageVersion) -> bool:
+        """Tell whether this very version of the image has its row. Call `load` before."""
+        key = _key(image)
+        place = int(self._index.searchsorted(key))
+        return place < len(self._index) and int(self._index[place]) == key
+
+    def append(self, row: Row) -> None:
+        """Write a row to the file where it belongs."""
+        file = self._failures if manifest.is_failure(row) else self._labels
+        _handle(file).write(manifest.encode(row))
+        self._settled = False
+
+    def settle(self) -> None:
+        """Bring both files to one sorted row an image. Killed at any point, it loses nothing."""
+        if self._settled:
+            return
+        rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
+        folder = os.path.dirname(os.path.abspath(self._labels.path))
+        with (
+            tempfile.NamedTemporaryFile(dir=folder, prefix=".manifest-", delete=False) as labels,
+            tempfile.NamedTemporaryFile(dir=folder, prefix=".failures-", delete=False) as failures,
+        ):
+            try:
+                for line, is_failure in merge.merge(merge.sort(rows), choose=manifest.latest):
+                    (failures if is_failure else labels).write(line)
+                for file, new in ((self._labels, labels), (self._failures, failures)):
+                    self._replace(file, new)
+            except BaseException:
+                for new in (labels, failures):
+                    if os.path.exists(new.name):
+                        os.unlink(new.name)
+                raise
+        self._settled = True
+
+    def rows(self) -> Iterator[Row]:
+        """Read the label rows, in their order in the file."""
+        for _, line in self._rows(self._labels):
+            yield manifest.parse(line)
+
+    def _rows(self, file: _File) -> Iterator[merge.Keyed]:
+        with open(file.path, "rb") as lines:
+            yield from merge.read(lines, file.path)
+
+    def _replace(self, file: _File, new: IO[bytes]) -> None:
+        new.flush()
+        os.fsync(new.fileno())
+        old = _handle(file)
+        os.chmod(new.name, os.fstat(old.fileno()).st_mode & 0o777)
+        handle = self._exit.enter_context(open(new.name, "ab", buffering=0))  # noqa: SIM115
+        fcntl.flock(handle, fcntl.LOCK_EX)  # before it has the name that others open
+        os.replace(new.name, file.path)
+        file.handle = handle
+        old.close()
+
+
+def _key(image: ImageVersion) -> int:
+    # 64 bits: among 10^8 images one changed file in 10^11 is taken for an old one.
+    return hash((image.source_ref, image.etag or image.last_modified, image.size))
+
+
+def _handle(file: _File) -> IO[bytes]:
+    if file.handle is None:
+        raise RuntimeError("a ledger is used inside its `with` block only")
+    return file.handle
+
+
+def _open_locked(path: str) -> IO[bytes]:
+    while True:
+        try:
+            handle = open(path, "ab+", buffering=0)  # noqa: SIM115 - handed to the caller's ExitStack
+        except OSError as error:
+            raise LedgerError(
+                f"{path}: cannot be written ({error.strerror}); name another with --manifest"
+            ) from error
+        try:
+            # The system drops this lock with its process, however that ends.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise LedgerError(
+                f"{path}: another run is writing it; wait for it, or name another with --manifest"
+            ) from error
+        if os.path.exists(path) and os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
+            return handle
+        handle.close()  # the other run put a new file in its place just now
+
+
+def _repair(path: str, handle: IO[bytes]) -> None:
+    """Cut off a last line that a kill or a full disk has torn; its image is labelled again."""
+    size = os.fstat(handle.fileno()).st_size
+    start = max(0, size - _TAIL)
+    with open(path, "rb") as file:
+        file.seek(start)
+        tail = file.read()
+    if not tail or tail.endswith(b"\n"):
+        return
+    torn = tail.rpartition(b"\n")[2]
+    if len(torn) == len(tail) and start > 0:
+        raise LedgerError(f"{path}: not a manifest; name another with --manifest")
+    try:
+        manifest.parse(torn)
+    except manifest.ManifestError:
+        os.ftruncate(handle.fileno(), size - len(torn))
+    else:
+        handle.write(b"\n")

@@ -1,0 +1,45 @@
+"""The `alpaca` command. Sub-commands are imported when they run, so that help is instant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+COMMANDS: Final = {
+    "label": ("cli.label", "Label photos: files, folders or s3:// prefixes, into a manifest."),
+    "manifest": ("cli.manifest", "Look into a manifest, or convert it."),
+    "train": ("cli.train", "Train a model on two folders of photos."),
+    "evaluate": ("cli.train", "Measure a model on two folders of photos."),
+    "models": ("cli.models", "Publish models to a bucket, list, promote, roll back."),
+}
+"""Name: (module that has the command under that name, what `alpaca --help` says of it)."""
+
+
+class _Lazy(click.Group):
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Lazy)
+@click.version_option(package_name="alpaca-labeler")
+def main() -> None:
+    """Label photos in bulk with a model of your own.
+
+    \b
+        alpaca label holiday/               labels a folder into manifest.jsonl
+        alpaca manifest stats               says what came out
+        alpaca train photos/                trains on photos/CLASS-A and photos/CLASS-B
+        alpaca label holiday/ --model runs/latest
+    """

@@ -1,0 +1,176 @@
+"""`alpaca manifest`: look into a manifest, count it, convert it. Reads only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from contextlib import contextmanager
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from cli import exports
+from cli.progress import printable
+from handler import manifest as rows_of
+from handler import merge
+from handler.manifest import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from handler.manifest import Row
+
+HISTOGRAM_BINS = 10
+BAR_WIDTH = 32
+
+
+@click.group()
+def manifest() -> None:
+    """Look into a manifest, or convert it.
+
+    \b
+        alpaca manifest stats
+        alpaca manifest show --needs-review
+        alpaca manifest export --format csv -o labels.csv
+    """
+
+
+def _file_argument(command: Callable[..., None]) -> Callable[..., None]:
+    return click.argument(
+        "file", default="manifest.jsonl", type=click.Path(exists=True, dir_okay=False)
+    )(command)
+
+
+@manifest.command()
+@_file_argument
+@click.option("--label", metavar="NAME", help="Only rows with this label.")
+@click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
+def show(
+    *, file: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
+) -> None:
+    """Print rows: label, confidence, photo. A failures file can be shown too.
+
+    \b
+        alpaca manifest show
+        alpaca manifest show --label alpaca --limit 20
+        alpaca manifest show --needs-review --json labels.jsonl
+        alpaca manifest show failures.jsonl
+    """
+    chosen = (
+        row
+        for row in _read(file)
+        if (label is None or rows_of.metadata(row).get("class-name") == label)
+        and (not needs_review or row.get("labeler", {}).get("needs-review") is True)
+    )
+    for row in islice(chosen, limit):
+        click.echo(rows_of.encode(row).decode().rstrip() if as_json else _line(row))
+
+
+def _line(row: Row) -> str:
+    name = printable(row["source-ref"])
+    if rows_of.is_failure(row):
+        failure = row["failure"]
+        return f"{printable(str(failure.get('code')))}\t{name}"
+    facts = rows_of.metadata(row)
+    mark = "?" if row.get("labeler", {}).get("needs-review") is True else " "
+    by = "person" if rows_of.is_human(row) else f"{facts.get('confidence', 0):.4f}"
+    return f"{printable(str(facts.get('class-name')))}\t{by}{mark}\t{name}"
+
+
+@manifest.command()
+@_file_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def stats(*, file: str, as_json: bool) -> None:
+    """Count labels, reviews, models and failures.
+
+    \b
+        alpaca manifest stats
+        alpaca manifest stats labels.jsonl --json
+    """
+    counts: dict[str, Counter[str]] = {
+        name: Counter() for name in ("label", "by", "model", "failure", "probability")
+    }
+    total = review = 0
+    for row in _read(file):
+        total += 1
+        counts["model"][rows_of.model_version(row) or "unknown"] += 1
+        if rows_of.is_failure(row):
+            counts["failure"][str(row["failure"].get("code"))] += 1
+            continue
+        counts["label"][str(rows_of.metadata(row).get("class-name"))] += 1
+        counts["by"]["person" if rows_of.is_human(row) else "model"] += 1
+        labeler = row.get("labeler", {})
+        review += labeler.get("needs-review") is True
+        if isinstance(probability := labeler.get("probability"), float | int):
+            place = min(int(probability * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
+            counts["probability"][f"{place / HISTOGRAM_BINS:.1f}"] += 1
+    if as_json:
+        plain: dict[str, Any] = {name: dict(sorted(c.items())) for name, c in counts.items()}
+        click.echo(json.dumps({"rows": total, "needs_review": review, **plain}, indent=2))
+        return
+    click.echo(f"{total:,} rows, {review:,} need a look")
+    for name, counter in counts.items():
+        if counter:
+            click.echo(f"\n{name}")
+        widest = max((len(printable(key)) for key in counter), default=0)
+        top = max(counter.values(), default=1)
+        for key, count in sorted(counter.items()):
+            bar = "#" * round(BAR_WIDTH * count / top) if name == "probability" else ""
+            click.echo(f"  {printable(key):<{widest}}  {count:>9,}  {bar}".rstrip())
+
+
+@manifest.command()
+@_file_argument
+@click.option(
+    "--format", "form", type=click.Choice(sorted(exports.FORMATS)), required=True,
+    help="What to make.",
+)  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Where to.  [default: standard output]")
+def export(*, file: str, form: str, output: str | None) -> None:
+    """Convert a manifest for another tool, and count what that tool cannot take.
+
+    \b
+        alpaca manifest export --format csv -o labels.csv
+        alpaca manifest export --format rekognition -o rekognition.manifest
+        alpaca manifest export --format label-studio -o tasks.json
+        alpaca manifest export --format hugging-face -o photos/metadata.jsonl
+    """
+    left_out: Counter[str] = Counter()
+    folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
+    with _output(output) as out:
+        written = exports.FORMATS[form](_read(file), out, left_out, folder)
+    click.echo(f"{written:,} written", err=True)
+    for reason, count in sorted(left_out.items()):
+        click.echo(f"{count:,} left out: {reason}", err=True)
+
+
+@contextmanager
+def _output(path: str | None) -> Iterator[IO[str]]:
+    """A file that has its name only once it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    partial = f"{path}.partial"
+    try:
+        with open(partial, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(partial, path)
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from error
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def _read(file: str) -> Iterator[Row]:
+    try:
+        with open(file, "rb") as lines:
+            for _, line in merge.read(lines, file):
+                yield rows_of.parse(line)
+    except (ManifestError, OSError) as error:
+        raise click.ClickException(str(error)) from error
