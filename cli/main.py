@@ -12,6 +12,11 @@ COMMANDS: Final = {
     "manifest": ("cli.manifest", "Look into a manifest, or convert it."),
     "train": ("cli.train", "Train a model on two folders of photos."),
     "evaluate": ("cli.train", "Measure a model on two folders of photos."),
+    "sandbox": ("cli.sandbox", "Run the serverless job on this machine, without AWS."),
+    "audit": ("cli.operate", "Compare a bucket with its results."),
+    "retry": ("cli.operate", "Send images that failed to the queue again."),
+    "backfill": ("cli.operate", "Label what is in a bucket already."),
+    "redrive": ("cli.operate", "Move the dead-letter queue back to the queue."),
     "models": ("cli.models", "Publish models to a bucket, list, promote, roll back."),
 }
 """Name: (module that has the command under that name, what `alpaca --help` says of it)."""

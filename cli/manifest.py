@@ -68,10 +68,11 @@ def show(
         and (not needs_review or row.get("labeler", {}).get("needs-review") is True)
     )
     for row in islice(chosen, limit):
-        click.echo(rows_of.encode(row).decode().rstrip() if as_json else _line(row))
+        click.echo(rows_of.encode(row).decode().rstrip() if as_json else line(row))
 
 
-def _line(row: Row) -> str:
+def line(row: Row) -> str:
+    """Return a row as one line for people: label, confidence (`?`: needs review), photo."""
     name = printable(row["source-ref"])
     if rows_of.is_failure(row):
         failure = row["failure"]

@@ -1,0 +1,66 @@
+"""`alpaca sandbox`: the whole serverless job on this machine, to try and to watch."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from cli.manifest import line
+from cli.sources import Skipped, find
+from handler import storage
+
+if TYPE_CHECKING:
+    from handler.manifest import Row
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option("--model", default="", metavar="BUNDLE", help="[default: the built-in]")
+@click.option(
+    "--upload", multiple=True, metavar="PATH", type=click.Path(exists=True),
+    help="Upload these photos, show their labels and the manifest, and stop.",
+)  # fmt: skip
+def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
+    """Run bucket, queue, function and compaction on this machine, without AWS.
+
+    \b
+        alpaca sandbox
+        alpaca sandbox --upload tests/photos
+
+    Listens on 127.0.0.1 only. Ctrl-C stops it, and nothing of it stays.
+    """
+    try:
+        from infra import sandbox as infra_sandbox
+    except ImportError as error:
+        raise click.ClickException(
+            f"{error}: the sandbox needs moto: pip install 'alpaca-labeler[sandbox]'"
+        ) from error
+
+    def show(row: Row) -> None:
+        click.echo(line(row))
+
+    try:
+        with infra_sandbox.start(port, model) as running:
+            if upload:
+                for photo in find(upload, Skipped()):
+                    path = storage.to_path(photo.source_ref)
+                    running.upload(path, os.path.relpath(path, os.path.dirname(upload[0]) or "."))
+                running.run(show, until_idle=True)
+                click.echo(f"\n{infra_sandbox.RESULTS_URI}manifest.jsonl")
+                text = storage.read(f"{infra_sandbox.RESULTS_URI}manifest.jsonl", 2**30)
+                click.echo(text.decode().rstrip())
+                return
+            click.echo(
+                f"Listening on {running.endpoint}. In another terminal:\n\n"
+                f"  export AWS_ENDPOINT_URL={running.endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n"
+                "    AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
+                f"  aws s3 cp photo.jpg s3://{infra_sandbox.INPUT_BUCKET}/\n"
+                f"  alpaca manifest cat {infra_sandbox.RESULTS_URI}\n\n"
+                "Labels appear here as they land. Ctrl-C stops.\n",
+                err=True,
+            )
+            running.run(show, until_idle=False)
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing is left behind.", err=True)
