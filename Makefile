@@ -15,6 +15,9 @@ run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show 
 	@$(BIN)/alpaca label $(PHOTOS)
 	@echo
 	@$(BIN)/alpaca manifest show --limit 20
+	@echo
+	@echo "The same as a serverless job, on this machine: upload, label, manifest"
+	@$(BIN)/alpaca sandbox --upload $(PHOTOS)
 
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
@@ -41,7 +44,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[sandbox]'
 	@touch $@
 
 $(VENV)/.test: pyproject.toml requirements.txt | $(BIN)/python

@@ -13,9 +13,10 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from cli import exports
+from cli.options import as_folder, dry_run_option, plainly
 from cli.progress import printable
+from handler import compaction, merge, parts, storage
 from handler import manifest as rows_of
-from handler import merge
 from handler.manifest import ManifestError
 
 if TYPE_CHECKING:
@@ -148,6 +149,45 @@ def export(*, file: str, form: str, output: str | None) -> None:
     click.echo(f"{written:,} written", err=True)
     for reason, count in sorted(left_out.items()):
         click.echo(f"{count:,} left out: {reason}", err=True)
+
+
+@manifest.command()
+@click.argument("results", metavar="RESULTS")
+@click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
+@plainly
+def cat(*, results: str, failures: bool) -> None:
+    """Print a bucket's rows, one an image, whatever has been compacted yet.
+
+    \b
+        alpaca manifest cat s3://results/labels/ > manifest.jsonl
+        alpaca manifest cat s3://results/labels/ --failures
+    """
+    out = click.get_binary_stream("stdout")
+    for row, is_failure in compaction.table(as_folder(results)):
+        if is_failure == failures:
+            out.write(row)
+
+
+@manifest.command()
+@click.argument("results", metavar="RESULTS")
+@dry_run_option
+@plainly
+def compact(*, results: str, dry_run: bool) -> None:
+    """Merge a bucket's parts into its manifest now, as the schedule would.
+
+    \b
+        alpaca manifest compact s3://results/labels/ --dry-run
+        alpaca manifest compact s3://results/labels/
+    """
+    results = as_folder(results)
+    if dry_run:
+        waiting = sum(1 for _ in storage.list_objects(results + parts.PREFIX))
+        click.echo(f"would merge {waiting:,} parts", err=True)
+        return
+    done = compaction.compact(results)
+    for problem in done.broken:
+        click.echo(f"left where it is: {printable(problem)}", err=True)
+    click.echo(f"merged {done.parts:,} parts", err=True)
 
 
 @contextmanager

@@ -9,44 +9,25 @@ import functools
 import json
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote_plus
 
 import click
 
+from cli.options import as_folder, dry_run_option, plainly
 from cli.progress import printable
 from handler import compaction, manifest, storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from handler.manifest import Row
     from handler.storage import ImageVersion
-
-P = ParamSpec("P")
 
 SQS_BATCH: Final = 10
 """Messages in one SendMessageBatch call."""
 
 
-def _plainly(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn what can go wrong on AWS into one sentence."""
-
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            command(*args, **kwargs)
-        except (storage.StorageError, manifest.ManifestError, ValueError) as error:
-            raise click.ClickException(str(error)) from error
-        except (BotoCoreError, ClientError) as error:
-            raise click.ClickException(f"AWS says: {error}") from error
-
-    return run
-
-
-_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _queue = click.option("--queue", metavar="URL", help="URL of the job's queue.")
 
 
@@ -86,8 +67,8 @@ def compare(images: Iterable[ImageVersion], rows: Iterable[Row]) -> Iterator[Aud
 @click.option("--requeue", is_flag=True, help="Send missing and stale images to the queue.")
 @_queue
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
-@_dry_run
-@_plainly
+@dry_run_option
+@plainly
 def audit(
     *,
     input_uri: str,
@@ -134,8 +115,8 @@ def audit(
 @click.argument("results_uri", metavar="RESULTS")
 @click.option("--queue", required=True, metavar="URL", help="URL of the job's queue.")
 @click.option("--code", multiple=True, metavar="CODE", help="Only failures of this code.")
-@_dry_run
-@_plainly
+@dry_run_option
+@plainly
 def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool) -> None:
     """Send images that could not be labelled to the queue again.
 
@@ -160,8 +141,8 @@ def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool)
 @click.argument("input_uri", metavar="INPUT")
 @_queue
 @click.option("--state-machine", metavar="ARN", help="The job's Distributed Map.")
-@_dry_run
-@_plainly
+@dry_run_option
+@plainly
 def backfill(
     *, input_uri: str, queue: str | None, state_machine: str | None, dry_run: bool
 ) -> None:
@@ -193,8 +174,8 @@ def backfill(
 
 @click.command()
 @click.argument("dead_letter_queue", metavar="DLQ-URL")
-@_dry_run
-@_plainly
+@dry_run_option
+@plainly
 def redrive(*, dead_letter_queue: str, dry_run: bool) -> None:
     """Move what is in the dead-letter queue back to the queue it came from.
 
@@ -213,7 +194,7 @@ def redrive(*, dead_letter_queue: str, dry_run: bool) -> None:
 
 
 def _rows(results_uri: str, prefix: str = "") -> Iterator[Row]:
-    for line, _ in compaction.table(results_uri):
+    for line, _ in compaction.table(as_folder(results_uri)):
         row = manifest.parse(line)
         if row["source-ref"].startswith(prefix):
             yield row

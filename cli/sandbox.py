@@ -44,13 +44,15 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
     try:
         with infra_sandbox.start(port, model) as running:
             if upload:
-                for photo in find(upload, Skipped()):
-                    path = storage.to_path(photo.source_ref)
-                    running.upload(path, os.path.relpath(path, os.path.dirname(upload[0]) or "."))
+                for path in upload:
+                    for photo in find([path], Skipped()):
+                        file = storage.to_path(photo.source_ref)
+                        name = os.path.relpath(file, path) if os.path.isdir(path) else file
+                        running.upload(file, name.lstrip("/"))
                 running.run(show, until_idle=True)
-                click.echo(f"\n{infra_sandbox.RESULTS_URI}manifest.jsonl")
-                text = storage.read(f"{infra_sandbox.RESULTS_URI}manifest.jsonl", 2**30)
-                click.echo(text.decode().rstrip())
+                rows = storage.read(infra_sandbox.MANIFEST_URI, 2**30).splitlines()
+                click.echo(f"\n{infra_sandbox.MANIFEST_URI}: {len(rows)} rows, the first:")
+                click.echo(rows[0].decode() if rows else "")
                 return
             click.echo(
                 f"Listening on {running.endpoint}. In another terminal:\n\n"

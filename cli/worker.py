@@ -5,10 +5,7 @@ A process of its own, so that a crash inside a native decoder costs one image an
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -56,8 +53,7 @@ def serve(parent: Connection) -> None:
     job: Job = parent.recv()
     limits = Limits(max_bytes=job.max_bytes, max_pixels=job.max_pixels)
     try:
-        with _silenced():
-            labeler = Labeler(job.model, threads=job.threads, limits=limits)
+        labeler = Labeler(job.model, threads=job.threads, limits=limits)
     except BundleError as error:
         parent.send(str(error))
         return
@@ -75,19 +71,6 @@ def serve(parent: Connection) -> None:
                     found.needs_review if found else False,
                 )
             )
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Keep LiteRT's greeting from the terminal: it is written by C++ code that has no switch."""
-    stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def main() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,8 +46,9 @@ class Classifier:
         try:
             # One thread: a photo is too small to share out, so cores are used by whole photos at a
             # time.
-            self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
-            self._interpreter.allocate_tensors()
+            with _silenced():
+                self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
+                self._interpreter.allocate_tensors()
             [given], [made] = (
                 self._interpreter.get_input_details(),
                 self._interpreter.get_output_details(),
@@ -89,3 +93,16 @@ def decide(card: Card, logit: float) -> Prediction:
 def sigmoid(x: float) -> float:
     """Return 1 / (1 + e^-x) for any finite x, without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep LiteRT's greeting off stderr: C++ code writes it, and there is no switch."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -7,6 +7,7 @@ played: a loop receives messages and calls the handler, as the event source mapp
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ INPUT_BUCKET: Final = "photos"
 RESULTS_BUCKET: Final = "results"
 QUEUE: Final = "photos-to-label"
 RESULTS_URI: Final = f"s3://{RESULTS_BUCKET}/labels/"
+MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
 
 FUNCTION_SECONDS: Final = 60.0
 COMPACT_SECONDS: Final = 5.0
@@ -136,6 +138,7 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
 
     Sets AWS variables of this process, so that nothing in it can reach a real account.
     """
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
     try:
@@ -152,6 +155,7 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
             POWERTOOLS_SERVICE_NAME="sandbox",
             POWERTOOLS_METRICS_NAMESPACE="AlpacaLabeler",
             POWERTOOLS_METRICS_DISABLED="true",
+            LOG_LEVEL="WARNING",
         )
         os.environ.pop("AWS_PROFILE", None)
         yield _wire(endpoint)
