@@ -162,7 +162,7 @@ def cat(*, results: str, failures: bool) -> None:
         alpaca manifest cat s3://results/labels/ > manifest.jsonl
         alpaca manifest cat s3://results/labels/ --failures
     """
-    out = click.get_binary_stream("stdout")
+    out = sys.stdout.buffer
     for row, is_failure in compaction.table(as_folder(results)):
         if is_failure == failures:
             out.write(row)

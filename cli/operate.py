@@ -5,7 +5,6 @@ None of them labels anything: they compare, and hand work to the queue or to Ste
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
 from itertools import islice
@@ -202,15 +201,16 @@ def _rows(results_uri: str, prefix: str = "") -> Iterator[Row]:
 
 def _send(images: Iterable[ImageVersion], queue: str | None) -> int:
     """Send images as S3 would announce them, one a message; without a queue only count them."""
+    sqs = _aws("sqs") if queue is not None else None
     sent = 0
     waiting = iter(images)
     while batch := list(islice(waiting, SQS_BATCH)):
-        if queue is not None:
+        if sqs is not None:
             entries = [
                 {"Id": str(number), "MessageBody": json.dumps({"Records": [_record(image)]})}
                 for number, image in enumerate(batch)
             ]
-            answer = _aws("sqs").send_message_batch(QueueUrl=queue, Entries=entries)
+            answer = sqs.send_message_batch(QueueUrl=queue, Entries=entries)
             if answer.get("Failed"):
                 raise storage.Transient(
                     f"{queue}: took only {sent + len(answer['Successful']):,} messages "
@@ -234,7 +234,6 @@ def _record(image: ImageVersion) -> dict[str, Any]:
     }
 
 
-@functools.cache
 def _aws(service: str) -> Any:
     import boto3
 

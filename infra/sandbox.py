@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.request import Request, urlopen
 from uuid import uuid4
 
 from moto.server import ThreadedMotoServer
@@ -141,9 +142,9 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
     server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
     server.start()
+    _, chosen = server.get_host_and_port()
+    endpoint = f"http://127.0.0.1:{chosen}"
     try:
-        _, chosen = server.get_host_and_port()
-        endpoint = f"http://127.0.0.1:{chosen}"
         os.environ.update(
             AWS_ENDPOINT_URL=endpoint,
             AWS_ACCESS_KEY_ID="sandbox",
@@ -160,6 +161,8 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
         os.environ.pop("AWS_PROFILE", None)
         yield _wire(endpoint)
     finally:
+        # moto keeps what it holds for the life of the process, whatever server it came through.
+        urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
         server.stop()
 
 
