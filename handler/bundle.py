@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,12 @@ CARD_FORMAT: Final = 1
 MAX_MODEL_BYTES: Final = 64 * 2**20
 MAX_CARD_BYTES: Final = 4 * 2**20
 MAX_INPUT_SIZE: Final = 1024
+
+VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
+"""What a version looks like: a folder's name that leads nowhere else."""
+
+RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
+"""A row's own keys: a label attribute of that name would overwrite them."""
 
 EMBEDDED: Final = str(Path(__file__).parent / "model")
 """The bundle that ships with the code, so that everything works with nothing configured."""
@@ -104,19 +111,20 @@ def resolve(uri: str) -> str:
     """
     if not uri.endswith(".json"):
         return uri
-    if uri.rsplit("/", 1)[-1] == CARD_FILE:
+    name = uri.rsplit("/", 1)[-1]
+    if name == CARD_FILE:
         return uri[: -len(CARD_FILE)] or "."
     try:
         pointer = json.loads(storage.read(uri, MAX_CARD_BYTES))
         version = pointer["version"]
-    except (storage.StorageError, ValueError, KeyError, TypeError) as error:
+    except (storage.StorageError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{uri}: not a model pointer ({error}). `alpaca models publish` writes one."
         ) from error
     # A pointer may only name its own neighbours: it must not be able to lead anywhere else.
-    if not isinstance(version, str) or not re.fullmatch(r"[0-9A-Za-z]+-[0-9a-f]+", version):
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise BundleError(f"{uri}: {version!r} is not a model version")
-    return storage.join(uri.rsplit("/", 1)[0], version)
+    return storage.join(uri[: -len(name)], version)
 
 
 def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
@@ -134,7 +142,7 @@ def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
         card = _card(document)
     except BundleError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(f"{name}/{CARD_FILE}: not a model card ({error!r})") from error
     if hashlib.sha256(model).hexdigest() != card.sha256:
         raise BundleError(
@@ -155,6 +163,8 @@ def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
 
 
 def _card(document: dict[str, Any]) -> Card:
+    if not isinstance(document["labels"], list):
+        raise TypeError("labels must be a list of two names")
     negative, positive = document["labels"]
     low, high = document["review_band"]
     scale, offset = document["calibration"]
@@ -173,7 +183,16 @@ def _card(document: dict[str, Any]) -> Card:
         raise ValueError("threshold and review band must lie within 0..1")
     if not 0 < card.input_size <= MAX_INPUT_SIZE:
         raise ValueError(f"an input size of {card.input_size} pixels")
-    if not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", card.attribute):
+    if not all(map(math.isfinite, card.calibration)):
+        raise ValueError("the calibration must be two finite numbers")
+    if not VERSION.fullmatch(card.version):
+        raise ValueError(f"{card.version!r} is not a model version")
+    name = card.attribute
+    if (
+        not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name)
+        or name in RESERVED
+        or name.endswith("-metadata")
+    ):
         raise ValueError(f"{card.attribute!r} cannot be a label attribute name")
     return card
 

@@ -7,11 +7,12 @@ trained on. This module never touches a file, a network or a model.
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,6 +32,11 @@ A 4:3 photo is seen whole; a centre crop to the square would not see the animal 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
+_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+
+_RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
+
 _ORIENTATION_TAG: Final = 0x0112
 _TRANSPOSE: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -45,6 +51,10 @@ _TRANSPOSE: Final = {
 # Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
 # process; ours is checked on every image before a pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+
+# Pillow warns of broken metadata; whether there is a picture is all that is asked here, and a
+# warning on the terminal names no file. (`warnings.catch_warnings` is not for use in threads.)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 try:  # HEIC, where the library is installed
     import pillow_heif
@@ -116,7 +126,8 @@ def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
 
     Raises `ImageError` with code `unsupported` for any other dtype or shape.
     """
-    if array.dtype != np.uint8 or array.size == 0 or array.shape[2:] not in {(), (3,)}:
+    grey_or_rgb = array.ndim == 2 or array.shape[2:] == (3,)
+    if array.dtype != np.uint8 or array.size == 0 or not grey_or_rgb:
         raise ImageError(
             "unsupported",
             f"an array must be uint8 (height, width, 3) or (height, width), not {array.dtype} "
@@ -152,8 +163,8 @@ def _model_input(image: Image.Image, size: int) -> ModelInput:
 
 
 def _orientation(image: Image.Image) -> int:
-    # pillow-heif has turned the picture already.
-    if image.format == "HEIF":
+    # pillow-heif has turned the picture already, and Pillow turns a TIFF while it loads.
+    if image.format in {"HEIF", "TIFF"}:
         return 1
     try:
         turn = image.getexif().get(_ORIENTATION_TAG, 1)
@@ -164,12 +175,10 @@ def _orientation(image: Image.Image) -> int:
 
 def _plain(image: Image.Image) -> Image.Image:
     """The picture in a mode that can be resized without harm (a palette's indices cannot)."""
-    if image.mode == "P":
-        return image.convert("RGBA" if "transparency" in image.info else "RGB")
-    if image.mode == "PA":
+    if "transparency" in image.info and image.mode in {"1", "L", "RGB", "P"}:
         return image.convert("RGBA")
-    if image.mode == "1":
-        return image.convert("L")
+    if image.mode in _RESIZABLE:
+        return image.convert(_RESIZABLE[image.mode])
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in {
@@ -194,14 +203,17 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _not_an_image(data: bytes) -> ImageError:
-    if data[4:8] == b"ftyp" and data[8:12] in {b"heic", b"heix", b"hevc", b"mif1", b"msf1"}:
+    brand = data[8:12] if data[4:8] == b"ftyp" else b""
+    if brand in _HEIC_BRANDS and "HEIF" not in FORMATS:
         return ImageError(
             "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
         )
-    if data[4:8] == b"ftyp" and data[8:12] in {b"avif", b"avis"}:
+    if brand in _AVIF_BRANDS and not features.check("avif"):
         return ImageError(
             "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
         )
+    if brand in _HEIC_BRANDS | _AVIF_BRANDS:
+        return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
     return ImageError(
         "not-an-image",
         "not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, or cut off at its start",

@@ -80,7 +80,8 @@ def failure_row(
         "source-ref": version.source_ref,
         "failure": {
             "code": failure.code,
-            "message": failure.message,
+            # Libraries may quote a file's name, and a name may be no text.
+            "message": failure.message.encode(errors="backslashreplace").decode(),
             "creation-date": timestamp(created),
         },
         "labeler": {"model-version": model_version, **_version_facts(version)},
@@ -146,17 +147,17 @@ def is_human(row: Row) -> bool:
 
 def created(row: Row) -> str:
     """Return when the row was made, as `timestamp` writes it."""
-    return _text(metadata(row).get("creation-date") or _block(row, "failure").get("creation-date"))
+    return _text(metadata(row).get("creation-date") or block(row, "failure").get("creation-date"))
 
 
 def model_version(row: Row) -> str:
     """Return the version of the model behind the row; empty where it is not said."""
-    return _text(_block(row, "labeler").get("model-version"))
+    return _text(block(row, "labeler").get("model-version"))
 
 
 def version_of(row: Row) -> ImageVersion:
     """Return which version of the image the row speaks of."""
-    facts = _block(row, "labeler")
+    facts = block(row, "labeler")
     size = facts.get("size")
     return ImageVersion(
         row["source-ref"],
@@ -168,7 +169,8 @@ def version_of(row: Row) -> ImageVersion:
     )
 
 
-def _block(row: Row, key: str) -> dict[str, Any]:
+def block(row: Row, key: str) -> dict[str, Any]:
+    """Return a row's nested object; empty where the row has none: rows may come from anywhere."""
     value = row.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -191,7 +193,8 @@ def winner(rows: Sequence[Row]) -> Row:
     versions: dict[object, list[Row]] = {}
     for row in rows:
         versions.setdefault(_identity(row), []).append(row)
-    candidates = list(versions.values())
+    # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
+    candidates = sorted(versions.values(), key=lambda group: min(map(encode, group)))
     newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
     return min(newest, key=_rank)
 

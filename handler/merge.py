@@ -21,6 +21,8 @@ RUN_BYTES: Final = 32 * 2**20
 MAX_LINE_BYTES: Final = 2**20
 """A row is about 600 bytes; a longer line than this is no row, and must not fill the memory."""
 
+_FAILURE: Final = b'"failure"'
+
 
 def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
     """Read a JSON Lines stream; blank lines are passed over.
@@ -59,10 +61,15 @@ def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed
 
 def _spill(run: list[Keyed]) -> Iterator[Keyed]:
     run.sort(key=itemgetter(0))
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the last row is read, or collected
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader
     file.writelines(line for _, line in run)
     file.seek(0)
-    return read(file, "temporary file")
+    return _read_to_end(file)
+
+
+def _read_to_end(file: IO[bytes]) -> Iterator[Keyed]:
+    with file:
+        yield from read(file, "temporary file")
 
 
 def merge(
@@ -74,7 +81,11 @@ def merge(
     """
     for _, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
         lines = list(dict.fromkeys(line for _, line in group))
+        # Nearly every line of a large table is alone; that one need not be read again.
+        if len(lines) == 1 and _FAILURE not in lines[0]:
+            yield lines[0], False
+            continue
         rows: list[Row] = [manifest.parse(line) for line in lines]
         row = rows[0] if len(rows) == 1 else choose(rows)
-        line = lines[0] if len(rows) == 1 else lines[rows.index(row)]
+        line = next(line for line, other in zip(lines, rows, strict=True) if other is row)
         yield line, manifest.is_failure(row)

@@ -13,6 +13,7 @@ S3 errors become one small tree, so that nobody else needs to know botocore's:
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import stat
@@ -29,6 +30,11 @@ FILE_SCHEME: Final = "file://"
 
 DOWNLOAD_SECONDS: Final = 60.0
 """Longest time one object may take to arrive; socket timeouts alone would let it trickle on."""
+
+_NO_FILE_TO_READ: Final = frozenset(
+    {errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL}
+)
+"""What the system says of a name that no second try will read; a disk or a network may recover."""
 
 _CHUNK: Final = 2**20
 _CONFLICT_TRIES: Final = 5
@@ -85,6 +91,16 @@ class Fetched:
 
     data: bytes
     version: ImageVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Which state of an S3 object was seen."""
+
+    etag: str
+    """As `If-Match` takes it."""
+    mark: str | None
+    """What its writer called it: the `mark` of `write_if_unchanged`."""
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -180,10 +196,12 @@ def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
         with open(handle, "rb", buffering=0) as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise Unavailable(f"{path}: not a regular file")
+                raise Unavailable(f"{image.source_ref}: not a regular file")
             if status.st_size > max_bytes:
-                raise TooLarge(f"{path}: {status.st_size:,} bytes, over the limit of {max_bytes:,}")
-            data = file.read(max_bytes)
+                raise TooLarge(
+                    f"{image.source_ref}: {status.st_size:,} bytes, over the limit of {max_bytes:,}"
+                )
+            data = file.read(status.st_size)
     version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns))
     return Fetched(data, version)
 
@@ -210,36 +228,61 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
 
 
 def _download(uri: str, body: Any, max_bytes: int) -> bytes:
-    from botocore.exceptions import BotoCoreError
-    from urllib3.exceptions import HTTPError
-
     ends = time.monotonic() + DOWNLOAD_SECONDS
     chunks: list[bytes] = []
     total = 0
-    try:
-        while chunk := body.read(_CHUNK):
-            total += len(chunk)
-            if total > max_bytes:
-                raise TooLarge(f"{uri}: over the limit of {max_bytes:,} bytes")
-            if time.monotonic() > ends:
-                raise Transient(f"{uri}: still arriving after {DOWNLOAD_SECONDS:.0f} s")
-            chunks.append(chunk)
-    except (BotoCoreError, HTTPError, OSError) as error:
-        raise Transient(f"{uri}: the download broke off ({error})") from error
+    for chunk in _chunks(uri, body):
+        total += len(chunk)
+        if total > max_bytes:
+            raise TooLarge(f"{uri}: over the limit of {max_bytes:,} bytes")
+        if time.monotonic() > ends:
+            raise Transient(f"{uri}: still arriving after {DOWNLOAD_SECONDS:.0f} s")
+        chunks.append(chunk)
     return b"".join(chunks)
 
 
-def etag_of(uri: str) -> str | None:
-    """Return an S3 object's ETag as `If-Match` takes it; None where there is no object."""
+def _chunks(uri: str, body: Any) -> Iterator[bytes]:
+    from botocore.exceptions import BotoCoreError
+    from urllib3.exceptions import HTTPError
+
     try:
-        return str(_call(uri, "head_object", **_where(uri))["ETag"])
+        while chunk := body.read(_CHUNK):
+            yield chunk
+    except (BotoCoreError, HTTPError, OSError) as error:
+        raise Transient(f"{uri}: the download broke off ({error})") from error
+
+
+def stamp_of(uri: str) -> Stamp | None:
+    """Return which state an S3 object is in; None where there is none. Raises `StorageError`."""
+    try:
+        return _stamp(_call(uri, "head_object", **_where(uri)))
     except NotFound:
         return None
 
 
+def download(uri: str, file: IO[bytes]) -> Stamp | None:
+    """Copy an S3 object of any size into `file`; None where there is none.
+
+    Raises `StorageError`.
+    """
+    try:
+        answer = _call(uri, "get_object", **_where(uri))
+    except NotFound:
+        return None
+    with answer["Body"] as body:
+        for chunk in _chunks(uri, body):
+            file.write(chunk)
+    return _stamp(answer)
+
+
+def _stamp(answer: Any) -> Stamp:
+    return Stamp(answer["ETag"], answer.get("Metadata", {}).get("mark"))
+
+
 def list_objects(uri: str) -> Iterator[ImageVersion]:
     """List the objects whose URI starts with `uri`, in key order. Raises `StorageError`."""
-    bucket, prefix = split_s3(uri)
+    where = _where(uri)
+    bucket, prefix = where["Bucket"], where["Key"]
     token: dict[str, str] = {}
     while True:
         page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
@@ -347,7 +390,10 @@ def client() -> Any:
 
 
 def _where(uri: str) -> dict[str, str]:
-    bucket, key = split_s3(uri)
+    try:
+        bucket, key = split_s3(uri)
+    except ValueError as error:
+        raise NotFound(str(error)) from None
     return {"Bucket": bucket, "Key": key}
 
 
@@ -417,6 +463,7 @@ class _file_errors:  # noqa: N801 - used like a function
         if isinstance(error, PermissionError):
             raise Denied(f"{self.name}: no permission to read it") from error
         if isinstance(error, OSError):
-            raise Unavailable(f"{self.name}: {error.strerror or error}") from error
+            kind = Unavailable if error.errno in _NO_FILE_TO_READ else Transient
+            raise kind(f"{self.name}: {error.strerror or error}") from error
         if isinstance(error, ValueError):  # a NUL byte in the name
             raise NotFound(f"{self.name}: not a file name ({error})") from error

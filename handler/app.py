@@ -1,0 +1,169 @@
+"""The functions that AWS calls. Each reads its event, calls what does the work, and answers.
+
+    label      any trigger's event -> rows, as one part of the table
+    compact    on a schedule: parts -> manifest and failures
+
+In Lambda the settings are checked and the model is loaded at start, where an error is an init
+error and a snapshot keeps the result; elsewhere at the first call.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from handler import events, manifest, parts, settings, storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from handler.current_model import CurrentModel
+    from handler.events import Batch
+    from handler.labeler import Labeler
+    from handler.manifest import Row
+    from handler.settings import Settings
+    from handler.storage import ImageVersion
+
+RESERVED_SECONDS: Final = 10.0
+"""Of an invocation's time, kept for writing the part and answering: two slow S3 calls fit."""
+RESERVED_SHARE: Final = 0.25
+"""At most this share of the time, where the function's timeout is short."""
+
+_SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
+
+# LOG_LEVEL is set when it has been validated: left to find it, Logger fails without naming it.
+logger = Logger(service=_SERVICE, level="INFO")
+metrics = Metrics(
+    service=_SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "AlpacaLabeler")
+)
+
+
+@functools.cache
+def _settings() -> Settings:
+    found = settings.from_environment(os.environ)
+    logger.setLevel(found.log_level)
+    return found
+
+
+@functools.cache
+def _model() -> CurrentModel:
+    from handler.current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
+
+    return CurrentModel(_settings(), warn=logger.error)
+
+
+@logger.inject_lambda_context
+def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
+    """Label the images that an event names, and answer in the form its sender expects.
+
+    Raises `UnknownEvent` for an event of no known kind, and `Unfinished` where images are to be
+    tried again and an error is the only way to say so.
+    """
+    batch = events.parse(event, within=_settings().input)
+    left = context.get_remaining_time_in_millis() / 1000
+    deadline = time.monotonic() + left - min(RESERVED_SECONDS, RESERVED_SHARE * left)
+    results, unfinished = process(batch, _model().labeler(), _settings().results, deadline=deadline)
+    for id_, problem in batch.broken.items():
+        logger.error("not an event to label", extra={"id": id_, "problem": problem})
+    return events.answer(batch, results, unfinished)
+
+
+def process(
+    batch: Batch, labeler: Labeler, results: str, *, deadline: float | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Label a batch's images, each once, and write their rows as one part below `results`.
+
+    Returns (source-ref -> what its row says, source-ref -> why it is to be tried again). Never
+    raises for an image, nor for a part that cannot be written: then all are to be tried again.
+    """
+    rows: list[Row] = []
+    done: dict[str, str] = {}
+    unfinished: dict[str, str] = {}
+    images = _each_once(request.image for request in batch.requests)
+    for outcome in labeler.label(images, deadline=deadline):
+        source_ref = outcome.image.source_ref
+        if outcome.row is None:
+            unfinished[source_ref] = outcome.problem
+            continue
+        rows.append(outcome.row)
+        done[source_ref] = outcome.prediction.label if outcome.prediction else outcome.problem
+    try:
+        if rows:
+            parts.write(results, rows)
+    except storage.StorageError as error:
+        logger.exception("the part was not written")
+        rows = []
+        unfinished |= dict.fromkeys(done, str(error))
+        done = {}
+    _report(rows, unfinished)
+    return done, unfinished
+
+
+def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
+    """Of several announcements of one image, keep the latest."""
+    chosen: dict[str, ImageVersion] = {}
+    for image in images:
+        other = chosen.setdefault(image.source_ref, image)
+        if other == image:
+            continue
+        if other.sequencer and image.sequencer:
+            chosen[image.source_ref] = max(
+                other, image, key=lambda each: manifest.padded(each.sequencer or "")
+            )
+        else:  # which is later is unknown, so no announcement's size may refuse the download
+            chosen[image.source_ref] = storage.ImageVersion(image.source_ref)
+    return [*chosen.values()]
+
+
+def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
+    failures = [row for row in rows if manifest.is_failure(row)]
+    review = sum(bool(row["labeler"].get("needs-review")) for row in rows)
+    for row in failures:
+        said = {"image": row["source-ref"], "code": row["failure"]["code"]}
+        logger.info("cannot be labelled", extra=said | {"problem": row["failure"]["message"]})
+    for source_ref, problem in unfinished.items():
+        logger.warning("to be tried again", extra={"image": source_ref, "problem": problem})
+    metrics.add_metric("Labelled", MetricUnit.Count, len(rows) - len(failures))
+    metrics.add_metric("Failed", MetricUnit.Count, len(failures))
+    metrics.add_metric("Retried", MetricUnit.Count, len(unfinished))
+    metrics.add_metric("NeedsReview", MetricUnit.Count, review)
+    metrics.flush_metrics()
+
+
+@logger.inject_lambda_context
+def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
+    """Merge what has been labelled since into the manifest. The event is not looked at.
+
+    Raises `StorageError`, `ManifestError` or `TooManyRows`; the next call takes it up again.
+    """
+    from handler import compaction
+
+    done = compaction.compact(_settings().results, max_parts=_settings().max_parts)
+    for part in done.broken:
+        logger.error("a part cannot be read and stays where it is", extra={"problem": part})
+    metrics.add_metric("Compacted", MetricUnit.Count, int(done.committed))
+    metrics.add_metric("PartsMerged", MetricUnit.Count, done.parts)
+    metrics.flush_metrics()
+    answer = {
+        "committed": done.committed,
+        "parts": done.parts,
+        "labels": done.labels,
+        "failures": done.failures,
+        "broken": len(done.broken),
+    }
+    logger.info("compacted", extra=answer)
+    return answer
+
+
+if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+    _settings()
+    storage.client()
+    if os.environ.get("_HANDLER", "").endswith(".label"):
+        _model()

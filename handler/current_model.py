@@ -1,0 +1,105 @@
+"""The model in use: loaded once for each environment, and again when its pointer moves.
+
+A new bundle that cannot be used never replaces the one in use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+import time
+from typing import TYPE_CHECKING, Final
+
+from handler import bundle, storage
+from handler.bundle import Bundle, BundleError
+from handler.labeler import Labeler, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from handler.settings import Settings
+
+CACHE: Final = os.path.join(tempfile.gettempdir(), "models")
+"""Bundles from S3 by version. An environment that starts again after a crash finds them there."""
+
+_VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
+
+
+class CurrentModel:
+    """Gives the labeler of the model that MODEL_URI names now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        cache: str = CACHE,
+        warn: Callable[[str], object],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Load the model. `warn` is told when a moved pointer cannot be followed.
+
+        `clock` tells seconds and must go on while an environment lies in a snapshot, as wall time
+        does and monotonic time does not.
+
+        Raises `BundleError` or `StorageError`.
+        """
+        self._settings = settings
+        self._uri = settings.model or bundle.EMBEDDED
+        self._cache = cache
+        self._warn = warn
+        self._clock = clock
+        self._looked = clock()
+        # The pointer is stamped before it is read, so that no move between the two goes unseen.
+        self._stamp = storage.stamp_of(self._uri) if self._is_pointer() else None
+        self._labeler = self._load()
+
+    def labeler(self) -> Labeler:
+        """Return the labeler in use, after a look at the pointer where it is time for one."""
+        if self._is_pointer() and self._clock() - self._looked >= (
+            self._settings.model_refresh_seconds
+        ):
+            self._looked = self._clock()
+            try:
+                stamp = storage.stamp_of(self._uri)
+                if stamp != self._stamp:
+                    self._labeler = self._load()
+                    self._stamp = stamp
+            except (BundleError, storage.StorageError) as error:
+                self._warn(f"the model {self._labeler.card.version} stays in use: {error}")
+        return self._labeler
+
+    def _is_pointer(self) -> bool:
+        return storage.is_s3(self._uri) and self._uri.endswith(".json")
+
+    def _load(self) -> Labeler:
+        settings = self._settings
+        return Labeler(
+            self._bundle(),
+            threads=settings.threads,
+            cores=settings.cores,
+            limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+        )
+
+    def _bundle(self) -> Bundle:
+        base = bundle.resolve(self._uri)
+        version = base.rstrip("/").rpartition("/")[2]
+        if not storage.is_s3(base) or not _VERSION.fullmatch(version):
+            return bundle.load(base)
+        folder = os.path.join(self._cache, version)
+        try:
+            cached = bundle.load(folder)
+        except BundleError:  # not there, or damaged: what is read is verified, so nothing is lost
+            cached = None
+        if cached and cached.card.version == version:
+            return cached
+        found = bundle.load(base)
+        with contextlib.suppress(OSError):  # a full disk costs a download next time, no more
+            os.makedirs(folder, exist_ok=True)
+            with open(os.path.join(folder, bundle.MODEL_FILE), "wb") as file:
+                file.write(found.model)
+            with open(os.path.join(folder, bundle.CARD_FILE), "w", encoding="utf-8") as file:
+                json.dump(found.document, file)
+        return found

@@ -1,0 +1,312 @@
+"""Any trigger's event in, image references out, and the answer in the trigger's own form.
+
+Each image is tied to the id that its trigger wants to hear of when the image must be tried again.
+Pure: nothing here fetches, labels or writes. Every source spells keys in its own way, so each key
+is decoded here, exactly once:
+
+    S3 notification, S3 Batch Operations    form-encoded (`red+flower%2B.jpg`)
+    EventBridge, Distributed Map, plain     as they are
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from handler.storage import S3_SCHEME, ImageVersion
+
+Event = Mapping[str, Any]
+
+RESULT_STRING_LIMIT: Final = 1024
+"""Characters of a task's result that S3 Batch Operations' report takes."""
+
+_NEW_IMAGE: Final = ("ObjectCreated:", "ObjectRestore:Completed")
+_GONE_IMAGE: Final = ("ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:")
+_NEW_IMAGE_DETAIL: Final = ("Object Created", "Object Restore Completed")
+_GONE_IMAGE_DETAIL: Final = ("Object Deleted", "Object Restore Initiated", "Object Restore Expired")
+
+
+class UnknownEvent(ValueError):
+    """The event, or a part of it, is of no kind that is known. The message says what it holds."""
+
+
+class Unfinished(RuntimeError):
+    """Some images want another try, and the trigger's only way to hear of it is an error."""
+
+
+class Trigger(enum.Enum):
+    """Who called, by the answer that it expects."""
+
+    QUEUE = "SQS"
+    """Hears the ids of the messages to deliver again."""
+    BATCH_JOB = "S3 Batch Operations"
+    """Hears a result code for each task."""
+    CALLER = "direct"
+    """S3, EventBridge, Step Functions or a person: hears a summary, or an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One image to be labelled."""
+
+    id: str
+    """Of the message or task; several images may share one. The source-ref where there is none."""
+    image: ImageVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one event asks for."""
+
+    trigger: Trigger
+    requests: tuple[Request, ...]
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """Id of each message or task that asks for nothing we can do -> why."""
+    frame: Mapping[str, Any] = field(default_factory=dict)
+    """What the answer must repeat of the question."""
+    ids: tuple[str, ...] = ()
+    """Of all messages or tasks, in their order."""
+
+
+def parse(event: object, *, within: str) -> Batch:
+    """Read any trigger's event. `within` is the URI that every image must begin with.
+
+    A queue's message, or a job's task, that cannot be read is `broken` on its own. Raises
+    `UnknownEvent` where the whole event is: silence would be taken for success.
+    """
+    if not isinstance(event, Mapping):
+        raise UnknownEvent(f"an event is a JSON object, not {type(event).__name__}")
+    records = event.get("Records")
+    if isinstance(records, list) and records and _is_queued(records[0]):
+        # A message that cannot be read is handed back alone. It comes again until the queue moves
+        # it to the dead letters, where an alarm and a person find it: dropped, an image could be
+        # lost without a word; raised, every other image of the batch would be tried again too.
+        messages = [(record["messageId"], record["body"]) for record in records]
+        return _separate(
+            Trigger.QUEUE, messages, lambda body: [*_images(json.loads(body))], within=within
+        )
+    if "tasks" in event and "invocationId" in event:
+        return _separate(
+            Trigger.BATCH_JOB,
+            [(task["taskId"], task) for task in event["tasks"]],
+            lambda task: [_from_task(task)],
+            within=within,
+            frame={
+                "invocationSchemaVersion": event.get("invocationSchemaVersion", "1.0"),
+                "invocationId": event["invocationId"],
+            },
+        )
+    images = [_inside(image, within) for image in _understand(event)]
+    return Batch(Trigger.CALLER, tuple(Request(image.source_ref, image) for image in images))
+
+
+def _is_queued(record: object) -> bool:
+    return isinstance(record, Mapping) and record.get("eventSource") == "aws:sqs"
+
+
+def _separate(
+    trigger: Trigger,
+    items: list[tuple[str, Any]],
+    read: Callable[[Any], list[ImageVersion]],
+    *,
+    within: str,
+    frame: Event | None = None,
+) -> Batch:
+    requests: list[Request] = []
+    broken: dict[str, str] = {}
+    for id_, item in items:
+        try:
+            requests += [Request(id_, _inside(image, within)) for image in read(item)]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            broken[id_] = _say(error)
+    return Batch(trigger, tuple(requests), broken, frame or {}, tuple(id_ for id_, _ in items))
+
+
+def _understand(event: Event) -> list[ImageVersion]:
+    try:
+        return [*_images(event)]
+    except UnknownEvent:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnknownEvent(f"the event cannot be read: {_say(error)}") from error
+
+
+def _say(error: Exception) -> str:
+    return str(error) if isinstance(error, UnknownEvent) else repr(error)
+
+
+def _inside(image: ImageVersion, within: str) -> ImageVersion:
+    if not image.source_ref.startswith(within):
+        raise UnknownEvent(f"{image.source_ref}: not below INPUT_URI, {within}; it was not touched")
+    return image
+
+
+# --- one reader for each source ------------------------------------------------------------------
+
+
+def _images(event: Event) -> Iterator[ImageVersion]:
+    if event.get("Event") == "s3:TestEvent":
+        return
+    if isinstance(event.get("Records"), list) and event["Records"]:
+        for record in event["Records"]:
+            yield from _from_notification(record)
+    elif event.get("source") == "aws.s3" and "detail-type" in event:
+        yield from _from_event_bridge(event)
+    elif "Items" in event and "BatchInput" in event:
+        bucket = event["BatchInput"]["bucket"]
+        for item in event["Items"]:
+            yield _from_map_item(bucket, item)
+    elif "bucket" in event and "keys" in event:
+        if not isinstance(event["keys"], list):
+            raise UnknownEvent("`keys` must be a list of object keys")
+        for key in event["keys"]:
+            yield ImageVersion(_uri(event["bucket"], key))
+    else:
+        raise UnknownEvent(
+            f"an event with {', '.join(map(str, event)) or 'nothing'} is not one of: S3 "
+            "notification, SQS, EventBridge, S3 Batch Operations, Distributed Map batch, "
+            '{"bucket": …, "keys": […]}'
+        )
+
+
+def _from_notification(record: Event) -> Iterator[ImageVersion]:
+    # MinIO and older events write the prefix `s3:` before the name.
+    name = record["eventName"].removeprefix("s3:")
+    if record.get("eventSource", "aws:s3") != "aws:s3" or not name.startswith(
+        _NEW_IMAGE + _GONE_IMAGE
+    ):
+        raise UnknownEvent(f"a record of {record.get('eventSource')} {name} announces no image")
+    if name.startswith(_NEW_IMAGE):
+        s3 = record["s3"]
+        found = s3["object"]
+        yield ImageVersion(
+            _uri(s3["bucket"]["name"], unquote_plus(found["key"], errors="strict")),
+            size=_whole(found.get("size")),
+            last_modified=_moment(record.get("eventTime")),
+            etag=_etag(found.get("eTag")),
+            version_id=_version(found.get("versionId")),
+            sequencer=found.get("sequencer"),
+        )
+
+
+def _from_event_bridge(event: Event) -> Iterator[ImageVersion]:
+    kind = event["detail-type"]
+    if kind not in _NEW_IMAGE_DETAIL + _GONE_IMAGE_DETAIL:
+        raise UnknownEvent(f"an EventBridge event {kind!r} announces no image")
+    if kind in _NEW_IMAGE_DETAIL:
+        detail = event["detail"]
+        found = detail["object"]
+        yield ImageVersion(
+            _uri(detail["bucket"]["name"], found["key"]),
+            size=_whole(found.get("size")),
+            last_modified=_moment(event.get("time")),
+            etag=_etag(found.get("etag")),
+            version_id=_version(found.get("version-id")),
+            sequencer=found.get("sequencer"),
+        )
+
+
+def _from_task(task: Event) -> ImageVersion:
+    # Schema 2.0 names the bucket; 1.0 has its ARN.
+    bucket = task["s3Bucket"] if "s3Bucket" in task else task["s3BucketArn"].rpartition(":")[2]
+    return ImageVersion(
+        _uri(bucket, unquote_plus(task["s3Key"], errors="strict")),
+        version_id=_version(task.get("s3VersionId")),
+    )
+
+
+def _from_map_item(bucket: str, item: Event) -> ImageVersion:
+    return ImageVersion(
+        _uri(bucket, item["Key"]),
+        size=_whole(item.get("Size")),
+        last_modified=_moment(item.get("LastModified")),
+        etag=_etag(item.get("Etag")),
+    )
+
+
+def _uri(bucket: object, key: object) -> str:
+    if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
+        raise UnknownEvent(f"bucket {bucket!r} and key {key!r} must both be names")
+    return f"{S3_SCHEME}{bucket}/{key}"
+
+
+def _whole(value: object) -> int | None:
+    return int(value) if isinstance(value, int | float | str) and value != "" else None
+
+
+def _etag(value: str | None) -> str | None:
+    return value.strip('"') if value else None
+
+
+def _version(value: str | None) -> str | None:
+    return value if value and value != "null" else None
+
+
+def _moment(value: object) -> str | None:
+    """ISO 8601 to the second, as S3's own dates are: of ISO text, or of seconds since 1970."""
+    if isinstance(value, str) and value:
+        moment = datetime.fromisoformat(value).astimezone(UTC)
+    elif isinstance(value, int | float):
+        moment = datetime.fromtimestamp(value, UTC)
+    else:
+        return None
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+# --- the answer ----------------------------------------------------------------------------------
+
+
+def answer(batch: Batch, results: Mapping[str, str], unfinished: Mapping[str, str]) -> Event:
+    """Answer as the trigger expects, so that it tries again what is needed and nothing else.
+
+    `results` says of each source-ref that has a row now which row that is, `unfinished` of each one
+    without a row why it wants another try.
+
+    A queue delivers the named messages again. A job repeats the tasks that failed for the time
+    being; an image that can never be labelled has its failure row, so its task did succeed, and a
+    bucket of odd files does not stop the job (it gives up when half the tasks fail). Everybody else
+    repeats the whole event, and only after an error; rows made twice merge into one.
+
+    Raises `Unfinished` for those.
+    """
+    if batch.trigger is Trigger.CALLER:
+        if unfinished:
+            first = next(iter(unfinished.values()))
+            raise Unfinished(
+                f"{len(unfinished)} of {len(batch.requests)} images are to be tried again, first: "
+                f"{first}"
+            )
+        return {"images": len(batch.requests), "rows": len(results)}
+    again: dict[str, str] = {}
+    said: dict[str, str] = {}
+    for request in batch.requests:
+        source_ref = request.image.source_ref
+        if source_ref in unfinished:
+            again[request.id] = unfinished[source_ref]
+        else:
+            said[request.id] = results[source_ref]
+    if batch.trigger is Trigger.QUEUE:
+        failed = [id_ for id_ in batch.ids if id_ in again or id_ in batch.broken]
+        return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
+    return {
+        **batch.frame,
+        "treatMissingKeysAs": "TemporaryFailure",
+        "results": [_task_result(id_, batch, again, said) for id_ in batch.ids],
+    }
+
+
+def _task_result(
+    id_: str, batch: Batch, again: Mapping[str, str], said: Mapping[str, str]
+) -> dict[str, str]:
+    if id_ in batch.broken:
+        code, text = "PermanentFailure", batch.broken[id_]
+    elif id_ in again:
+        code, text = "TemporaryFailure", again[id_]
+    else:
+        code, text = "Succeeded", said[id_]
+    return {"taskId": id_, "resultCode": code, "resultString": text[:RESULT_STRING_LIMIT]}

@@ -1,0 +1,50 @@
+"""Fixtures that more than one folder needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples every time, however slow the machine: a failure is news, never noise.
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
+settings.load_profile("house")
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """S3 and SQS in this process: moto, with credentials that open nothing."""
+    from moto import mock_aws
+
+    from handler import storage
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SESSION_TOKEN": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        storage._new_client.cache_clear()
+        yield storage.client()
+    storage._new_client.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The folder of real photos and weights: ALPACA_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("ALPACA_SHARED", Path(__file__).parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no real photos: {folder} is not there (set ALPACA_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Eight photos under free licences, one of them of an alpaca."""
+    return Path(__file__).parent / "photos"

@@ -1,0 +1,368 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from handler import app, bundle, current_model, events, manifest, parts, storage
+from handler.settings import from_environment
+
+ROOT = Path(__file__).parents[2]
+PHOTOS = ROOT / "tests" / "photos"
+RESULTS = "s3://results/labels/"
+
+needs_model = pytest.mark.skipif(
+    not Path(bundle.EMBEDDED, bundle.CARD_FILE).exists(), reason="no embedded model bundle"
+)
+
+
+class Context:
+    function_name = "label"
+    memory_limit_in_mb = 1769
+    invoked_function_arn = "arn:aws:lambda:eu-central-1:111122223333:function:label"
+    aws_request_id = "52fdfc07-2182-154f-163f-5f0f9a621d72"
+
+    def __init__(self, seconds=30.0):
+        self._ends = time.monotonic() + seconds
+
+    def get_remaining_time_in_millis(self):
+        return int(1000 * (self._ends - time.monotonic()))
+
+
+@pytest.fixture
+def function(aws, monkeypatch, tmp_path):
+    """Give the buckets, and the environment of the deployed function."""
+    monkeypatch.setenv("RESULTS_URI", RESULTS)
+    monkeypatch.setenv("INPUT_URI", "s3://photos/")
+    monkeypatch.delenv("MODEL_URI", raising=False)
+    monkeypatch.setattr(current_model, "CACHE", str(tmp_path / "models"))
+    for bucket in ("photos", "results", "models"):
+        aws.create_bucket(Bucket=bucket)
+    app._settings.cache_clear()
+    app._model.cache_clear()
+    yield aws
+    app._settings.cache_clear()
+    app._model.cache_clear()
+
+
+def put(aws, *names, into=""):
+    for name in names:
+        aws.put_object(Bucket="photos", Key=into + name, Body=(PHOTOS / name).read_bytes())
+
+
+def queued(**messages):
+    """Make an SQS event: message id -> the keys it announces."""
+    return {
+        "Records": [
+            {
+                "eventSource": "aws:sqs",
+                "messageId": id_,
+                "body": json.dumps({"bucket": "photos", "keys": keys}),
+            }
+            for id_, keys in messages.items()
+        ]
+    }
+
+
+def failures(answer):
+    return [item["itemIdentifier"] for item in answer["batchItemFailures"]]
+
+
+def written(aws):
+    """Return the rows of each part."""
+    listed = aws.list_objects_v2(Bucket="results", Prefix="labels/parts/").get("Contents", ())
+    bodies = [aws.get_object(Bucket="results", Key=item["Key"])["Body"].read() for item in listed]
+    return [[manifest.parse(line) for line in body.splitlines()] for body in bodies]
+
+
+# --- label ---
+
+
+@needs_model
+def test_a_batch_becomes_one_part_and_an_empty_answer(function):
+    put(function, "alpaca.jpg", "coffee.jpg", into="ü b+/")
+    answer = app.label(queued(m1=["ü b+/alpaca.jpg"], m2=["ü b+/coffee.jpg"]), Context())
+    assert answer == {"batchItemFailures": []}
+    [rows] = written(function)
+    assert [(row["source-ref"], row["alpaca-metadata"]["class-name"]) for row in rows] == [
+        ("s3://photos/ü b+/alpaca.jpg", "alpaca"),
+        ("s3://photos/ü b+/coffee.jpg", "not alpaca"),
+    ]
+
+
+@needs_model
+def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(function):
+    function.put_object(Bucket="photos", Key="notes.txt", Body=b"not a photo")
+    assert failures(app.label(queued(m1=["notes.txt"], m2=["gone.jpg"]), Context())) == []
+    [rows] = written(function)
+    assert [row["failure"]["code"] for row in rows] == ["not-found", "not-an-image"]
+
+
+@needs_model
+def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
+    put(function, "alpaca.jpg", "coffee.jpg")
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        if "coffee" in image.source_ref:
+            raise storage.Transient("SlowDown")
+        return real(image, max_bytes)
+
+    monkeypatch.setattr(storage, "fetch", fetch)
+    answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]), Context())
+    assert failures(answer) == ["m2"]
+    [[row]] = written(function)
+    assert row["source-ref"] == "s3://photos/alpaca.jpg"
+    with pytest.raises(events.Unfinished):
+        app.label({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}, Context())
+
+
+@needs_model
+def test_where_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
+    put(function, "alpaca.jpg")
+
+    def fail(*_):
+        raise storage.Transient("SlowDown")
+
+    monkeypatch.setattr(parts, "write", fail)
+    answer = app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
+    assert failures(answer) == ["m1", "m2"]
+
+
+@needs_model
+def test_the_same_image_twice_is_labelled_once_and_answered_for_both(function, monkeypatch):
+    put(function, "alpaca.jpg")
+    fetched = []
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        fetched.append(image)
+        return real(image, max_bytes)
+
+    app._model()
+    monkeypatch.setattr(storage, "fetch", fetch)
+    app.label(queued(m1=["alpaca.jpg"], m2=["alpaca.jpg", "alpaca.jpg"]), Context())
+    assert [image.source_ref for image in fetched if "photos" in image.source_ref] == [
+        "s3://photos/alpaca.jpg"
+    ]
+    assert len(written(function)[0]) == 1
+
+
+@needs_model
+def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
+    function, monkeypatch
+):
+    put(function, "alpaca.jpg")
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        if "slow" in image.source_ref:
+            time.sleep(3)
+        return real(image, max_bytes)
+
+    app._model()
+    monkeypatch.setattr(storage, "fetch", fetch)
+    began = time.monotonic()
+    answer = app.label(queued(m1=["alpaca.jpg"], m2=["slow.jpg"]), Context(seconds=2))
+    assert time.monotonic() - began < 2
+    assert failures(answer) == ["m2"]
+    assert len(written(function)[0]) == 1
+
+
+@needs_model
+def test_a_poisonous_message_stops_no_other(function):
+    put(function, "alpaca.jpg")
+    event = queued(m1=["alpaca.jpg"], m2=[])
+    event["Records"][1]["body"] = "{"
+    assert failures(app.label(event, Context())) == ["m2"]
+    assert len(written(function)) == 1
+
+
+@needs_model
+@pytest.mark.usefixtures("function")
+def test_an_unknown_event_is_an_error():
+    with pytest.raises(events.UnknownEvent, match="hello"):
+        app.label({"hello": "world"}, Context())
+
+
+@needs_model
+def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
+    function, capsys, monkeypatch
+):
+    put(function, "alpaca.jpg")
+    monkeypatch.setattr(app.logger.registered_handler, "stream", sys.stdout)
+    app.label(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]), Context())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    [emf] = [line for line in lines if "_aws" in line]
+    assert (emf["Labelled"], emf["Failed"], emf["Retried"]) == ([1.0], [1.0], [0.0])
+    assert "secret" not in json.dumps(emf)
+    [log] = [line for line in lines if line.get("image") == "s3://photos/secret.jpg"]
+    assert log["function_request_id"] == Context.aws_request_id
+
+
+# --- compact ---
+
+
+@needs_model
+def test_compaction_answers_with_what_it_did(function, capsys):
+    put(function, "alpaca.jpg")
+    app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
+    expected = {"committed": True, "parts": 1, "labels": 1, "failures": 1, "broken": 0}
+    assert app.compact({}, Context()) == expected
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [
+        (line["Compacted"], line["PartsMerged"]) for line in lines if "PartsMerged" in line
+    ] == [([1.0], [1.0])]
+    assert app.compact({}, Context())["committed"] is False
+
+
+# --- the model in use ---
+
+
+def publish(aws, version_from, *, pointer=True):
+    card = Path(version_from, bundle.CARD_FILE).read_bytes()
+    version = json.loads(card)["version"]
+    aws.put_object(Bucket="models", Key=f"m/{version}/{bundle.CARD_FILE}", Body=card)
+    model = Path(version_from, bundle.MODEL_FILE).read_bytes()
+    aws.put_object(Bucket="models", Key=f"m/{version}/{bundle.MODEL_FILE}", Body=model)
+    if pointer:
+        body = json.dumps({"version": version}).encode()
+        aws.put_object(Bucket="models", Key="m/latest.json", Body=body)
+    return version
+
+
+@pytest.fixture
+def other_bundle(tmp_path):
+    """Give a bundle that differs in its threshold alone."""
+    found = bundle.load()
+    document = {**found.document, "threshold": 0.9}
+    digest = bundle._card(document).digest()
+    document["version"] = f"20990101T000000Z-{digest}"
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / bundle.CARD_FILE).write_text(json.dumps(document))
+    shutil.copy(Path(bundle.EMBEDDED, bundle.MODEL_FILE), folder)
+    return folder
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def follow(tmp_path, clock, warnings):
+    environment = {
+        "RESULTS_URI": RESULTS,
+        "INPUT_URI": "s3://photos/",
+        "MODEL_URI": "s3://models/m/latest.json",
+    }
+    return current_model.CurrentModel(
+        from_environment(environment),
+        cache=str(tmp_path / "cache"),
+        warn=warnings.append,
+        clock=clock,
+    )
+
+
+@needs_model
+def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_bundle, tmp_path):
+    old = publish(function, bundle.EMBEDDED)
+    clock = Clock()
+    current = follow(tmp_path, clock, [])
+    first = current.labeler()
+    new = publish(function, other_bundle)
+    clock.now = 59
+    assert current.labeler() is first
+    clock.now = 60
+    assert (first.card.version, current.labeler().card.version) == (old, new)
+    assert sorted(os.listdir(tmp_path / "cache")) == [old, new]
+
+
+@needs_model
+def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle, tmp_path):
+    old = publish(function, bundle.EMBEDDED)
+    clock, warnings = Clock(), []
+    current = follow(tmp_path, clock, warnings)
+    new = publish(function, other_bundle)
+    function.put_object(Bucket="models", Key=f"m/{new}/{bundle.MODEL_FILE}", Body=b"damaged")
+    clock.now = 60
+    assert current.labeler().card.version == old
+    assert "sha256" in warnings[0]
+    publish(function, other_bundle, pointer=False)
+    clock.now = 120
+    assert current.labeler().card.version == new
+
+
+@needs_model
+def test_a_cached_bundle_is_verified_when_it_is_read(function, tmp_path):
+    version = publish(function, bundle.EMBEDDED)
+    follow(tmp_path, Clock(), [])
+    cached = tmp_path / "cache" / version / bundle.MODEL_FILE
+    function.delete_object(Bucket="models", Key=f"m/{version}/{bundle.MODEL_FILE}")
+    assert follow(tmp_path, Clock(), []).labeler().card.version == version
+    cached.write_bytes(b"damaged")
+    with pytest.raises(bundle.BundleError):
+        follow(tmp_path, Clock(), [])
+
+
+# --- start ---
+
+
+def run(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "us-east-1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_importing_the_function_is_quick_and_brings_no_tensorflow():
+    done = run(
+        "import sys, time; began = time.perf_counter(); import handler.app\n"
+        "import handler.current_model; print(time.perf_counter() - began)\n"
+        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules",
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.5
+
+
+def test_compaction_needs_no_model_library():
+    code = "import handler.app, handler.compaction, sys; assert 'numpy' not in sys.modules"
+    assert run(code).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "RESULTS_URI is not set"),
+        ({"RESULTS_URI": RESULTS, "INPUT_URI": "s3://results/"}, "overlap"),
+        (
+            {"RESULTS_URI": RESULTS, "INPUT_URI": "s3://photos/", "LOG_LEVEL": "loud"},
+            "LOG_LEVEL='LOUD': must be one of",
+        ),
+    ],
+)
+def test_in_lambda_an_invalid_environment_fails_at_start(environment, said):
+    done = run("import handler.app", AWS_LAMBDA_RUNTIME_API="127.0.0.1:1", **environment)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+def test_the_latest_announcement_of_an_image_is_the_one_that_counts():
+    def announced(sequencer, size):
+        return storage.ImageVersion("s3://photos/a", size=size, sequencer=sequencer)
+
+    both = [announced("0A", 1), announced("0B", 2), announced("09FF", 3)]
+    assert app._each_once(both) == [announced("0B", 2)]
+    assert app._each_once([announced(None, 1), announced(None, 2)]) == [
+        storage.ImageVersion("s3://photos/a")
+    ]

@@ -1,0 +1,213 @@
+"""The packaged function in AWS's own runtime loop: a cold call, then a warm one.
+
+The Lambda runtime interface emulator speaks to the real runtime client; S3 is moto's server. For
+speed, the package is handler/ beside this environment's own libraries. COLD_START_PACKAGE=1 builds
+the real one with pip and holds its size and its start against their limits:
+
+    COLD_START_PACKAGE=1 pytest -s tests/handler/test_coldstart.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from handler import bundle, manifest
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".cache" / "emulator"
+EMULATOR = "aws-lambda-rie-x86_64"
+REAL = bool(os.environ.get("COLD_START_PACKAGE"))
+SECONDS, MEGABYTES = 0.6, 200
+
+# Times what the environment does before and during the first call, from inside it.
+TIMED = """
+import time
+began = time.perf_counter()
+from handler import app
+ready = time.perf_counter()
+calls = []
+def label(event, context):
+    start = time.perf_counter()
+    app.label(event, context)
+    calls.append(time.perf_counter() - start)
+    return {"init": ready - began, "calls": calls}
+"""
+
+pytestmark = [
+    pytest.mark.skipif(
+        (sys.platform, platform.machine()) != ("linux", "x86_64"),
+        reason="the emulator in the wheel is for Linux on x86_64",
+    ),
+    pytest.mark.skipif(
+        not Path(bundle.EMBEDDED, bundle.CARD_FILE).exists(), reason="no embedded model bundle"
+    ),
+]
+
+
+def pip(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"pip could not get it: {done.stderr.strip()[-300:]}")
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    """Give (path of the emulator, folder with the runtime client), fetched once."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    program, client = CACHE / EMULATOR, CACHE / "client"
+    if not program.exists():
+        pip("download", "--no-deps", "--only-binary=:all:", "--dest", str(CACHE), "aws-sam-cli")
+        [wheel] = CACHE.glob("aws_sam_cli-*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            program.write_bytes(archive.read(f"samcli/local/rapid/{EMULATOR}"))
+        program.chmod(0o755)
+        wheel.unlink()
+    if not client.exists():
+        pip("install", "--target", str(client), "awslambdaric")
+    return program, client
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory):
+    """Give the function's package: a folder with handler/ and, if asked for, its libraries."""
+    folder = tmp_path_factory.mktemp("package")
+    shutil.copytree(
+        ROOT / "handler", folder / "handler", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (folder / "timed.py").write_text(TIMED)
+    if REAL:
+        pip("install", "--target", str(folder), "-r", str(ROOT / "handler" / "requirements.txt"))
+        # As the build does: compiled, since a package in Lambda cannot be.
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder)], check=False)
+    return folder
+
+
+@pytest.fixture
+def s3():
+    """Give an S3 client of a server on this machine, holding one photo."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    for bucket in ("photos", "results"):
+        client.create_bucket(Bucket=bucket)
+    client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", "farm/ü +.jpg")
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture
+def call(emulator, package, s3, tmp_path):
+    """Give a function that sends an event to the running function."""
+    program, client = emulator
+    address, internal = free_port(), free_port()
+    libraries = [str(client)] if REAL else [str(client), *filter(None, sys.path[1:])]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                str(program),
+                *("--runtime-interface-emulator-address", f"127.0.0.1:{address}"),
+                *("--runtime-api-address", f"127.0.0.1:{internal}"),
+                *(sys.executable, "-m", "awslambdaric", "timed.label"),
+            ],
+            cwd=package,
+            stdout=output,
+            stderr=output,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": os.pathsep.join([str(package), *libraries]),
+                "HOME": str(tmp_path),
+                "AWS_LAMBDA_FUNCTION_NAME": "label",
+                "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
+                "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+                "AWS_ENDPOINT_URL": s3.meta.endpoint_url,
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                "INPUT_URI": "s3://photos/",
+                "RESULTS_URI": "s3://results/labels/",
+                "_HANDLER": "handler.app.label",
+            },
+        )
+    url = f"http://127.0.0.1:{address}/2015-03-31/functions/function/invocations"
+    wait_for(address, process, log)
+
+    def send(event):
+        request = urllib.request.Request(url, json.dumps(event).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found = json.load(answer)
+        except (urllib.error.HTTPError, ValueError) as error:
+            pytest.fail(f"{error}\n{log.read_text()}")
+        assert "errorMessage" not in found, (found, log.read_text())
+        return found
+
+    yield send
+    process.terminate()
+    process.wait(10)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(port, process, log):
+    for _ in range(100):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def test_a_cold_call_and_a_warm_call_label_the_photo(call, package, s3):
+    event = {"bucket": "photos", "keys": ["farm/ü +.jpg"]}
+    cold = call(event)
+    warm = call(event)
+    listed = s3.list_objects_v2(Bucket="results", Prefix="labels/parts/")["Contents"]
+    [part] = listed  # the same batch twice is the same part
+    row = manifest.parse(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
+    assert row["source-ref"] == "s3://photos/farm/ü +.jpg"
+    assert row["alpaca-metadata"]["class-name"] == "alpaca"
+    start = cold["init"] + cold["calls"][0]
+    print(
+        f"\ncold start {start:.3f} s (init {cold['init']:.3f}, first label {cold['calls'][0]:.3f}),"
+        f" warm label {warm['calls'][1]:.3f} s"
+    )
+    assert start < (SECONDS if REAL else 5)
+    if REAL:
+        size = sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) / 2**20
+        print(f"package {size:.0f} MB unzipped")
+        assert size < MEGABYTES

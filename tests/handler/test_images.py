@@ -1,0 +1,378 @@
+"""Whatever the bytes: pixels in the model's form, or an `ImageError`."""
+
+from __future__ import annotations
+
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from handler import images
+from handler.images import ImageError, decode, from_array
+
+SIZE = 64
+LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
+ORIENTATIONS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera that was held so has stored the upright picture."""
+
+
+def scene(width=256, height=192):
+    """A smooth picture in which no turn or mirror image equals another."""
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], axis=-1)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def encoded(image, form, **options):
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def reference(image):
+    return from_array(np.asarray(image.convert("RGB")), SIZE).pixels
+
+
+def distance(one, other):
+    return np.abs(one.astype(int) - other.astype(int)).mean()
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("MPO", {"quality": 95, "save_all": True, "append_images": [Image.new("RGB", (256, 192))]}),
+        ("PNG", {}),
+        ("WEBP", {"quality": 95}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("AVIF", {"quality": 95}),
+        ("HEIF", {"quality": 95}),
+    ],
+)
+def test_every_format_gives_the_same_picture(form, options):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    seen = decode(encoded(scene(), form, **options), SIZE)
+    assert (seen.width, seen.height) == (256, 192)
+    assert seen.pixels.shape == (SIZE, SIZE, 3)
+    assert seen.pixels.dtype == np.uint8
+    assert seen.pixels.flags.c_contiguous
+    assert distance(seen.pixels, reference(scene())) < 3
+
+
+def test_of_an_animated_gif_the_first_frame_is_seen():
+    red, blue = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (64, 48), "blue")
+    data = encoded(red, "GIF", save_all=True, append_images=[blue])
+    assert (decode(data, SIZE).pixels == [255, 0, 0]).all()
+
+
+def sixteen_bit(image):
+    return Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) << 8) | 0x55)
+
+
+@pytest.mark.parametrize(
+    ("image", "form"),
+    [
+        (scene().convert("L"), "PNG"),
+        (scene().convert("L"), "JPEG"),
+        (scene().quantize(256), "PNG"),
+        (scene().convert("CMYK"), "JPEG"),
+        (scene().convert("CMYK"), "TIFF"),
+        (sixteen_bit(scene()), "PNG"),
+        (sixteen_bit(scene()), "TIFF"),
+    ],
+)
+def test_every_mode_shows_the_picture_that_a_viewer_shows(image, form):
+    expected = scene().convert("L") if image.mode.startswith(("L", "I")) else scene()
+    assert distance(decode(encoded(image, form), SIZE).pixels, reference(expected)) < 8
+
+
+def test_one_bit_is_black_and_white():
+    bilevel = Image.new("1", (64, 64))
+    bilevel.paste(1, (0, 0, 64, 32))
+    pixels = decode(encoded(bilevel, "PNG"), SIZE).pixels
+    assert (pixels[:30] == 255).all()
+    assert (pixels[34:] == 0).all()
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])
+def test_floating_point_pixels_span_the_whole_range(broken):
+    ramp = np.tile(np.linspace(0, 1000, 64, dtype=np.float32), (64, 1))
+    ramp[0, 0] = broken
+    pixels = decode(encoded(Image.fromarray(ramp), "TIFF"), SIZE).pixels
+    assert pixels[5, 0, 0] < 5
+    assert pixels[5, -1, 0] > 250
+
+
+def palette_with_hole():
+    image = Image.new("P", (40, 40), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    return encoded(image, "PNG", transparency=0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "PNG"),
+        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "WEBP", lossless=True),
+        encoded(Image.new("LA", (40, 40), (0, 0)), "PNG"),
+        encoded(Image.new("RGB", (40, 40), (255, 0, 0)), "PNG", transparency=(255, 0, 0)),
+        encoded(Image.new("L", (40, 40), 7), "PNG", transparency=7),
+        palette_with_hole(),
+    ],
+    ids=["RGBA", "WebP", "LA", "RGB key", "L key", "palette"],
+)
+def test_what_is_transparent_is_seen_on_white(data):
+    assert (decode(data, SIZE).pixels == 255).all()
+
+
+def test_half_transparent_is_half_white():
+    data = encoded(Image.new("RGBA", (40, 40), (0, 0, 0, 128)), "PNG")
+    assert np.abs(decode(data, SIZE).pixels.astype(int) - 127).max() <= 1
+
+
+@pytest.mark.parametrize("turn", ORIENTATIONS)
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF"])
+def test_exif_orientation_gives_the_upright_picture(turn, form):
+    upright = scene()
+    stored = upright.transpose(ORIENTATIONS[turn]) if ORIENTATIONS[turn] is not None else upright
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    options = {"lossless": True} if form == "WEBP" else {"quality": 95}
+    seen = decode(encoded(stored, form, exif=exif, **options), SIZE)
+    assert (seen.width, seen.height) == upright.size
+    off = distance(seen.pixels, reference(upright))
+    assert off < (3 if form in {"JPEG", "AVIF"} else 0.02)
+
+
+@pytest.mark.parametrize("turn", [1, 3, 6, 8])
+def test_heic_is_not_turned_twice(turn):
+    pytest.importorskip("pillow_heif")
+    stored = scene().transpose(ORIENTATIONS[turn]) if turn > 1 else scene()
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    seen = decode(encoded(stored, "HEIF", exif=exif.tobytes(), quality=95), SIZE)
+    assert (seen.width, seen.height) == scene().size
+    assert distance(seen.pixels, reference(scene())) < 3
+
+
+@pytest.mark.parametrize("turn", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_none(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    assert (decode(encoded(scene(), "PNG", exif=exif), SIZE).pixels == reference(scene())).all()
+
+
+def columns(width, height):
+    """Left half black, right half white, so that what was cropped can be told."""
+    array = np.zeros((height, width, 3), np.uint8)
+    array[:, width // 2 :] = 255
+    return array
+
+
+def test_a_4_to_3_photo_is_seen_whole():
+    framed = np.zeros((192, 256, 3), np.uint8)
+    framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 255, 255, 255, 255
+    for array in (framed, framed.transpose(1, 0, 2)):
+        pixels = from_array(array, SIZE).pixels
+        assert (pixels[[0, -1]] > 250).all()
+        assert (pixels[:, [0, -1]] > 250).all()
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_a_panorama_is_cropped_evenly(tall):
+    array = np.zeros((100, 300, 3), np.uint8)
+    array[:, :83], array[:, -83:] = 255, 255  # what lies beyond the middle 133 of 300
+    pixels = from_array(array.transpose(1, 0, 2) if tall else array, SIZE).pixels
+    assert (pixels < 50).all()
+    assert from_array(array, SIZE).width == 300
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (500, 1), (2, 3), (65, 64)])
+def test_the_smallest_pictures_fill_the_square(width, height):
+    data = encoded(Image.new("RGB", (width, height), (9, 99, 199)), "PNG")
+    seen = decode(data, SIZE)
+    assert (seen.width, seen.height) == (width, height)
+    assert (seen.pixels == [9, 99, 199]).all()
+
+
+def test_a_jpeg_scaled_while_decoding_looks_like_one_decoded_in_full(photos):
+    for name in ("alpaca.jpg", "goat.jpg", "temple.jpg"):
+        data = (photos / name).read_bytes()
+        whole = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert distance(decode(data, 224).pixels, from_array(whole, 224).pixels) < 3
+
+
+@pytest.mark.parametrize("array", [
+    np.zeros(5, np.uint8), np.zeros((4, 4), np.float32), np.zeros((0, 4, 3), np.uint8),
+    np.zeros((4, 4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((), np.uint8),
+])  # fmt: skip
+def test_other_arrays_are_refused(array):
+    with pytest.raises(ImageError) as refusal:
+        from_array(array, SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
+def test_a_truncated_file_is_corrupt_wherever_it_ends(form):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    noise = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), form)
+    for share in (0.05, 0.3, 0.6, 0.9):
+        with pytest.raises(ImageError) as refusal:
+            decode(data[: int(len(data) * share)], SIZE)
+        assert refusal.value.code in {"corrupt", "not-an-image"}
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"),
+        (b"GIF8", "not-an-image"),
+        (b"Dear reader, this is no photo. " * 99, "not-an-image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
+        (b"%PDF-1.7\n", "not-an-image"),
+        (bytes(4096), "not-an-image"),
+    ],
+)
+def test_what_is_no_image_says_so(data, code):
+    with pytest.raises(ImageError) as refusal:
+        decode(data, SIZE)
+    assert refusal.value.code == code
+
+
+STARTS = [
+    b"",
+    b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+    b"\xff\xd8\xff\xe1",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*",
+    b"RIFF\0\0\0\0WEBPVP8 ",
+    b"\0\0\0\x18ftypavif",
+    b"\0\0\0\x18ftypheic",
+    b"\0\0\0\x18ftypmif1",
+]
+
+
+@given(st.sampled_from(STARTS), st.binary(max_size=300))
+def test_any_bytes_give_pixels_or_an_image_error(start, rest):
+    try:
+        assert decode(start + rest, 8).pixels.shape == (8, 8, 3)
+    except ImageError:
+        pass
+
+
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "MPO"]), st.data())
+def test_a_photo_with_broken_bytes_gives_pixels_or_an_image_error(form, draw):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(encoded(scene(24, 16), form, exif=exif))
+    for _ in range(3):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        assert decode(bytes(data), 8, max_pixels=10_000).pixels.shape == (8, 8, 3)
+    except ImageError:
+        pass
+
+
+def bomb(side):
+    """A PNG header that claims side x side pixels, and next to nothing behind it."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(10_000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="12000 x 12000") as refusal:
+        decode(bomb(12_000), SIZE)
+    assert refusal.value.code == "too-many-pixels"
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 20_000  # kilobytes: decoded it would be 432 MB
+
+
+def test_the_pixel_limit_is_the_callers():
+    data = encoded(Image.new("RGB", (100, 100)), "PNG")
+    assert decode(data, SIZE, max_pixels=10_000).width == 100
+    with pytest.raises(ImageError, match="9,999"):
+        decode(data, SIZE, max_pixels=9_999)
+
+
+def test_the_same_bytes_give_the_same_pixels_in_any_thread(photos):
+    files = [path.read_bytes() for path in sorted(photos.glob("*.*g"))]
+    one_by_one = [decode(data, 96).pixels.tobytes() for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda data: decode(data, 96).pixels.tobytes(), files * 4)) == (
+            one_by_one * 4
+        )
+
+
+WARNS_OF_NOTHING = """
+import io, sys
+from PIL import Image
+from handler import images
+image = Image.new("P", (8, 8))
+image.putpalette([0] * 768)
+def save(image, form, **options):
+    out = io.BytesIO(); image.save(out, form, **options); return out.getvalue()
+whole = save(Image.new("RGB", (64, 48)), "TIFF", tiffinfo={270: "words", 33432: "more words"})
+data = [
+    save(image, "PNG", transparency=bytes(range(256))),
+    save(Image.new("RGB", (8, 8)), "JPEG",
+         exif=b"Exif\\0\\0II*\\0\\x08\\0\\0\\0\\xff\\xff\\x12\\x01"),
+    b"II*\\0\\x08\\0\\0\\0\\x02\\0\\x00\\x01\\x03\\0\\xff\\xff\\0\\0",
+    whole[:-40],
+]
+for position in range(8, 14):
+    data.append(whole[:position] + b"\\xff" + whole[position + 1:])
+for one in data:
+    try: images.decode(one, 8)
+    except images.ImageError: pass
+"""
+
+
+def test_no_warning_reaches_the_terminal():
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", WARNS_OF_NOTHING], capture_output=True, check=True
+    )
+    assert done.stderr == b""
+
+
+def test_without_pillow_heif_the_refusal_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    with pytest.raises(ImageError, match="pip install pillow-heif") as refusal:
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), SIZE)
+    assert refusal.value.code == "unsupported"

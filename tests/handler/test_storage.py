@@ -1,0 +1,305 @@
+"""S3 as moto plays it, files as the system has them, and errors as one small tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler import storage
+from handler.storage import ImageVersion
+
+BUCKET = "s3://photos"
+
+
+@pytest.fixture
+def s3(aws):
+    aws.create_bucket(Bucket="photos")
+    return aws
+
+
+class Answers:
+    """An S3 client whose every operation gives the next of these answers."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.calls = []
+
+    def __getattr__(self, operation):
+        def call(**_arguments):
+            self.calls.append(operation)
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def refusal(code, status=400):
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Operation")
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    def play(*answers):
+        client = Answers(*answers)
+        monkeypatch.setattr(storage, "client", lambda: client)
+        monkeypatch.setattr(storage.time, "sleep", lambda _seconds: None)
+        return client
+
+    return play
+
+
+# --- S3: reading ---------------------------------------------------------------------------------
+
+
+KEYS = [
+    "a.jpg", "with space.jpg", "a+b%20c.jpg", "ü/アルパカ.jpg", "new\nline.jpg", "../up.jpg",
+    "a//b.jpg", "/leading.jpg", "#?&=.jpg", "x" * 1024, "é" * 512,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_any_key_is_listed_and_read_under_its_own_name(s3, key):
+    s3.put_object(Bucket="photos", Key=key, Body=b"pixels")
+    [listed] = storage.list_objects(f"{BUCKET}/")
+    assert listed.source_ref == f"{BUCKET}/{key}"
+    fetched = storage.fetch(listed, 100)
+    assert fetched.data == b"pixels"
+    assert fetched.version == listed
+
+
+def test_a_listing_goes_on_where_a_page_ends(s3, monkeypatch):
+    for number in range(7):
+        s3.put_object(Bucket="photos", Key=f"{number}.jpg", Body=b"")
+    real = s3.list_objects_v2
+    monkeypatch.setattr(s3, "list_objects_v2", lambda **named: real(MaxKeys=2, **named))
+    names = [item.source_ref for item in storage.list_objects(f"{BUCKET}/")]
+    assert names == [f"{BUCKET}/{number}.jpg" for number in range(7)]
+
+
+def test_what_is_not_there_is_not_found(s3):
+    for uri in (
+        f"{BUCKET}/none.jpg",
+        "s3://no-such-bucket/a.jpg",
+        "s3://",
+        "s3:///a",
+        "s3://x y/a",
+    ):
+        with pytest.raises(storage.NotFound):
+            storage.read(uri, 10)
+        with pytest.raises(storage.NotFound):
+            list(storage.list_objects(uri if "none" not in uri else "s3://none-at-all/"))
+
+
+def test_an_object_over_the_limit_is_not_downloaded(answers):
+    class Body:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def read(self, _size):
+            raise AssertionError("downloaded")
+
+    answers({"Body": Body(), "ContentLength": 11})
+    with pytest.raises(storage.TooLarge, match="11 bytes"):
+        storage.read(f"{BUCKET}/large.jpg", 10)
+
+
+def test_an_announced_size_over_the_limit_asks_nothing(answers):
+    client = answers()
+    with pytest.raises(storage.TooLarge):
+        storage.fetch(ImageVersion(f"{BUCKET}/large.jpg", size=11), 10)
+    assert client.calls == []
+
+
+def test_the_sequencer_is_kept_only_for_the_version_that_was_read(s3):
+    s3.put_bucket_versioning(Bucket="photos", VersioningConfiguration={"Status": "Enabled"})
+    old = s3.put_object(Bucket="photos", Key="a", Body=b"old")
+    new = s3.put_object(Bucket="photos", Key="a", Body=b"new")
+
+    def announced(put, *, with_version=True):
+        version_id = put["VersionId"] if with_version else None
+        image = ImageVersion(
+            f"{BUCKET}/a", etag=put["ETag"].strip('"'), version_id=version_id, sequencer="0A"
+        )
+        return storage.fetch(image, 10).version
+
+    assert announced(new).sequencer == "0A"
+    assert announced(new, with_version=False).sequencer == "0A"
+    assert announced(old).sequencer is None
+    assert announced(old).version_id == new["VersionId"]
+
+
+# --- S3: conditional writes ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("s3")
+def test_write_if_absent_never_replaces():
+    assert storage.write_if_absent(f"{BUCKET}/part", b"one", "text/plain")
+    assert not storage.write_if_absent(f"{BUCKET}/part", b"two", "text/plain")
+    assert storage.read(f"{BUCKET}/part", 10) == b"one"
+
+
+@pytest.mark.usefixtures("s3")
+def test_write_if_unchanged_refuses_another_state():
+    uri = f"{BUCKET}/manifest"
+    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
+    first = storage.stamp_of(uri)
+    assert first.mark == "1"
+    storage.write_if_unchanged(uri, b"two", first.etag, "text/plain", mark="2")
+    for etag in (None, first.etag):
+        with pytest.raises(storage.Conflict):
+            storage.write_if_unchanged(uri, b"three", etag, "text/plain", mark="3")
+    assert storage.read(uri, 10) == b"two"
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_write_whose_answer_was_lost_knows_its_own_object():
+    uri = f"{BUCKET}/manifest"
+    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
+    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")  # sent again
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_replaced_object_that_is_gone_is_a_conflict():
+    with pytest.raises(storage.Conflict):
+        storage.write_if_unchanged(f"{BUCKET}/gone", b"", '"0"', "text/plain", mark="1")
+
+
+def test_two_writes_that_meet_are_tried_again(answers):
+    conflict = refusal("ConditionalRequestConflict", 409)
+    client = answers(conflict, conflict, {})
+    assert storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
+    assert len(client.calls) == 3
+
+
+def test_two_writes_that_meet_for_ever_are_for_later(answers):
+    client = answers(*[refusal("ConditionalRequestConflict", 409)] * 9)
+    with pytest.raises(storage.Transient):
+        storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
+    assert len(client.calls) == 5
+
+
+# --- S3: errors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (refusal("SlowDown", 503), storage.Transient),
+        (refusal("InternalError", 500), storage.Transient),
+        (refusal("RequestTimeout", 400), storage.Transient),
+        (refusal("SomethingNew", 400), storage.Transient),
+        (EndpointConnectionError(endpoint_url="http://s3"), storage.Transient),
+        (ConnectionResetError(), storage.Transient),
+        (refusal("AccessDenied", 403), storage.Denied),
+        (refusal("InvalidAccessKeyId", 403), storage.Denied),
+        (refusal("403", 403), storage.Denied),
+        (NoCredentialsError(), storage.Denied),
+        (refusal("NoSuchKey", 404), storage.NotFound),
+        (refusal("NoSuchBucket", 404), storage.NotFound),
+        (refusal("InvalidObjectState", 403), storage.Unavailable),
+    ],
+)
+def test_each_error_is_of_its_kind_and_names_the_object(answers, error, ours):
+    answers(error)
+    with pytest.raises(storage.StorageError, match=f"{BUCKET}/a.jpg") as caught:
+        storage.read(f"{BUCKET}/a.jpg", 10)
+    assert type(caught.value) is ours
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def test_a_file_is_read_with_its_size_and_time(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"12345")
+    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
+    fetched = storage.fetch(ImageVersion(str(path)), 5)
+    assert fetched.data == b"12345"
+    assert fetched.version == ImageVersion(str(path), 5, "2023-11-14T22:13:20.123456789Z")
+
+
+def test_a_pipe_a_socket_a_folder_and_a_loop_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    os.symlink("loop", tmp_path / "loop")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for name in ("pipe", "socket", "", "loop"):
+            with pytest.raises(storage.Unavailable):
+                storage.read(str(tmp_path / name), 10)
+
+
+@pytest.mark.parametrize("name", ["none", "file/inside", "nul\0byte"])
+def test_a_name_without_a_file_is_not_found(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(storage.NotFound):
+        storage.read(f"{tmp_path}/{name}", 10)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.EACCES, storage.Denied),
+        (errno.ENAMETOOLONG, storage.Unavailable),
+        (errno.EIO, storage.Transient),
+        (errno.ESTALE, storage.Transient),
+        (errno.EMFILE, storage.Transient),
+    ],
+)
+def test_a_disk_that_may_recover_is_asked_again(monkeypatch, number, kind):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(storage.os, "open", fail)
+    with pytest.raises(storage.StorageError, match=r"a\.jpg") as caught:
+        storage.read("a.jpg", 10)
+    assert type(caught.value) is kind
+
+
+def test_a_file_over_the_limit_is_not_read(tmp_path):
+    path = tmp_path / "huge"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(storage.TooLarge, match="1,099,511,627,776"):
+        storage.read(str(path), 100)
+
+
+@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
+def test_a_source_ref_is_text_and_leads_back_to_its_file(name):
+    path = os.fsdecode(name)
+    source_ref = storage.to_source_ref(path)
+    source_ref.encode()
+    assert os.path.abspath(storage.to_path(source_ref)) == os.path.abspath(path)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/key", "file:///etc/passwd"])
+def test_a_file_named_like_a_uri_is_not_taken_for_one(tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_bytes(b"local")
+    source_ref = storage.to_source_ref(path)
+    assert not storage.is_s3(source_ref)
+    assert storage.read(source_ref, 10) == b"local"
+
+
+@pytest.mark.parametrize("nanoseconds", [0, -1, 10**30, -(10**30), 253402300800 * 10**9])
+def test_any_time_has_a_name(nanoseconds):
+    assert storage.file_time(nanoseconds)
+    assert storage.file_time(nanoseconds) != storage.file_time(nanoseconds + 1)
+
+
+def test_join_keeps_one_slash():
+    assert storage.join("s3://b/x/", "n") == storage.join("s3://b/x", "n") == "s3://b/x/n"
+    assert storage.join("", "n") == "n"
+    assert storage.join("/", "n") == "/n"
