@@ -1,7 +1,7 @@
 """Publish bundles to object storage and move the pointer that says which one is in use.
 
-Never replaces a published file, never deletes one, and never lets the pointer name a bundle that has
-not been read back whole from where it points.
+Never replaces a published file, never deletes one, and never lets the pointer name a bundle that
+has not been read back whole from where it points.
 
     s3://bucket/models/alpaca/
       20260131T120000Z-0a1b2c3d4e5f/model.tflite     written first
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +28,6 @@ HISTORY_LENGTH: Final = 20
 
 _MOVE_TRIES: Final = 10
 """Every lost race is somebody else's finished move, so ten in a row means something is wrong."""
-_VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
-"""What `handler.bundle.resolve` takes for a version: a folder's name that leads nowhere else."""
 
 
 class PublishError(Exception):
@@ -128,10 +125,6 @@ def publish(
     # What is uploaded are the very bytes that are verified, should the folder change meanwhile.
     document = storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES)
     card = bundle.parse(document, model, name=base).card
-    if not _VERSION.fullmatch(card.version):
-        raise PublishError(
-            f"{folder}: {card.version!r} cannot be a version's name; export the bundle again"
-        )
     say(f"{folder}: version {card.version} is whole")
 
     uri = storage.join(store, card.version)
@@ -170,7 +163,7 @@ def promote(store: str, version: str, *, dry_run: bool = False) -> Move:
     Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
     """
     store = _store(store)
-    if not _VERSION.fullmatch(version):
+    if not bundle.VERSION.fullmatch(version):
         raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
     card = _verified(store, version)
 
@@ -237,7 +230,7 @@ def versions(store: str) -> list[Version]:
     files: dict[str, set[str]] = {pointer.version: set()} if pointer else {}
     for item in storage.list_objects(f"{store}/"):
         version, _, name = item.source_ref.removeprefix(f"{store}/").partition("/")
-        if name and _VERSION.fullmatch(version):
+        if name and bundle.VERSION.fullmatch(version):
             files.setdefault(version, set()).add(name)
     return [_version(store, name, files[name], pointer) for name in sorted(files, reverse=True)]
 
@@ -255,13 +248,13 @@ def _store(uri: str) -> str:
         ) from error
     key = key.rstrip("/")
     last = key.rsplit("/", 1)[-1]
-    if last.endswith(".json") or _VERSION.fullmatch(last):
+    if last.endswith(".json") or bundle.VERSION.fullmatch(last):
         raise PublishError(f"{uri}: name the prefix that holds the versions, without {last}")
     return f"{storage.S3_SCHEME}{bucket}" + (f"/{key}" if key else "")
 
 
 def _create(uri: str, data: bytes, content_type: str, *, dry_run: bool) -> bool:
-    """Create an object, or make sure that the one there has this content. Tell whether it is new."""
+    """Create an object, or make sure that the one there has this content. Tell if it is new."""
     if dry_run:  # listing, because only that tells a missing object from a missing bucket
         new = all(item.source_ref != uri for item in storage.list_objects(uri))
     else:
@@ -386,7 +379,7 @@ def _parse_pointer(data: bytes) -> Pointer:
         withdrawn=tuple(content.get("withdrawn", ())),
     )
     for version in (pointer.version, *pointer.previous, *pointer.withdrawn):
-        if not _VERSION.fullmatch(version):
+        if not bundle.VERSION.fullmatch(version):
             raise ValueError(f"{version!r} is not a version")
     return pointer
 

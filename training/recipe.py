@@ -51,13 +51,19 @@ class FineTuning:
     epochs: int
     learning_rate: float
     weight_decay: float
+    warmup: int
+    """Epochs over which the learning rate first rises from zero: Adam's first steps are large whatever the
+    gradient, and would undo what the base knows. Counts only with `cosine`."""
     cosine: bool
-    """The learning rate falls to zero along half a cosine; otherwise it stays."""
+    """The learning rate falls to nearly zero along half a cosine; otherwise it stays."""
     ema: float
     """Decay per step of the average of weights that is kept as the model; 0: the weights themselves."""
     label_smoothing: float
+    tolerance: float
+    """A later epoch replaces the best so far unless its validation loss is higher by more than this: a few dozen
+    photos cannot tell finer, and a rate that falls and an average that grows favour the later one."""
     patience: int
-    """Epochs without a lower validation loss before it stops; 0: never."""
+    """Epochs without becoming the best before it stops; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +152,16 @@ def _check(recipe: Recipe, where: str) -> None:
         "split must be grouped or reference": recipe.split in {"grouped", "reference"},
         "head.method must be logistic or gradient": head.method in {"logistic", "gradient"},
         "head.strength must be above 0": head.strength > 0,
-        "epochs and patience must not be negative": (
-            min(head.epochs, tuning.epochs, tuning.patience) >= 0
+        "epochs, warmup and patience must not be negative": (
+            min(head.epochs, tuning.epochs, tuning.patience, tuning.warmup) >= 0
         ),
         "learning rates must be above 0": head.learning_rate > 0 and tuning.learning_rate > 0,
         "fine_tuning.ema must be at least 0 and below 1": 0 <= tuning.ema < 1,
         "fine_tuning.label_smoothing must be at least 0 and below 1": (
             0 <= tuning.label_smoothing < 1
+        ),
+        "fine_tuning.tolerance and weight_decay must not be negative": (
+            min(tuning.tolerance, tuning.weight_decay) >= 0
         ),
         "sampling.photos must not be negative": sampling.photos >= 0,
         "sampling.own_share must lie within 0..1": 0 <= sampling.own_share <= 1,

@@ -1,0 +1,631 @@
+"""Publishing against moto's S3: whatever breaks or races, the pointer names a whole bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from click.testing import CliRunner
+from moto import mock_aws
+
+from cli.models import models
+from handler import bundle, images, storage
+from training import publish
+
+STORE = "s3://models-bucket/models/alpaca"
+POINTER = f"{STORE}/latest.json"
+
+
+class Killed(BaseException):
+    """The process ends here: nothing may catch it."""
+
+
+@pytest.fixture(autouse=True)
+def bucket(monkeypatch):
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    with mock_aws():
+        storage._new_client.cache_clear()
+        storage.client().create_bucket(Bucket="models-bucket")
+        yield
+        storage._new_client.cache_clear()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that writes a bundle of a day of January and returns (folder, version)."""
+
+    def make(day, model=None, **more):
+        model = model or f"model of day {day}".encode()
+        card = bundle.Card(
+            version="",
+            attribute="alpaca",
+            labels=("not alpaca", "alpaca"),
+            threshold=0.5,
+            review_band=(0.2, 0.8),
+            input_size=224,
+            preprocessing=images.PREPROCESSING_ID,
+            calibration=(1.0, 0.0),
+            sha256=hashlib.sha256(model).hexdigest(),
+        )
+        version = f"202601{day:02}T120000Z-{card.digest()}"
+        card = replace(card, version=version)
+        document = {
+            "format": bundle.CARD_FORMAT,
+            **{name: getattr(card, name) for name in bundle.Card.__slots__},
+            "created": f"2026-01-{day:02}T12:00:00Z",
+            "metrics": {"accuracy": {"value": 0.97, "low": 0.95, "high": 0.99}},
+            **more,
+        }
+        folder = tmp_path / f"bundle-{day}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / bundle.MODEL_FILE).write_bytes(model)
+        (folder / bundle.CARD_FILE).write_text(json.dumps(document))
+        return str(folder), version
+
+    return make
+
+
+def pointer():
+    return json.loads(storage.read(POINTER, 10_000))
+
+
+def objects():
+    return {item.source_ref: item.etag for item in storage.list_objects(f"{STORE}/")}
+
+
+def current():
+    """Return the version in use, which must load: the promise that every test here keeps."""
+    return bundle.load(POINTER).card.version
+
+
+def states():
+    return {version.version: version for version in publish.versions(STORE)}
+
+
+# --- publishing ----------------------------------------------------------------------------------
+
+
+def test_a_published_bundle_is_loaded_through_the_pointer(make):
+    folder, version = make(1)
+    steps = []
+    done = publish.publish(folder, f"{STORE}/", say=steps.append)
+    assert done.created == (bundle.MODEL_FILE, bundle.CARD_FILE)
+    assert done.move.moved
+    assert (done.move.before, done.move.after) == (None, version)
+    assert bundle.load(done.uri).card.version == version == current()
+    assert pointer()["sha256"] == bundle.load(folder).card.sha256
+    assert pointer()["previous"] == []
+    assert pointer()["moved_at"].endswith("Z")
+    assert len(steps) == 4
+
+
+def test_publishing_again_changes_nothing(make):
+    folder, version = make(1)
+    publish.publish(folder, STORE)
+    before = objects()
+    again = publish.publish(folder, STORE)
+    assert again.created == ()
+    assert not again.move.moved
+    assert again.move.reason == "it names this version already"
+    assert objects() == before
+    assert current() == version
+
+
+def test_the_card_is_written_after_the_model_and_the_pointer_last(make, monkeypatch):
+    written = []
+    client = storage.client()
+    real = client._make_api_call
+
+    def call(operation, parameters):
+        if operation == "PutObject":
+            written.append(parameters["Key"].rsplit("/", 1)[-1])
+        return real(operation, parameters)
+
+    monkeypatch.setattr(client, "_make_api_call", call)
+    publish.publish(make(1)[0], STORE)
+    assert written == [bundle.MODEL_FILE, bundle.CARD_FILE, publish.POINTER_FILE]
+
+
+def test_other_content_under_the_same_version_is_refused(make):
+    folder, version = make(1)
+    publish.publish(folder, STORE)
+    other, same_version = make(1, metrics={"accuracy": 0.5})
+    assert same_version == version
+    before = objects()
+    with pytest.raises(
+        publish.PublishError, match=r"model\.json: other content.*export the bundle"
+    ):
+        publish.publish(other, STORE)
+    assert objects() == before
+
+
+@pytest.mark.parametrize("there", [b"short", b"something longer than the model itself"])
+def test_a_foreign_model_under_the_same_version_is_refused_before_the_card(make, there):
+    folder, version = make(1)
+    storage.write_if_absent(f"{STORE}/{version}/{bundle.MODEL_FILE}", there, "text/plain")
+    with pytest.raises(publish.PublishError, match=r"model\.tflite: other content"):
+        publish.publish(folder, STORE)
+    assert list(objects()) == [f"{STORE}/{version}/{bundle.MODEL_FILE}"]
+
+
+def test_a_damaged_bundle_is_never_uploaded(make, tmp_path):
+    folder, _ = make(1)
+    (tmp_path / folder / bundle.MODEL_FILE).write_bytes(b"torn")
+    with pytest.raises(bundle.BundleError, match="sha256"):
+        publish.publish(folder, STORE)
+    assert objects() == {}
+
+
+def test_a_version_that_would_lead_elsewhere_is_refused(make, tmp_path):
+    folder, version = make(1)
+    path = tmp_path / folder / bundle.CARD_FILE
+    path.write_text(path.read_text().replace(version, f"../{version}"))
+    with pytest.raises(bundle.BundleError, match="not a model version"):
+        publish.publish(folder, STORE)
+    assert objects() == {}
+
+
+def test_a_published_bundle_can_be_published_elsewhere(make):
+    folder, version = make(1)
+    publish.publish(folder, STORE)
+    copied = publish.publish(POINTER, "s3://models-bucket")
+    assert copied.uri == f"s3://models-bucket/{version}/"
+    assert bundle.load("s3://models-bucket/latest.json").card.version == version
+
+
+def test_the_pointer_never_moves_back_by_publishing(make):
+    old, old_version = make(1)
+    new, new_version = make(2)
+    publish.publish(new, STORE)
+    done = publish.publish(old, STORE)
+    assert done.created
+    assert not done.move.moved
+    assert "newer" in done.move.reason
+    assert current() == new_version
+    assert publish.promote(STORE, old_version).moved
+    assert current() == old_version
+
+
+def test_without_promotion_the_pointer_stays(make):
+    done = publish.publish(make(1)[0], STORE, promote=False)
+    assert done.created
+    assert not done.move.moved
+    assert POINTER not in objects()
+
+
+def test_a_dry_run_writes_nothing_and_says_what_a_real_one_does(make):
+    first, _ = make(1)
+    second, second_version = make(2)
+    would = publish.publish(first, STORE, dry_run=True)
+    assert objects() == {}
+    did = publish.publish(first, STORE)
+    assert would == did
+    before = objects()
+    assert publish.publish(second, STORE, dry_run=True).move.moved
+    assert objects() == before
+    publish.publish(second, STORE, promote=False)
+    before = objects()
+    assert publish.promote(STORE, second_version, dry_run=True).after == second_version
+    assert objects() == before
+    publish.promote(STORE, second_version)
+    before = objects()
+    assert publish.rollback(STORE, dry_run=True).moved
+    assert objects() == before
+    assert current() == second_version
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models/alpaca", "s3://bucket/models/alpaca"),
+        ("s3://", "s3://bucket/models/alpaca"),
+        (POINTER, r"without latest\.json"),
+        (f"{STORE}/20260101T120000Z-0a1b/", "without 20260101T120000Z-0a1b"),
+    ],
+)
+def test_a_place_that_holds_no_versions_is_refused(uri, message):
+    with pytest.raises(publish.PublishError, match=message):
+        publish.versions(uri)
+
+
+# --- promote, roll back, list --------------------------------------------------------------------
+
+
+def test_rollback_walks_back_through_what_was_in_use(make):
+    made = [publish.publish(make(day)[0], STORE).version for day in (1, 2, 3)]
+    assert pointer()["previous"] == [made[1], made[0]]
+    assert publish.rollback(STORE).after == made[1]
+    assert publish.rollback(STORE).after == made[0]
+    assert current() == made[0]
+    assert pointer()["withdrawn"] == [made[1], made[2]]
+    with pytest.raises(publish.PublishError, match="no version was in use before"):
+        publish.rollback(STORE)
+
+
+def test_publishing_again_does_not_undo_a_rollback_but_promoting_does(make):
+    publish.publish(make(1)[0], STORE)
+    folder, bad = make(2)
+    publish.publish(folder, STORE)
+    publish.rollback(STORE)
+    done = publish.publish(folder, STORE)
+    assert not done.move.moved
+    assert "rolled back" in done.move.reason
+    assert publish.promote(STORE, bad).moved
+    assert current() == bad
+    assert pointer()["withdrawn"] == []
+
+
+def test_after_a_rollback_a_newer_version_moves_forward_again(make):
+    first = publish.publish(make(1)[0], STORE).version
+    publish.publish(make(2)[0], STORE)
+    publish.rollback(STORE)
+    third = publish.publish(make(3)[0], STORE).version
+    assert current() == third
+    assert pointer()["previous"] == [first]
+
+
+def test_promoting_the_current_version_changes_nothing(make):
+    version = publish.publish(make(1)[0], STORE).version
+    before = objects()
+    assert not publish.promote(STORE, version).moved
+    assert objects() == before
+
+
+def test_the_history_is_bounded_and_names_each_version_once(make, monkeypatch):
+    monkeypatch.setattr(publish, "HISTORY_LENGTH", 3)
+    made = [publish.publish(make(day)[0], STORE).version for day in range(1, 7)]
+    assert pointer()["previous"] == made[4:1:-1]
+    publish.promote(STORE, made[3])
+    assert pointer()["previous"] == [made[5], made[4], made[2]]
+
+
+def test_only_whole_bundles_are_promoted(make):
+    folder, version = make(1)
+    with pytest.raises(bundle.BundleError, match=version):
+        publish.promote(STORE, version)
+    model = bundle.load(folder).model
+    storage.write_if_absent(f"{STORE}/{version}/{bundle.MODEL_FILE}", model, "text/plain")
+    with pytest.raises(bundle.BundleError, match=r"model\.json"):
+        publish.promote(STORE, version)
+    with pytest.raises(publish.PublishError, match="not a model version"):
+        publish.promote(STORE, "../elsewhere")
+    assert POINTER not in objects()
+
+
+def test_a_bundle_under_another_versions_name_is_not_promoted(make):
+    uri = publish.publish(make(1)[0], STORE).uri
+    for name in (bundle.MODEL_FILE, bundle.CARD_FILE):
+        data = storage.read(uri + name, 10_000)
+        storage.write_if_absent(f"{STORE}/20260109T000000Z-abc/{name}", data, "text/plain")
+    with pytest.raises(publish.PublishError, match="publish it under its own version"):
+        publish.promote(STORE, "20260109T000000Z-abc")
+    assert "its card is of version" in states()["20260109T000000Z-abc"].problem
+
+
+def test_rollback_refuses_a_version_that_is_gone(make):
+    gone = publish.publish(make(1)[0], STORE)
+    here = publish.publish(make(2)[0], STORE).version
+    storage.delete([gone.uri + bundle.MODEL_FILE])
+    with pytest.raises(publish.PublishError, match="No rollback to it"):
+        publish.rollback(STORE)
+    assert current() == here
+
+
+def test_listing_shows_figures_the_current_one_and_what_is_wrong(make):
+    assert publish.versions(STORE) == []
+    first = publish.publish(make(1)[0], STORE).version
+    second = publish.publish(make(2, metrics={"accuracy": 0.9})[0], STORE).version
+    third = publish.publish(make(3, metrics="none", created=3)[0], STORE).version
+    publish.rollback(STORE)
+    storage.write_if_absent(f"{STORE}/20260109T000000Z-abc/{bundle.MODEL_FILE}", b"x", "text/plain")
+    storage.write_if_absent(f"{STORE}/20260108T000000Z-abc/{bundle.CARD_FILE}", b"[]", "text/plain")
+    storage.write_if_absent(f"{STORE}/notes/readme.txt", b"x", "text/plain")
+    listed = publish.versions(STORE)
+    assert [version.version for version in listed] == [
+        "20260109T000000Z-abc",
+        "20260108T000000Z-abc",
+        third,
+        second,
+        first,
+    ]
+    assert listed[0].problem == "incomplete: no model.json"
+    assert listed[1].problem == "model.json is not a model card"
+    assert (listed[2].accuracy, listed[2].created, listed[2].withdrawn) == (None, None, True)
+    assert listed[3].current
+    assert listed[3].accuracy == publish.Accuracy(0.9, None, None)
+    assert listed[4].accuracy == publish.Accuracy(0.97, 0.95, 0.99)
+    assert listed[4].created == "2026-01-01T12:00:00Z"
+    assert [version.problem for version in listed[2:]] == [None] * 3
+
+
+def test_listing_names_a_pointer_to_nothing(make):
+    done = publish.publish(make(1)[0], STORE)
+    storage.delete([done.uri + bundle.MODEL_FILE, done.uri + bundle.CARD_FILE])
+    [version] = publish.versions(STORE)
+    assert version.current
+    assert version.problem == "incomplete: no model.tflite and no model.json"
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"version": 3}', b'{"version": "../x"}'])
+def test_a_pointer_that_is_none_is_not_overwritten(make, content):
+    storage.write_if_absent(POINTER, content, "text/plain")
+    with pytest.raises(publish.PublishError, match="not a model pointer"):
+        publish.publish(make(1)[0], STORE)
+    assert storage.read(POINTER, 100) == content
+
+
+# --- races ---------------------------------------------------------------------------------------
+
+
+def test_two_publishers_at_a_time_leave_the_newest_in_use(make):
+    bundles = [make(day) for day in range(1, 7)]
+    start = threading.Barrier(len(bundles))
+
+    def run(folder):
+        start.wait()
+        return publish.publish(folder, STORE)
+
+    with ThreadPoolExecutor(len(bundles)) as pool:
+        done = list(pool.map(run, [folder for folder, _ in bundles]))
+    assert current() == bundles[-1][1]
+    moved = [each.version for each in done if each.move.moved]
+    assert [pointer()["version"], *pointer()["previous"]] == sorted(moved, reverse=True)
+
+
+def test_two_publishers_of_the_same_bundle_write_it_once(make):
+    folder, version = make(1)
+    start = threading.Barrier(4)
+
+    def run(_):
+        start.wait()
+        return publish.publish(folder, STORE)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(run, range(4)))
+    assert sorted(name for each in done for name in each.created) == ["model.json", "model.tflite"]
+    assert sum(each.move.moved for each in done) == 1
+    assert current() == version
+
+
+@pytest.mark.parametrize("other_day", [2, 4])
+def test_a_lost_race_is_read_and_decided_again(make, monkeypatch, other_day):
+    first = publish.publish(make(1)[0], STORE).version
+    folder, mine = make(3)
+    other, theirs = make(other_day)
+    between(monkeypatch, lambda: publish.publish(other, STORE))
+    done = publish.publish(folder, STORE)
+    assert done.move.before == theirs
+    assert current() == max(mine, theirs)
+    assert done.move.moved == (mine > theirs)
+    assert pointer()["previous"] == ([theirs, first] if mine > theirs else [first])
+
+
+def test_two_rollbacks_at_a_time_are_one_step(make, monkeypatch):
+    made = [publish.publish(make(day)[0], STORE).version for day in (1, 2, 3)]
+    between(monkeypatch, lambda: publish.rollback(STORE))
+    assert publish.rollback(STORE).reason == "somebody else rolled it back meanwhile"
+    assert current() == made[1]
+
+
+def test_a_rollback_does_not_withdraw_what_was_published_meanwhile(make, monkeypatch):
+    for day in (1, 2):
+        publish.publish(make(day)[0], STORE)
+    newer, version = make(3)
+    between(monkeypatch, lambda: publish.publish(newer, STORE))
+    with pytest.raises(publish.PublishError, match=f"to {version} meanwhile"):
+        publish.rollback(STORE)
+    assert current() == version
+
+
+def test_a_race_that_never_ends_is_given_up_with_a_message(make, monkeypatch):
+    def never(uri, *_, **__):
+        raise storage.Conflict(uri)
+
+    monkeypatch.setattr(storage, "write_if_unchanged", never)
+    with pytest.raises(publish.PublishError, match="others keep moving it"):
+        publish.publish(make(1)[0], STORE)
+
+
+def between(monkeypatch, act):
+    """Let `act` run once, after the pointer was read and before it is written."""
+    real = storage.write_if_unchanged
+
+    def write(*given, **named):
+        monkeypatch.setattr(storage, "write_if_unchanged", real)
+        act()
+        return real(*given, **named)
+
+    monkeypatch.setattr(storage, "write_if_unchanged", write)
+
+
+# --- crashes and lost answers --------------------------------------------------------------------
+
+
+def break_when(monkeypatch, when, error, *, done_first):
+    """Raise `error` instead of the S3 call that `when(number, its parameters)` picks, or after."""
+    client = storage.client()
+    real = client._make_api_call
+    calls = []
+
+    def call(operation, parameters):
+        calls.append(operation)
+        if not when(len(calls) - 1, parameters):
+            return real(operation, parameters)
+        if done_first:
+            real(operation, parameters)
+        raise error
+
+    monkeypatch.setattr(client, "_make_api_call", call)
+    return calls
+
+
+@pytest.mark.parametrize("done_first", [False, True])
+@pytest.mark.parametrize("job", ["publish", "promote", "rollback"])
+def test_a_crash_at_any_call_leaves_a_whole_bundle_in_use(make, monkeypatch, job, done_first):
+    whole = [publish.publish(make(day)[0], STORE).version for day in (1, 2)]
+    for at in range(100):
+        folder, version = make(at % 26 + 3, model=f"{at}".encode())
+        if job == "promote":
+            publish.publish(folder, STORE, promote=False)
+        before = current()
+        run = {
+            "publish": lambda folder=folder: publish.publish(folder, STORE),
+            "promote": lambda version=version: publish.promote(STORE, version),
+            "rollback": lambda: publish.rollback(STORE),
+        }[job]
+        with monkeypatch.context() as patch:
+            calls = break_when(
+                patch, lambda number, _, at=at: number == at, Killed(), done_first=done_first
+            )
+            try:
+                run()
+            except Killed:
+                pass
+            else:
+                break
+        after = current()
+        expected = whole[0] if job == "rollback" else version
+        assert after in {before, expected}
+        if job != "rollback":
+            run()  # the same command again finishes the job
+            assert current() == version
+        elif after != before:
+            publish.promote(STORE, before)
+    assert 3 <= at == len(calls)
+
+
+@pytest.mark.parametrize("job", ["publish", "promote", "rollback"])
+def test_a_move_whose_answer_is_lost_has_happened_once(make, monkeypatch, job):
+    made = [publish.publish(make(day)[0], STORE).version for day in (1, 2, 3)]
+    folder, newest = make(4)
+    run, expected = {
+        "publish": (lambda: publish.publish(folder, STORE).move, newest),
+        "promote": (lambda: publish.promote(STORE, made[0]), made[0]),
+        "rollback": (lambda: publish.rollback(STORE), made[1]),
+    }[job]
+    calls = break_when(
+        monkeypatch,
+        lambda _, parameters: "Body" in parameters and parameters["Key"].endswith("latest.json"),
+        ReadTimeoutError(endpoint_url="the store"),
+        done_first=True,
+    )
+    assert run().moved
+    assert current() == expected
+    assert calls.count("PutObject") == (3 if job == "publish" else 1)
+
+
+def test_a_move_that_did_not_happen_is_an_error(make, monkeypatch):
+    for day in (1, 2):
+        publish.publish(make(day)[0], STORE)
+    before = current()
+
+    def lost(uri, *_, **__):
+        raise storage.Transient(f"{uri}: timed out")
+
+    monkeypatch.setattr(storage, "write_if_unchanged", lost)
+    with pytest.raises(storage.Transient):
+        publish.rollback(STORE)
+    assert current() == before
+
+
+def test_an_upload_sent_twice_by_the_client_meets_itself(make, monkeypatch):
+    folder, version = make(1)
+    real = storage.write_if_absent
+
+    def twice(*given):
+        real(*given)
+        return real(*given)
+
+    monkeypatch.setattr(storage, "write_if_absent", twice)
+    assert publish.publish(folder, STORE).move.after == version == current()
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def alpaca(*words):
+    return CliRunner().invoke(models, words)
+
+
+def test_the_command_publishes_lists_promotes_and_rolls_back(make):
+    folder, first = make(1)
+    newer, second = make(2)
+    done = alpaca("publish", folder, STORE)
+    assert (done.exit_code, done.stdout) == (0, f"{STORE}/{first}/\n")
+    assert f"moved from nothing to {first}" in done.stderr
+    done = alpaca("publish", newer, STORE, "--no-promote")
+    assert f"stays at {first}; it was not asked to move" in done.stderr
+    assert alpaca("promote", STORE, second).stdout == f"{second}\n"
+    assert f"would move from {second} to {first}" in alpaca("rollback", STORE, "--dry-run").stderr
+    assert alpaca("rollback", STORE).stdout == f"{first}\n"
+    table = alpaca("list", STORE).stdout.splitlines()
+    assert table[0].split() == ["VERSION", "CREATED", "ACCURACY", "STATE"]
+    assert table[1].split()[0] == second
+    assert table[1].endswith("0.970 (0.950 to 0.990)  rolled back")
+    assert table[2].endswith("current")
+    listed = json.loads(alpaca("list", STORE, "--json").stdout)
+    assert [(each["version"], each["current"]) for each in listed] == [
+        (second, False),
+        (first, True),
+    ]
+
+
+def test_the_command_says_that_nothing_is_published():
+    done = alpaca("list", STORE)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "nothing is published" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("publish", "nowhere", STORE), "nowhere: no model bundle there"),
+        (("list", "s3://no-such-bucket/models"), "Check the name"),
+        (("list", "folder"), "folder: not a place to publish to"),
+        (("promote", STORE, "20260101T000000Z-abc"), "no model bundle there"),
+        (("rollback", STORE), "nothing to roll back"),
+    ],
+)
+def test_the_command_explains_errors_without_a_traceback(words, message):
+    done = alpaca(*words)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: ")
+    assert message in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("error", [storage.Denied, storage.Transient])
+def test_the_command_names_the_remedy_for_storage_faults(monkeypatch, error):
+    def fail(uri, *_):
+        raise error(f"{uri}: broken")
+        yield
+
+    monkeypatch.setattr(storage, "list_objects", fail)
+    done = alpaca("list", STORE)
+    assert done.exit_code == 1
+    assert ("credentials" if error is storage.Denied else "again") in done.stderr
+
+
+def test_a_dry_run_into_a_missing_bucket_says_so(make):
+    done = alpaca("publish", make(1)[0], "s3://no-such-bucket/models", "--dry-run")
+    assert done.exit_code == 1
+    assert "no-such-bucket" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(models.commands))
+def test_every_help_page_shows_real_invocations(name):
+    page = CliRunner().invoke(models, [name, "--help"]).stdout
+    assert f"\n  alpaca models {name} s3://" in page or f"\n  alpaca models {name} runs/" in page

@@ -1,0 +1,147 @@
+"""The card of a new model: what decides its labels, and the story of how good it is and where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handler import bundle, images
+from handler.bundle import Card
+from training import evaluate, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from training.dataset import Dataset
+    from training.run import Outcome
+
+WEAK_KIND = 0.9
+"""A kind of which a smaller share is right is named among the weaknesses."""
+WEAK_KIND_PHOTOS = 5
+"""With fewer photos a kind's share says nothing."""
+
+
+def attribute(label: str) -> str:
+    """Return a class name as a label attribute: "Cat photos" -> "cat-photos"."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
+
+
+def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> Card:
+    """Return the part of the card that decides labels."""
+    decision = outcome.decision
+    card = Card(
+        version="",
+        attribute=attribute(data.labels[1]),
+        labels=data.labels,
+        threshold=decision.threshold,
+        review_band=decision.review_band,
+        input_size=outcome.settings.recipe.input_size,
+        preprocessing=images.PREPROCESSING_ID,
+        calibration=decision.calibration,
+        sha256=hashlib.sha256(model).hexdigest(),
+    )
+    return replace(card, version=f"{made:%Y%m%dT%H%M%SZ}-{card.digest()}")
+
+
+def document(
+    card: Card, outcome: Outcome, data: Dataset, disagreement: float, about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the whole of `model.json`. `about` holds what only a person can say: weaknesses, licences."""
+    judged = outcome.judged
+    truth = data.truth()[judged.indices]
+    kinds = evaluate.by_kind(
+        [data.photos[index].kind for index in judged.indices], truth, judged.predicted
+    )
+    parts = run.figures(data, judged, seed=outcome.settings.seed)
+    overall = parts.pop("all", None) or next(iter(parts.values()))
+    made = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    own = {key: value for key, value in asdict(card).items() if key != "version"}
+    return {
+        "format": bundle.CARD_FORMAT,
+        "version": card.version,
+        "created": f"{made:%Y-%m-%dT%H:%M:%SZ}",
+        **own,
+        "metrics": {
+            "measured_on": _measured_on(outcome, data),
+            **{name: _numbers(figure) for name, figure in overall.items()},
+            "confusion": evaluate.confusion(truth, judged.predicted),
+            "needs_review": _share(_reviewed(outcome)),
+            "int8_disagreement": round(disagreement, 5),
+            "parts": {
+                name: {key: _numbers(figure) for key, figure in part.items()}
+                for name, part in parts.items()
+            },
+        },
+        "kinds": kinds,
+        "training": _training(outcome),
+        "dataset": {
+            "fingerprint": data.fingerprint(),
+            "photos": dict(Counter(data.labels[photo.label] for photo in data.photos)),
+            "own": dict(Counter(data.labels[p.label] for p in data.photos if not p.extra)),
+            "skipped": list(data.skipped),
+        },
+        "weaknesses": [*about.get("weaknesses", ()), *_weak(kinds)],
+        **{key: value for key, value in about.items() if key != "weaknesses"},
+    }
+
+
+def _training(outcome: Outcome) -> dict[str, Any]:
+    settings = outcome.settings
+    return {
+        "recipe": asdict(settings.recipe),
+        "seed": settings.seed,
+        "folds": settings.folds,
+        "photos": len(outcome.trained_on) - len(settings.excluded & {*outcome.trained_on.tolist()}),
+        "excluded": len(settings.excluded),
+        "fine_tuning_epochs": outcome.epochs,
+        "seconds": round(outcome.seconds),
+        "interrupted": outcome.interrupted,
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("tensorflow", "keras", "numpy", "pillow")
+        },
+    }
+
+
+def _measured_on(outcome: Outcome, data: Dataset) -> str:
+    count, folds = len(outcome.judged.indices), outcome.settings.folds
+    if folds:
+        return (
+            f"{count} photos, each judged by one of {folds} models that saw neither it nor its group, with "
+            f"calibration and threshold from the other folds; the model shipped has seen all {len(data.photos)}"
+        )
+    return (
+        f"{count} photos held out from training; calibration, threshold and the epoch that was kept "
+        "were chosen on the same photos"
+    )
+
+
+def _reviewed(outcome: Outcome) -> float:
+    low, high = outcome.decision.review_band
+    p = outcome.decision.probabilities(outcome.judged.logits)
+    return float(((p >= low) & (p <= high)).mean())
+
+
+def _weak(kinds: dict[str, dict[str, Any]]) -> list[str]:
+    return [
+        f"{kind}: {found['photos'] - found['right']} of {found['photos']} photos labelled wrong"
+        for kind, found in kinds.items()
+        if found["photos"] >= WEAK_KIND_PHOTOS and found["right"] < WEAK_KIND * found["photos"]
+    ]
+
+
+def _numbers(figure: evaluate.Figure) -> dict[str, float | None]:
+    return {key: _share(value) for key, value in asdict(figure).items()}
+
+
+def _share(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 4)

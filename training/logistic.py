@@ -1,0 +1,61 @@
+"""Logistic regression by Newton's method: the exact optimum, the same every time, in numpy alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+_STEPS = 30
+"""At most; it takes 5 to 10."""
+_TOLERANCE = 1e-8
+"""A step this small changes nothing that anybody could see."""
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Return 1 / (1 + e^-x) without overflow."""
+    odds = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1 / (1 + odds), odds / (1 + odds))
+
+
+def fit(
+    features: Floats, targets: Floats, weights: Floats, strength: float
+) -> tuple[Floats, float]:
+    """Return coefficients and intercept with the lowest weighted log loss.
+
+    `features` has shape (n, d); `targets` (n,) are probabilities 0..1; `weights` (n,) count the rows and
+    are brought to an average of 1; `strength` x squared coefficients / 2 is added to the mean loss. Features are
+    standardised inside, so that the strength means the same for each.
+    """
+    weights = weights / weights.sum()
+    mean = weights @ features
+    spread = np.sqrt(weights @ (features - mean) ** 2) + 1e-3
+    x = np.column_stack([(features - mean) / spread, np.ones(len(features))])
+    penalty = np.full(x.shape[1], strength)
+    penalty[-1] = 1e-9  # the intercept is free; the trace keeps one-class data solvable
+    theta = np.zeros(x.shape[1])
+    for _ in range(_STEPS):
+        p = sigmoid(x @ theta)
+        gradient = x.T @ (weights * (p - targets)) + penalty * theta
+        curvature = (x * (weights * p * (1 - p))[:, np.newaxis]).T @ x
+        step = np.linalg.solve(curvature + np.diag(penalty), gradient)
+        loss = _loss(x, targets, weights, penalty, theta)
+        scale = 1.0
+        while _loss(x, targets, weights, penalty, theta - scale * step) > loss and scale > 1e-4:
+            scale /= 2
+        theta = theta - scale * step
+        if np.abs(scale * step).max() < _TOLERANCE:
+            break
+    coefficients = theta[:-1] / spread
+    return coefficients, float(theta[-1] - mean @ coefficients)
+
+
+def _loss(x: Floats, targets: Floats, weights: Floats, penalty: Floats, theta: Floats) -> float:
+    logits = x @ theta
+    losses = np.logaddexp(0, logits) - targets * logits
+    return float(weights @ losses + penalty @ theta**2 / 2)

@@ -1,0 +1,165 @@
+"""Which photos belong together, and which side of a split they go to. Pure: pixels and names in, indices out."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from training.dataset import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import numpy.typing as npt
+
+    from training.dataset import Photo
+
+    Indices = npt.NDArray[np.int64]
+
+HASH_DISTANCE = 16
+"""Bits of 128 by which the hashes of one scene may differ. NOTES.md says what it finds."""
+VALIDATION_SHARE = 0.2
+
+
+def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Return each photo's difference hash, shape (n, 128): is a spot brighter than its right, its lower neighbour?
+
+    `pixels` is uint8 (n, size, size, 3). A scaled, recompressed or brightened copy keeps its hash nearly.
+    """
+    grey = np.stack(
+        [
+            np.asarray(Image.fromarray(photo).convert("L").resize((9, 9), Image.Resampling.BOX))
+            for photo in pixels
+        ]
+    ).astype(np.int16)
+    across = grey[:, :8, 1:] > grey[:, :8, :-1]
+    down = grey[:, 1:, :8] > grey[:, :-1, :8]
+    return np.concatenate([across.reshape(-1, 64), down.reshape(-1, 64)], axis=1)
+
+
+def groups(
+    photos: Sequence[Photo], pixels: npt.NDArray[np.uint8], files: Iterable[str] = ()
+) -> Indices:
+    """Return a group number for each photo, shape (n,): photos of one group never straddle a split.
+
+    Near-duplicates and their mirror images form groups, as do the photos that a file of `files` names: CSV
+    with the columns `file` (the end of a photo's path) and `group` or `source`.
+
+    Raises `DatasetError`.
+    """
+    parents = list(range(len(photos)))
+
+    def root(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    def join(first: int, second: int) -> None:
+        parents[max(root(first), root(second))] = min(root(first), root(second))
+
+    for first, second in near_duplicates(pixels):
+        join(first, second)
+    for file in files:
+        members: dict[str, int] = {}
+        for index, group in _read_groups(file, photos):
+            join(members.setdefault(group, index), index)
+    return np.array([root(index) for index in range(len(photos))])
+
+
+def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """Return the pairs of photos that show the same picture, or its mirror image."""
+    plain = hashes(pixels).astype(np.float32) * 2 - 1
+    mirrored = hashes(pixels[:, :, ::-1]).astype(np.float32) * 2 - 1
+    bits = plain.shape[1]
+    pairs = []
+    for index in range(len(plain)):
+        for other in (plain, mirrored):
+            # The product of two +-1 vectors counts equal bits minus different ones.
+            distance = (bits - other[index + 1 :] @ plain[index]) / 2
+            pairs += [(index, index + 1 + int(hit)) for hit in np.flatnonzero(distance <= HASH_DISTANCE)]
+    return pairs
+
+
+def _read_groups(file: str, photos: Sequence[Photo]) -> list[tuple[int, str]]:
+    try:
+        with Path(file).open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            columns = set(reader.fieldnames or ())
+            column = "group" if "group" in columns else "source"
+            if not {"file", column} <= columns:
+                raise DatasetError(f"{file}: needs the columns `file` and `group` (or `source`)")
+            named = {row["file"]: row[column] for row in reader if row["file"] and row[column]}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{file}: {error}") from error
+    found = []
+    for index, photo in enumerate(photos):
+        parts = PurePosixPath(photo.path).parts
+        for start in range(len(parts)):
+            tail = "/".join(parts[start:])
+            if tail in named:
+                found.append((index, named[tail]))
+                break
+    if not found:
+        raise DatasetError(f"{file}: names none of the {len(photos)} photos")
+    return found
+
+
+def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:
+    """Deal photos to `count` folds, shape (n,) of 0..count-1: groups stay whole, strata spread evenly.
+
+    The largest group goes first, each to the fold where the strata then come out most even.
+
+    Raises `DatasetError` when there are fewer groups than folds.
+    """
+    names, stratum = np.unique([repr(value) for value in strata], return_inverse=True)
+    members, group = np.unique(group, return_inverse=True)
+    if len(members) < count:
+        raise DatasetError(f"{len(members)} groups of photos cannot be dealt to {count} folds")
+    table = np.zeros((len(members), len(names)))
+    np.add.at(table, (group, stratum), 1)
+    share = table / table.sum(axis=0)
+    order = np.random.default_rng(seed).permutation(len(members))
+    order = order[np.argsort(-table[order].sum(axis=1), kind="stable")]
+    held = np.zeros((count, len(names)))
+    fold = np.zeros(len(members), dtype=np.int64)
+    for index in order:
+        costs = 2 * held @ share[index]  # what the sum of squares grows by, but for a constant
+        best = np.flatnonzero(costs <= costs.min() + 1e-12)
+        fold[index] = best[np.argmin(held[best].sum(axis=1))]
+        held[fold[index]] += share[index]
+    return fold[group]
+
+
+def holdout(
+    strata: Sequence[object], group: Indices, seed: int, *, share: float = VALIDATION_SHARE
+) -> tuple[Indices, Indices]:
+    """Split into training and validation indices: of 1/share folds, the one most like the whole."""
+    count = round(1 / share)
+    fold = folds(strata, group, count, seed)
+    total = Counter(strata)
+
+    def unlike(number: int) -> float:
+        held = Counter(value for value, of in zip(strata, fold, strict=True) if of == number)
+        return sum((held[value] / size - 1 / count) ** 2 for value, size in total.items())
+
+    chosen = min(range(count), key=unlike)
+    return np.flatnonzero(fold != chosen), np.flatnonzero(fold == chosen)
+
+
+def reference(photos: Sequence[Photo], seed: int) -> tuple[Indices, Indices]:
+    """Return the split of Keras' `image_dataset_from_directory(…, validation_split=0.2)`; extras train.
+
+    Keras shuffles the sorted files with NumPy's old generator and takes the last fifth for validation. It
+    knows no groups, so photos of one scene lie on both sides.
+    """
+    own = np.array([index for index, photo in enumerate(photos) if not photo.extra])
+    np.random.RandomState(seed).shuffle(own)
+    held = int(VALIDATION_SHARE * len(own))
+    extra = np.array([index for index, photo in enumerate(photos) if photo.extra], dtype=np.int64)
+    return np.concatenate([own[:-held], extra]), own[-held:]
