@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench clean
+.PHONY: help run test test-sam lint format bench clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,10 +22,17 @@ run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show 
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-lint: $(VENV)/.test  ## check style and types
+lint: $(VENV)/.test  ## check style, types and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/cfn-lint --include-checks I --template template.yaml
+
+test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and a container engine)
+	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
+
+bench: $(VENV)/.run  ## measure labelling against the bare cost of decoding and inference
+	$(BIN)/python tests/benchmarks/bench_label.py
 
 format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from handler import manifest, storage
@@ -20,9 +21,13 @@ REKOGNITION_IMAGE_BYTES: Final = 15 * 2**20
 REKOGNITION_SIDE: Final = (64, 4096)
 """Pixels. https://docs.aws.amazon.com/rekognition/latest/customlabels-dg/limits.html"""
 REKOGNITION_ASPECT: Final = 20
+METADATA: Final = frozenset(
+    "class-name confidence type job-name human-annotated creation-date".split()
+)
+"""The documented metadata of a label; anything else a strict reader may refuse."""
 REKOGNITION_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet would run as a formula when it stands first in a cell."""
 
 COLUMNS: Final = (
@@ -38,7 +43,7 @@ def to_csv(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _folder: s
     count = 0
     for row in _labelled(rows, left_out):
         count += 1
-        facts, labeler = manifest.metadata(row), row.get("labeler", {})
+        facts, labeler = manifest.metadata(row), manifest.block(row, "labeler")
         known = {"source-ref": row["source-ref"], "label": facts.get("class-name")}
         writer.writerow(
             _cell(known.get(name, facts.get(name, labeler.get(name)))) for name in COLUMNS
@@ -68,7 +73,7 @@ def to_rekognition(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _f
             bucket = bucket or storage.split_s3(source_ref)[0]
             if storage.split_s3(source_ref)[0] != bucket:
                 reason = f"not in the first row's bucket, {bucket}"
-        line = json.dumps({key: value for key, value in row.items() if key != "labeler"}) + "\n"
+        line = json.dumps(_strict(row)) + "\n"
         if reason is None and (
             count == REKOGNITION_ROWS or size + len(line) > REKOGNITION_FILE_BYTES
         ):
@@ -81,17 +86,25 @@ def to_rekognition(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _f
     return count
 
 
+def _strict(row: Row) -> Row:
+    name = f"{manifest.attribute(row)}"
+    facts = manifest.metadata(row)
+    known = {key: facts[key] for key in facts if key in METADATA}
+    return {"source-ref": row["source-ref"], name: row.get(name), f"{name}-metadata": known}
+
+
 def _not_for_rekognition(row: Row) -> str | None:
     source_ref: str = row["source-ref"]
-    if not storage.is_s3(source_ref):
+    if not re.match("s3://[^/]", source_ref):
         return "not in S3"
     if not source_ref.lower().endswith(REKOGNITION_SUFFIXES):
         return "neither JPEG nor PNG"
-    labeler = row.get("labeler", {})
-    size, sides = labeler.get("size"), (labeler.get("width"), labeler.get("height"))
+    labeler = manifest.block(row, "labeler")
+    size = labeler.get("size")
+    sides = [side for side in map(labeler.get, ("width", "height")) if isinstance(side, int)]
     if isinstance(size, int) and size > REKOGNITION_IMAGE_BYTES:
         return "over 15 MB"
-    if all(isinstance(side, int) for side in sides):
+    if sides:
         if not REKOGNITION_SIDE[0] <= min(sides) <= max(sides) <= REKOGNITION_SIDE[1]:
             return "a side under 64 or over 4,096 pixels"
         if max(sides) > REKOGNITION_ASPECT * min(sides):
@@ -131,8 +144,13 @@ def to_hugging_face(rows: Iterable[Row], out: IO[str], left_out: Counter[str], f
         if storage.is_s3(row["source-ref"]):
             left_out["in S3, and an imagefolder is of files"] += 1
             continue
-        name = os.path.relpath(storage.to_path(row["source-ref"]), folder)
-        if name.startswith(".."):
+        try:
+            name = os.path.relpath(storage.to_path(row["source-ref"]), folder)
+            name.encode()
+        except ValueError:
+            left_out["a name that is not UTF-8 text"] += 1
+            continue
+        if name.split(os.sep)[0] == os.pardir:
             left_out["outside the folder of the output file"] += 1
             continue
         facts = manifest.metadata(row)
@@ -144,7 +162,7 @@ def to_hugging_face(rows: Iterable[Row], out: IO[str], left_out: Counter[str], f
 
 def _labelled(rows: Iterable[Row], left_out: Counter[str]) -> Iterator[Row]:
     for row in rows:
-        if manifest.is_failure(row):
+        if manifest.is_failure(row) or not manifest.metadata(row):
             left_out["without a label"] += 1
         else:
             yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -9,13 +10,13 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from cli import copies, sources
 from cli.ledger import Ledger, LedgerError
-from cli.progress import Progress
+from cli.progress import Progress, printable
 from cli.sources import Skipped
 from cli.worker import Job
 from cli.workers import WorkerError, Workers
@@ -40,6 +41,13 @@ EXIT_TOO_MANY_FAILURES: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
 
+def _cores() -> int:
+    # Those that this process may use, where the system says so (macOS does not).
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @click.command(context_settings={"max_content_width": 100})
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
@@ -55,7 +63,7 @@ EXIT_INTERRUPTED: Final = 130
     help="A model bundle: a folder, an s3:// prefix or its latest.json.  [default: the built-in]",
 )  # fmt: skip
 @click.option(
-    "--workers", type=click.IntRange(1, 256), default=lambda: len(os.sched_getaffinity(0)),
+    "--workers", type=click.IntRange(1, 256), default=_cores,
     help="Processes that label at the same time.  [default: one a core]",
 )  # fmt: skip
 @click.option("--relabel", is_flag=True, help="Forget the manifest's rows and start over.")
@@ -115,20 +123,28 @@ def label(
             return
         report = _label(run)
     except (LedgerError, ManifestError, WorkerError, storage.StorageError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read our output has seen enough: click ends us
+            raise
         raise click.ClickException(
-            f"{error.filename or manifest_path}: {error.strerror}. What is labelled so far is "
-            "kept; run the same command again to go on."
+            f"{printable(str(error.filename or manifest_path))}: {error.strerror}. What is "
+            "labelled so far is kept; run the same command again to go on."
         ) from error
+    except KeyboardInterrupt:
+        _exit_interrupted()
     click.echo(_as_json(run, report) if as_json else _as_table(run, report))
     if report.interrupted:
-        click.echo("Interrupted. Run the same command again to go on.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _exit_interrupted()
     if report.lost > max_failure_rate * report.tried:
         share = report.lost / report.tried
         click.echo(f"{share:.0%} of the photos failed (see --max-failure-rate).", err=True)
         sys.exit(EXIT_TOO_MANY_FAILURES)
+
+
+def _exit_interrupted() -> NoReturn:
+    click.echo("Interrupted. Run the same command again to go on.", err=True)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +216,14 @@ def _check_usage(run: Run) -> None:
         raise click.UsageError("--manifest and --failures name the same file")
     if run.copy_to is None:
         return
-    target = os.path.abspath(run.copy_to)
+    target = os.path.realpath(run.copy_to)
     for path in run.paths:
         if storage.is_s3(path):
             raise click.UsageError(f"--copy-to copies files; {path} is in a bucket")
-        if os.path.commonpath([target, os.path.abspath(path)]) == os.path.abspath(path):
+        source = os.path.realpath(path)
+        if os.path.isdir(source) and os.path.commonpath([target, source]) in {target, source}:
             raise click.UsageError(
-                f"--copy-to {run.copy_to} lies inside {path}, where its copies would be labelled "
+                f"--copy-to {run.copy_to} overlaps {path}, where its copies would be labelled "
                 "again: name a folder outside"
             )
 
@@ -229,7 +246,7 @@ def _label(run: Run) -> Report:
         if run.copy_to is not None and not report.interrupted:
             copies.copy(ledger.rows(), run.paths, run.copy_to, link=run.link)
     for folder in report.skipped.folders:
-        click.echo(f"{folder}: this folder cannot be read", err=True)
+        click.echo(f"{printable(folder)}: this folder cannot be read", err=True)
     return report
 
 
@@ -239,10 +256,19 @@ def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
     total = None if run.on_s3 else sum(1 for _ in _todo(run, ledger, counted))
     with Progress(total) as progress:
         for done in pool.label(_todo(run, ledger, report.skipped, report)):
+            if done.row is not None and done.label is None and ledger.had_failed(done.image):
+                report.unchanged += 1
+                progress.step()
+                continue
             if done.row is not None:
                 ledger.append(done.row)
             report.add(done)
-            progress.step(done.problem)
+            progress.step(_named(done))
+
+
+def _named(done: Done) -> str:
+    name = done.image.source_ref
+    return done.problem if name in done.problem or not done.problem else f"{name}: {done.problem}"
 
 
 def _todo(
@@ -256,18 +282,17 @@ def _todo(
 
 
 def _print_plan(run: Run) -> None:
-    with ExitStack() as stack:
-        ledger = Ledger(run.manifest_path, run.failures_path)
-        if os.path.exists(run.manifest_path) or os.path.exists(run.failures_path):
-            stack.enter_context(ledger)
-        with run.start(1) as pool:
-            version = pool.ready().model_version
-        ledger.load(None if run.relabel else version)
-        count = 0
-        for image in _todo(run, ledger, Skipped()):
-            click.echo(image.source_ref)
+    with run.start(1) as pool:
+        version = pool.ready().model_version
+    ledger = Ledger(run.manifest_path, run.failures_path)
+    ledger.peek(None if run.relabel else version)
+    count = 0
+    for image in _todo(run, ledger, Skipped()):
+        if not ledger.had_failed(image):
+            click.echo(printable(image.source_ref))
             count += 1
-    click.echo(f"{count:,} to label with {version} into {run.manifest_path}", err=True)
+    place = printable(run.manifest_path)
+    click.echo(f"{count:,} to label with {version} into {place}", err=True)
 
 
 def _as_json(run: Run, report: Report) -> str:
@@ -291,10 +316,11 @@ def _as_json(run: Run, report: Report) -> str:
 
 
 def _as_table(run: Run, report: Report) -> str:
-    rows = [*report.labels.items(), ("needs review", report.needs_review)]
+    rows = [(printable(name), count) for name, count in report.labels.items()]
+    rows.append(("needs review", report.needs_review))
     notes = {"needs review": "of these"}
     for name, count, note in (
-        ("failed", report.failed, f"see {run.failures_path}"),
+        ("failed", report.failed, f"see {printable(run.failures_path)}"),
         ("not reached", report.unreached, "run again to try again"),
         ("unchanged", report.unchanged, "labelled before"),
         ("not images", report.skipped.others, "passed over"),
@@ -309,5 +335,5 @@ def _as_table(run: Run, report: Report) -> str:
     speed = f", {report.tried / report.seconds:,.0f} photos/s" if report.tried else ""
     return (
         f"{table}\n\n  {report.tried:,} photos in {report.seconds:.1f} s{speed}\n"
-        f"  model {report.model_version} -> {run.manifest_path}"
+        f"  model {report.model_version} -> {printable(run.manifest_path)}"
     )

@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
+import stat
 from array import array
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Self
 
 from handler import manifest, merge
+from handler.manifest import ManifestError
 from handler.storage import ImageVersion
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from handler.manifest import Row
 
 _TAIL: Final = merge.MAX_LINE_BYTES
+
+_ROW_START: Final = b'{"source-ref":'
+"""How every row begins that `handler.manifest.encode` has written, or its torn beginning."""
+
+TRIED_AGAIN: Final = frozenset({"unreadable", "unsupported", "too-many-pixels"})
+"""Failures that a user mends without touching the photo: by chmod, a package, `--max-pixels`."""
 
 
 class LedgerError(Exception):
@@ -39,8 +49,13 @@ class Ledger:
     """Both files of a manifest, locked for one run. A context manager."""
 
     def __init__(self, manifest_path: str, failures_path: str) -> None:
-        self._labels, self._failures = _File(manifest_path), _File(failures_path)
+        self._labels, self._failures = (
+            # A link stays a link: what it names is written.
+            _File(os.path.realpath(path) if os.path.islink(path) else path)
+            for path in (manifest_path, failures_path)
+        )
         self._settled = True
+        self._index = self._failed = _sorted(array("q"))
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -56,7 +71,8 @@ class Ledger:
         """Unlock. A file without rows is taken away: there is nothing in it to look at."""
         for file in (self._labels, self._failures):
             if os.fstat(_handle(file).fileno()).st_size == 0:
-                os.unlink(file.path)
+                with suppress(FileNotFoundError):
+                    os.unlink(file.path)
         self._exit.close()
 
     def load(self, model_version: str | None) -> None:
@@ -69,11 +85,13 @@ class Ledger:
             self.settle()
             self._scan(model_version)
 
-    def _scan(self, model_version: str | None) -> None:
-        import numpy as np
+    def peek(self, model_version: str | None) -> None:
+        """Learn the same outside of a `with` block, without a lock and without writing anything."""
+        self._scan(model_version)
 
+    def _scan(self, model_version: str | None) -> None:
         self._settled = True
-        images, known = array("q"), array("q")
+        images, known, failed = array("q"), array("q"), array("q")
         for file in (self._labels, self._failures):
             last = ""
             for source_ref, line in self._rows(file):
@@ -84,43 +102,46 @@ class Ledger:
                 if model_version is not None and (
                     manifest.is_human(row) or manifest.model_version(row) == model_version
                 ):
-                    known.append(_key(manifest.version_of(row)))
+                    again = manifest.block(row, "failure").get("code") in TRIED_AGAIN
+                    (failed if again else known).append(_key(manifest.version_of(row)))
         # An image in both files is left by a run that was killed while it settled them.
-        self._settled &= len(np.unique(np.frombuffer(images, dtype=np.int64))) == len(images)
-        self._index = np.sort(np.frombuffer(known, dtype=np.int64))
+        seen = _sorted(images)
+        self._settled &= not (seen[1:] == seen[:-1]).any()
+        self._index, self._failed = _sorted(known), _sorted(failed)
 
     def has(self, image: ImageVersion) -> bool:
-        """Tell whether this very version of the image has its row. Call `load` before."""
-        key = _key(image)
-        place = int(self._index.searchsorted(key))
-        return place < len(self._index) and int(self._index[place]) == key
+        """Tell whether this very version of the image has its row. Call `load` before.
+
+        A failure of `TRIED_AGAIN` is no row to rest on.
+        """
+        return _contains(self._index, _key(image))
+
+    def had_failed(self, image: ImageVersion) -> bool:
+        """Tell whether this version has a failure of `TRIED_AGAIN`: the same again says nothing."""
+        return _contains(self._failed, _key(image))
 
     def append(self, row: Row) -> None:
         """Write a row to the file where it belongs."""
         file = self._failures if manifest.is_failure(row) else self._labels
-        _handle(file).write(manifest.encode(row))
         self._settled = False
+        _write(_handle(file), manifest.encode(row))
 
     def settle(self) -> None:
         """Bring both files to one sorted row an image. Killed at any point, it loses nothing."""
         if self._settled:
             return
         rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
-        folder = os.path.dirname(os.path.abspath(self._labels.path))
-        with (
-            tempfile.NamedTemporaryFile(dir=folder, prefix=".manifest-", delete=False) as labels,
-            tempfile.NamedTemporaryFile(dir=folder, prefix=".failures-", delete=False) as failures,
-        ):
-            try:
-                for line, is_failure in merge.merge(merge.sort(rows), choose=manifest.latest):
+        names = [_new_name(file.path) for file in (self._labels, self._failures)]
+        try:
+            with open(names[0], "wb") as labels, open(names[1], "wb") as failures:
+                for line, is_failure in merge.merge(merge.sort(rows), choose=_latest):
                     (failures if is_failure else labels).write(line)
                 for file, new in ((self._labels, labels), (self._failures, failures)):
                     self._replace(file, new)
-            except BaseException:
-                for new in (labels, failures):
-                    if os.path.exists(new.name):
-                        os.unlink(new.name)
-                raise
+        finally:
+            for name in names:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)
         self._settled = True
 
     def rows(self) -> Iterator[Row]:
@@ -129,8 +150,17 @@ class Ledger:
             yield manifest.parse(line)
 
     def _rows(self, file: _File) -> Iterator[merge.Keyed]:
-        with open(file.path, "rb") as lines:
-            yield from merge.read(lines, file.path)
+        try:
+            lines = open(file.path, "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            return
+        with lines:
+            try:
+                yield from merge.read(lines, file.path)
+            except ManifestError:
+                # Who only peeks finds what the next run will repair.
+                if file.handle is not None or not _is_torn_end(lines):
+                    raise
 
     def _replace(self, file: _File, new: IO[bytes]) -> None:
         new.flush()
@@ -149,6 +179,43 @@ def _key(image: ImageVersion) -> int:
     return hash((image.source_ref, image.etag or image.last_modified, image.size))
 
 
+def _latest(rows: list[Row]) -> Row:
+    # Rows come in the order of writing, failures before labels; between the two files dates decide.
+    failures = [row for row in rows if manifest.is_failure(row)]
+    labels = [row for row in rows if not manifest.is_failure(row)]
+    if failures and labels and manifest.created(failures[-1]) > manifest.created(labels[-1]):
+        return manifest.latest(labels + failures)
+    return manifest.latest(failures + labels)
+
+
+def _sorted(keys: array[int]) -> npt.NDArray[np.int64]:
+    import numpy as np
+
+    return np.sort(np.frombuffer(keys, dtype=np.int64))
+
+
+def _contains(index: npt.NDArray[np.int64], key: int) -> bool:
+    place = int(index.searchsorted(key))
+    return place < len(index) and int(index[place]) == key
+
+
+def _write(handle: IO[bytes], line: bytes) -> None:
+    # A full disk or a limit takes a part, and refuses only what comes after.
+    rest = memoryview(line)
+    while rest:
+        rest = rest[handle.write(rest) :]
+
+
+def _new_name(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.new")
+
+
+def _is_torn_end(lines: IO[bytes]) -> bool:
+    end = lines.tell()
+    return end == lines.seek(0, os.SEEK_END) and lines.seek(end - 1) >= 0 and lines.read() != b"\n"
+
+
 def _handle(file: _File) -> IO[bytes]:
     if file.handle is None:
         raise RuntimeError("a ledger is used inside its `with` block only")
@@ -156,6 +223,8 @@ def _handle(file: _File) -> IO[bytes]:
 
 
 def _open_locked(path: str) -> IO[bytes]:
+    if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
+        raise LedgerError(f"{path}: not a regular file; name another with --manifest")
     while True:
         try:
             handle = open(path, "ab+", buffering=0)  # noqa: SIM115 - handed to the caller's ExitStack
@@ -186,11 +255,11 @@ def _repair(path: str, handle: IO[bytes]) -> None:
     if not tail or tail.endswith(b"\n"):
         return
     torn = tail.rpartition(b"\n")[2]
-    if len(torn) == len(tail) and start > 0:
+    if not torn.startswith(_ROW_START[: len(torn)]):  # somebody else's file, to be left as it is
         raise LedgerError(f"{path}: not a manifest; name another with --manifest")
     try:
         manifest.parse(torn)
     except manifest.ManifestError:
         os.ftruncate(handle.fileno(), size - len(torn))
     else:
-        handle.write(b"\n")
+        _write(handle, b"\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Final
 
 import click
@@ -10,14 +12,32 @@ import click
 COMMANDS: Final = {
     "label": ("cli.label", "Label photos: files, folders or s3:// prefixes, into a manifest."),
     "manifest": ("cli.manifest", "Look into a manifest, or convert it."),
-    "train": ("cli.train", "Train a model on two folders of photos."),
-    "evaluate": ("cli.train", "Measure a model on two folders of photos."),
-    "sandbox": ("cli.sandbox", "Run the serverless job on this machine, without AWS."),
-    "audit": ("cli.operate", "Compare a bucket with its results."),
-    "retry": ("cli.operate", "Send images that failed to the queue again."),
-    "backfill": ("cli.operate", "Label what is in a bucket already."),
-    "redrive": ("cli.operate", "Move the dead-letter queue back to the queue."),
-    "models": ("cli.models", "Publish models to a bucket, list, promote, roll back."),
+    "train": (
+        "cli.train",
+        "Train a model on DATASET, a folder with one sub-folder for each of two classes.",
+    ),
+    "evaluate": (
+        "cli.train",
+        "Measure BUNDLE, as it labels, on DATASET: a folder with one sub-folder for each of its classes.",  # noqa: E501
+    ),
+    "sandbox": (
+        "cli.sandbox",
+        "Run bucket, queue, function and compaction on this machine, without AWS.",
+    ),
+    "audit": (
+        "cli.operate",
+        "Compare a bucket with its results, and name every image without a row.",
+    ),
+    "retry": ("cli.operate", "Send images that could not be labelled to the queue again."),
+    "backfill": (
+        "cli.operate",
+        "Label what is in a bucket already: by Step Functions, or through the queue.",
+    ),
+    "redrive": (
+        "cli.operate",
+        "Move what is in the dead-letter queue back to the queue it came from.",
+    ),
+    "models": ("cli.models", "Publish model bundles and choose the one in use."),
 }
 """Name: (module that has the command under that name, what `alpaca --help` says of it)."""
 
@@ -48,3 +68,6 @@ def main() -> None:
         alpaca train photos/                trains on photos/CLASS-A and photos/CLASS-B
         alpaca label holiday/ --model runs/latest
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows no ü still gets its line
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

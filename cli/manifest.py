@@ -66,7 +66,7 @@ def show(
         row
         for row in _read(file)
         if (label is None or rows_of.metadata(row).get("class-name") == label)
-        and (not needs_review or row.get("labeler", {}).get("needs-review") is True)
+        and (not needs_review or rows_of.block(row, "labeler").get("needs-review") is True)
     )
     for row in islice(chosen, limit):
         click.echo(rows_of.encode(row).decode().rstrip() if as_json else line(row))
@@ -76,11 +76,13 @@ def line(row: Row) -> str:
     """Return a row as one line for people: label, confidence (`?`: needs review), photo."""
     name = printable(row["source-ref"])
     if rows_of.is_failure(row):
-        failure = row["failure"]
+        failure = rows_of.block(row, "failure")
         return f"{printable(str(failure.get('code')))}\t{name}"
     facts = rows_of.metadata(row)
-    mark = "?" if row.get("labeler", {}).get("needs-review") is True else " "
-    by = "person" if rows_of.is_human(row) else f"{facts.get('confidence', 0):.4f}"
+    mark = "?" if rows_of.block(row, "labeler").get("needs-review") is True else " "
+    confidence = facts.get("confidence")
+    sure = f"{confidence:.4f}" if isinstance(confidence, float | int) else "?"
+    by = "person" if rows_of.is_human(row) else sure
     return f"{printable(str(facts.get('class-name')))}\t{by}{mark}\t{name}"
 
 
@@ -102,13 +104,14 @@ def stats(*, file: str, as_json: bool) -> None:
         total += 1
         counts["model"][rows_of.model_version(row) or "unknown"] += 1
         if rows_of.is_failure(row):
-            counts["failure"][str(row["failure"].get("code"))] += 1
+            counts["failure"][str(rows_of.block(row, "failure").get("code"))] += 1
             continue
         counts["label"][str(rows_of.metadata(row).get("class-name"))] += 1
         counts["by"]["person" if rows_of.is_human(row) else "model"] += 1
-        labeler = row.get("labeler", {})
+        labeler = rows_of.block(row, "labeler")
         review += labeler.get("needs-review") is True
-        if isinstance(probability := labeler.get("probability"), float | int):
+        probability = labeler.get("probability")
+        if isinstance(probability, float | int) and 0 <= probability <= 1:
             place = min(int(probability * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             counts["probability"][f"{place / HISTOGRAM_BINS:.1f}"] += 1
     if as_json:
@@ -142,6 +145,8 @@ def export(*, file: str, form: str, output: str | None) -> None:
         alpaca manifest export --format label-studio -o tasks.json
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
     """
+    if output is not None and os.path.exists(output) and os.path.samefile(output, file):
+        raise click.UsageError(f"--output would overwrite {file}: name another file")
     left_out: Counter[str] = Counter()
     folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
     with _output(output) as out:

@@ -11,7 +11,7 @@ from handler import storage
 from handler.storage import ImageVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 SUFFIXES: Final = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
@@ -36,15 +36,23 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     A path that names a file is an image whatever it is called. In folders, files count that are
     called like one or begin like one; hidden files and linked folders are not followed.
 
+    Paths that overlap give each image once.
+
     Raises `StorageError` for a path that does not exist.
     """
-    for path in paths:
+    named = {path if path.strip("/") == "" else path.rstrip("/"): path for path in paths}
+    for name, path in named.items():
         if storage.is_s3(path):
-            yield from _objects(path, skipped)
+            if not any(_is_within(path, other) for other in named.values()):
+                yield from _objects(path, skipped)
         elif os.path.isdir(path):
-            yield from _folder(path, skipped)
+            yield from _folder(path, skipped, named.keys() - {name})
         else:
             yield _file(path)
+
+
+def _is_within(uri: str, other: str) -> bool:
+    return storage.is_s3(other) and uri != other and uri.startswith(other)
 
 
 def _objects(uri: str, skipped: Skipped) -> Iterator[ImageVersion]:
@@ -58,7 +66,7 @@ def _objects(uri: str, skipped: Skipped) -> Iterator[ImageVersion]:
             skipped.others += 1
 
 
-def _folder(top: str, skipped: Skipped) -> Iterator[ImageVersion]:
+def _folder(top: str, skipped: Skipped, elsewhere: Collection[str]) -> Iterator[ImageVersion]:
     # A stack of names, not of open folders or sorted lists: memory stays flat in a folder of any
     # size.
     waiting = [top]
@@ -71,6 +79,8 @@ def _folder(top: str, skipped: Skipped) -> Iterator[ImageVersion]:
             continue
         with entries:
             for entry in entries:
+                if entry.path in elsewhere:
+                    continue
                 if entry.name.startswith("."):
                     skipped.others += 1
                 elif entry.is_dir(follow_symlinks=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import resource
 import struct
@@ -281,10 +282,8 @@ STARTS = [
 
 @given(st.sampled_from(STARTS), st.binary(max_size=300))
 def test_any_bytes_give_pixels_or_an_image_error(start, rest):
-    try:
+    with contextlib.suppress(ImageError):
         assert decode(start + rest, 8).pixels.shape == (8, 8, 3)
-    except ImageError:
-        pass
 
 
 @given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "MPO"]), st.data())
@@ -294,10 +293,8 @@ def test_a_photo_with_broken_bytes_gives_pixels_or_an_image_error(form, draw):
     data = bytearray(encoded(scene(24, 16), form, exif=exif))
     for _ in range(3):
         data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(ImageError):
         assert decode(bytes(data), 8, max_pixels=10_000).pixels.shape == (8, 8, 3)
-    except ImageError:
-        pass
 
 
 def bomb(side):

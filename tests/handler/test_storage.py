@@ -85,7 +85,8 @@ def test_a_listing_goes_on_where_a_page_ends(s3, monkeypatch):
     assert names == [f"{BUCKET}/{number}.jpg" for number in range(7)]
 
 
-def test_what_is_not_there_is_not_found(s3):
+@pytest.mark.usefixtures("s3")
+def test_what_is_not_there_is_not_found():
     for uri in (
         f"{BUCKET}/none.jpg",
         "s3://no-such-bucket/a.jpg",

@@ -1,0 +1,178 @@
+"""The package that `sam build` makes, run by `sam local invoke` in a container, against moto's S3.
+
+`make test-sam` runs it; it takes a minute, SAM and a container engine. Where those are special:
+
+    SAM               the command, if it is not on the PATH
+    SAM_HOST          the address of this machine at which a container reaches it, where moto then
+                      listens: on Linux Docker's bridge, 172.17.0.1 for one. SAM can give no
+                      container the host's own network, `--docker-network host` notwithstanding.
+    SAM_BUILD_FLAGS   more for `sam build`
+    SAM_INVOKE_FLAGS  more for `sam local invoke`
+    PYTHON_VERSION    of the package, where the container's Python is not the template's
+"""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+ROOT = Path(__file__).parents[2]
+SAM = os.environ.get("SAM") or shutil.which("sam")
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+# Docker Desktop leads this name to the host's own 127.0.0.1.
+DESKTOP = None if sys.platform == "linux" else "host.docker.internal"
+HOST = os.environ.get("SAM_HOST") or (DESKTOP and "127.0.0.1")
+PHOTO = "farm/alpaca 1.jpg"  # the one that the events in infra/events/ speak of
+MINUTES = 10
+
+
+def _reason_to_skip():
+    if not os.environ.get("TEST_SAM"):
+        return "takes a minute and a container engine: `make test-sam`"
+    if not SAM:
+        return "no `sam` on the PATH: pip install aws-sam-cli, or set SAM"
+    engine = shutil.which("docker") or shutil.which("podman") or shutil.which("finch")
+    if not engine or subprocess.run([engine, "info"], capture_output=True, check=False).returncode:
+        return "no container engine is running: start Docker, Podman or Finch"
+    if not HOST:
+        return "set SAM_HOST to an address of this machine that containers reach: 172.17.0.1?"
+    return None
+
+
+REASON = _reason_to_skip()
+pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
+
+
+def sam(*arguments, flags=""):
+    environment = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ, "SAM_CLI_TELEMETRY": "0"}
+    environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    done = subprocess.run(
+        [SAM, *arguments, *shlex.split(os.environ.get(flags, ""))],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60 * MINUTES,
+        check=False,
+    )
+    print(done.stderr, file=sys.stderr)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sam") / "build"
+    architecture = ["--parameter-overrides", f"Architecture={ARCHITECTURE}"]
+    said = sam("build", "--build-dir", str(folder), *architecture, flags="SAM_BUILD_FLAGS")
+    return folder, said.stdout + said.stderr
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address=HOST, port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+    client.create_bucket(Bucket="photos")
+    client.create_bucket(Bucket="results")
+    client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", PHOTO)
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.fixture
+def invoke(built, s3, tmp_path):
+    environment = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
+    endpoint = s3.meta.endpoint_url
+    if DESKTOP and not os.environ.get("SAM_HOST"):
+        endpoint = endpoint.replace(HOST, DESKTOP)
+    environment["Parameters"]["AWS_ENDPOINT_URL"] = endpoint
+    variables = tmp_path / "env.json"
+    variables.write_text(json.dumps(environment), encoding="utf-8")
+
+    def call(function, event):
+        done = sam(
+            "local",
+            "invoke",
+            function,
+            "--template",
+            str(built[0] / "template.yaml"),
+            "--event",
+            str(ROOT / f"infra/events/{event}.json"),
+            "--env-vars",
+            str(variables),
+            "--parameter-overrides",
+            f"Architecture={ARCHITECTURE}",
+            flags="SAM_INVOKE_FLAGS",
+        )
+        # The exit code says nothing of the function: what it answered does.
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        assert "errorMessage" not in answer, answer
+        return answer
+
+    return call
+
+
+def rows(s3, prefix):
+    listed = s3.list_objects_v2(Bucket="results", Prefix=prefix).get("Contents", [])
+    return [
+        json.loads(line)
+        for item in listed
+        for line in s3.get_object(Bucket="results", Key=item["Key"])["Body"].read().splitlines()
+    ]
+
+
+def test_the_build_prints_the_packages_size(built):
+    _, said = built
+    assert f"{ARCHITECTURE}, " in said
+    assert said.count(" MB unzipped") == 2
+
+
+@pytest.mark.parametrize("function", ["LabelFunction", "CompactFunction"])
+def test_the_package_holds_the_handler_and_its_libraries_and_nothing_else(built, function):
+    package = built[0] / function
+    ours = {path.name for path in (ROOT / "handler").iterdir()} - {"__pycache__"}
+    packed = {path.name for path in (package / "handler").iterdir()} - {"__pycache__"}
+    assert packed == ours
+    assert not [n for n in ("cli", "training", "infra", "tests") if (package / n).exists()]
+    assert not [n for n in ("tensorflow", "keras", "pytest") if (package / n).exists()]
+    size = sum(f.lstat().st_size for f in package.rglob("*") if f.is_file())
+    assert size < 200 * 2**20
+
+
+def test_an_event_of_the_queue_becomes_one_row(invoke, s3):
+    assert invoke("LabelFunction", "sqs-s3") == {"batchItemFailures": []}
+    [row] = rows(s3, "labels/parts/")
+    assert row["source-ref"] == f"s3://photos/{PHOTO}"
+    assert row["alpaca-metadata"]["class-name"] == "alpaca"
+
+
+@pytest.mark.parametrize("event", ["s3-put", "sqs-eventbridge", "map-batch", "keys"])
+def test_every_other_trigger_is_understood(invoke, s3, event):
+    invoke("LabelFunction", event)
+    assert {row["source-ref"] for row in rows(s3, "labels/parts/")} == {f"s3://photos/{PHOTO}"}
+
+
+def test_compaction_leaves_one_row_and_no_part(invoke, s3):
+    invoke("CompactFunction", "compact")
+    [row] = rows(s3, "labels/manifest.jsonl")
+    assert row["source-ref"] == f"s3://photos/{PHOTO}"
+    assert rows(s3, "labels/parts/") == []
