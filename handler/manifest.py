@@ -187,8 +187,9 @@ def winner(rows: Sequence[Row]) -> Row:
 
     The newest version of the image wins. Within one version a person's row wins over a model's, a
     label over a failure, the newer model's over the older's, and of equal rows the first that was
-    made, so that a row delivered again changes nothing. `rows` are of one `source-ref`, at least
-    one, in any order.
+    made, so that a row delivered again changes nothing. It carries the sequencer of its version,
+    whichever row brought it, so that merging in another order gives the same. `rows` are of one
+    `source-ref`, at least one, in any order.
     """
     versions: dict[object, list[Row]] = {}
     for row in rows:
@@ -196,7 +197,11 @@ def winner(rows: Sequence[Row]) -> Row:
     # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
     candidates = sorted(versions.values(), key=lambda group: min(map(encode, group)))
     newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
-    return min(newest, key=_rank)
+    chosen = min(newest, key=_rank)
+    sequencer = max((version_of(row).sequencer or "" for row in newest), key=padded)
+    if sequencer in {"", version_of(chosen).sequencer}:
+        return chosen
+    return {**chosen, "labeler": {**chosen["labeler"], "sequencer": sequencer}}
 
 
 def latest(rows: Sequence[Row]) -> Row:
@@ -229,9 +234,9 @@ def _newest_version(candidates: list[list[Row]]) -> list[Row]:
         keys = [
             (
                 max(v.last_modified or "" for v, _ in group),
-                sequencer,
                 # Within one second only the reading itself tells: it was the current version then.
-                max(made for _, made in group),
+                min(made for _, made in group),
+                sequencer,
             )
             for group, sequencer in zip(facts, sequencers, strict=True)
         ]
@@ -252,7 +257,6 @@ def _rank(row: Row) -> tuple[object, ...]:
         not is_human(row),
         is_failure(row),
         _Descending(model_version(row)),
-        not version_of(row).sequencer,  # what orders the image's versions must not be lost
         # A person's later word corrects the earlier one; a model's says the same again.
         _Descending(created(row)) if is_human(row) else created(row),
         encode(row),

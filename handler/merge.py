@@ -87,5 +87,5 @@ def merge(
             continue
         rows: list[Row] = [manifest.parse(line) for line in lines]
         row = rows[0] if len(rows) == 1 else choose(rows)
-        line = next(line for line, other in zip(lines, rows, strict=True) if other is row)
-        yield line, manifest.is_failure(row)
+        kept = (line for line, other in zip(lines, rows, strict=True) if other is row)
+        yield next(kept, None) or manifest.encode(row), manifest.is_failure(row)

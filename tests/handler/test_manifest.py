@@ -126,7 +126,6 @@ SECOND = "2026-01-01T00:00:00Z"
         pytest.param(row(), row(failed=True, model="9-f"), id="label over failure"),
         pytest.param(row(model="2-a"), row(model="1-a", minute=9), id="newer model"),
         pytest.param(row(minute=1), row(minute=2), id="what was first, of equals"),
-        pytest.param(row(seq="0A", minute=2), row(minute=1), id="what is ordered, of equals"),
     ],
 )
 def test_winner(wins, loses):
@@ -167,6 +166,39 @@ def test_the_winner_does_not_depend_on_the_order(rows, random):
     won = manifest.winner(rows)
     random.shuffle(rows)
     assert manifest.encode(manifest.winner(rows)) == manifest.encode(won)
+
+
+def test_the_winner_carries_its_versions_sequencer():
+    first, announced = row(minute=1), row(seq="0A", minute=2)
+    winner = manifest.winner([announced, first])
+    assert manifest.version_of(winner).sequencer == "0A"
+    assert manifest.created(winner) == manifest.created(first)
+    assert manifest.version_of(first).sequencer is None
+
+
+# A version is read while it is the current one, so its rows are made before the next version's.
+true_row = st.builds(
+    lambda number, announced, model, read: row(
+        number,
+        lm=f"2026-01-01T00:00:{number // 3:02d}Z",
+        seq=f"{number:02X}" if announced else None,
+        model=f"{model}-a",
+        minute=10 * number + read,
+    ),
+    st.integers(1, 6),
+    st.booleans(),
+    st.integers(1, 2),
+    st.integers(0, 3),
+)
+true_rows = st.lists(true_row, min_size=1, max_size=5)
+
+
+@given(true_rows, true_rows)
+def test_of_what_can_happen_the_newest_version_wins_in_whatever_order_it_is_merged(a, b):
+    at_once = manifest.winner(a + b)
+    assert at_once["labeler"]["size"] == max(each["labeler"]["size"] for each in a + b)
+    assert manifest.winner([manifest.winner(a), *b]) == at_once
+    assert manifest.winner([*a, manifest.winner(b)]) == at_once
 
 
 @given(st.lists(any_row, min_size=1, max_size=6))
