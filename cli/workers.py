@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Final, Self
 
 from cli.worker import Done, Job, Ready
-from handler import manifest
+from handler import manifest, storage
 from handler.storage import ImageVersion
 
 BATCH: Final = 8
@@ -138,6 +138,8 @@ class Workers:
     def _culprit(self, image: ImageVersion, code: str, reason: str) -> Done:
         version = self._ready.model_version if self._ready else ""
         failure = manifest.Failure(code, f"{image.source_ref}: {reason}")
+        if code == "timeout" and storage.is_s3(image.source_ref):
+            return Done(image, None, failure.message)  # the network may have been slow
         row = manifest.failure_row(image, failure, version, datetime.now(UTC))
         return Done(image, row, failure.message)
 

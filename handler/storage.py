@@ -402,8 +402,13 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        CredentialRetrievalError,
         NoCredentialsError,
         ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
+        SSOError,
+        TokenRetrievalError,
     )
 
     for attempt in range(_CONFLICT_TRIES):
@@ -419,8 +424,19 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
             if not conflict or attempt == _CONFLICT_TRIES - 1:
                 raise ours from error
             time.sleep(0.05 * 2**attempt)
-        except NoCredentialsError as error:
-            raise Denied(f"{uri}: no AWS credentials found; see `aws configure`") from error
+        except (
+            CredentialRetrievalError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+            SSOError,
+            TokenRetrievalError,
+        ) as error:
+            raise Denied(
+                f"{uri}: no usable AWS credentials ({error}); see `aws configure`"
+            ) from error
+        except ValueError as error:  # botocore's word for an endpoint that is no URL
+            raise Denied(f"{uri}: AWS is not set up right: {error}") from error
         except ParamValidationError as error:
             raise NotFound(f"{uri}: not a name that S3 allows ({error})") from error
         except (BotoCoreError, OSError) as error:

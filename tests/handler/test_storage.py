@@ -304,3 +304,18 @@ def test_join_keeps_one_slash():
     assert storage.join("s3://b/x/", "n") == storage.join("s3://b/x", "n") == "s3://b/x/n"
     assert storage.join("", "n") == "n"
     assert storage.join("/", "n") == "/n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "no url", "not set up right"),
+        ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
+    ],
+)
+def test_a_wrong_setup_is_for_the_operator_to_mend(monkeypatch, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    storage._new_client.cache_clear()
+    with pytest.raises(storage.Denied, match=words):
+        storage.read("s3://bucket/key", 10)
+    storage._new_client.cache_clear()
