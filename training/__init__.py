@@ -1,1 +1,1 @@
-"""What learns: from two folders of photos to a model bundle. The only place that imports TensorFlow."""
+"""What learns: two folders of photos in, a bundle out. The only place that imports TensorFlow."""

@@ -1,4 +1,4 @@
-"""The card of a new model: what decides its labels, and the story of how good it is and where it came from."""
+"""The card of a new model: what decides its labels, how good it is, and where it came from."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> C
 def document(
     card: Card, outcome: Outcome, data: Dataset, disagreement: float, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the whole of `model.json`. `about` holds what only a person can say: weaknesses, licences."""
+    """Return all of `model.json`. `about` is what only a person can say: weaknesses, licences."""
     judged = outcome.judged
     truth = data.truth()[judged.indices]
     kinds = evaluate.by_kind(
@@ -115,13 +115,15 @@ def _training(outcome: Outcome) -> dict[str, Any]:
 def _measured_on(outcome: Outcome, data: Dataset) -> str:
     count, folds = len(outcome.judged.indices), outcome.settings.folds
     if folds:
+        trained = len(set(outcome.trained_on.tolist()) - outcome.settings.excluded)
         return (
-            f"{count} photos, each judged by one of {folds} models that saw neither it nor its group, with "
-            f"calibration and threshold from the other folds; the model shipped has seen all {len(data.photos)}"
+            f"{count} photos, each judged by one of {folds} models that saw neither it nor its "
+            "group, with the calibration from the other folds; the model shipped was then trained "
+            f"on {trained} of the {len(data.photos)} photos"
         )
     return (
-        f"{count} photos held out from training; calibration, threshold and the epoch that was kept "
-        "were chosen on the same photos"
+        f"{count} photos held out from training; calibration, threshold and the epoch that was "
+        "kept were chosen on the same photos"
     )
 
 

@@ -1,7 +1,7 @@
 """Folders of photos in, one labelled array of serving pixels out.
 
-Class names are read from the folders, never assumed, and the pixels are those that labelling will see:
-`handler.images` makes both. This module never changes a file.
+Class names are read from the folders, never assumed, and the pixels are those that labelling will
+see: `handler.images` makes both. This module never changes a file.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Photo:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Decoded photos of two classes, in a fixed order: class by class, sorted by path, extras last."""
+    """Decoded photos of two classes in a fixed order: class by class, by path, extras last."""
 
     labels: tuple[str, str]
     """Class names in index order: negative, positive."""
@@ -87,8 +87,9 @@ def load(
 ) -> Dataset:
     """Read a folder with one sub-folder for each of two classes, and any extra folders.
 
-    `size` is the side in pixels that the model takes; `positive` names the class of index 1, which is
-    otherwise the one that the other negates ("alpaca" beside "not alpaca"), else the last by name.
+    `size` is the side in pixels that the model takes; `positive` names the class of index 1, which
+    is otherwise the one that the other negates ("alpaca" beside "not alpaca"), else the last by
+    name.
 
     Raises `DatasetError`.
     """

@@ -1,4 +1,4 @@
-"""How good a model is, and where its threshold lies: truth and logits in, figures out. Pure NumPy."""
+"""How good a model is, and where its threshold lies: truth and logits in, figures out, no I/O."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ BOOTSTRAP_DRAWS = 1000
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
 ECE_BINS = 10
+THRESHOLD = 0.5
 REVIEW_ACCURACY = 0.99
 """Of the labels outside the review band, at least this share is right on validation data."""
 _TINY = 1e-6
@@ -37,7 +38,7 @@ class Decision:
     review_band: tuple[float, float]
 
     def probabilities(self, logits: Floats) -> Floats:
-        """Return the positive class's probabilities, shape (n,), rounded as labelling rounds them."""
+        """Return the positive class's probabilities, shape (n,), rounded as labelling does."""
         scale, offset = self.calibration
         return np.round(logistic.sigmoid(scale * logits + offset), PROBABILITY_DIGITS)
 
@@ -54,60 +55,36 @@ class Figure:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def decide(truth: Indices, logits: Floats) -> Decision:
+def decide(truth: Indices, logits: Floats, weights: Floats) -> Decision:
     """Choose calibration, threshold and review band on validation data.
 
-    - Calibration: Platt's, the (a, b) of lowest log loss.
-    - Threshold: the centre of the widest range of thresholds with the highest balanced accuracy (the mean
-      of the shares of positives and of negatives that are right), so that a rare class counts like a common one.
-    - Review band: the smallest range around the threshold outside which at least 99 of 100 labels are right,
-      on either side of it.
+    - Calibration: Platt's, the (a, b) of lowest log loss; `weights` say how much each photo counts.
+    - Threshold: a probability of 0.5. Calibrated, that is where both labels are equally likely, and
+      so where the most labels are right; two parameters fitted to all photos find that place with
+      less noise than counting errors does.
+    - Review band: the smallest range around the threshold outside which at least 99 of 100 labels
+      are right, on either side of it.
     """
-    calibration = platt(truth, logits)
-    plain = Decision(calibration, 0.5, (0.5, 0.5))
-    probabilities = plain.probabilities(logits)
-    threshold = best_threshold(truth, probabilities)
-    return Decision(calibration, threshold, review_band(truth, probabilities, threshold))
+    calibration = platt(truth, logits, weights)
+    probabilities = Decision(calibration, THRESHOLD, (THRESHOLD, THRESHOLD)).probabilities(logits)
+    return Decision(calibration, THRESHOLD, review_band(truth, probabilities, THRESHOLD))
 
 
-def platt(truth: Indices, logits: Floats) -> tuple[float, float]:
+def platt(truth: Indices, logits: Floats, weights: Floats) -> tuple[float, float]:
     """Return (a, b) with which sigmoid(a * logit + b) is a calibrated probability."""
     if not 0 < truth.mean() < 1:
         return (1.0, 0.0)
-    # Platt's targets: never quite 0 or 1, so that separable data do not ask for infinite coefficients.
+    # Platt's targets: never quite 0 or 1, lest separable data ask for infinite coefficients.
     positives = truth.sum()
     negatives = len(truth) - positives
     targets = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale, offset = logistic.fit(logits[:, np.newaxis], targets, np.ones(len(truth)), _TINY)
+    scale, offset = logistic.fit(logits[:, np.newaxis], targets, weights, _TINY)
     # A model that orders photos the wrong way round must not be hidden by a negative scale.
     return (round(max(float(scale[0]), 0.01), 6), round(offset, 6))
 
 
-def best_threshold(truth: Indices, probabilities: Floats) -> float:
-    """Return the centre of the widest range of thresholds with the highest balanced accuracy."""
-    if not 0 < truth.mean() < 1:
-        return 0.5
-    edges = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
-    # A threshold anywhere in (edges[i], edges[i + 1]] gives the same labels.
-    positives = np.sort(probabilities[truth == 1])
-    negatives = np.sort(probabilities[truth == 0])
-    recall = 1 - np.searchsorted(positives, edges[1:]) / len(positives)
-    specificity = np.searchsorted(negatives, edges[1:]) / len(negatives)
-    score = recall + specificity
-    plateaus: list[tuple[float, float]] = []
-    for index in np.flatnonzero(score >= score.max() - 1e-12):
-        low, high = float(edges[index]), float(edges[index + 1])
-        if plateaus and plateaus[-1][1] == low:
-            low = plateaus.pop()[0]
-        plateaus.append((low, high))
-    low, high = max(plateaus, key=lambda ends: ends[1] - ends[0])
-    # Rounded up, so that the low end itself, whose photos are negative, stays below.
-    centre = round((low + high) / 2, PROBABILITY_DIGITS)
-    return centre if centre > low else high
-
-
 def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tuple[float, float]:
-    """Return the smallest band around the threshold outside which 99 of 100 labels are right, on each side."""
+    """Return the smallest band around the threshold beyond which 99 of 100 labels are right."""
 
     def side(values: Floats, right: npt.NDArray[np.bool_]) -> float | None:
         """Of values in order away from the threshold: the last one that must be reviewed."""
@@ -130,7 +107,7 @@ def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tupl
 
 
 def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:
-    """Return accuracy, precision, recall, f1, auc and ece of labels. nan where a figure has no meaning."""
+    """Return accuracy, precision, recall, f1, auc and ece; nan where a figure has no meaning."""
     hit = int((predicted & truth).sum())
     precision = _ratio(hit, int(predicted.sum()))
     recall = _ratio(hit, int(truth.sum()))
@@ -147,7 +124,10 @@ def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[s
 def figures(
     truth: Indices, probabilities: Floats, predicted: Indices, *, seed: int
 ) -> dict[str, Figure]:
-    """Return `measure`'s figures, each with a 95 % interval from drawing the photos again with replacement."""
+    """Return `measure`'s figures, each with a 95 % bootstrap interval.
+
+    The bootstrap draws the photos again with replacement.
+    """
     random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
     for _ in range(BOOTSTRAP_DRAWS):
@@ -163,7 +143,10 @@ def figures(
 
 
 def auc(truth: Indices, scores: Floats) -> float:
-    """Return the chance that a positive scores above a negative, equals counting half. nan for one class."""
+    """Return the chance that a positive scores above a negative; nan for one class.
+
+    Equal scores count half.
+    """
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
@@ -176,7 +159,10 @@ def auc(truth: Indices, scores: Floats) -> float:
 
 
 def calibration_error(truth: Indices, probabilities: Floats) -> float:
-    """Return the expected calibration error: mean gap between probability and share of positives, over 10 bins."""
+    """Return the expected calibration error over 10 bins of probability.
+
+    It is the mean gap between the probability and the share of positives.
+    """
     bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = np.bincount(bins, probabilities - truth, ECE_BINS)
     return float(np.abs(gaps).sum() / len(truth))
@@ -188,7 +174,7 @@ def confusion(truth: Indices, predicted: Indices) -> list[list[int]]:
 
 
 def by_kind(kinds: Sequence[str], truth: Indices, predicted: Indices) -> dict[str, dict[str, Any]]:
-    """Return for each kind how many photos it has, how many are right, and how many were called positive."""
+    """Return for each kind how many photos it has, are right, and were called positive."""
     result = {}
     for kind in sorted(set(kinds)):
         of = np.array([value == kind for value in kinds])

@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from handler import bundle
 from handler.classifier import Classifier
-from training import card as cards, fit, network as networks
+from training import card as cards
+from training import fit
+from training import network as networks
 from training.report import Mistake, Report, render
 
 if TYPE_CHECKING:
@@ -44,10 +46,11 @@ class ExportError(ValueError):
 
 
 def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return a network as fully quantised LiteRT: uint8 (1, size, size, 3) in, one float32 logit out.
+    """Return a network as fully quantised LiteRT.
 
-    `pixels`, uint8 (n, size, size, 3), are training photos from which the ranges of the activations are
-    read. The batch dimension can be resized with `resize_tensor_input`.
+    Input: uint8 (1, size, size, 3), pixels 0..255. Output: float32 (1, 1), the logit.
+    `pixels`, uint8 (n, size, size, 3), are training photos from which the ranges of the activations
+    are read. The batch dimension can be resized with `resize_tensor_input`.
     """
     # Without its Rescaling layer: the quantisation of the input scales the pixels for nothing.
     bare = networks.build(recipe, None, rescale=False)
@@ -56,7 +59,10 @@ def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> by
 
     def examples() -> Iterator[list[npt.NDArray[np.float32]]]:
         # Black and white first: the whole range of pixels, whatever the photos hold.
-        yield [np.where(np.arange(3) == 1, -1, 1).astype(np.float32) * np.ones_like(pixels[:1], np.float32)]
+        yield [
+            np.where(np.arange(3) == 1, -1, 1).astype(np.float32)
+            * np.ones_like(pixels[:1], np.float32)
+        ]
         for index in chosen:
             yield [pixels[index : index + 1].astype(np.float32) / np.float32(127.5) - 1]
 
@@ -80,10 +86,11 @@ def export(
 ) -> dict[str, Any]:
     """Write a bundle, its report and the Keras model for further training, and return the card.
 
-    `folder` appears when everything in it is complete; it must not exist or be empty. `about` goes on the card.
+    `folder` appears when everything in it is complete; it must not exist or be empty. `about` goes
+    on the card.
 
-    Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than `max_disagreement`
-    of the judged photos otherwise than the network does.
+    Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than
+    `max_disagreement` of the judged photos otherwise than the network does.
     """
     target = Path(folder)
     check_free(folder)
@@ -93,9 +100,9 @@ def export(
     differing = disagreement(bundle.Bundle(card, model, {}), outcome, data)
     if differing > max_disagreement:
         raise ExportError(
-            f"the 8-bit model labels {differing:.1%} of {len(outcome.judged.indices)} photos otherwise than the "
-            f"network, more than the {max_disagreement:.1%} allowed: nothing was written. Train longer or on "
-            "more photos, or allow more with --max-disagreement"
+            f"the 8-bit model labels {differing:.1%} of {len(outcome.judged.indices)} photos "
+            f"otherwise than the network, more than the {max_disagreement:.1%} allowed: nothing "
+            "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
     document = cards.document(card, outcome, data, differing, about or {})
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -162,8 +169,8 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Send file descriptors 1 and 2 nowhere: the converter's C++ code logs to them whatever it is told."""
-    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():  # noqa: PTH123
+    """Send file descriptors 1 and 2 nowhere: the converter's C++ code logs to them regardless."""
+    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kept = [os.dup(1), os.dup(2)]
         os.dup2(nowhere.fileno(), 1)

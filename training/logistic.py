@@ -1,4 +1,4 @@
-"""Logistic regression by Newton's method: the exact optimum, the same every time, in numpy alone."""
+"""Logistic regression by Newton's method: the exact optimum, the same every time."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def fit(
 ) -> tuple[Floats, float]:
     """Return coefficients and intercept with the lowest weighted log loss.
 
-    `features` has shape (n, d); `targets` (n,) are probabilities 0..1; `weights` (n,) count the rows and
-    are brought to an average of 1; `strength` x squared coefficients / 2 is added to the mean loss. Features are
-    standardised inside, so that the strength means the same for each.
+    `features` has shape (n, d); `targets` (n,) are probabilities 0..1; `weights` (n,) count the
+    rows and are brought to an average of 1; `strength` x squared coefficients / 2 is added to the
+    mean loss. Features are standardised inside, so that the strength means the same for each.
     """
     weights = weights / weights.sum()
     mean = weights @ features

@@ -1,4 +1,4 @@
-"""The network: MobileNetV2 with its top replaced by one logit, and the random changes of its training photos."""
+"""The network: MobileNetV2 with one logit as its top, and the random changes of training photos."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class NetworkError(ValueError):
 def build(recipe: Recipe, weights: str | None, *, rescale: bool = True) -> Any:
     """Return the network: (n, size, size, 3) pixels 0..255 in, (n, 1) logits out, both float32.
 
-    `weights` is `imagenet` (Keras downloads them once), a `.h5`/`.keras`/`.weights.h5` file of the base, or
-    None for random ones. Without `rescale` the input is in -1..1 already, which is what an 8-bit model's input
-    quantisation makes of pixels for nothing. Batch normalisation is always in inference mode.
+    `weights` is `imagenet` (Keras downloads them once), a `.h5`/`.keras`/`.weights.h5` file of the
+    base, or None for random ones. Without `rescale` the input is in -1..1 already, which is what an
+    8-bit model's input quantisation makes of pixels for nothing. Batch normalisation is always in
+    inference mode.
 
     Raises `NetworkError`.
     """
@@ -49,7 +50,7 @@ def _base(recipe: Recipe, weights: str | None) -> Any:
             name=BASE,
         )
     except Exception as error:
-        # Keras raises a bare Exception for a failed download, ValueError for a file that does not fit.
+        # Keras raises a bare Exception for a failed download, ValueError for a misfit file.
         if weights == "imagenet":
             raise NetworkError(
                 f"the ImageNet weights could not be downloaded ({_short(error)}): fetch {WEIGHTS_URL} by "
@@ -62,7 +63,7 @@ def _base(recipe: Recipe, weights: str | None) -> Any:
 
 
 def augmentation(settings: Augmentation, seed: int) -> Any:
-    """Return random changes of pixels 0..255, as a model that passes them through unless it is training."""
+    """Return random changes of pixels 0..255, as a model that changes nothing outside training."""
     layers = keras.layers
     steps: list[Any] = []
     if settings.mirror:
@@ -71,7 +72,8 @@ def augmentation(settings: Augmentation, seed: int) -> Any:
         steps.append(layers.RandomRotation(settings.rotation, seed=seed + 1))
     if settings.shift:
         steps.append(layers.RandomTranslation(settings.shift, settings.shift, seed=seed + 2))
-    if settings.zoom:  # after the shift, so that it crops away most of the border that a shift makes
+    # After the shift, so that it crops away most of the border that a shift makes.
+    if settings.zoom:
         steps.append(layers.RandomZoom((-settings.zoom, 0.0), seed=seed + 3))
     if settings.brightness:
         steps.append(layers.RandomBrightness(settings.brightness, seed=seed + 4))

@@ -16,7 +16,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Random changes of a training photo, each drawn anew every time it is seen. 0 or false: none."""
+    """Random changes of a training photo, drawn anew every time it is seen. 0 or false: none."""
 
     mirror: bool
     rotation: float
@@ -35,7 +35,7 @@ class Head:
     """Phase one: only the last layer learns, on the features of the frozen base."""
 
     method: str
-    """`logistic`: the exact optimum on the features of every photo and its mirror. `gradient`: epochs."""
+    """`logistic`: the optimum on the features of every photo and its mirror. `gradient`: epochs."""
     strength: float
     """Weight of the squared coefficients in the logistic loss, per photo."""
     epochs: int
@@ -52,16 +52,21 @@ class FineTuning:
     learning_rate: float
     weight_decay: float
     warmup: int
-    """Epochs over which the learning rate first rises from zero: Adam's first steps are large whatever the
-    gradient, and would undo what the base knows. Counts only with `cosine`."""
+    """Epochs over which the learning rate first rises from zero: Adam's first steps are large
+    whatever the gradient, and would undo what the base knows. Counts only with `cosine`."""
     cosine: bool
     """The learning rate falls to nearly zero along half a cosine; otherwise it stays."""
     ema: float
-    """Decay per step of the average of weights that is kept as the model; 0: the weights themselves."""
+    """Decay per step of the average of weights that becomes the model; 0: no average."""
     label_smoothing: float
+    blend: float
+    """Share of the fine-tuned weights in the model; the rest is as phase one left it. Half way
+    keeps what fine-tuning learnt and loses less of what the base knows of photos unlike the
+    training photos (Wortsman et al., Robust fine-tuning of zero-shot models, 2022)."""
     tolerance: float
-    """A later epoch replaces the best so far unless its validation loss is higher by more than this: a few dozen
-    photos cannot tell finer, and a rate that falls and an average that grows favour the later one."""
+    """A later epoch replaces the best so far unless its validation loss is higher by more than
+    this: a few dozen photos cannot tell finer, and a rate that falls and an average that grows
+    favour the later one."""
     patience: int
     """Epochs without becoming the best before it stops; 0: never."""
 
@@ -73,8 +78,9 @@ class Sampling:
     photos: int
     """Photos drawn an epoch, half of each class; 0: every photo once, in random order."""
     own_share: float
-    """Of each class, the share drawn from the data set itself; the rest comes from extra folders, where a
-    kind's chance is the square root of its number of photos, so that no large kind drowns a small one."""
+    """Of each class, the share drawn from the data set itself; the rest comes from extra folders,
+    where a kind's chance is the square root of its number of photos, so that no large kind drowns a
+    small one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,9 @@ def _section(kind: type[Any], table: dict[str, Any], where: str) -> Any:
         elif wanted is str and type(value) is int:  # a layer's index
             value = str(value)
         elif type(value) is not wanted:
-            raise RecipeError(f"{where}: {key} = {value!r} is not {_CALLED.get(wanted, 'a section')}")
+            raise RecipeError(
+                f"{where}: {key} = {value!r} is not {_CALLED.get(wanted, 'a section')}"
+            )
         values[key] = value
     return kind(**values)
 
@@ -160,6 +168,7 @@ def _check(recipe: Recipe, where: str) -> None:
         "fine_tuning.label_smoothing must be at least 0 and below 1": (
             0 <= tuning.label_smoothing < 1
         ),
+        "fine_tuning.blend must be above 0 and at most 1": 0 < tuning.blend <= 1,
         "fine_tuning.tolerance and weight_decay must not be negative": (
             min(tuning.tolerance, tuning.weight_decay) >= 0
         ),

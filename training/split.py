@@ -1,4 +1,4 @@
-"""Which photos belong together, and which side of a split they go to. Pure: pixels and names in, indices out."""
+"""Which photos belong together, and which side of a split they go to: pixels in, indices out."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ VALIDATION_SHARE = 0.2
 
 
 def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Return each photo's difference hash, shape (n, 128): is a spot brighter than its right, its lower neighbour?
+    """Return each photo's difference hash, shape (n, 128).
 
-    `pixels` is uint8 (n, size, size, 3). A scaled, recompressed or brightened copy keeps its hash nearly.
+    A bit says whether a spot is brighter than its right or its lower neighbour. `pixels` is uint8
+    (n, size, size, 3). A scaled, recompressed or brightened copy keeps its hash nearly.
     """
     grey = np.stack(
         [
@@ -47,8 +48,8 @@ def groups(
 ) -> Indices:
     """Return a group number for each photo, shape (n,): photos of one group never straddle a split.
 
-    Near-duplicates and their mirror images form groups, as do the photos that a file of `files` names: CSV
-    with the columns `file` (the end of a photo's path) and `group` or `source`.
+    Near-duplicates and their mirror images form groups, as do the photos that a file of `files`
+    names: CSV with the columns `file` (the end of a photo's path) and `group` or `source`.
 
     Raises `DatasetError`.
     """
@@ -82,7 +83,9 @@ def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
         for other in (plain, mirrored):
             # The product of two +-1 vectors counts equal bits minus different ones.
             distance = (bits - other[index + 1 :] @ plain[index]) / 2
-            pairs += [(index, index + 1 + int(hit)) for hit in np.flatnonzero(distance <= HASH_DISTANCE)]
+            pairs += [
+                (index, index + 1 + int(hit)) for hit in np.flatnonzero(distance <= HASH_DISTANCE)
+            ]
     return pairs
 
 
@@ -111,8 +114,9 @@ def _read_groups(file: str, photos: Sequence[Photo]) -> list[tuple[int, str]]:
 
 
 def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:
-    """Deal photos to `count` folds, shape (n,) of 0..count-1: groups stay whole, strata spread evenly.
+    """Deal photos to `count` folds: groups stay whole, strata spread evenly.
 
+    The answer has shape (n,) and values 0..count-1.
     The largest group goes first, each to the fold where the strata then come out most even.
 
     Raises `DatasetError` when there are fewer groups than folds.
@@ -153,10 +157,11 @@ def holdout(
 
 
 def reference(photos: Sequence[Photo], seed: int) -> tuple[Indices, Indices]:
-    """Return the split of Keras' `image_dataset_from_directory(…, validation_split=0.2)`; extras train.
+    """Return the split of Keras' `image_dataset_from_directory(…, validation_split=0.2)`.
 
-    Keras shuffles the sorted files with NumPy's old generator and takes the last fifth for validation. It
-    knows no groups, so photos of one scene lie on both sides.
+    Extras train.
+    Keras shuffles the sorted files with NumPy's old generator and takes the last fifth for
+    validation. It knows no groups, so photos of one scene lie on both sides.
     """
     own = np.array([index for index, photo in enumerate(photos) if not photo.extra])
     np.random.RandomState(seed).shuffle(own)

@@ -1,0 +1,284 @@
+"""Training itself: a frozen base first, then its last layers with care. Keeps the best model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from training import logistic
+from training import network as networks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from training.dataset import Dataset
+    from training.recipe import FineTuning, Recipe
+
+    Indices = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
+
+PREDICT_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """How far training has come. The validation figures are nan where nothing was held out."""
+
+    phase: str
+    """`frozen` or `fine-tuning`."""
+    epoch: int
+    """From 1, within its phase."""
+    loss: float
+    """Mean log loss as trained on: augmented, smoothed."""
+    accuracy: float
+    val_loss: float
+    """Mean log loss, every class weighing the same."""
+    val_accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A trained network and how it came about."""
+
+    network: Any
+    history: tuple[Epoch, ...]
+    best_epochs: int
+    """Epochs of fine-tuning that the kept weights have seen."""
+    interrupted: bool
+    """Ctrl-C was pressed: the network is the best until then."""
+
+
+def deterministic(seed: int) -> None:
+    """Make everything that follows in this process the same for the same seed."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def fit(
+    data: Dataset,
+    train: Indices,
+    validation: Indices | None,
+    recipe: Recipe,
+    weights: str | None,
+    *,
+    seed: int,
+    progress: Callable[[Epoch], None],
+    features: npt.NDArray[np.float32] | None = None,
+) -> Fit:
+    """Train on some photos of a data set.
+
+    `validation` decides which epoch is kept; without it the last is. `features` are `base_features`
+    of the whole data set, if at hand.
+
+    Raises `NetworkError`.
+    """
+    deterministic(seed)
+    network = networks.build(recipe, weights)
+    network.get_layer(networks.BASE).trainable = False
+    run = _Run(data, train, validation, recipe, network, seed=seed, progress=progress)
+    before = run.best
+    try:
+        if recipe.head.method == "logistic":
+            run.solve_head(base_features(network, data) if features is None else features)
+        else:
+            rate = recipe.head.learning_rate
+            run.epochs("frozen", keras.optimizers.Adam(rate), recipe.head.epochs)
+        networks.unfreeze(network, recipe.fine_tuning.from_layer)
+        before = network.get_weights()
+        tuning = recipe.fine_tuning
+        run.epochs(
+            "fine-tuning",
+            _optimizer(tuning, run.steps()),
+            tuning.epochs,
+            ema=tuning.ema,
+            smoothing=tuning.label_smoothing,
+            patience=tuning.patience,
+        )
+    except KeyboardInterrupt:
+        run.interrupted = True
+    blend = recipe.fine_tuning.blend if run.best_epochs else 1.0
+    network.set_weights(
+        [old + blend * (new - old) for old, new in zip(before, run.best, strict=True)]
+    )
+    return Fit(network, tuple(run.history), run.best_epochs, run.interrupted)
+
+
+def base_features(network: Any, data: Dataset) -> npt.NDArray[np.float32]:
+    """Return the base's pooled features of every photo and its mirror image, (2, n, channels)."""
+    pooled = keras.Model(network.input, network.get_layer("logit").input)
+    return np.stack(
+        [
+            _predict(pooled, data.pixels, np.arange(len(data.photos)), mirror=mirror)
+            for mirror in (False, True)
+        ]
+    )
+
+
+def logits(network: Any, data: Dataset, indices: Indices) -> Floats:
+    """Return the network's logits of some photos, shape (n,)."""
+    return _predict(network, data.pixels, indices)[:, 0].astype(np.float64)
+
+
+def _predict(
+    model: Any, pixels: npt.NDArray[np.uint8], indices: Indices, *, mirror: bool = False
+) -> npt.NDArray[np.float32]:
+    batches = []
+    for start in range(0, len(indices), PREDICT_BATCH):
+        batch = pixels[indices[start : start + PREDICT_BATCH]].astype(np.float32)
+        batches.append(model.predict_on_batch(batch[:, :, ::-1] if mirror else batch))
+    return np.concatenate(batches)
+
+
+def _optimizer(tuning: FineTuning, steps: int) -> Any:
+    """`steps` are those of one epoch."""
+    rate: Any = tuning.learning_rate
+    if tuning.cosine:
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if tuning.warmup else rate,
+            max((tuning.epochs - tuning.warmup) * steps, 1),
+            alpha=0.02,
+            warmup_target=rate if tuning.warmup else None,
+            warmup_steps=tuning.warmup * steps,
+        )
+    average = {"use_ema": True, "ema_momentum": tuning.ema} if tuning.ema else {}
+    if tuning.weight_decay:
+        return keras.optimizers.AdamW(rate, weight_decay=tuning.weight_decay, **average)
+    return keras.optimizers.Adam(rate, **average)
+
+
+def log_loss(truth: Indices, logit: Floats, *, balanced: bool = True) -> float:
+    """Return the mean log loss of logits; balanced, both classes weigh the same."""
+    losses = np.logaddexp(0, logit) - truth * logit
+    if balanced and 0 < truth.mean() < 1:
+        return float((losses[truth == 0].mean() + losses[truth == 1].mean()) / 2)
+    return float(losses.mean())
+
+
+def sample_weights(data: Dataset, indices: Indices, own_share: float) -> Floats:
+    """Return each photo's chance of being drawn, shape (n,), sum 1: see `recipe.Sampling`."""
+    chances = np.zeros(len(indices))
+    for label in (0, 1):
+        pools: dict[bool, dict[str, list[int]]] = {False: {}, True: {}}
+        for place, index in enumerate(indices):
+            photo = data.photos[index]
+            if photo.label == label:
+                pools[photo.extra].setdefault(photo.kind if photo.extra else "", []).append(place)
+        shares = {False: own_share, True: 1 - own_share}
+        total = sum(shares[extra] for extra, pool in pools.items() if pool)
+        for extra, pool in pools.items():
+            roots = sum(math.sqrt(len(places)) for places in pool.values())
+            for places in pool.values():
+                share = shares[extra] / total if total else 1.0
+                chances[places] = share * math.sqrt(len(places)) / roots / len(places)
+    chances /= chances.sum()
+    return chances
+
+
+class _Run:
+    """One network in training, and the best of it so far."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        train: Indices,
+        validation: Indices | None,
+        recipe: Recipe,
+        network: Any,
+        *,
+        seed: int,
+        progress: Callable[[Epoch], None],
+    ) -> None:
+        self.data, self.train, self.validation = data, train, validation
+        self.recipe, self.network, self.progress = recipe, network, progress
+        self.truth = data.truth()
+        self.random = np.random.default_rng(seed)
+        self.augmentation = networks.augmentation(recipe.augmentation, seed)
+        self.history: list[Epoch] = []
+        self.best: list[Any] = network.get_weights()
+        self.best_loss = math.inf
+        self.best_epochs = 0
+        self.interrupted = False
+
+    def steps(self) -> int:
+        return math.ceil(len(self._epoch_photos(np.random.default_rng(0))) / self.recipe.batch_size)
+
+    def solve_head(self, features: npt.NDArray[np.float32]) -> None:
+        """Phase one in one step: the optimum of the last layer on photos and mirror images."""
+        x = features[:, self.train].reshape(-1, features.shape[-1]).astype(np.float64)
+        y = np.tile(self.truth[self.train], 2)
+        chances = sample_weights(self.data, self.train, self.recipe.sampling.own_share)
+        smooth = self.recipe.fine_tuning.label_smoothing
+        targets = (y * (1 - smooth) + smooth / 2).astype(np.float64)
+        kernel, bias = logistic.fit(x, targets, np.tile(chances, 2), self.recipe.head.strength)
+        self.network.get_layer("logit").set_weights(
+            [kernel[:, np.newaxis].astype(np.float32), np.array([bias], np.float32)]
+        )
+        z = x @ kernel + bias
+        self._note("frozen", 1, log_loss(y, z), float(((z > 0) == y).mean()))
+
+    def epochs(
+        self,
+        phase: str,
+        optimizer: Any,
+        count: int,
+        *,
+        ema: float = 0.0,
+        smoothing: float = 0.0,
+        patience: int = 0,
+    ) -> None:
+        trainer = keras.Sequential([self.augmentation, self.network])
+        loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
+        trainer.compile(optimizer, loss, metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
+        for epoch in range(1, count + 1):
+            chosen = self._epoch_photos(self.random)
+            sums = np.zeros(2)
+            for start in range(0, len(chosen), self.recipe.batch_size):
+                batch = chosen[start : start + self.recipe.batch_size]
+                trainer.reset_metrics()
+                figures = trainer.train_on_batch(
+                    self.data.pixels[batch].astype(np.float32),
+                    self.truth[batch, np.newaxis].astype(np.float32),
+                )
+                sums += len(batch) * np.array([float(figure) for figure in figures])
+            raw = self.network.get_weights()
+            if ema:
+                optimizer.finalize_variable_values(trainer.trainable_variables)
+            loss_seen, accuracy = sums / len(chosen)
+            self._note(phase, epoch, float(loss_seen), float(accuracy))
+            if patience and epoch - self.best_epochs >= patience and phase == "fine-tuning":
+                return
+            if ema:
+                self.network.set_weights(raw)
+
+    def _epoch_photos(self, random: np.random.Generator) -> Indices:
+        size = self.recipe.sampling.photos
+        if not size:
+            return random.permutation(self.train)
+        chances = sample_weights(self.data, self.train, self.recipe.sampling.own_share)
+        # Systematic sampling: every photo comes as often as its chance says, to within one.
+        places = np.searchsorted(np.cumsum(chances), (np.arange(size) + random.random()) / size)
+        return random.permutation(self.train[np.minimum(places, len(self.train) - 1)])
+
+    def _note(self, phase: str, epoch: int, loss: float, accuracy: float) -> None:
+        val_loss = val_accuracy = math.nan
+        if self.validation is not None:
+            z = logits(self.network, self.data, self.validation)
+            truth = self.truth[self.validation]
+            val_loss = log_loss(truth, z)
+            val_accuracy = float(((z > 0) == truth).mean())
+        entry = Epoch(phase, epoch, loss, accuracy, val_loss, val_accuracy)
+        self.history.append(entry)
+        # Without validation photos the last is kept.
+        tolerance = self.recipe.fine_tuning.tolerance
+        if self.validation is None or val_loss <= self.best_loss + tolerance:
+            self.best = self.network.get_weights()
+            self.best_epochs = epoch if phase == "fine-tuning" else 0
+        self.best_loss = min(self.best_loss, val_loss)  # a nan leaves it as it is
+        self.progress(entry)
