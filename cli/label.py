@@ -66,7 +66,7 @@ def _cores() -> int:
     "--workers", type=click.IntRange(1, 256), default=_cores,
     help="Processes that label at the same time.  [default: one a core]",
 )  # fmt: skip
-@click.option("--relabel", is_flag=True, help="Forget the manifest's rows and start over.")
+@click.option("--relabel", is_flag=True, help="Label all again, not only what is new.")
 @click.option(
     "--copy-to", type=click.Path(file_okay=False), metavar="DIR",
     help="Then copy the photos into DIR/LABEL/.",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HISTOGRAM_BINS = 10
 BAR_WIDTH = 32
+LABEL_WIDTH = 12
 
 
 @click.group()
@@ -54,7 +55,7 @@ def _file_argument(command: Callable[..., None]) -> Callable[..., None]:
 def show(
     *, file: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
 ) -> None:
-    """Print rows: label, confidence, photo. A failures file can be shown too.
+    """Print rows: confidence, label, photo. A failures file can be shown too.
 
     \b
         alpaca manifest show
@@ -73,17 +74,18 @@ def show(
 
 
 def line(row: Row) -> str:
-    """Return a row as one line for people: label, confidence (`?`: needs review), photo."""
+    """Return a row as one line for people: confidence (`?`: needs review), label, photo."""
     name = printable(row["source-ref"])
     if rows_of.is_failure(row):
         failure = rows_of.block(row, "failure")
-        return f"{printable(str(failure.get('code')))}\t{name}"
+        return f"{'failed':>6}   {printable(str(failure.get('code'))):<{LABEL_WIDTH}}  {name}"
     facts = rows_of.metadata(row)
     mark = "?" if rows_of.block(row, "labeler").get("needs-review") is True else " "
     confidence = facts.get("confidence")
     sure = f"{confidence:.4f}" if isinstance(confidence, float | int) else "?"
     by = "person" if rows_of.is_human(row) else sure
-    return f"{printable(str(facts.get('class-name')))}\t{by}{mark}\t{name}"
+    label = printable(str(facts.get("class-name")))
+    return f"{by:>6}{mark}  {label:<{LABEL_WIDTH}}  {name}"
 
 
 @manifest.command()

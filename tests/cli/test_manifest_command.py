@@ -32,7 +32,7 @@ def test_show_prints_a_line_a_row_and_steers_no_terminal(run):
     output = run("show").stdout
     assert output.count("\n") == 12
     assert "\x1b" not in output
-    assert output.startswith("alpaca\t0.9000 \ts3://b/a.jpg\n")
+    assert output.startswith("0.9000   alpaca        s3://b/a.jpg\n")
     assert run("show", "--label", "alpaca").stdout.count("\n") == 1
     assert run("show", "--needs-review").stdout.count("\n") == 1
     assert run("show", "--limit", "2", "--json").stdout.count("\n") == 2
