@@ -53,12 +53,12 @@ def _base(recipe: Recipe, weights: str | None) -> Any:
         # Keras raises a bare Exception for a failed download, ValueError for a misfit file.
         if weights == "imagenet":
             raise NetworkError(
-                f"the ImageNet weights could not be downloaded ({_short(error)}): fetch {WEIGHTS_URL} by "
-                "any other way and give the file with --weights FILE"
+                f"the ImageNet weights could not be downloaded ({_short(error)}): fetch "
+                f"{WEIGHTS_URL} by any other way and give the file with --weights FILE"
             ) from error
         raise NetworkError(
-            f"--weights {weights}: not weights of MobileNetV2 without its top, width {recipe.width:g} "
-            f"({_short(error)})"
+            f"--weights {weights}: not weights of MobileNetV2 without its top, width "
+            f"{recipe.width:g} ({_short(error)})"
         ) from error
 
 
@@ -95,8 +95,8 @@ def unfreeze(network: Any, from_layer: str) -> None:
         first = names.index(from_layer)
     else:
         raise NetworkError(
-            f"fine_tuning.from_layer = {from_layer!r}: MobileNetV2 has the layers 0 ({names[0]}) to "
-            f"{len(names) - 1} ({names[-1]})"
+            f"fine_tuning.from_layer = {from_layer!r}: MobileNetV2 has the layers 0 ({names[0]}) "
+            f"to {len(names) - 1} ({names[-1]})"
         )
     base.trainable = True
     for index, layer in enumerate(base.layers):

@@ -1,0 +1,131 @@
+import math
+
+import numpy as np
+import pytest
+
+from training import evaluate, logistic
+
+TRUTH = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+SCORES = np.array([0.1, 0.2, 0.6, 0.7, 0.9, 0.4, 0.8, 0.3])
+
+
+def test_figures_are_those_computed_by_hand():
+    predicted = (SCORES >= 0.5).astype(int)
+    found = evaluate.measure(TRUTH, SCORES, predicted)
+    assert found["accuracy"] == 6 / 8
+    assert found["precision"] == 3 / 4
+    assert found["recall"] == 3 / 4
+    assert found["f1"] == 3 / 4
+    assert found["auc"] == 15 / 16  # of 16 pairs one, 0.4 below 0.6, is the wrong way round
+    gaps = [0.1, 0.2, 0.6, -0.3, -0.1, -0.6, -0.2, 0.3]  # one photo in each of eight bins
+    assert found["ece"] == pytest.approx(sum(map(abs, gaps)) / 8)
+    assert evaluate.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
+
+
+def test_equal_scores_count_half_in_auc():
+    assert evaluate.auc(np.array([0, 1]), np.array([0.5, 0.5])) == 0.5
+
+
+def test_photos_of_one_bin_may_make_up_for_each_other():
+    assert evaluate.calibration_error(np.array([0, 1]), np.array([0.5, 0.5])) == 0
+
+
+def test_a_figure_without_meaning_is_nan():
+    found = evaluate.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
+    assert [math.isnan(found[name]) for name in ("auc", "precision", "accuracy")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_intervals_hold_the_value_and_narrow_with_more_photos():
+    def width(times):
+        truth, scores = np.tile(TRUTH, times), np.tile(SCORES, times)
+        figure = evaluate.figures(truth, scores, (scores >= 0.5).astype(int), seed=1)["accuracy"]
+        assert figure.low <= figure.value <= figure.high
+        return figure.high - figure.low
+
+    assert width(100) < width(10) < width(1)
+
+
+def test_intervals_are_the_same_for_the_same_seed():
+    first, second = (
+        evaluate.figures(TRUTH, SCORES, (SCORES >= 0.5).astype(int), seed=5) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_calibrated_probabilities_mean_what_they_say():
+    random = np.random.default_rng(0)
+    truth = (random.random(20_000) < 0.3).astype(int)
+    logits = random.normal(truth * 2 - 1, 1) * 3 + 5  # off in scale and place
+    decision = evaluate.decide(truth, logits, np.ones(len(truth)))
+    p = decision.probabilities(logits)
+    assert evaluate.calibration_error(truth, p) < 0.01
+    assert decision.threshold == 0.5
+    best = max((((logits > at) == truth).mean()) for at in np.linspace(0, 10, 101))
+    assert ((p >= 0.5) == truth).mean() > best - 0.003
+
+
+def test_a_photo_counts_by_its_weight():
+    truth = np.array([0, 0, 1, 1] * 25)
+    logits = np.array([-2.0, 1.0, -1.0, 2.0] * 25)
+    even = evaluate.platt(truth, logits, np.ones(100))
+    heavy = evaluate.platt(truth, logits, np.where(truth == 1, 9.0, 1.0))
+    assert even[1] == pytest.approx(0, abs=1e-3)
+    assert heavy[1] > 0.5
+
+
+def test_outside_the_review_band_99_of_100_labels_are_right():
+    random = np.random.default_rng(0)
+    truth = (random.random(4000) < 0.4).astype(int)
+    logits = random.normal(truth * 6 - 3, 2)
+    decision = evaluate.decide(truth, logits, np.ones(len(truth)))
+    p = decision.probabilities(logits)
+    low, high = decision.review_band
+    assert low < decision.threshold < high
+    assert (truth[p > high] == 1).mean() >= 0.99
+    assert (truth[p < low] == 0).mean() >= 0.99
+    assert ((p < low) | (p > high)).mean() > 0.5
+
+
+def test_a_perfect_model_needs_no_review():
+    band = evaluate.review_band(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), 0.5)
+    assert band == (0.5, 0.5)
+
+
+def test_platt_recovers_a_stretched_logit():
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2, 50_000)
+    truth = (random.random(50_000) < logistic.sigmoid(logits)).astype(int)
+    scale, offset = evaluate.platt(truth, logits * 4 + 1, np.ones(50_000))
+    assert scale == pytest.approx(0.25, abs=0.02)
+    assert offset == pytest.approx(-0.25, abs=0.05)
+
+
+def test_platt_of_one_class_or_of_separable_photos_stays_finite():
+    assert evaluate.platt(np.ones(3, int), np.ones(3), np.ones(3)) == (1.0, 0.0)
+    truth, logits = np.array([0, 0, 1, 1]), np.array([-9.0, -8, 8, 9])
+    assert all(map(math.isfinite, evaluate.platt(truth, logits, np.ones(4))))
+
+
+def test_kinds_are_counted_apart():
+    truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1])
+    assert evaluate.by_kind(["sheep", "sheep", "goat", "alpaca"], truth, predicted) == {
+        "alpaca": {"photos": 1, "right": 1, "called_positive": 1},
+        "goat": {"photos": 1, "right": 1, "called_positive": 0},
+        "sheep": {"photos": 2, "right": 1, "called_positive": 1},
+    }
+
+
+def test_logistic_regression_ends_where_the_gradient_is_zero():
+    random = np.random.default_rng(3)
+    x = random.normal(2, 3, (200, 5))
+    y = (x[:, 0] + random.normal(0, 1, 200) > 2).astype(float)
+    coefficients, intercept = logistic.fit(x, y, np.ones(200), 0.1)
+    error = logistic.sigmoid(x @ coefficients + intercept) - y
+    spread = x.std(axis=0) + 1e-3
+    assert abs(error.mean()) < 1e-6
+    gradient = (error @ (x - x.mean(axis=0))) / spread / 200 + 0.1 * coefficients * spread
+    assert np.abs(gradient).max() < 1e-6

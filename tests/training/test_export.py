@@ -1,0 +1,118 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+from ai_edge_litert.interpreter import Interpreter
+
+from handler import bundle
+from handler.classifier import Classifier
+from training import card, dataset, export, fit, run, split
+from training.export import ExportError
+
+
+@pytest.fixture(scope="module")
+def data(pets):
+    return dataset.load(str(pets), 32)
+
+
+@pytest.fixture(scope="module")
+def outcome(data, tiny):
+    group = split.groups(data.photos, data.pixels)
+    return run.train(
+        data, group, run.Settings(tiny, None, seed=1), progress=lambda _: None, say=lambda _: None
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(data, outcome, tmp_path_factory):
+    target = tmp_path_factory.mktemp("runs") / "first"
+    about = {"weaknesses": ["hedgehogs"], "licence": {"model": "MIT"}}
+    export.export(outcome, data, str(target), about=about, max_disagreement=1)
+    return target
+
+
+def test_a_bundle_labels_as_its_network_does(folder, outcome, data):
+    made = bundle.load(str(folder))
+    classifier = Classifier(made)
+    served = np.array([classifier.logit(pixels) for pixels in data.pixels])
+    exact = fit.logits(outcome.network, data, np.arange(len(data.photos)))
+    assert np.abs(served - exact).max() < 0.2 * max(np.ptp(exact), 1)
+    assert made.card.labels == ("cat photos", "dogs")
+    assert made.card.attribute == "dogs"
+
+
+def test_the_folder_holds_bundle_report_and_keras_model(folder):
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert names == ["keras/model.keras", "model.json", "model.tflite", "report.html"]
+    assert [path.name for path in folder.parent.iterdir()] == ["first"]
+
+
+def test_the_card_tells_the_whole_story(folder, data):
+    document = json.loads((folder / "model.json").read_text())
+    assert document["dataset"]["fingerprint"] == data.fingerprint()
+    assert len(document["dataset"]["skipped"]) == 2
+    assert document["weaknesses"][0] == "hedgehogs"
+    assert document["licence"] == {"model": "MIT"}
+    assert document["training"]["recipe"]["name"] == "tiny"
+    assert set(document["metrics"]["accuracy"]) == {"value", "low", "high"}
+    assert document["version"].startswith(document["created"].translate({45: None, 58: None}))
+
+
+def test_the_batch_dimension_can_be_resized(folder, data):
+    interpreter = Interpreter(str(folder / "model.tflite"), num_threads=1)
+    [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
+    interpreter.resize_tensor_input(given["index"], [5, 32, 32, 3])
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], data.pixels[:5])
+    interpreter.invoke()
+    together = interpreter.get_tensor(made["index"])[:, 0]
+    classifier = Classifier(bundle.load(str(folder)))
+    alone = [classifier.logit(pixels) for pixels in data.pixels[:5]]
+    assert np.allclose(together, alone, atol=1e-3)
+
+
+def test_the_model_is_eight_bit_throughout(folder):
+    interpreter = Interpreter(str(folder / "model.tflite"), num_threads=1)
+    interpreter.allocate_tensors()
+    [given] = interpreter.get_input_details()
+    assert given["dtype"] == np.uint8
+    scale, _ = given["quantization"]
+    assert scale == pytest.approx(1 / 127.5, rel=1e-3)
+
+
+def test_a_model_that_quantises_badly_is_refused_and_leaves_nothing(outcome, data, tmp_path):
+    with pytest.raises(ExportError, match="more than the"):
+        export.export(outcome, data, str(tmp_path / "bad"), max_disagreement=-1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, monkeypatch):
+    def die(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export, "_report", die)
+    with pytest.raises(KeyboardInterrupt):
+        export.export(outcome, data, str(tmp_path / "half"), max_disagreement=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
+    with pytest.raises(ExportError, match="already"):
+        export.export(outcome, data, str(folder))
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [("alpaca", "alpaca"), ("Cat photos!", "cat-photos"), ("Vicuña", "vicuna"), ("羊", "label")],
+)
+def test_a_class_name_becomes_an_attribute(label, name):
+    assert card.attribute(label) == name
+
+
+def test_a_changed_threshold_is_another_version(folder):
+    made = bundle.load(str(folder)).card
+    assert replace(made, threshold=0.9).digest() != made.digest()

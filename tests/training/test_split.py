@@ -1,0 +1,99 @@
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import dataset, split
+from training.dataset import DatasetError, Photo
+
+
+def photos(count: int) -> list[Photo]:
+    return [
+        Photo(f"a/{n}.jpg", f"/x/a/{n}.jpg", 0, "a", extra=False, sha256="") for n in range(count)
+    ]
+
+
+def scenes(count: int) -> np.ndarray:
+    coarse = np.random.default_rng(1).integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
+    return np.stack(
+        [np.asarray(Image.fromarray(c).resize((96, 96), Image.Resampling.BICUBIC)) for c in coarse]
+    )
+
+
+def test_copies_and_mirror_images_are_one_group_and_strangers_are_not():
+    pixels = scenes(8)
+    pixels[5] = pixels[2]
+    pixels[6] = pixels[2][:, ::-1]
+    pixels[7] = np.clip(pixels[0].astype(int) * 8 // 10 + 20, 0, 255)  # paler
+    group = split.groups(photos(8), pixels)
+    assert group.tolist() == [0, 1, 2, 3, 4, 2, 2, 0]
+
+
+def test_a_groups_file_names_photos_by_the_end_of_their_path(tmp_path):
+    file = tmp_path / "groups.csv"
+    file.write_text("source,file\nfarm,a/1.jpg\nfarm,3.jpg\nzoo,0.jpg\n,4.jpg\n")
+    assert split.groups(photos(5), scenes(5), [str(file)]).tolist() == [0, 1, 2, 1, 4]
+
+
+@pytest.mark.parametrize("text", ["name,group\n1.jpg,x\n", "file,group\nother.jpg,x\n", "\xff"])
+def test_a_groups_file_that_says_nothing_is_refused(tmp_path, text):
+    file = tmp_path / "groups.csv"
+    file.write_text(text, encoding="latin-1")
+    with pytest.raises(DatasetError, match=r"groups\.csv"):
+        split.groups(photos(5), scenes(5), [str(file)])
+
+
+def test_folds_keep_groups_whole_and_classes_even():
+    random = np.random.default_rng(0)
+    group = random.integers(0, 60, 200)
+    strata = [bool(value) for value in random.random(200) < 0.3]
+    fold = split.folds(strata, group, 5, seed=1)
+    assert all(len(set(fold[group == number])) == 1 for number in set(group))
+    positives = Counter(fold[np.array(strata)])
+    assert max(positives.values()) - min(positives.values()) <= 3
+    assert np.array_equal(fold, split.folds(strata, group, 5, seed=1))
+    assert not np.array_equal(fold, split.folds(strata, group, 5, seed=2))
+
+
+def test_too_many_folds_are_refused():
+    with pytest.raises(DatasetError, match="5 folds"):
+        split.folds([0, 0, 1], np.array([0, 0, 1]), 5, seed=0)
+
+
+def test_a_holdout_is_a_fifth_of_each_class():
+    strata = [0] * 60 + [1] * 40
+    train, held = split.holdout(strata, np.arange(100), seed=3)
+    assert sorted([*train, *held]) == list(range(100))
+    assert Counter(strata[index] for index in held) == {0: 12, 1: 8}
+
+
+def test_the_reference_split_is_keras_own(pets, tmp_path):
+    keras = pytest.importorskip("keras")
+    folder = tmp_path / "pets"
+    shutil.copytree(pets, folder)
+    (folder / "dogs" / "broken.png").unlink()  # which Keras would count
+    data = dataset.load(str(folder), 32)
+    train, held = split.reference(data.photos, 42)
+    for subset, indices in (("training", train), ("validation", held)):
+        keras_own = keras.utils.image_dataset_from_directory(
+            str(folder), validation_split=0.2, subset=subset, seed=42, verbose=False
+        )
+        assert [data.photos[index].path for index in indices] == keras_own.file_paths
+
+
+def test_the_reference_split_of_the_real_data_set_is_262_to_65(shared_folder):
+    keras = pytest.importorskip("keras")
+    folder = shared_folder / "dataset"
+    names = [
+        Photo(path.name, str(path), 0, "", extra=False, sha256="")
+        for name in ("alpaca", "not alpaca")
+        for path in sorted((folder / name).glob("*.jpg"))
+    ]
+    train, held = split.reference(names, 42)
+    assert (len(train), len(held)) == (262, 65)
+    keras_own = keras.utils.image_dataset_from_directory(
+        str(folder), validation_split=0.2, subset="validation", seed=42, verbose=False
+    )
+    assert [names[index].path for index in held] == keras_own.file_paths

@@ -1,0 +1,89 @@
+import builtins
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from cli.train import NEEDS_TENSORFLOW, evaluate, train
+
+
+def call(command, *arguments):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(pets, tiny_file, tmp_path_factory):
+    pytest.importorskip("tensorflow")
+    output = tmp_path_factory.mktemp("runs") / "first"
+    return output, call(
+        train, pets, "--recipe", tiny_file, "--weights", "none", "--output", output,
+        "--max-disagreement", 1,
+    )  # fmt: skip
+
+
+def test_training_shows_its_progress_and_its_figures(trained):
+    output, result = trained
+    assert result.exit_code == 0, result.output
+    assert "fine-tuning   2  loss" in result.stderr
+    assert "skipped dogs/broken.png" in result.stderr
+    assert "accuracy" in result.stdout
+    assert f"bundle      {output}" in result.stdout
+
+
+def test_evaluating_measures_the_bundle_as_it_labels(trained, pets):
+    output, _ = trained
+    result = call(evaluate, output, pets, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["photos"] == 20
+    assert sum(map(sum, answer["confusion"])) == 20
+    assert "accuracy" in call(evaluate, output, pets).stdout
+
+
+def test_evaluating_on_other_classes_is_refused(trained, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    result = call(evaluate, trained[0], tmp_path)
+    assert result.exit_code == 1
+    assert "Error:" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
+    pytest.importorskip("tensorflow")
+    for arguments, complaint in (
+        ([pets, "--recipe", "curse"], "no such recipe"),
+        ([pets / "dogs"], "exactly two sub-folders"),
+        ([pets, "--positive", "bird"], "--positive bird"),
+        ([pets, "--extra", f"bird={tmp_path}"], "--extra bird"),
+        ([pets, "--output", pets], "choose another --output"),
+    ):
+        result = call(train, *arguments)
+        assert result.exit_code == 1, complaint
+        assert complaint in result.stderr
+    assert call(train, pets, "--extra", "bird").exit_code == 2
+
+
+def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
+    real = builtins.__import__
+
+    def no_tensorflow(name, *rest):
+        if name in {"keras", "tensorflow"}:
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", no_tensorflow)
+    result = call(train, pets)
+    assert result.exit_code == 1
+    assert NEEDS_TENSORFLOW in result.stderr
+
+
+def test_help_and_evaluation_need_no_tensorflow():
+    code = (
+        "import sys; from cli.train import train, evaluate;"
+        "import training.evaluate, training.dataset;"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
