@@ -32,10 +32,12 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
     Listens on 127.0.0.1 only. Ctrl-C stops it, and nothing of it stays.
     """
     try:
+        import aws_lambda_powertools  # noqa: F401 - the handler's, which loads once it is set up
+
         from infra import sandbox as infra_sandbox
     except ImportError as error:
         raise click.ClickException(
-            f"{error}: the sandbox needs moto: pip install 'alpaca-labeler[sandbox]'"
+            f"{error}: the sandbox needs more packages: pip install 'alpaca-labeler[sandbox]'"
         ) from error
 
     def show(row: Row) -> None:
