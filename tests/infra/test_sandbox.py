@@ -157,9 +157,16 @@ def test_backfill_by_the_queue_labels_what_was_there_before(running):
 
 def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "cli", "sandbox"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
-    ) as process:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # A shell's background job ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    try:
         endpoint = process.stderr.readline().split()[2].rstrip(".")
         s3 = boto3.client(
             "s3",
@@ -172,6 +179,9 @@ def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
         assert "s3://photos/new.jpg" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
