@@ -18,7 +18,7 @@ COMMANDS: Final = {
     ),
     "evaluate": (
         "cli.train",
-        "Measure BUNDLE, as it labels, on DATASET: a folder with one sub-folder for each of its classes.",  # noqa: E501
+        "Measure BUNDLE, as it labels, on DATASET: a folder with a sub-folder for each class.",
     ),
     "sandbox": (
         "cli.sandbox",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# A shell's background job ignores Ctrl-C, and would have the commands that tests start ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, however slow the machine: a failure is news, never noise.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)

@@ -163,8 +163,6 @@ def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        # A shell's background job ignores Ctrl-C, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     try:
         endpoint = process.stderr.readline().split()[2].rstrip(".")
