@@ -98,7 +98,7 @@ _extra = click.option(
     default=0.02,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Share of photos the 8-bit model may label otherwise than the network.",
+    help="Share of all photos the 8-bit model may label otherwise than the network.",
 )
 @_positive
 def train(dataset: str, output: str | None, **options: Any) -> None:

@@ -1,11 +1,14 @@
 """Tiny data sets that anything can learn, and a recipe that learns them in seconds."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from pets_photos import CATS, DOGS, TINY, paint
 
+from training import dataset
 from training import recipe as recipes
 
 _KERAS_SAVES = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -32,6 +35,11 @@ def pets(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def data(pets) -> dataset.Dataset:
+    return dataset.load(str(pets), 32)
+
+
+@pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
     file.write_text(TINY)
@@ -47,3 +55,61 @@ def tiny(tiny_file) -> recipes.Recipe:
 def gradient(tiny) -> recipes.Recipe:
     """The same with a head that learns by gradient."""
     return replace(tiny, head=replace(tiny.head, method="gradient"))
+
+
+@pytest.fixture(scope="session")
+def weights(data, tiny, tmp_path_factory) -> str:
+    """A base that answers to what it sees: after Keras' own random start its features are nothing.
+
+    Batch normalisation takes its statistics from the photos, and puts them where ReLU6 is a line: a
+    deep network of random bends would make noise of the difference that 8 bits make.
+    """
+    pytest.importorskip("tensorflow")
+    from training import fit, network
+
+    fit.deterministic(0)
+    base = network.build(tiny, None).get_layer(network.BASE)
+    for layer in base.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0
+            if not layer.name.endswith("project_BN"):  # that one has no ReLU6 behind it
+                layer.beta.assign(layer.beta + 3)
+    base(data.pixels.astype("float32") / 127.5 - 1, training=True)
+    file = str(tmp_path_factory.mktemp("weights") / "base.weights.h5")
+    base.save_weights(file)
+    return file
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `alpaca train` left behind, and what it held in its hands."""
+
+    folder: Path
+    result: Result
+    outcome: Any
+    data: dataset.Dataset
+
+
+@pytest.fixture(scope="session")
+def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
+    """One training and one export for all tests that look at either: each takes many seconds."""
+    pytest.importorskip("tensorflow")
+    from cli.train import train
+    from training import export
+
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    about = tmp_path_factory.mktemp("about") / "about.toml"
+    about.write_text('weaknesses = ["hedgehogs"]\nlicence = {model = "MIT"}\n')
+    seen = []
+    real = export.export
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            export, "export", lambda *args, **more: (seen.append(args), real(*args, **more))[1]
+        )
+        result = CliRunner().invoke(train, [
+            str(pets), "--recipe", str(tiny_file), "--weights", weights, "--about", str(about),
+            "--max-disagreement", "1", "--output", str(folder),
+        ])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    outcome, data, _ = seen[0]
+    return Trained(folder, result, outcome, data)

@@ -20,7 +20,7 @@ def paint(path: Path, *, dog: bool, number: int) -> None:
 TINY = """
 input_size = 32
 width = 0.35
-batch_size = 8
+batch_size = 10
 dropout = 0.1
 split = "grouped"
 

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,18 +10,19 @@ from training import dataset, fit, network, run, split
 from training.network import NetworkError
 
 
-@pytest.fixture(scope="module")
-def data(pets):
-    return dataset.load(str(pets), 32)
-
-
 def silent(_):
     return None
 
 
-def train(data, recipe, seed=1, progress=silent):
-    indices = np.arange(len(data.photos))
-    return fit.fit(data, indices[::2], indices[1::2], recipe, None, seed=seed, progress=progress)
+@pytest.fixture(scope="module")
+def train(data, weights):
+    """Train on every other photo, validate on the rest."""
+
+    def start(recipe, *, seed=1, progress=silent):
+        train, held = np.arange(len(data.photos)).reshape(-1, 2).T
+        return fit.fit(data, train, held, recipe, weights, seed=seed, progress=progress)
+
+    return start
 
 
 def same(first, second):
@@ -28,64 +30,92 @@ def same(first, second):
     return all(np.array_equal(one, other) for one, other in pairs)
 
 
-def test_the_same_seed_gives_the_same_model(data, tiny):
-    first = train(data, tiny)
-    assert same(first, train(data, tiny))
-    assert not same(first, train(data, tiny, seed=2))
-    assert [(epoch.phase, epoch.epoch) for epoch in first.history] == [
-        ("frozen", 1), ("fine-tuning", 1), ("fine-tuning", 2),
-    ]  # fmt: skip
+def tuned(recipe, **settings):
+    return replace(recipe, fine_tuning=replace(recipe.fine_tuning, **settings))
 
 
-def test_ctrl_c_keeps_the_best_so_far(data, tiny):
+@pytest.fixture(scope="module")
+def last_kept(tiny):
+    """The tiny recipe, keeping the last epoch whatever its validation loss."""
+    return tuned(tiny, tolerance=math.inf)
+
+
+@pytest.fixture(scope="module")
+def first(train, last_kept):
+    return train(last_kept)
+
+
+@pytest.fixture(scope="module")
+def stopped(train, tiny):
+    """Another seed, and Ctrl-C after the first of two epochs of fine-tuning."""
 
     def press(epoch):
         if epoch.phase == "fine-tuning":
             raise KeyboardInterrupt
 
-    plain = train(data, replace(tiny, fine_tuning=replace(tiny.fine_tuning, epochs=0)))
-    stopped = train(data, tiny, progress=press)
-    assert stopped.interrupted
-    assert not plain.interrupted
-    assert np.isfinite(fit.logits(stopped.network, data, np.arange(3))).all()
+    return train(tuned(tiny, blend=1.0), seed=2, progress=press)
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(data, gradient):
-    wild = replace(gradient.fine_tuning, learning_rate=0.5, warmup=0, cosine=False, ema=0.0)
-    result = train(data, replace(gradient, fine_tuning=wild))
+def test_the_same_seed_gives_the_same_model(train, last_kept, first):
+    assert same(first, train(last_kept))
+    assert [(epoch.phase, epoch.epoch) for epoch in first.history] == [
+        ("frozen", 1), ("fine-tuning", 1), ("fine-tuning", 2),
+    ]  # fmt: skip
+    assert not first.interrupted
+
+
+def held_out_loss(data, made):
     held = np.arange(len(data.photos))[1::2]
-    kept = fit.log_loss(data.truth()[held], fit.logits(result.network, data, held))
-    assert kept == pytest.approx(min(epoch.val_loss for epoch in result.history), rel=1e-4)
+    return fit.log_loss(data.truth()[held], fit.logits(made.network, data, held))
 
 
-def test_a_share_of_the_fine_tuned_weights_is_kept(data, tiny):
-    def weights(made):
+def test_another_seed_trains_otherwise(first, stopped):
+    assert first.history[1].epoch == stopped.history[1].epoch == 1
+    assert first.history[1].loss != stopped.history[1].loss
+
+
+def test_ctrl_c_keeps_the_best_so_far(data, stopped):
+    assert stopped.interrupted
+    assert [(epoch.phase, epoch.epoch) for epoch in stopped.history] == [
+        ("frozen", 1), ("fine-tuning", 1),
+    ]  # fmt: skip
+    best = min(epoch.val_loss for epoch in stopped.history)
+    assert held_out_loss(data, stopped) == pytest.approx(best, rel=1e-4)
+
+
+def test_the_kept_weights_are_those_of_the_best_epoch(train, data, gradient):
+    wild = tuned(gradient, learning_rate=0.5, warmup=0, cosine=False, ema=0.0)
+    result = train(wild)
+    best, *_, last = sorted(result.history, key=lambda epoch: epoch.val_loss)
+    assert last.val_loss > best.val_loss * 1.01
+    assert held_out_loss(data, result) == pytest.approx(best.val_loss, rel=1e-4)
+
+
+def test_a_share_of_the_fine_tuned_weights_is_kept(train, last_kept, weights, first):
+    def kernel(made):
         return made.get_layer(network.BASE).get_layer("block_16_project").get_weights()[0]
 
-    def fine_tuned(blend):
-        tuning = replace(tiny.fine_tuning, epochs=1, blend=blend, learning_rate=0.01, ema=0.0)
-        recipe = replace(tiny, fine_tuning=replace(tuning, warmup=0))
-        everything = np.arange(len(data.photos))
-        result = fit.fit(
-            data, everything, None, recipe, None, seed=1, progress=lambda _: None,
-            features=np.zeros((2, len(data.photos), 1280), np.float32),
-        )  # fmt: skip
-        return weights(result.network)
-
-    fit.deterministic(1)
-    before = weights(network.build(tiny, None))
-    whole = fine_tuned(1.0)
-    assert not np.allclose(whole, before)
-    np.testing.assert_allclose(fine_tuned(0.25), before + 0.25 * (whole - before), atol=1e-6)
+    before = kernel(network.build(last_kept, weights))
+    whole = kernel(train(tuned(last_kept, blend=1.0)).network)
+    assert np.abs(whole - before).max() > 1e-5
+    half = kernel(first.network)
+    assert last_kept.fine_tuning.blend == 0.5
+    np.testing.assert_allclose(half - before, 0.5 * (whole - before), atol=1e-7)
 
 
-def test_batch_normalisation_never_learns(data, tiny):
-    result = train(data, tiny)
-    base = result.network.get_layer(network.BASE)
-    for layer in base.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            assert not layer.trainable
-            assert np.array_equal(layer.moving_mean, np.zeros_like(layer.moving_mean))
+def test_batch_normalisation_never_learns(first, tiny, weights):
+    start = network.build(tiny, weights).get_layer(network.BASE)
+    layers = [
+        layer
+        for layer in first.network.get_layer(network.BASE).layers
+        if type(layer).__name__ == "BatchNormalization"
+    ]
+    assert layers
+    for layer in layers:
+        assert not layer.trainable
+        before = start.get_layer(layer.name)
+        assert np.allclose(layer.moving_mean, before.moving_mean, rtol=1e-6)
+        assert np.allclose(layer.gamma, before.gamma, rtol=1e-6)
 
 
 def test_layers_before_the_named_one_stay_frozen(tiny):
@@ -137,25 +167,38 @@ def test_a_draw_is_half_positives_and_no_kind_drowns(pets):
     assert chances[kind == "sheep"].sum() == pytest.approx(3 * chances[kind == "goat"].sum())
 
 
-def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(data, tiny):
-    settings = run.Settings(tiny, None, seed=1, folds=2, excluded=frozenset({3}))
+def cross_validate(data, recipe, weights, progress=silent, **settings):
+    """The heads alone: what is asked here is who trains on what, not how well."""
     group = split.groups(data.photos, data.pixels)
-    said = []
-    outcome = run.train(data, group, settings, progress=silent, say=said.append)
-    assert outcome.judged.indices.tolist() == list(range(len(data.photos)))
-    assert len(outcome.trained_on) == len(data.photos)
-    assert outcome.judged.probabilities.min() >= 0
+    chosen = run.Settings(tuned(recipe, epochs=0), weights, seed=1, folds=2, **settings)
+    return run.train(data, group, chosen, progress=progress, say=silent)
+
+
+def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(
+    data, tiny, weights, monkeypatch
+):
+    trained_on = []
+    real = fit.fit
+
+    def spy(data, train, *rest, **more):
+        trained_on.append(set(train.tolist()))
+        return real(data, train, *rest, **more)
+
+    monkeypatch.setattr(fit, "fit", spy)
+    outcome = cross_validate(data, tiny, weights, excluded=frozenset({3}))
+    everything = set(range(len(data.photos)))
+    first, second, shipped = trained_on
+    assert first | second == shipped == everything - {3}
+    assert not first & second
+    assert outcome.judged.indices.tolist() == sorted(everything)
+    assert np.ptp(outcome.judged.probabilities) > 0.1
     assert "data set" in run.figures(data, outcome.judged, seed=1)
 
 
-def test_cross_validation_can_be_interrupted(data, tiny):
-    def press(epoch):
-        if epoch.phase == "fine-tuning":
-            raise KeyboardInterrupt
+def test_cross_validation_can_be_interrupted(data, tiny, weights):
+    def press(_):
+        raise KeyboardInterrupt
 
-    group = split.groups(data.photos, data.pixels)
-    outcome = run.train(
-        data, group, run.Settings(tiny, None, seed=1, folds=2), progress=press, say=silent
-    )
+    outcome = cross_validate(data, tiny, weights, press)
     assert outcome.interrupted
     assert 0 < len(outcome.judged.indices) < len(data.photos)

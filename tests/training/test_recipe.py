@@ -24,10 +24,10 @@ def test_the_default_recipe_loads():
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("batch_size = 8", "", "batch_size is missing"),
-        ("batch_size = 8", "batch_size = 8\nbach = 1", "unknown setting 'bach'"),
-        ("batch_size = 8", "batch_size = 'x'", "batch_size = 'x' is not a whole number"),
-        ("batch_size = 8", "batch_size = 0", "batch_size must be at least 1"),
+        ("batch_size = 10", "", "batch_size is missing"),
+        ("batch_size = 10", "batch_size = 10\nbach = 1", "unknown setting 'bach'"),
+        ("batch_size = 10", "batch_size = 'x'", "batch_size = 'x' is not a whole number"),
+        ("batch_size = 10", "batch_size = 0", "batch_size must be at least 1"),
         ("input_size = 32", "input_size = 33", "multiple of 32"),
         ("mirror = true", "mirror = 1", "mirror = 1 is not true or false"),
         ("ema = 0.5", "ema = 1", "ema must be"),

@@ -13,39 +13,27 @@ def call(command, *arguments):
     return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
 
-@pytest.fixture(scope="module")
-def trained(pets, tiny_file, tmp_path_factory):
-    pytest.importorskip("tensorflow")
-    output = tmp_path_factory.mktemp("runs") / "first"
-    return output, call(
-        train, pets, "--recipe", tiny_file, "--weights", "none", "--output", output,
-        "--max-disagreement", 1,
-    )  # fmt: skip
-
-
 def test_training_shows_its_progress_and_its_figures(trained):
-    output, result = trained
-    assert result.exit_code == 0, result.output
+    result = trained.result
     assert "fine-tuning   2  loss" in result.stderr
     assert "skipped dogs/broken.png" in result.stderr
     assert "accuracy" in result.stdout
-    assert f"bundle      {output}" in result.stdout
+    assert f"bundle      {trained.folder}" in result.stdout
 
 
 def test_evaluating_measures_the_bundle_as_it_labels(trained, pets):
-    output, _ = trained
-    result = call(evaluate, output, pets, "--json")
+    result = call(evaluate, trained.folder, pets, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer["photos"] == 20
     assert sum(map(sum, answer["confusion"])) == 20
-    assert "accuracy" in call(evaluate, output, pets).stdout
+    assert "accuracy" in call(evaluate, trained.folder, pets).stdout
 
 
 def test_evaluating_on_other_classes_is_refused(trained, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    result = call(evaluate, trained[0], tmp_path)
+    result = call(evaluate, trained.folder, tmp_path)
     assert result.exit_code == 1
     assert "Error:" in result.stderr
     assert "Traceback" not in result.output
