@@ -9,13 +9,17 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
+
+T = TypeVar("T")
 
 PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
 """Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
@@ -93,6 +97,20 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
     Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or
     `corrupt`.
     """
+    return _opened(data, max_pixels, lambda image: _model_input(image, size))
+
+
+def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an encoded image for people to look at: whole, upright, RGB.
+
+    `longest` is the longest side of the answer in pixels; a smaller picture stays as it is.
+    Formats, limits and errors are those of `decode`.
+    """
+    return _opened(data, max_pixels, lambda image: _picture(image, longest))
+
+
+def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
+    """Open an encoded image within the limits, and say in one way what is wrong with it."""
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
     try:
@@ -108,7 +126,7 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
                 f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
             )
         try:
-            return _model_input(image, size)
+            return use(image)
         except MemoryError as error:
             raise ImageError(
                 "too-many-pixels", "there is not enough memory to decode it"
@@ -140,10 +158,7 @@ def _model_input(image: Image.Image, size: int) -> ModelInput:
     width, height = image.size
     crop_width = min(width, height * MAX_ASPECT)
     crop_height = min(height, width * MAX_ASPECT)
-    if isinstance(image, ImageFile.ImageFile) and image.format in {"JPEG", "MPO"}:
-        # libjpeg scales by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers the
-        # square.
-        image.draft(None, (_ceil(size * width / crop_width), _ceil(size * height / crop_height)))
+    _draft(image, _ceil(size * width / crop_width), _ceil(size * height / crop_height))
     turn = _orientation(image)
     scale_x, scale_y = image.width / width, image.height / height
     left, top = (width - crop_width) / 2 * scale_x, (height - crop_height) / 2 * scale_y
@@ -160,6 +175,22 @@ def _model_input(image: Image.Image, size: int) -> ModelInput:
     if turn >= 5:  # the four orientations that swap the sides
         width, height = height, width
     return ModelInput(np.asarray(square), width, height)
+
+
+def _picture(image: Image.Image, longest: int) -> Image.Image:
+    scale = min(1.0, longest / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    _draft(image, width, height)
+    turn = _orientation(image)
+    small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    upright = _rgb(small)
+    return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
+
+
+def _draft(image: Image.Image, width: int, height: int) -> None:
+    """Let libjpeg scale by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers."""
+    if isinstance(image, ImageFile.ImageFile) and image.format in {"JPEG", "MPO"}:
+        image.draft(None, (width, height))
 
 
 def _orientation(image: Image.Image) -> int:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from handler import images
-from handler.images import ImageError, decode, from_array
+from handler.images import ImageError, decode, from_array, picture
 
 SIZE = 64
 LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
@@ -165,6 +165,28 @@ def test_exif_orientation_gives_the_upright_picture(turn, form):
     assert (seen.width, seen.height) == upright.size
     off = distance(seen.pixels, reference(upright))
     assert off < (3 if form in {"JPEG", "AVIF"} else 0.02)
+
+
+@pytest.mark.parametrize("turn", ORIENTATIONS)
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
+def test_a_picture_for_people_is_whole_upright_and_small(turn, form):
+    upright = scene()
+    stored = upright.transpose(ORIENTATIONS[turn]) if ORIENTATIONS[turn] is not None else upright
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    shown = picture(encoded(stored, form, exif=exif), 64)
+    assert (shown.mode, shown.size) == ("RGB", (64, 48))
+    wanted = upright.resize((64, 48), Image.Resampling.BILINEAR)
+    assert distance(np.asarray(shown), np.asarray(wanted)) < 3
+
+
+def test_a_picture_for_people_is_never_larger_than_it_is_and_has_the_same_limits():
+    assert picture(encoded(scene(), "PNG"), 4096).size == scene().size
+    assert picture(encoded(Image.new("L", (4000, 1)), "PNG"), 100).size == (100, 1)
+    with pytest.raises(ImageError, match="over the limit"):
+        picture(encoded(scene(), "PNG"), 64, max_pixels=100)
+    with pytest.raises(ImageError, match="is empty"):
+        picture(b"", 64)
 
 
 @pytest.mark.parametrize("turn", [1, 3, 6, 8])
