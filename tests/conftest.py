@@ -52,3 +52,27 @@ def shared_folder() -> Path:
 def photos() -> Path:
     """Eight photos under free licences, one of them of an alpaca."""
     return Path(__file__).parent / "photos"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless Chromium for the whole session; without one, the test is skipped."""
+    from browser import chromium
+
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def pages(chromium):
+    """Open pages: `pages(width=390, dark=True).goto(...)`.
+
+    Fails the test where a page logs an error, opens a dialog or asks any host but 127.0.0.1; a test
+    that means to provoke one takes it out of `pages.wrong`.
+    """
+    from browser import Pages
+
+    opened = Pages(chromium)
+    yield opened
+    opened.close()
+    assert opened.wrong == []
