@@ -11,7 +11,7 @@ from handler.classifier import PROBABILITY_DIGITS
 from training import logistic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -26,6 +26,8 @@ THRESHOLD = 0.5
 REVIEW_ACCURACY = 0.99
 """Of the labels outside the review band, at least this share is right on validation data."""
 _TINY = 1e-6
+_LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS / 2
+"""What a probability that was rounded to 0 is taken for in the log loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,39 +109,80 @@ def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tupl
 
 
 def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:
-    """Return accuracy, precision, recall, f1, auc and ece; nan where a figure has no meaning."""
+    """Return accuracy, balanced accuracy, precision, recall, f1, auc, log loss and ece.
+
+    Balanced accuracy is the mean of both classes' recalls. A figure that has no meaning on these
+    photos is nan.
+    """
+    right = predicted == truth
     hit = int((predicted & truth).sum())
-    precision = _ratio(hit, int(predicted.sum()))
     recall = _ratio(hit, int(truth.sum()))
+    specificity = _ratio(int(right[truth == 0].sum()), int((truth == 0).sum()))
     return {
-        "accuracy": float((predicted == truth).mean()),
-        "precision": precision,
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": (recall + specificity) / 2,
+        "precision": _ratio(hit, int(predicted.sum())),
         "recall": recall,
         "f1": _ratio(2 * hit, int(predicted.sum() + truth.sum())),
         "auc": auc(truth, probabilities),
+        "log_loss": log_loss(truth, probabilities),
         "ece": calibration_error(truth, probabilities),
     }
 
 
 def figures(
-    truth: Indices, probabilities: Floats, predicted: Indices, *, seed: int
+    truth: Indices,
+    probabilities: Floats,
+    predicted: Indices,
+    *,
+    seed: int,
+    groups: Indices | None = None,
 ) -> dict[str, Figure]:
-    """Return `measure`'s figures, each with a 95 % bootstrap interval.
+    """Return `measure`'s figures, each with a 95 % bootstrap interval: see `bootstrap`."""
+    return bootstrap(
+        lambda index: measure(truth[index], probabilities[index], predicted[index]),
+        len(truth),
+        seed=seed,
+        groups=groups,
+    )
 
-    The bootstrap draws the photos again with replacement.
+
+def bootstrap(
+    statistic: Callable[[Indices], Mapping[str, float]],
+    count: int,
+    *,
+    seed: int,
+    groups: Indices | None = None,
+) -> dict[str, Figure]:
+    """Return what `statistic` says of photos 0..count-1, with 95 % percentile intervals.
+
+    `statistic` gets the indices of photos, and a nan in a draw is passed over. Photos are drawn
+    again with replacement; with `groups`, shape (count,), whole groups are, because photos of one
+    scene or source are right or wrong together and promise too much when drawn alone (Field and
+    Welsh, Bootstrapping clustered data, 2007).
     """
-    random = np.random.default_rng(seed)
     drawn: dict[str, list[float]] = {}
-    for _ in range(BOOTSTRAP_DRAWS):
-        index = random.integers(0, len(truth), len(truth))
-        for name, value in measure(truth[index], probabilities[index], predicted[index]).items():
+    for index in _draws(np.arange(count) if groups is None else groups, seed):
+        for name, value in statistic(index).items():
             drawn.setdefault(name, []).append(value)
     result = {}
-    for name, value in measure(truth, probabilities, predicted).items():
+    for name, value in statistic(np.arange(count)).items():
         sound = [draw for draw in drawn[name] if not np.isnan(draw)]
         low, high = np.percentile(sound, INTERVAL) if sound else (np.nan, np.nan)
         result[name] = Figure(value, float(low), float(high))
     return result
+
+
+def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
+    """Yield the members of groups that were drawn with replacement, as many as there are groups."""
+    random = np.random.default_rng(seed)
+    order = np.argsort(groups, kind="stable")
+    _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
+    for _ in range(BOOTSTRAP_DRAWS):
+        chosen = random.integers(0, len(sizes), len(sizes))
+        length = sizes[chosen]
+        within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+        yield order[np.repeat(starts[chosen], length) + within]
 
 
 def auc(truth: Indices, scores: Floats) -> float:
@@ -156,6 +199,15 @@ def auc(truth: Indices, scores: Floats) -> float:
     return float(
         (rank[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives)
     )
+
+
+def log_loss(truth: Indices, probabilities: Floats) -> float:
+    """Return the mean log loss, in nats; a probability of 0 or 1 counts as it was before rounding.
+
+    That is at most half of the last digit away, so that one sure mistake costs 9.9 nats, not all.
+    """
+    said = np.where(truth == 1, probabilities, 1 - probabilities)
+    return float(-np.log(np.maximum(said, _LEAST_PROBABILITY)).mean())
 
 
 def calibration_error(truth: Indices, probabilities: Floats) -> float:

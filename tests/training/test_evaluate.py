@@ -1,4 +1,5 @@
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ def test_figures_are_those_computed_by_hand():
     predicted = (SCORES >= 0.5).astype(int)
     found = evaluate.measure(TRUTH, SCORES, predicted)
     assert found["accuracy"] == 6 / 8
+    assert found["balanced_accuracy"] == 6 / 8  # three of four of either class
     assert found["precision"] == 3 / 4
     assert found["recall"] == 3 / 4
     assert found["f1"] == 3 / 4
@@ -20,6 +22,20 @@ def test_figures_are_those_computed_by_hand():
     gaps = [0.1, 0.2, 0.6, -0.3, -0.1, -0.6, -0.2, 0.3]  # one photo in each of eight bins
     assert found["ece"] == pytest.approx(sum(map(abs, gaps)) / 8)
     assert evaluate.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
+
+
+def test_balanced_accuracy_counts_both_classes_alike():
+    truth = np.array([1, 0, 0, 0, 0, 0, 0, 0])
+    found = evaluate.measure(truth, np.zeros(8), np.zeros(8, int))
+    assert found["accuracy"] == 7 / 8
+    assert found["balanced_accuracy"] == 1 / 2
+
+
+def test_log_loss_is_that_of_the_probability_given_to_the_truth():
+    assert evaluate.log_loss(np.array([1, 0]), np.array([0.8, 0.5])) == pytest.approx(
+        -(math.log(0.8) + math.log(0.5)) / 2
+    )
+    assert evaluate.log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-math.log(0.00005))
 
 
 def test_equal_scores_count_half_in_auc():
@@ -32,11 +48,8 @@ def test_photos_of_one_bin_may_make_up_for_each_other():
 
 def test_a_figure_without_meaning_is_nan():
     found = evaluate.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
-    assert [math.isnan(found[name]) for name in ("auc", "precision", "accuracy")] == [
-        True,
-        True,
-        False,
-    ]
+    without = {name for name, value in found.items() if math.isnan(value)}
+    assert without == {"auc", "precision", "recall", "balanced_accuracy", "f1"}
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_photos():
@@ -54,6 +67,31 @@ def test_intervals_are_the_same_for_the_same_seed():
         evaluate.figures(TRUTH, SCORES, (SCORES >= 0.5).astype(int), seed=5) for _ in range(2)
     )
     assert first == second
+
+
+def test_photos_of_one_group_are_drawn_together():
+    """Ten copies of a photo say no more than the photo, and their interval must not be narrower."""
+    predicted = (SCORES >= 0.5).astype(int)
+    alone = evaluate.figures(TRUTH, SCORES, predicted, seed=3)
+    copies = [np.repeat(values, 10) for values in (TRUTH, SCORES, predicted)]
+    together = evaluate.figures(*copies, seed=3, groups=np.repeat(np.arange(8), 10))
+    for name, figure in alone.items():
+        assert astuple(together[name]) == pytest.approx(astuple(figure)), name
+    apart = evaluate.figures(*copies, seed=3)["accuracy"]
+    assert apart.high - apart.low < (alone["accuracy"].high - alone["accuracy"].low) / 2
+
+
+def test_a_draw_takes_whole_groups_and_as_many_as_there_are():
+    groups = np.array([5, 2, 5, 9, 2, 5])
+    seen = []
+    evaluate.bootstrap(lambda index: seen.append(index) or {}, 6, seed=0, groups=groups)
+    for index in seen[:-1]:
+        drawn = {group: int((groups[index] == group).sum()) for group in (2, 5, 9)}
+        times = [drawn[2] / 2, drawn[5] / 3, drawn[9]]
+        assert sum(times) == 3
+        assert all(time == int(time) for time in times)
+    assert {len(index) for index in seen} > {6}
+    assert [*seen[-1]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_calibrated_probabilities_mean_what_they_say():
