@@ -139,7 +139,12 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         _print_figures(name, part)
     _say("writing the 8-bit model, its card and its report")
     card = export.export(
-        outcome, data, output, about=about, max_disagreement=options["max_disagreement"]
+        outcome,
+        data,
+        output,
+        group=group,
+        about=about,
+        max_disagreement=options["max_disagreement"],
     )
     _print_card(card)
     click.echo(f"seconds     {outcome.seconds:.0f}")

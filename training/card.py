@@ -53,9 +53,19 @@ def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> C
 
 
 def document(
-    card: Card, outcome: Outcome, data: Dataset, disagreement: float, about: Mapping[str, Any]
+    card: Card,
+    outcome: Outcome,
+    data: Dataset,
+    *,
+    disagreement: float,
+    photos: bytes,
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return all of `model.json`. `about` is what only a person can say: weaknesses, licences."""
+    """Return all of `model.json`.
+
+    `photos` is the content of `photos.csv`, whose sha256 the card holds; `about` is what only a
+    person can say: weaknesses, licences.
+    """
     judged = outcome.judged
     truth = data.truth()[judged.indices]
     kinds = evaluate.by_kind(
@@ -87,6 +97,8 @@ def document(
             "fingerprint": data.fingerprint(),
             "photos": dict(Counter(data.labels[photo.label] for photo in data.photos)),
             "own": dict(Counter(data.labels[p.label] for p in data.photos if not p.extra)),
+            "corrected": sum(photo.corrected for photo in data.photos),
+            "record": hashlib.sha256(photos).hexdigest(),
             "skipped": list(data.skipped),
         },
         "weaknesses": [*about.get("weaknesses", ()), *_weak(kinds)],

@@ -54,6 +54,8 @@ class Photo:
     extra: bool
     sha256: str
     """Of the file's content, in hex."""
+    corrected: bool = False
+    """A person's correction gave the label."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import tensorflow as tf
 from handler import bundle
 from handler.classifier import Classifier
 from training import card as cards
-from training import fit
+from training import fit, record
 from training import network as networks
 from training.report import Mistake, Report, render
 
@@ -81,13 +81,14 @@ def export(
     data: Dataset,
     folder: str,
     *,
+    group: npt.NDArray[np.int64],
     about: Mapping[str, Any] | None = None,
     max_disagreement: float = MAX_DISAGREEMENT,
 ) -> dict[str, Any]:
-    """Write a bundle, its report and the Keras model for further training, and return the card.
+    """Write a bundle, its record and report and the Keras model to train on, and return the card.
 
-    `folder` appears when everything in it is complete; it must not exist or be empty. `about` goes
-    on the card.
+    `folder` appears when everything in it is complete; it must not exist or be empty. `group` is
+    `split.groups`, shape (photos,); `about` goes on the card.
 
     Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than
     `max_disagreement` of all photos otherwise than the network does.
@@ -104,18 +105,22 @@ def export(
             f"otherwise than the network, more than the {max_disagreement:.1%} allowed: nothing "
             "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
-    document = cards.document(card, outcome, data, differing, about or {})
+    photos = record.table(outcome, data, group)
+    document = cards.document(
+        card, outcome, data, disagreement=differing, photos=photos, about=about or {}
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         building.chmod(0o755)  # mkdtemp keeps others out
         (building / bundle.MODEL_FILE).write_bytes(model)
+        (building / record.PHOTOS_FILE).write_bytes(photos)
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (building / bundle.CARD_FILE).write_text(text, encoding="utf-8")
         (building / REPORT_FILE).write_text(_report(outcome, data, document), encoding="utf-8")
         (building / KERAS_FILE).parent.mkdir()
         outcome.network.save(building / KERAS_FILE)
-        bundle.load(str(building))
+        record.load(str(building))
         building.rename(target)  # replaces an empty folder, nothing else
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -5,6 +5,7 @@ has not been read back whole from where it points.
 
     s3://bucket/models/alpaca/
       20260131T120000Z-0a1b2c3d4e5f/model.tflite     written first
+      20260131T120000Z-0a1b2c3d4e5f/photos.csv       what it was trained on, where that is known
       20260131T120000Z-0a1b2c3d4e5f/model.json       written last: with it the bundle is complete
       latest.json                                    the pointer, moved by conditional writes only
 """
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from handler import bundle, storage
+from training import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +126,8 @@ def publish(
     model = bundle.load(base).model
     # What is uploaded are the very bytes that are verified, should the folder change meanwhile.
     document = storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES)
-    card = bundle.parse(document, model, name=base).card
+    whole = bundle.parse(document, model, name=base)
+    card, photos = whole.card, record.read(base, whole.document)
     say(f"{folder}: version {card.version} is whole")
 
     uri = storage.join(store, card.version)
@@ -132,8 +135,11 @@ def publish(
     # The card last: whoever finds one finds its model beside it.
     for name, data, content_type in (
         (bundle.MODEL_FILE, model, "application/octet-stream"),
+        (record.PHOTOS_FILE, photos, "text/csv; charset=utf-8"),
         (bundle.CARD_FILE, document, "application/json"),
     ):
+        if data is None:
+            continue
         new = _create(storage.join(uri, name), data, content_type, dry_run=dry_run)
         created += [name] * new
         done = "to upload" if dry_run else "uploaded"

@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from handler import bundle
 from handler.classifier import Classifier
-from training import card, export, fit
+from training import card, export, fit, record
 from training.export import ExportError
 
 
@@ -23,6 +23,11 @@ def outcome(trained):
 @pytest.fixture(scope="module")
 def folder(trained):
     return trained.folder
+
+
+def alone(data):
+    """Every photo in a group of its own."""
+    return np.arange(len(data.photos))
 
 
 @pytest.fixture
@@ -63,9 +68,11 @@ def test_a_bundle_labels_as_its_network_does(folder, outcome, data):
     assert made.card.attribute == "dogs"
 
 
-def test_the_folder_holds_bundle_report_and_keras_model(folder):
+def test_the_folder_holds_bundle_record_report_and_keras_model(folder):
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    assert names == ["keras/model.keras", "model.json", "model.tflite", "report.html"]
+    assert names == [
+        "keras/model.keras", "model.json", "model.tflite", "photos.csv", "report.html",
+    ]  # fmt: skip
     assert [path.name for path in folder.parent.iterdir()] == ["first"]
 
 
@@ -78,6 +85,22 @@ def test_the_card_tells_the_whole_story(folder, data):
     assert document["training"]["recipe"]["name"] == "tiny"
     assert set(document["metrics"]["accuracy"]) == {"value", "low", "high"}
     assert document["version"].startswith(document["created"].translate({45: None, 58: None}))
+
+
+def test_the_record_tells_trained_photos_from_held_out_ones(folder, outcome, data):
+    known = record.load(str(folder)).record
+    trained = {data.photos[index].sha256 for index in outcome.trained_on}
+    held_out = {data.photos[index].sha256 for index in outcome.judged.indices}
+    assert known.seen == trained
+    assert known.judged.keys() == held_out
+    assert len(trained) == 16
+    assert not trained & held_out
+    served = Classifier(bundle.load(str(folder)))
+    for photo, pixels in zip(data.photos, data.pixels, strict=True):
+        if photo.sha256 in held_out:
+            assert served.predict(pixels).probability == pytest.approx(
+                known.judged[photo.sha256], abs=0.15
+            )
 
 
 def test_the_batch_dimension_can_be_resized(folder, data):
@@ -105,14 +128,18 @@ def test_the_model_is_eight_bit_throughout(folder):
 @pytest.mark.usefixtures("converted", "contrary")
 def test_a_model_that_quantises_badly_is_refused_and_leaves_nothing(outcome, data, tmp_path):
     with pytest.raises(ExportError, match=r"80\.0% of 20 photos .* more than the 79\.0% allowed"):
-        export.export(outcome, data, str(tmp_path / "bad"), max_disagreement=0.79)
+        export.export(
+            outcome, data, str(tmp_path / "bad"), group=alone(data), max_disagreement=0.79
+        )
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("converted", "contrary")
 def test_disagreement_counts_training_photos_too_and_its_limit_is_allowed(outcome, data, tmp_path):
     assert len(outcome.judged.indices) == 4
-    made = export.export(outcome, data, str(tmp_path / "good"), max_disagreement=0.8)
+    made = export.export(
+        outcome, data, str(tmp_path / "good"), group=alone(data), max_disagreement=0.8
+    )
     assert made["metrics"]["int8_disagreement"] == 0.8
 
 
@@ -123,13 +150,13 @@ def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, m
 
     monkeypatch.setattr(export, "_report", die)
     with pytest.raises(KeyboardInterrupt):
-        export.export(outcome, data, str(tmp_path / "half"), max_disagreement=1)
+        export.export(outcome, data, str(tmp_path / "half"), group=alone(data), max_disagreement=1)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
     with pytest.raises(ExportError, match="already"):
-        export.export(outcome, data, str(folder))
+        export.export(outcome, data, str(folder), group=alone(data))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -15,7 +16,7 @@ from moto import mock_aws
 
 from cli.models import models
 from handler import bundle, images, storage
-from training import publish
+from training import publish, record
 
 STORE = "s3://models-bucket/models/alpaca"
 POINTER = f"{STORE}/latest.json"
@@ -137,6 +138,39 @@ def test_the_card_is_written_after_the_model_and_the_pointer_last(make, monkeypa
     monkeypatch.setattr(client, "_make_api_call", call)
     publish.publish(make(1)[0], STORE)
     assert written == [bundle.MODEL_FILE, bundle.CARD_FILE, publish.POINTER_FILE]
+
+
+@pytest.fixture
+def recorded(make):
+    """Return a bundle's folder with the record of one photo, and that record."""
+    photos = b"file,sha256,group,use,probability\ndogs/1.png,0a,0,trained,0.9\n"
+    folder, version = make(1, dataset={"record": hashlib.sha256(photos).hexdigest()})
+    Path(folder, "photos.csv").write_bytes(photos)
+    return folder, version, photos
+
+
+def test_a_record_is_published_before_the_card_and_read_from_there(recorded):
+    folder, version, photos = recorded
+    done = publish.publish(folder, STORE)
+    assert done.created == ("model.tflite", "photos.csv", "model.json")
+    assert storage.read(f"{STORE}/{version}/photos.csv", 1000) == photos
+    assert record.load(POINTER).record.seen == {"0a"}
+    assert publish.publish(POINTER, "s3://models-bucket/copy").created == done.created
+
+
+def test_a_bundle_whose_record_was_left_behind_is_published_without(recorded):
+    folder, _, _ = recorded
+    Path(folder, "photos.csv").unlink()
+    assert publish.publish(folder, STORE).created == ("model.tflite", "model.json")
+    assert record.load(POINTER).record is None
+
+
+def test_a_record_of_another_model_is_refused_before_anything_is_written(recorded):
+    folder, _, photos = recorded
+    Path(folder, "photos.csv").write_bytes(photos.replace(b"trained", b"held out"))
+    with pytest.raises(bundle.BundleError, match=r"photos\.csv: its sha256 .* copy the bundle"):
+        publish.publish(folder, STORE)
+    assert objects() == {}
 
 
 def test_other_content_under_the_same_version_is_refused(make):

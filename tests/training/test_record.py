@@ -1,0 +1,98 @@
+import csv
+import hashlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from handler.bundle import BundleError
+from training import record
+from training.dataset import Dataset, Photo
+
+ROOT = Path(__file__).parents[2]
+
+
+def photo(name, label=0, *, corrected=False):
+    sha256 = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+    return Photo(
+        name, f"/photos/{name}", label, "kind", extra=False, sha256=sha256, corrected=corrected
+    )
+
+
+PHOTOS = (
+    photo("cat/1.png"), photo("cat/2.png"), photo("cat/wrong.png"), photo("cat/scene of wrong.png"),
+    photo("dog/1.png", 1), photo("corrected/a,\n=b\udcff.png", 1, corrected=True),
+)  # fmt: skip
+
+
+@pytest.fixture
+def table():
+    """Four trained photos, one that is excluded beside one of its scene, one held out."""
+    data = Dataset(("cat", "dog"), PHOTOS, np.zeros((6, 1, 1, 3), np.uint8), ())
+    outcome = SimpleNamespace(
+        trained_on=np.array([0, 2, 3, 4, 5]),
+        settings=SimpleNamespace(excluded=frozenset({2})),
+        judged=SimpleNamespace(indices=np.array([1, 2]), probabilities=np.array([0.25, 0.0])),
+    )
+    return record.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))
+
+
+def test_a_line_tells_how_its_photo_was_used(table):
+    lines = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
+    assert [line["use"] for line in lines] == [
+        "trained", "held out", "excluded", "trained", "trained", "trained",
+    ]  # fmt: skip
+    assert [line["probability"] for line in lines] == ["", "0.25", "0.0", "", "", ""]
+    assert [line["label"] for line in lines] == ["cat"] * 4 + ["dog"] * 2
+    assert [line["corrected"] for line in lines] == [""] * 5 + ["yes"]
+    assert lines[5]["file"] == "corrected/a,\n=b\\udcff.png"
+
+
+def test_a_photo_counts_as_seen_with_another_of_its_group(table):
+    known = record.parse(table, "photos.csv")
+    assert {photo.name for photo in PHOTOS if photo.sha256 in known.seen} == {
+        "cat/1.png", "cat/wrong.png", "cat/scene of wrong.png", "dog/1.png", PHOTOS[5].name,
+    }  # fmt: skip
+    assert known.judged == {PHOTOS[1].sha256: 0.25, PHOTOS[2].sha256: 0.0}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"file,sha256\na,b\n",
+        b"sha256,group,use,probability\na,0,trained,half\n",
+        b"sha256,group,use,probability\n\xff",
+        b"sha256,group,use,probability\na\n",
+    ],
+)
+def test_what_is_no_record_is_refused_by_name(data):
+    with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
+        record.parse(data, "here/photos.csv")
+
+
+def test_the_embedded_bundle_goes_by_its_name():
+    assert record.load("embedded").bundle.card.labels == ("not alpaca", "alpaca")
+
+
+def test_the_functions_package_leaves_the_record_out(tmp_path):
+    rules = (ROOT / "infra/build/package.mk").read_text(encoding="utf-8")
+    [copy] = re.findall(r"^\t@(tar .*)$", rules, re.MULTILINE)
+    (tmp_path / "code/model").mkdir(parents=True)
+    (tmp_path / "package/handler").mkdir(parents=True)
+    for name in ("app.py", "model/model.json", "model/photos.csv"):
+        (tmp_path / "code" / name).touch()
+    copy = copy.replace("$(ARTIFACTS_DIR)", "../package")
+    subprocess.run(["sh", "-c", copy], cwd=tmp_path / "code", check=True)
+    package = tmp_path / "package/handler"
+    packed = {path.relative_to(package).as_posix() for path in package.rglob("*.*")}
+    assert packed == {"app.py", "model/model.json"}
+
+
+def test_reading_a_record_needs_no_tensorflow():
+    code = "import sys, training.record; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

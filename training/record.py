@@ -1,0 +1,138 @@
+"""What a model was trained on: `photos.csv`, beside the two files of its bundle.
+
+A line a photo. People read it, and measuring does, to tell photos that a model knows from photos it
+can be judged by. Labelling never needs it, and nothing in `handler` opens it. The card holds its
+sha256, so that it cannot be another model's.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from handler import bundle, storage
+from handler.bundle import Bundle, BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from training.dataset import Dataset
+    from training.run import Outcome
+
+    Indices = npt.NDArray[np.int64]
+
+PHOTOS_FILE: Final = "photos.csv"
+MAX_BYTES: Final = 256 * 2**20
+"""Over a million photos."""
+
+EMBEDDED: Final = "embedded"
+"""What people call the bundle that ships with the code."""
+
+TRAINED, HELD_OUT, EXCLUDED = "trained", "held out", "excluded"
+
+COLUMNS: Final = (
+    "file", "sha256", "label", "kind", "origin", "corrected", "group", "use", "probability",
+)  # fmt: skip
+"""`label` as trained on, `origin` own or extra, `corrected` yes where a person's correction gave
+the label, `group` equal for photos that no split parts, `use` trained, held out or excluded, and
+`probability` of the positive class by a model that saw neither the photo nor its group: by the
+model itself, or in cross-validation by that of its fold; empty where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What measuring needs to know of `photos.csv`."""
+
+    seen: frozenset[str]
+    """sha256 of the photos that the model was trained on, and of all others of their groups."""
+    judged: Mapping[str, float]
+    """sha256: probability, 0..1, by a model that saw neither the photo nor its group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A bundle and what it was trained on."""
+
+    bundle: Bundle
+    record: Record | None
+    """None: nothing beside the bundle tells."""
+
+
+def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
+    """Return the content of `photos.csv`; `group` is `split.groups`, shape (photos,)."""
+    trained = {*outcome.trained_on.tolist()}
+    judged = outcome.judged
+    said = dict(zip(judged.indices.tolist(), judged.probabilities.tolist(), strict=True))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for index, photo in enumerate(data.photos):
+        use = TRAINED if index in trained else HELD_OUT
+        if index in outcome.settings.excluded:
+            use = EXCLUDED
+        writer.writerow(
+            [
+                photo.name, photo.sha256, data.labels[photo.label], photo.kind,
+                "extra" if photo.extra else "own", "yes" if photo.corrected else "",
+                int(group[index]), use, said.get(index, ""),
+            ]
+        )  # fmt: skip
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def load(uri: str) -> Model:
+    """Read a bundle as `handler.bundle.load` does, or the one called `embedded`, and its record.
+
+    Raises `BundleError`, also for a record that is not this bundle's.
+    """
+    base = bundle.EMBEDDED if uri == EMBEDDED else bundle.resolve(uri)
+    made = bundle.load(base)
+    data = read(base, made.document)
+    return Model(made, None if data is None else parse(data, storage.join(base, PHOTOS_FILE)))
+
+
+def read(base: str, document: Mapping[str, Any]) -> bytes | None:
+    """Return the content of `photos.csv` in a bundle's folder or prefix; None where there is none.
+
+    `document` is the bundle's card. Raises `BundleError` where the file is not the card's.
+    """
+    about = document.get("dataset")
+    stated = about.get("record") if isinstance(about, dict) else None
+    if stated is None:
+        return None
+    uri = storage.join(base, PHOTOS_FILE)
+    try:
+        data = storage.read(uri, MAX_BYTES)
+    except storage.NotFound:
+        return None
+    except storage.StorageError as error:
+        raise BundleError(str(error)) from error
+    if hashlib.sha256(data).hexdigest() != stated:
+        raise BundleError(
+            f"{uri}: its sha256 is not the one on the card; copy the bundle again, all its files "
+            f"together, or go without {PHOTOS_FILE}"
+        )
+    return data
+
+
+def parse(data: bytes, name: str) -> Record:
+    """Read a record; `name` is what the error calls it. Raises `BundleError`."""
+    try:
+        lines = list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+        if not {line["use"] for line in lines} <= {TRAINED, HELD_OUT, EXCLUDED}:
+            raise ValueError(f"`use` is {TRAINED}, {HELD_OUT} or {EXCLUDED}")
+        known = {line["group"] for line in lines if line["use"] == TRAINED}
+        return Record(
+            seen=frozenset(line["sha256"] for line in lines if line["group"] in known),
+            judged={
+                line["sha256"]: float(line["probability"]) for line in lines if line["probability"]
+            },
+        )
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{name}: not a record of photos ({error!r})") from error
