@@ -182,6 +182,16 @@ def _text(value: object) -> str:
 # --- which row wins ------------------------------------------------------------------------------
 
 
+def names_version(row: Row) -> bool:
+    """Tell whether the row says which version of the image it speaks of."""
+    return _identity(row) != _UNKNOWN
+
+
+def same_version(row: Row, other: Row) -> bool:
+    """Tell whether two rows of one image speak of the same version of it."""
+    return bool(_names(row) & _names(other))
+
+
 def winner(rows: Sequence[Row]) -> Row:
     """Return the one row that stands for an image, of all that were ever written for it.
 
@@ -191,14 +201,11 @@ def winner(rows: Sequence[Row]) -> Row:
     whichever row brought it, so that merging in another order gives the same. `rows` are of one
     `source-ref`, at least one, in any order.
     """
-    versions: dict[object, list[Row]] = {}
-    for row in rows:
-        versions.setdefault(_identity(row), []).append(row)
     # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
-    candidates = sorted(versions.values(), key=lambda group: min(map(encode, group)))
+    candidates = sorted(_by_version(rows), key=lambda group: min(map(encode, group)))
     newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
     chosen = min(newest, key=_rank)
-    sequencer = max((version_of(row).sequencer or "" for row in newest), key=padded)
+    sequencer = max((version_of(row).sequencer or "" for row in newest), key=_order)
     if sequencer in {"", version_of(chosen).sequencer}:
         return chosen
     return {**chosen, "labeler": {**chosen["labeler"], "sequencer": sequencer}}
@@ -211,14 +218,46 @@ def latest(rows: Sequence[Row]) -> Row:
     say, and the model that was asked last was asked on purpose. Only a person's row of the same
     version stays. `rows` are of one `source-ref`, at least one, oldest first.
     """
-    now = _identity(rows[-1])
+    # A file that could not even be looked at is, for all that is known, the one it was.
+    known = [row for row in rows if names_version(row)] or rows
+    now = _identity(known[-1])
     human = [row for row in rows if is_human(row) and _identity(row) == now]
     return human[-1] if human else rows[-1]
 
 
-def _identity(row: Row) -> object:
+def _identity(row: Row) -> tuple[object, ...]:
     version = version_of(row)
     return version.version_id, version.etag, version.last_modified, version.size
+
+
+_UNKNOWN: Final = (None, None, None, None)
+"""The identity of a row that does not say which version of the image it speaks of."""
+
+
+def _by_version(rows: Sequence[Row]) -> list[list[Row]]:
+    """Part rows by the version of the image that they speak of."""
+    found: list[tuple[set[object], list[Row]]] = []
+    for row in rows:
+        names, group = _names(row), [row]
+        apart = []
+        for other_names, other in found:
+            if names & other_names:
+                names, group = names | other_names, other + group
+            else:
+                apart.append((other_names, other))
+        found = [*apart, (names, group)]
+    return [group for _, group in found]
+
+
+def _names(row: Row) -> set[object]:
+    """Return what tells the row's version from others; rows that share one speak of the same."""
+    version = version_of(row)
+    names: set[object] = {_identity(row)}
+    # An image that could not be read is dated by its announcement, not by its header: a moment
+    # apart. An announcement tells its version for certain.
+    if version.etag and version.sequencer:
+        names.add((version.etag, padded(version.sequencer)))
+    return names
 
 
 def _newest_version(candidates: list[list[Row]]) -> list[Row]:
@@ -250,6 +289,10 @@ def padded(sequencer: str) -> str:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
     return sequencer.upper().ljust(64, "0")
+
+
+def _order(sequencer: str) -> tuple[str, str]:
+    return padded(sequencer), sequencer
 
 
 def _rank(row: Row) -> tuple[object, ...]:

@@ -1,8 +1,10 @@
 """Writing a part: the rows of one batch as one object that never changes.
 
-Its name is a digest of what it holds, creation dates aside, so a batch that is delivered twice
-writes the same object. Parts lie flat in one prefix: their names are hex digests, spread evenly
-over the alphabet from the first letter on, which is all that S3 needs to divide the load.
+Its name is a digest of what it holds, so a batch that is delivered twice writes the same object.
+A model's creation dates are left out of it, for a model says the same again; a person who goes back
+to an earlier word says something new. Parts lie flat in one prefix: their names are hex digests,
+spread evenly over the alphabet from the first letter on, which is all that S3 needs to divide the
+load.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ def _holds(part: bytes, content: bytes) -> bool:
 
 
 def _without_dates(rows: Iterable[Row]) -> bytes:
-    return orjson.dumps([_undated(row) for row in rows], option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(
+        [row if manifest.is_human(row) else _undated(row) for row in rows],
+        option=orjson.OPT_SORT_KEYS,
+    )
 
 
 def _undated(row: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,9 @@ def row(number=1, *, seq=None, lm=None, model="1-a", human=False, failed=False, 
     return found
 
 
+UNSEEN = manifest.failure_row(
+    ImageVersion("s3://b/a.jpg"), Failure("unreadable", ""), "1-a", NOON + timedelta(minutes=9)
+)
 SECOND = "2026-01-01T00:00:00Z"
 
 
@@ -122,6 +125,11 @@ SECOND = "2026-01-01T00:00:00Z"
         pytest.param(row(2), row(1, seq="FF"), id="date, where one has no sequencer"),
         pytest.param(row(1, lm=SECOND, minute=1), row(2, lm=SECOND), id="read later in a second"),
         pytest.param(row(human=True), row(model="9-f", minute=9), id="person over model"),
+        pytest.param(
+            row(human=True, seq="0A"),
+            row(failed=True, lm="2026-01-01T00:00:09Z", seq="0A"),
+            id="person over an announcement of the same version that nothing was found of",
+        ),
         pytest.param(row(human=True, minute=2), row(human=True, minute=1), id="person's last word"),
         pytest.param(row(), row(failed=True, model="9-f"), id="label over failure"),
         pytest.param(row(model="2-a"), row(model="1-a", minute=9), id="newer model"),
@@ -142,6 +150,8 @@ def test_winner(wins, loses):
         pytest.param([row(1, human=True), row(2)], 1, id="a person of another version"),
         pytest.param([row(human=True), row(human=True, minute=1)], 1, id="a person's last word"),
         pytest.param([row(), row(failed=True)], 1, id="a failure seen last"),
+        pytest.param([row(human=True), UNSEEN], 0, id="a person of a file that is out of reach"),
+        pytest.param([row(1, human=True), row(2), UNSEEN], 2, id="but not of its earlier version"),
     ],
 )
 def test_latest(rows, place):

@@ -1,6 +1,6 @@
 import pytest
 from fake_s3 import FakeS3, error
-from rows import failure, label
+from rows import failure, human, label
 
 from handler import manifest, parts, storage
 
@@ -37,6 +37,13 @@ def test_the_rows_of_a_part_are_in_the_order_of_their_source_refs(s3):
     [stored] = s3.objects.values()
     refs = [manifest.parse(line)["source-ref"] for line in stored.body.splitlines()]
     assert refs == sorted(refs)
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_person_who_says_it_again_later_says_something_new():
+    first = parts.write(RESULTS, [human("a", minute=1)])
+    assert parts.write(RESULTS, [human("a", minute=1)]) == first
+    assert parts.write(RESULTS, [human("a", minute=2)]) != first
 
 
 @pytest.mark.parametrize("content", [b"", b"damaged", manifest.encode(label("a", 2))])
