@@ -20,6 +20,10 @@ COMMANDS: Final = {
         "cli.train",
         "Measure BUNDLE, as it labels, on DATASET: a folder with a sub-folder for each class.",
     ),
+    "compare": (
+        "cli.compare",
+        "Compare two bundles, OLD and NEW, on DATASET: a folder with a sub-folder for each class.",
+    ),
     "sandbox": (
         "cli.sandbox",
         "Run bucket, queue, function and compaction on this machine, without AWS.",

@@ -8,17 +8,19 @@ import math
 import os
 import time
 import tomllib
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from cli import datasets
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
-    from training.dataset import Dataset, Extra
+    from training.compare import Answers
+    from training.dataset import Dataset
     from training.evaluate import Figure
     from training.fit import Epoch
 
@@ -30,43 +32,10 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 """What the project that the recipe `course` repeats reports of itself."""
 
 
-class _ExtraType(click.ParamType[tuple[str, str]]):
-    name = "CLASS=FOLDER"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        label, equals, folder = value.partition("=")
-        if not (label and equals and folder):
-            self.fail(f"{value!r} is not CLASS=FOLDER", param, ctx)
-        return label, folder
-
-
-_positive = click.option(
-    "--positive",
-    metavar="CLASS",
-    help="Which class is asked for. Default: the one the other negates ('not …'), else the last.",
-)
-_extra = click.option(
-    "--extra",
-    "extras",
-    multiple=True,
-    type=_ExtraType(),
-    help="One more folder of photos of a class, with its sub-folders. Repeatable.",
-)
-
-
 @click.command()
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False))
-@_extra
-@click.option(
-    "--groups",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="CSV of photos that belong together: columns file and group (or source). Repeatable.",
-)
+@datasets.extra_option
+@datasets.groups_option
 @click.option(
     "--exclude",
     multiple=True,
@@ -100,7 +69,11 @@ _extra = click.option(
     type=click.FloatRange(0, 1),
     help="Share of all photos the 8-bit model may label otherwise than the network.",
 )
-@_positive
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="Which class is asked for. Default: the one the other negates ('not …'), else the last.",
+)
 def train(dataset: str, output: str | None, **options: Any) -> None:
     """Train a model on DATASET, a folder with one sub-folder for each of two classes.
 
@@ -112,7 +85,7 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
 
     Ctrl-C ends training early and keeps the best model so far.
     """
-    with _errors():
+    with datasets.errors():
         _load_tensorflow()
         _train(dataset, output or f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", options)
 
@@ -124,20 +97,22 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     recipe = recipes.load(options["recipe"])
     export.check_free(output)
     about = _read_about(options["about"])
-    data = _load(dataset, recipe.input_size, options)
+    data = datasets.load(
+        dataset, recipe.input_size, extras=options["extras"], positive=options["positive"]
+    )
     group = split.groups(data.photos, data.pixels, options["groups"])
     weights = None if options["weights"] == "none" else options["weights"]
     settings = run.Settings(
         recipe, weights, options["seed"], options["folds"], _excluded(data, options["exclude"])
     )
-    outcome = run.train(data, group, settings, progress=_say_epoch, say=_say)
+    outcome = run.train(data, group, settings, progress=_say_epoch, say=datasets.say)
     if outcome.interrupted:
-        _say("interrupted: the best model so far is kept")
+        datasets.say("interrupted: the best model so far is kept")
     if recipe.name == "course":
         _print_reference(outcome.history)
     for name, part in run.figures(data, outcome.judged, seed=settings.seed).items():
         _print_figures(name, part)
-    _say("writing the 8-bit model, its card and its report")
+    datasets.say("writing the 8-bit model, its card and its report")
     card = export.export(
         outcome,
         data,
@@ -154,71 +129,75 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
 @click.command()
 @click.argument("bundle")
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False))
-@_extra
+@datasets.extra_option
+@datasets.groups_option
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def evaluate(bundle: str, dataset: str, *, extras: Any, seed: int, as_json: bool) -> None:
+def evaluate(
+    bundle: str, dataset: str, *, extras: Any, groups: tuple[str, ...], seed: int, as_json: bool
+) -> None:
     """Measure BUNDLE, as it labels, on DATASET: a folder with a sub-folder for each class.
 
     \b
     alpaca evaluate runs/better photos/
+    alpaca evaluate embedded photos/ --groups scenes.csv
     alpaca evaluate s3://bucket/models/alpaca/latest.json photos/ --json
 
-    Figures of photos that the model was trained on say little.
+    Photos that the model was trained on say little and are left out, as far as the bundle's
+    photos.csv names them. If it names all, all count, and a warning says so.
     """
-    with _errors():
-        from handler import bundle as bundles
+    with datasets.errors():
+        from training import compare, record, split
 
-        made = bundles.load(bundle)
-        options = {"extras": extras, "positive": made.card.labels[1]}
-        data = _load(dataset, made.card.input_size, options)
-        if data.labels != made.card.labels:
-            raise click.ClickException(
-                f"{dataset}: its classes are {data.labels}, those of {bundle} {made.card.labels}"
-            )
-        _evaluate(made, data, seed=seed, as_json=as_json)
+        model = record.load(bundle)
+        card = model.bundle.card
+        datasets.check_classes(dataset, bundle, card.labels)
+        data = datasets.load(dataset, card.input_size, extras=extras, positive=card.labels[1])
+        group = split.groups(data.photos, data.pixels, groups)
+        answers = compare.answer(model, data)
+        if model.record is None:
+            datasets.say("the bundle does not say what it was trained on: all photos count")
+        _evaluate(card.version, data, answers, group, seed=seed, as_json=as_json)
 
 
-def _evaluate(made: Any, data: Dataset, *, seed: int, as_json: bool) -> None:
-    import numpy as np
-
-    from handler.classifier import Classifier
+def _evaluate(
+    version: str, data: Dataset, answers: Answers, group: Any, *, seed: int, as_json: bool
+) -> None:
     from training import evaluate as measuring
 
-    classifier = Classifier(made)
-    predictions = [classifier.predict(pixels) for pixels in data.pixels]
-    truth = data.truth()
-    probabilities = np.array([prediction.probability for prediction in predictions])
-    predicted = np.array([prediction.index for prediction in predictions])
-    figures = measuring.figures(truth, probabilities, predicted, seed=seed)
-    kinds = measuring.by_kind([photo.kind for photo in data.photos], truth, predicted)
+    unseen = ~answers.seen
+    flattering = not unseen.any()
+    if flattering:
+        datasets.say(
+            f"warning: all {len(unseen)} photos were trained on: these figures flatter the model"
+        )
+    counted = unseen | flattering
+    truth, predicted = data.truth()[counted], answers.predicted[counted]
+    figures = measuring.figures(
+        truth, answers.probabilities[counted], predicted, seed=seed, groups=group[counted]
+    )
+    photos = [photo for photo, counts in zip(data.photos, counted, strict=True) if counts]
+    kinds = measuring.by_kind([photo.kind for photo in photos], truth, predicted)
     confusion = measuring.confusion(truth, predicted)
-    review = float(np.mean([prediction.needs_review for prediction in predictions]))
+    review = float(answers.review[counted].mean())
+    left_out = len(data.photos) - len(photos)
     if as_json:
-        answer = {
-            "version": made.card.version,
-            "photos": len(truth),
+        result = {
+            "version": version,
+            "photos": len(photos),
+            "left_out": left_out,
+            "flattering": flattering,
             "skipped": data.skipped,
-            "metrics": {name: _sound(figure) for name, figure in figures.items()},
+            "metrics": {name: measuring.numbers(figure) for name, figure in figures.items()},
             "confusion": confusion,
             "needs_review": review,
             "kinds": kinds,
         }
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps(result, indent=2))
         return
-    _print_figures(f"{len(truth)} photos", figures)
+    note = f"; {left_out} that the model was trained on are left out" if left_out else ""
+    _print_figures(f"{len(photos)} photos{note}", figures)
     _print_table(data.labels, confusion, kinds, review)
-
-
-def _load(dataset: str, size: int, options: Mapping[str, Any]) -> Dataset:
-    from training import dataset as datasets
-
-    extras: list[Extra] = [datasets.Extra(*extra) for extra in options["extras"]]
-    data = datasets.load(dataset, size, positive=options["positive"], extras=extras)
-    _say(f"{len(data.photos)} photos of {data.labels[1]!r} and {data.labels[0]!r}")
-    for line in data.skipped:
-        _say(f"skipped {line}")
-    return data
 
 
 def _excluded(data: Dataset, files: tuple[str, ...]) -> frozenset[int]:
@@ -232,7 +211,7 @@ def _excluded(data: Dataset, files: tuple[str, ...]) -> frozenset[int]:
         if f"/{photo.path}".endswith(f"/{name}")
     }
     for name in sorted(names - set(found.values())):
-        _say(f"--exclude: no photo is called {name}")
+        datasets.say(f"--exclude: no photo is called {name}")
     return frozenset(found)
 
 
@@ -255,35 +234,11 @@ def _load_tensorflow() -> None:
         raise click.ClickException(NEEDS_TENSORFLOW) from error
 
 
-@contextmanager
-def _errors() -> Iterator[None]:
-    """Turn every error that is made for people into one line."""
-    from handler.bundle import BundleError
-    from training.dataset import DatasetError
-    from training.recipe import RecipeError
-
-    ours: list[type[Exception]] = [BundleError, DatasetError, RecipeError, OSError]
-    try:
-        yield
-    except Exception as error:
-        # Named, not imported: their modules import TensorFlow, and evaluating needs none.
-        if isinstance(error, tuple(ours)) or type(error).__name__ in {
-            "ExportError",
-            "NetworkError",
-        }:
-            raise click.ClickException(str(error)) from error
-        raise
-
-
-def _say(text: str) -> None:
-    click.echo(text, err=True)
-
-
 def _say_epoch(epoch: Epoch) -> None:
     text = f"{epoch.phase:11} {epoch.epoch:3}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}"
     if not math.isnan(epoch.val_loss):
         text += f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:.4f}"
-    _say(text)
+    datasets.say(text)
 
 
 def _print_reference(history: tuple[Epoch, ...]) -> None:
@@ -302,7 +257,7 @@ def _print_figures(name: str, figures: Mapping[str, Figure]) -> None:
     click.echo(name)
     for key, figure in figures.items():
         if not math.isnan(figure.value):
-            click.echo(f"  {key:10}{figure}")
+            click.echo(f"  {key.replace('_', ' '):19}{figure}")
 
 
 def _print_card(card: Mapping[str, Any]) -> None:
@@ -328,9 +283,3 @@ def _print_table(
             f"  {kind:{width}}  {found['right']:4} of {found['photos']:4} right  {share:6.1%}"
         )
     click.echo(f"review      {review:.1%} of the photos")
-
-
-def _sound(figure: Figure) -> dict[str, float] | None:
-    if math.isnan(figure.value):
-        return None
-    return {"value": figure.value, "low": figure.low, "high": figure.high}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,6 +183,11 @@ def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
         length = sizes[chosen]
         within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         yield order[np.repeat(starts[chosen], length) + within]
+
+
+def numbers(figure: Figure) -> dict[str, float] | None:
+    """Return a figure as JSON has it; None for one without meaning: JSON has no nan."""
+    return None if np.isnan(figure.value) else asdict(figure)
 
 
 def auc(truth: Indices, scores: Floats) -> float:

@@ -1,5 +1,6 @@
 import builtins
 import json
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from cli.train import NEEDS_TENSORFLOW, evaluate, train
+from handler.labeler import Labeler
+from training import dataset
 
 
 def call(command, *arguments):
@@ -21,13 +24,27 @@ def test_training_shows_its_progress_and_its_figures(trained):
     assert f"bundle      {trained.folder}" in result.stdout
 
 
-def test_evaluating_measures_the_bundle_as_it_labels(trained, pets):
+def test_evaluating_counts_the_photos_that_were_held_out(trained, pets):
     result = call(evaluate, trained.folder, pets, "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
-    assert answer["photos"] == 20
-    assert sum(map(sum, answer["confusion"])) == 20
+    assert answer["photos"] == len(trained.outcome.judged.indices) == 4
+    assert answer["left_out"] == 16
+    assert sum(map(sum, answer["confusion"])) == 4
     assert "accuracy" in call(evaluate, trained.folder, pets).stdout
+
+
+def test_evaluating_measures_a_bundle_without_a_record_on_all_photos(trained, pets, tmp_path):
+    for name in ("model.tflite", "model.json"):
+        shutil.copy(trained.folder / name, tmp_path)
+    answer = json.loads(call(evaluate, tmp_path, pets, "--json").stdout)
+    assert answer["photos"] == 20
+    served = Labeler(str(tmp_path))
+    right = sum(
+        served.predict(photo.path).index == photo.label
+        for photo in dataset.load(str(pets), 32).photos
+    )
+    assert answer["confusion"][0][0] + answer["confusion"][1][1] == right
 
 
 def test_evaluating_on_other_classes_is_refused(trained, tmp_path):

@@ -1,0 +1,275 @@
+"""Two models side by side: what is counted, what is left out, and what may be concluded."""
+
+import json
+import math
+import subprocess
+import sys
+from itertools import product
+
+import numpy as np
+import pytest
+from bundles import make
+from click.testing import CliRunner
+from pets_photos import paint
+
+from cli.compare import compare as command
+from cli.train import evaluate as evaluate_command
+from training import compare, dataset, record
+from training.compare import CompareError, mcnemar
+
+ALWAYS, NEVER = (0.0, 9.0), (0.0, -9.0)
+"""Calibrations that make every photo an alpaca, or none."""
+
+
+@pytest.fixture(scope="session")
+def farm(tmp_path_factory):
+    """Nine photos called alpaca and three called not alpaca; all are of neither."""
+    folder = tmp_path_factory.mktemp("farm")
+    for number in range(9):
+        paint(folder / "alpaca" / f"{number}.png", dog=False, number=number)
+    for number in range(3):
+        paint(folder / "not alpaca" / f"{number}.png", dog=True, number=number)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sha256(farm):
+    """Name of a photo: its sha256."""
+    return {photo.name: photo.sha256 for photo in dataset.load(str(farm), 32).photos}
+
+
+@pytest.fixture
+def always(tmp_path):
+    return make(tmp_path / "always", calibration=ALWAYS)
+
+
+@pytest.fixture
+def never(tmp_path):
+    return make(tmp_path / "never", day=2, calibration=NEVER)
+
+
+def call(*arguments, what=command):
+    return CliRunner().invoke(what, [str(argument) for argument in arguments])
+
+
+def answer(*arguments, what=command):
+    result = call(*arguments, "--json", what=what)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+# --- the test ------------------------------------------------------------------------------------
+
+
+def test_mcnemar_is_the_two_sided_binomial_test_of_one_half():
+    for old, new in product(range(9), repeat=2):
+        likely = {k: math.comb(old + new, k) / 2 ** (old + new) for k in range(old + new + 1)}
+        uneven = sum(chance for chance in likely.values() if chance <= likely[old])
+        assert mcnemar(old, new) == pytest.approx(uneven), (old, new)
+
+
+def test_mcnemar_of_published_figures():
+    """Fagerland, Lydersen and Laake 2013, table 1: 1 and 7 discordant pairs, exact p = 0.0703."""
+    assert mcnemar(1, 7) == pytest.approx(0.0703, abs=5e-5)
+
+
+def test_mcnemar_stays_exact_among_very_many_photos():
+    assert mcnemar(0, 1000) == 2.0**-999
+    assert mcnemar(10_000, 10_000) == 1
+
+
+# --- what is counted -----------------------------------------------------------------------------
+
+
+def test_two_models_are_counted_in_pairs(always, never, farm):
+    found = answer(never, always, farm)
+    assert found["verdict"] == "undecided"
+    assert found["mcnemar"] == {
+        "both_right": 0, "only_old": 3, "only_new": 9, "both_wrong": 0, "p": mcnemar(3, 9),
+    }  # fmt: skip
+    assert found["old"]["metrics"]["accuracy"]["value"] == 0.25
+    assert found["new"]["metrics"]["accuracy"]["value"] == 0.75
+    gain = found["difference"]
+    assert gain["value"] == 0.5
+    assert -0.2 < gain["low"] < gain["value"] < gain["high"] <= 1
+    assert found["kinds"]["alpaca"] == {
+        "photos": 9, "old_right": 0, "new_right": 9, "only_old": 0, "only_new": 9,
+    }  # fmt: skip
+    first, last = found["differ"][0], found["differ"][-1]
+    assert first == {
+        "file": "not alpaca/0.png", "kind": "not alpaca", "truth": "not alpaca",
+        "old": 0.0001, "new": 0.9999, "right": "old",
+    }  # fmt: skip
+    assert (last["file"], last["right"]) == ("alpaca/8.png", "new")
+
+
+@pytest.fixture
+def field(farm, tmp_path):
+    """The same photos, all nine alpacas, and one of something else."""
+    (tmp_path / "field").mkdir()
+    (tmp_path / "field" / "alpaca").symlink_to(farm / "alpaca")
+    paint(tmp_path / "field" / "not alpaca" / "0.png", dog=True, number=0)
+    return tmp_path / "field"
+
+
+def test_the_verdict_follows_the_test_and_the_direction(always, never, field):
+    assert mcnemar(1, 9) < 0.05 < mcnemar(3, 9)
+    assert answer(never, always, field)["verdict"] == "better"
+    assert answer(always, never, field)["verdict"] == "worse"
+    same = answer(always, always, field)
+    assert (same["verdict"], same["mcnemar"]["p"]) == ("undecided", 1)
+    assert same["difference"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_verdict_is_no_failure(always, never, field):
+    result = call(always, never, field)
+    assert result.exit_code == 0
+    assert result.stdout.rstrip().endswith("verdict              worse")
+
+
+def test_each_model_sees_the_photos_at_its_own_size(field, monkeypatch, tmp_path):
+    class Sized:
+        def __init__(self, made):
+            self.size = made.card.input_size
+
+        def predict(self, pixels):
+            assert pixels.shape == (self.size, self.size, 3)
+            return type("Prediction", (), {"probability": 0.5})
+
+    monkeypatch.setattr(compare, "Classifier", Sized)
+    small = make(tmp_path / "small", day=3, input_size=32)
+    assert answer("embedded", small, field)["mcnemar"]["both_right"] == 9
+
+
+def test_photos_that_change_between_two_sizes_are_noticed(field, monkeypatch, tmp_path):
+    monkeypatch.setattr(compare, "Classifier", lambda _: None)
+    monkeypatch.setattr(compare, "answer", lambda *_, **__: None)
+    small = record.load(make(tmp_path / "small", day=3, input_size=32))
+
+    def load(size):
+        data = dataset.load(str(field), size)
+        paint(field / "not alpaca" / "0.png", dog=True, number=99)
+        return data
+
+    with pytest.raises(CompareError, match="changed while they were read"):
+        compare.compare(record.load("embedded"), small, load, seed=1)
+
+
+def test_models_of_other_classes_are_refused(always, field, tmp_path):
+    for day, labels in enumerate([("cat", "dog"), ("alpaca", "not alpaca")], start=3):
+        other = make(tmp_path / str(day), day=day, labels=labels)
+        result = call(always, other, field)
+        assert result.exit_code == 1
+        assert "only models of the same classes, in the same order" in result.stderr
+
+
+def test_photos_of_other_classes_are_refused(always, never, pets):
+    for result in (call(always, never, pets), call(always, pets, what=evaluate_command)):
+        assert result.exit_code == 1
+        assert "its classes are 'cat photos' and 'dogs'" in result.stderr
+
+
+# --- what was trained on -------------------------------------------------------------------------
+
+
+def test_photos_that_a_model_was_trained_on_are_left_out(never, farm, sha256, tmp_path):
+    known = {sha256["alpaca/0.png"]: ("trained", ""), sha256["alpaca/1.png"]: ("held out", "0.9")}
+    new = make(tmp_path / "new", calibration=ALWAYS, record=known)
+    found = answer(never, new, farm)
+    assert (found["photos"], found["left_out"], found["flattering"]) == (11, 1, False)
+    assert found["mcnemar"]["only_new"] == 8
+    assert [found[side]["recorded"] for side in ("old", "new")] == [False, True]
+    text = call(never, new, farm).stdout
+    assert "does not say what it was trained on" in text
+    assert "11, 1 left out that a model was trained on" in text
+
+
+def test_cross_validation_answers_for_photos_that_were_trained_on(never, farm, sha256, tmp_path):
+    """The shipped model gets all nine alpacas right: of course, it knows them."""
+    known = {
+        sha: ("trained", "0.2" if name < "alpaca/3" else "0.8") for name, sha in sha256.items()
+    }
+    new = make(tmp_path / "new", calibration=ALWAYS, record=known)
+    found = answer(never, new, farm)
+    assert (found["photos"], found["left_out"]) == (12, 0)
+    assert found["new"]["by_cross_validation"] == 12
+    assert found["mcnemar"]["only_new"] == 6
+    assert found["mcnemar"]["both_wrong"] == 3
+    assert "photos: all answered by its cross-validation" in call(never, new, farm).stdout
+
+
+def test_where_all_photos_were_trained_on_all_count_with_a_warning(never, farm, sha256, tmp_path):
+    new = make(
+        tmp_path / "new", calibration=ALWAYS, record=dict.fromkeys(sha256.values(), ("trained", ""))
+    )
+    result = call(never, new, farm)
+    assert result.exit_code == 0
+    assert "none of the 12 photos is new to both models" in result.stderr
+    assert "photos: all trained on" in result.stdout
+    assert answer(never, new, farm)["flattering"]
+
+
+def test_evaluation_leaves_out_what_was_trained_on(farm, sha256, tmp_path):
+    known = {sha256["alpaca/0.png"]: ("trained", "0.1")}
+    new = make(tmp_path / "new", calibration=ALWAYS, record=known)
+    found = answer(new, farm, what=evaluate_command)
+    assert (found["photos"], found["left_out"], found["flattering"]) == (11, 1, False)
+    assert found["confusion"] == [[0, 3], [0, 8]]
+    text = call(new, farm, what=evaluate_command)
+    assert "11 photos; 1 that the model was trained on are left out" in text.stdout
+    assert "does not say" not in text.stderr
+
+
+def test_evaluation_on_nothing_but_known_photos_warns(always, farm, sha256, tmp_path):
+    known = dict.fromkeys(sha256.values(), ("trained", ""))
+    new = make(tmp_path / "new", day=3, calibration=ALWAYS, record=known)
+    found = call(new, farm, what=evaluate_command)
+    assert "warning: all 12 photos were trained on: these figures flatter" in found.stderr
+    assert "does not say what it was trained on" in call(always, farm, what=evaluate_command).stderr
+
+
+# --- how it looks --------------------------------------------------------------------------------
+
+
+def test_the_text_fits_a_terminal_and_steers_none(always, never, farm, tmp_path):
+    hostile = tmp_path / "more" / "kind \x1b[2J of \u202ebeast"
+    paint(hostile / "\x1b[31mred\n.png", dog=True, number=50)
+    result = call(always, never, farm, "--extra", f"alpaca={tmp_path / 'more'}")
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if "beast" not in line]
+    assert max(map(len, lines)) <= 80
+    assert "\x1b" not in result.output
+    assert "\u202e" not in result.output
+    assert "\\x1b[31mred\\n.png" in result.stdout
+
+
+def test_photos_of_one_source_widen_the_interval(always, never, farm, tmp_path):
+    groups = tmp_path / "groups.csv"
+    names = [f"alpaca/{number}.png,hill" for number in range(9)]
+    groups.write_text("\n".join(["file,group", *names, ""]))
+    apart = answer(never, always, farm)["difference"]
+    together = answer(never, always, farm, "--groups", groups)["difference"]
+    assert together["value"] == apart["value"]
+    assert together["high"] - together["low"] > apart["high"] - apart["low"]
+
+
+def test_comparing_needs_no_tensorflow():
+    code = (
+        "import sys; import cli.compare, training.compare, training.record;"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_answers_are_those_of_the_labeler(farm):
+    from handler.labeler import Labeler
+
+    data = dataset.load(str(farm), 256)
+    said = compare.answer(record.load("embedded"), data)
+    labeler = Labeler()
+    for place, photo in enumerate(data.photos):
+        prediction = labeler.predict(photo.path)
+        assert said.probabilities[place] == prediction.probability
+        assert said.predicted[place] == prediction.index
+        assert said.review[place] == prediction.needs_review
+    assert not np.any(said.seen | said.folds)
