@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.progress import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -53,7 +55,7 @@ def load(
     )
     say(f"{len(data.photos)} photos of {data.labels[1]!r} and {data.labels[0]!r}")
     for line in data.skipped:
-        say(f"skipped {line}")
+        say(f"skipped {printable(line)}")
     return data
 
 
@@ -86,7 +88,7 @@ def errors() -> Iterator[None]:
             "ExportError",
             "NetworkError",
         }:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(str(error))) from error
         raise
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import datasets
+from cli.progress import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,17 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 @click.command()
 @click.argument("dataset", type=click.Path(exists=True, file_okay=False))
 @datasets.extra_option
+@click.option(
+    "--corrections",
+    multiple=True,
+    metavar="FILE",
+    help="What people said in `alpaca review`: these photos, too, so labelled. Repeatable.",
+)
+@click.option(
+    "--photos-root",
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder where relative names in the corrections start. Default: the current one.",
+)
 @datasets.groups_option
 @click.option(
     "--exclude",
@@ -80,11 +92,17 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     \b
     alpaca train photos/
     alpaca train photos/ --extra "not alpaca=sheep/" --folds 5 --output runs/better
+    alpaca train photos/ --corrections corrections.jsonl --output runs/corrected
     alpaca train photos/ --recipe course
     alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
 
+    A correction wins over the folder a photo lies in. Photos that are gone, or have changed since,
+    are skipped and named.
+
     Ctrl-C ends training early and keeps the best model so far.
     """
+    if options["photos_root"] and not options["corrections"]:
+        raise click.UsageError("--photos-root says where --corrections starts: give that too")
     with datasets.errors():
         _load_tensorflow()
         _train(dataset, output or f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", options)
@@ -100,6 +118,8 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     data = datasets.load(
         dataset, recipe.input_size, extras=options["extras"], positive=options["positive"]
     )
+    if options["corrections"]:
+        data = _corrected(data, options["corrections"], options["photos_root"] or "")
     group = split.groups(data.photos, data.pixels, options["groups"])
     weights = None if options["weights"] == "none" else options["weights"]
     settings = run.Settings(
@@ -124,6 +144,19 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     _print_card(card)
     click.echo(f"seconds     {outcome.seconds:.0f}")
     click.echo(f"bundle      {output}")
+
+
+def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Dataset:
+    from training import corrections
+
+    done = corrections.add(data, files, photos_root=photos_root)
+    for line in done.skipped:
+        datasets.say(f"skipped {printable(line)}")
+    datasets.say(
+        f"corrections: {done.relabelled} photos relabelled, {done.confirmed} confirmed, "
+        f"{done.added} added"
+    )
+    return done.data
 
 
 @click.command()

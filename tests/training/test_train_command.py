@@ -69,6 +69,10 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
         assert result.exit_code == 1, complaint
         assert complaint in result.stderr
     assert call(train, pets, "--extra", "bird").exit_code == 2
+    assert call(train, pets, "--photos-root", tmp_path).exit_code == 2
+    result = call(train, pets, "--corrections", tmp_path / "none.jsonl")
+    assert result.exit_code == 1
+    assert "none.jsonl: there is no such file" in result.stderr
 
 
 def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):

@@ -1,0 +1,219 @@
+"""What people said of photos, put into a data set: `corrections.jsonl` in, truer labels out.
+
+A row of a person (`human-annotated: "yes"`) gives a photo its class, by name. It speaks of one
+version of the photo: one that has changed since is left out, because nobody has looked at it. A
+photo that the data set has already, told by its content, gets the new label in its place.
+
+The photos that come new count as the data set's own, not as extra. They are of the sort that people
+want labelled, so they belong into the figures of that part. And they are few and picked for being
+hard: alone as extra photos they would be drawn as often as all others together (`own_share`), and
+weigh half in the calibration, which must hold for all photos.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from handler import images, manifest, merge, storage
+from handler.manifest import ManifestError
+from handler.storage import ImageVersion
+from training.dataset import MAX_PHOTO_BYTES, Dataset, DatasetError, Photo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy.typing as npt
+
+    from handler.manifest import Row
+
+MAX_FILE_BYTES: Final = 256 * 2**20
+"""Some 400,000 rows."""
+
+KIND: Final = "corrected"
+"""Kind of the photos that corrections add: the figures by kind show them apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A data set with corrections in it, and what they changed."""
+
+    data: Dataset
+    relabelled: int
+    """Photos of the data set that have another label now."""
+    confirmed: int
+    """Photos of the data set whose label a person gave as well."""
+    added: int
+    skipped: tuple[str, ...]
+    """`<source-ref>: <reason>` of every correction that could not be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A photo as it is now."""
+
+    version: ImageVersion
+    path: str
+    sha256: str
+    pixels: npt.NDArray[np.uint8]
+
+
+def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Corrected:
+    """Put people's corrections into a data set; `files` are paths or `s3://` URIs.
+
+    Photos are read from where their rows say: S3, or files, whose relative names start at
+    `photos_root` (empty: at the current folder). Of an image's rows the last that speaks of its
+    present version counts.
+
+    Raises `DatasetError`.
+    """
+    files = tuple(files)
+    rows = _read(files, data.labels)
+    size = data.pixels.shape[1]
+    found: dict[str, tuple[Row, _Seen]] = {}
+    skipped = []
+    names = sorted(rows)
+    with ThreadPoolExecutor() as pool:  # waiting for S3, and Pillow outside Python's lock
+        for name, seen in zip(
+            names, pool.map(lambda name: _look(name, size, photos_root), names), strict=True
+        ):
+            if isinstance(seen, str):
+                skipped.append(f"{name}: {seen}")
+            elif not (current := [row for row in rows[name] if _is_of(row, seen.version)]):
+                skipped.append(f"{name}: the photo has changed since it was corrected")
+            else:
+                row = max(current, key=_when)
+                # Copies of one photo under several names are one photo.
+                if seen.sha256 not in found or _when(found[seen.sha256][0]) < _when(row):
+                    found[seen.sha256] = (row, seen)
+    if not found:
+        raise DatasetError(
+            f"{', '.join(files)}: none of the corrections can be used; the first is "
+            f"{skipped[0]}. Where the photos lie in another folder, name it with --photos-root"
+        )
+    return _merged(data, found, tuple(skipped))
+
+
+def _merged(
+    data: Dataset, found: Mapping[str, tuple[Row, _Seen]], skipped: tuple[str, ...]
+) -> Corrected:
+    labels = {sha256: _label(row, data.labels) for sha256, (row, _) in found.items()}
+    photos = [_relabelled(photo, labels, data.labels) for photo in data.photos]
+    known = {photo.sha256 for photo in photos}
+    new = [
+        Photo(
+            name=f"{KIND}/{row['source-ref']}",
+            path=seen.path,
+            label=labels[sha256],
+            kind=KIND,
+            extra=False,
+            sha256=sha256,
+            corrected=True,
+        )
+        for sha256, (row, seen) in found.items()
+        if sha256 not in known
+    ]
+    pixels = [found[photo.sha256][1].pixels[np.newaxis] for photo in new]
+    for index, label in enumerate(data.labels):
+        if all(photo.label != index for photo in [*photos, *new]):
+            raise DatasetError(f"with the corrections there is no photo of {label!r} left")
+    changed = [
+        old.label != photo.label
+        for old, photo in zip(data.photos, photos, strict=True)
+        if photo.sha256 in labels
+    ]
+    return Corrected(
+        replace(
+            data,
+            photos=(*photos, *new),
+            pixels=np.concatenate([data.pixels, *pixels]),
+            skipped=(*data.skipped, *skipped),
+        ),
+        relabelled=sum(changed),
+        confirmed=len(changed) - sum(changed),
+        added=len(new),
+        skipped=skipped,
+    )
+
+
+def _relabelled(photo: Photo, labels: Mapping[str, int], names: Sequence[str]) -> Photo:
+    if photo.sha256 not in labels:
+        return photo
+    label = labels[photo.sha256]
+    # A kind that is only the class's name follows the class; a finer one stays what it is.
+    kind = names[label] if photo.kind == names[photo.label] else photo.kind
+    return replace(photo, label=label, kind=kind, corrected=True)
+
+
+# --- the rows ------------------------------------------------------------------------------------
+
+
+def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]:
+    """Return people's rows by `source-ref`. A model's rows beside them are passed over."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for file in files:
+        try:
+            content = io.BytesIO(storage.read(file, MAX_FILE_BYTES))
+            found = [manifest.parse(line) for _, line in merge.read(content, file)]
+        except (storage.StorageError, ManifestError) as error:
+            raise DatasetError(str(error)) from error
+        people = [row for row in found if manifest.is_human(row)]
+        if not people:
+            raise DatasetError(
+                f"{file}: no row in it is a person's (human-annotated: yes); `alpaca review` "
+                "writes such rows"
+            )
+        for row in people:
+            name = manifest.metadata(row).get("class-name")
+            if name not in labels:
+                raise DatasetError(
+                    f"{file}: {row['source-ref']} is called {name!r}, but the classes of the data "
+                    f"set are {labels[0]!r} and {labels[1]!r}"
+                )
+            rows[row["source-ref"]].append(row)
+    return rows
+
+
+def _label(row: Row, labels: Sequence[str]) -> int:
+    return labels.index(manifest.metadata(row)["class-name"])
+
+
+def _when(row: Row) -> tuple[str, bytes]:
+    return manifest.created(row), manifest.encode(row)
+
+
+def _is_of(row: Row, now: ImageVersion) -> bool:
+    """Tell whether a row speaks of the image as it is now, as far as the row says."""
+    said = manifest.version_of(row)
+    if said.etag:
+        return said.etag == now.etag
+    return said.size in {None, now.size} and said.last_modified in {None, now.last_modified}
+
+
+# --- the photos ----------------------------------------------------------------------------------
+
+
+def _look(source_ref: str, size: int, photos_root: str) -> _Seen | str:
+    """Return the photo as it is now, or why it cannot be used. Raises `DatasetError`."""
+    path = uri = source_ref
+    if not storage.is_s3(source_ref):
+        path = os.path.join(photos_root, storage.to_path(source_ref))
+        uri = storage.to_source_ref(path)
+    try:
+        fetched = storage.fetch(ImageVersion(uri), MAX_PHOTO_BYTES)
+        pixels = images.decode(fetched.data, size).pixels
+    except (storage.Denied, storage.Transient) as error:
+        if not storage.is_s3(source_ref):
+            return str(error)
+        # It would be there tomorrow: a model must not depend on the network's mood.
+        raise DatasetError(f"{error}; see to it that it can be read, and run again") from error
+    except (images.ImageError, storage.StorageError) as error:
+        return str(error)
+    return _Seen(fetched.version, path, hashlib.sha256(fetched.data).hexdigest(), pixels)
