@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final, Self
 
+from cli import append
 from handler import manifest, merge
 from handler.manifest import ManifestError
 from handler.storage import ImageVersion
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from handler.manifest import Row
-
-_TAIL: Final = merge.MAX_LINE_BYTES
-
-_ROW_START: Final = b'{"source-ref":'
-"""How every row begins that `handler.manifest.encode` has written, or its torn beginning."""
 
 TRIED_AGAIN: Final = frozenset({"unreadable", "unsupported", "too-many-pixels"})
 """Failures that a user mends without touching the photo: by chmod, a package, `--max-pixels`."""
@@ -63,7 +59,7 @@ class Ledger:
         with ExitStack() as stack:
             for file in (self._labels, self._failures):
                 file.handle = stack.enter_context(_open_locked(file.path))
-                _repair(file.path, file.handle)
+                _mend(file.path, file.handle)
             self._exit = stack.pop_all()
         return self
 
@@ -124,14 +120,14 @@ class Ledger:
         """Write a row to the file where it belongs."""
         file = self._failures if manifest.is_failure(row) else self._labels
         self._settled = False
-        _write(_handle(file), manifest.encode(row))
+        append.write(_handle(file), manifest.encode(row))
 
     def settle(self) -> None:
         """Bring both files to one sorted row an image. Killed at any point, it loses nothing."""
         if self._settled:
             return
         rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
-        names = [_new_name(file.path) for file in (self._labels, self._failures)]
+        names = [append.new_name(file.path) for file in (self._labels, self._failures)]
         try:
             with open(names[0], "wb") as labels, open(names[1], "wb") as failures:
                 for line, is_failure in merge.merge(merge.sort(rows), choose=_latest):
@@ -199,18 +195,6 @@ def _contains(index: npt.NDArray[np.int64], key: int) -> bool:
     return place < len(index) and int(index[place]) == key
 
 
-def _write(handle: IO[bytes], line: bytes) -> None:
-    # A full disk or a limit takes a part, and refuses only what comes after.
-    rest = memoryview(line)
-    while rest:
-        rest = rest[handle.write(rest) :]
-
-
-def _new_name(path: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.new")
-
-
 def _is_torn_end(lines: IO[bytes]) -> bool:
     end = lines.tell()
     return end == lines.seek(0, os.SEEK_END) and lines.seek(end - 1) >= 0 and lines.read() != b"\n"
@@ -224,42 +208,22 @@ def _handle(file: _File) -> IO[bytes]:
 
 def _open_locked(path: str) -> IO[bytes]:
     if os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode):
-        raise LedgerError(f"{path}: not a regular file; name another with --manifest")
-    while True:
-        try:
-            handle = open(path, "ab+", buffering=0)  # noqa: SIM115 - handed to the caller's ExitStack
-        except OSError as error:
-            raise LedgerError(
-                f"{path}: cannot be written ({error.strerror}); name another with --manifest"
-            ) from error
-        try:
-            # The system drops this lock with its process, however that ends.
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            handle.close()
-            raise LedgerError(
-                f"{path}: another run is writing it; wait for it, or name another with --manifest"
-            ) from error
-        if os.path.exists(path) and os.path.samestat(os.fstat(handle.fileno()), os.stat(path)):
-            return handle
-        handle.close()  # the other run put a new file in its place just now
-
-
-def _repair(path: str, handle: IO[bytes]) -> None:
-    """Cut off a last line that a kill or a full disk has torn; its image is labelled again."""
-    size = os.fstat(handle.fileno()).st_size
-    start = max(0, size - _TAIL)
-    with open(path, "rb") as file:
-        file.seek(start)
-        tail = file.read()
-    if not tail or tail.endswith(b"\n"):
-        return
-    torn = tail.rpartition(b"\n")[2]
-    if not torn.startswith(_ROW_START[: len(torn)]):  # somebody else's file, to be left as it is
-        raise LedgerError(f"{path}: not a manifest; name another with --manifest")
+        raise LedgerError(f"{path}: not a regular file; name another manifest")
     try:
-        manifest.parse(torn)
-    except manifest.ManifestError:
-        os.ftruncate(handle.fileno(), size - len(torn))
-    else:
-        _write(handle, b"\n")
+        return append.open_locked(path)
+    except BlockingIOError as error:
+        raise LedgerError(
+            f"{path}: another run is writing it; wait for it, or name another manifest"
+        ) from error
+    except OSError as error:
+        raise LedgerError(
+            f"{path}: cannot be written ({error.strerror}); name another manifest"
+        ) from error
+
+
+def _mend(path: str, handle: IO[bytes]) -> None:
+    """Cut off a torn last line; its image is labelled again."""
+    try:
+        append.mend(handle)
+    except ManifestError as error:
+        raise LedgerError(f"{path}: not a manifest; name another manifest") from error

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from cli import append
 from cli import ledger as module
 from cli.ledger import Ledger, LedgerError
 from handler import manifest
@@ -156,7 +157,7 @@ def test_a_short_write_is_written_on():
             return min(7, len(data))
 
     slow = Slow()
-    module._write(slow, b"a line of more than seven bytes\n")
+    append.write(slow, b"a line of more than seven bytes\n")
     assert slow.taken == b"a line of more than seven bytes\n"
 
 
