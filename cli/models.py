@@ -5,6 +5,7 @@ It talks and does nothing else: what is done, and in which order, stands in `tra
 
 from __future__ import annotations
 
+import functools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -
     alpaca models publish runs/today s3://bucket/models/alpaca
     alpaca models publish runs/today s3://bucket/models/alpaca --no-promote
     alpaca models publish runs/today s3://bucket/models/alpaca --dry-run
+
+    To use it only if it is better: publish with --no-promote, then `alpaca models promote` with
+    --require-better.
     """
     with _plain_errors():
         from training import publish as publishing
@@ -83,15 +87,56 @@ def list_command(uri: str, *, as_json: bool) -> None:
 @models.command(name="promote")
 @click.argument("uri")
 @click.argument("version")
+@click.option(
+    "--require-better",
+    metavar="DATASET",
+    type=click.Path(exists=True, file_okay=False),
+    help="Only if `alpaca compare` finds it better than the one in use on this folder of photos.",
+)
 @_dry_run
-def promote_command(uri: str, version: str, *, dry_run: bool) -> None:
+def promote_command(uri: str, version: str, *, require_better: str | None, dry_run: bool) -> None:
     """Point URI/latest.json to VERSION, be it newer or older than the one in use.
 
     \b
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f --dry-run
+    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f \\
+        --require-better photos/
+
+    --require-better wants the verdict better: undecided is not enough, nor are photos that a model
+    was trained on. Where no version is in use, there is none to be better than.
+
+    Exit code: 0 done or in use already, 1 refused or failed, 2 wrong usage.
     """
-    _change(lambda publishing: publishing.promote(uri, version, dry_run=dry_run), dry_run=dry_run)
+    approve = functools.partial(_require_better, require_better) if require_better else None
+    _change(
+        lambda publishing: publishing.promote(uri, version, approve=approve, dry_run=dry_run),
+        dry_run=dry_run,
+    )
+
+
+def _require_better(dataset: str, current: str, candidate: str) -> None:
+    """Raise unless one bundle labels a folder of photos better than another."""
+    from cli import compare, datasets
+    from training.publish import PublishError
+
+    with datasets.errors():
+        found = compare.measure(current, candidate, dataset)
+    for line in compare.describe(found):
+        _say(line)
+    stays = f"{found.old.version} stays in use"
+    if found.flattering:
+        raise PublishError(
+            f"{stays}: none of the {len(found.photos)} photos in {dataset} is new to both models, "
+            "so nothing is proven; name photos that neither was trained on"
+        )
+    if found.verdict != "better":
+        before, after = (side.figures["accuracy"].value for side in (found.old, found.new))
+        raise PublishError(
+            f"{stays}: {found.new.version} is not shown to be better (accuracy {after:.3f} against "
+            f"{before:.3f} on {len(found.photos)} photos, p = {found.p_value:.3g}: "
+            f"{found.verdict}). Compare on more photos, or promote without --require-better"
+        )
 
 
 @models.command(name="rollback")

@@ -163,8 +163,18 @@ def publish(
     return Publication(card.version, f"{uri}/", tuple(created), move)
 
 
-def promote(store: str, version: str, *, dry_run: bool = False) -> Move:
+def promote(
+    store: str,
+    version: str,
+    *,
+    approve: Callable[[str, str], None] | None = None,
+    dry_run: bool = False,
+) -> Move:
     """Point to a published version, older or newer, once it has been read back whole.
+
+    `approve` is asked first, with the URIs of the bundle in use and of the other, and raises where
+    the pointer shall stay. If that is moved meanwhile, it is asked again about what is in use then.
+    It is not asked where nothing is in use, or the version itself.
 
     Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
     """
@@ -176,6 +186,8 @@ def promote(store: str, version: str, *, dry_run: bool = False) -> Move:
     def told(now: Pointer | None) -> Pointer | str:
         if now and now.version == version:
             return "it names this version already"
+        if now and approve:
+            approve(*(f"{storage.join(store, name)}/" for name in (now.version, version)))
         return _advanced(now, card)
 
     return _move(store, told, "it was promoted by name", dry_run=dry_run)

@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import bundles
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from click.testing import CliRunner
 from moto import mock_aws
+from pets_photos import paint
 
 from cli.models import models
 from handler import bundle, images, storage
@@ -663,3 +665,124 @@ def test_a_dry_run_into_a_missing_bucket_says_so(make):
 def test_every_help_page_shows_real_invocations(name):
     page = CliRunner().invoke(models, [name, "--help"]).stdout
     assert f"\n  alpaca models {name} s3://" in page or f"\n  alpaca models {name} runs/" in page
+
+
+# --- only what is better -------------------------------------------------------------------------
+
+
+ALWAYS, NEVER = (0.0, 9.0), (0.0, -9.0)
+"""Calibrations that make every photo an alpaca, or none."""
+
+
+@pytest.fixture
+def rivals(tmp_path):
+    """Return the versions of two published bundles, and ten photos, nine of them alpacas.
+
+    The first takes every photo for an alpaca, the second none; neither is in use.
+    """
+    for number in range(9):
+        paint(tmp_path / "farm" / "alpaca" / f"{number}.png", dog=False, number=number)
+    paint(tmp_path / "farm" / "not alpaca" / "0.png", dog=True, number=0)
+    good = bundles.make(tmp_path / "good", day=1, calibration=ALWAYS)
+    bad = bundles.make(tmp_path / "bad", day=2, calibration=NEVER)
+    good, bad = (publish.publish(folder, STORE, promote=False).version for folder in (good, bad))
+    return good, bad, str(tmp_path / "farm")
+
+
+def promote(version, farm, *more):
+    return CliRunner().invoke(models, ["promote", STORE, version, "--require-better", farm, *more])
+
+
+def test_a_better_version_is_promoted_and_its_figures_are_shown(rivals):
+    good, bad, farm = rivals
+    publish.promote(STORE, bad)
+    dry = promote(good, farm, "--dry-run")
+    assert (dry.exit_code, current()) == (0, bad)
+    assert f"would move from {bad} to {good}" in dry.stderr
+    done = promote(good, farm)
+    assert (done.exit_code, done.stdout, current()) == (0, f"{good}\n", good)
+    assert "accuracy             0.100" in done.stderr
+    assert "verdict              better" in done.stderr
+
+
+def test_a_worse_version_is_refused_with_its_figures(rivals):
+    good, bad, farm = rivals
+    publish.promote(STORE, good)
+    before = objects()
+    done = promote(bad, farm)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert objects() == before
+    assert "accuracy 0.100 against 0.900 on 10 photos, p = 0.0215: worse" in done.stderr
+    assert "promote without --require-better" in done.stderr
+
+
+def test_undecided_is_not_better(rivals):
+    good, bad, farm = rivals
+    publish.promote(STORE, bad)
+    for number in range(4, 9):
+        Path(farm, "alpaca", f"{number}.png").unlink()
+    done = promote(good, farm)
+    assert (done.exit_code, current()) == (1, bad)
+    assert "undecided" in done.stderr
+
+
+def test_where_nothing_is_in_use_there_is_nothing_to_be_better_than(rivals):
+    _, bad, farm = rivals
+    assert promote(bad, farm).exit_code == 0
+    assert current() == bad
+    again = promote(bad, farm)
+    assert again.exit_code == 0
+    assert "it names this version already" in again.stderr
+    assert "verdict" not in again.stderr
+
+
+def test_photos_that_a_model_knows_prove_nothing(rivals, tmp_path):
+    _, bad, farm = rivals
+    publish.promote(STORE, bad)
+    known = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): ("trained", "")
+        for path in Path(farm).rglob("*.png")
+    }
+    knowing = bundles.make(tmp_path / "knowing", day=3, calibration=ALWAYS, record=known)
+    version = publish.publish(knowing, STORE, promote=False).version
+    done = promote(version, farm)
+    assert (done.exit_code, current()) == (1, bad)
+    assert "none of the 10 photos" in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_what_came_into_use_meanwhile_must_be_beaten_too(rivals):
+    """The comparison takes its time, and somebody else promotes a third version during it."""
+    good, bad, _ = rivals
+    other = publish.publish(
+        bundles.make(Path(rivals[2]) / "x", day=4), STORE, promote=False
+    ).version
+    publish.promote(STORE, bad)
+    asked = []
+
+    def approve(in_use, candidate):
+        asked.append((in_use, candidate))
+        if len(asked) == 1:
+            publish.promote(STORE, other)
+        else:
+            raise publish.PublishError("not better than that")
+
+    with pytest.raises(publish.PublishError, match="not better than that"):
+        publish.promote(STORE, good, approve=approve)
+    assert asked == [(f"{STORE}/{version}/", f"{STORE}/{good}/") for version in (bad, other)]
+    assert current() == other
+
+
+def test_bundles_that_cannot_be_compared_are_one_line_of_error(rivals, pets, tmp_path):
+    good, bad, farm = rivals
+    publish.promote(STORE, bad)
+    other = bundles.make(tmp_path / "other", day=3, labels=("cat", "dog"))
+    version = publish.publish(other, STORE, promote=False).version
+    for name, photos, complaint in (
+        (version, farm, "only models of the same classes"),
+        (good, str(pets), "its classes are 'cat photos' and 'dogs'"),
+    ):
+        done = promote(name, photos)
+        assert (done.exit_code, current()) == (1, bad)
+        assert complaint in done.stderr
+        assert "Traceback" not in done.output
