@@ -1,4 +1,4 @@
-"""Small charts as inline SVG, for `training.report`. No script, no dependency, no fixed width.
+"""Small charts as inline SVG, for reports. No script, no dependency, no fixed width.
 
 Positions are percentages of the plot and text is not scaled with it, so that a chart reads as well
 in the 350 pixels of a phone as on a desk. Colours are the page's CSS classes. Every text is
@@ -132,6 +132,38 @@ def mirrored_bars(up: Sequence[int], down: Sequence[int], y: Axis) -> str:
                     f'height="{round(abs(top - zero), 3)}%"/>'
                 )
     return "".join(bars) + f'<line class="zero" x1="0" x2="100%" y1="{zero}%" y2="{zero}%"/>'
+
+
+def stacked_bars(
+    stacks: Sequence[Sequence[int]],
+    styles: Sequence[str],
+    y: Axis,
+    *,
+    names: Sequence[str],
+    height: Callable[[int], float] = float,
+) -> str:
+    """Draw a bar a stack, as high as `height` of its sum, parted in proportion from the bottom up.
+
+    `names` says what each bar is, for who points at it.
+    """
+    width = 100 / len(stacks)
+    bars = []
+    for index, (stack, name) in enumerate(zip(stacks, names, strict=True)):
+        total = sum(stack)
+        if not total:
+            continue
+        reach, below, parts = y.at(height(total)), 0, []
+        for count, style in zip(stack, styles, strict=True):
+            if count:
+                top = 100 - reach * (below + count) / total
+                parts.append(
+                    f'<rect class="bar {style}" x="{round((index + 0.06) * width, 3)}%" '
+                    f'width="{round(0.88 * width, 3)}%" y="{round(top, 3)}%" '
+                    f'height="{round(reach * count / total, 3)}%"/>'
+                )
+            below += count
+        bars.append(f"<g><title>{safe(name)}</title>{''.join(parts)}</g>")
+    return "".join(bars)
 
 
 def interval(value: float, low: float, high: float, style: str = "a") -> str:

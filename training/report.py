@@ -6,8 +6,6 @@ Nothing is computed here that decides a label: this shows what was measured else
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from dataclasses import dataclass
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 RELIABILITY_BINS: Final = 10
 HISTOGRAM_BINS: Final = 20
-THUMBNAIL_SIDE: Final = 320
-"""In pixels: sharp at the size shown, some 15 kB each."""
 Z95: Final = 1.96
 """Standard deviations on either side that hold 95 % of a normal distribution."""
 
@@ -133,12 +129,7 @@ def render(report: Report) -> str:
         _mistakes(report, decided),
         _card(card),
     ]
-    return report_page.PAGE.format(
-        title=safe(report.title),
-        style=report_page.STYLE,
-        header=_header(report, decided),
-        sections="\n".join(filter(None, sections)),
-    )
+    return report_page.page(report.title, _header(report, decided), sections)
 
 
 def _header(report: Report, decided: _Decided) -> str:
@@ -196,7 +187,7 @@ def _figures(report: Report) -> str:
         )
     if not tiles:
         return ""
-    return _section(
+    return report_page.section(
         "figures",
         "Figures",
         "Below each, where there is one, the interval in which it would likely lie on other photos "
@@ -254,11 +245,11 @@ def _curves(history: Sequence[Epoch]) -> str:
             y_text=_whole_percent if share else "{:g}".format,
         )
         keys = [
-            _key(style, who)
+            report_page.key(style, who)
             for style, who, line in zip("ba", ("training", "validation"), lines, strict=True)
             if line
         ]
-        parts.append(_figure(title, " ".join(keys), drawn))
+        parts.append(report_page.figure(title, " ".join(keys), drawn))
     rows = [
         (
             f"{number}",
@@ -271,14 +262,13 @@ def _curves(history: Sequence[Epoch]) -> str:
         for number, entry in enumerate(history, 1)
     ]
     head = ("Epoch", "Phase", "Loss", "Val. loss", "Right", "Val. right")
-    table = (
-        f"<details><summary>All epochs as a table</summary>{_table('Epochs', head, rows)}</details>"
-    )
-    return _section(
+    table = report_page.table("Epochs", head, rows)
+    return report_page.section(
         "training",
         "Training",
         f"{_listed(names)}. The weights kept are not always those of the last epoch.",
-        f'<div class="pair">{"".join(parts)}</div>{table}',
+        f'<div class="pair">{"".join(parts)}</div>'
+        f"<details><summary>All epochs as a table</summary>{table}</details>",
     )
 
 
@@ -309,7 +299,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _decisions(report: Report, decided: _Decided) -> str:
-    return _section(
+    return report_page.section(
         "decisions",
         "Decisions",
         f"Labelled “{safe(report.labels[1])}” from a probability of {decided.threshold:g} up.",
@@ -337,7 +327,7 @@ def _confusion(report: Report, decided: _Decided) -> str:
             f"{''.join(cells)}</tr>"
         )
     columns = "".join(f'<th scope="col">{safe(report.labels[i])}</th>' for i in (1, 0))
-    return _figure(
+    return report_page.figure(
         "Confusion matrix",
         "Rows: what a photo shows. Columns: what it was labelled.",
         '<table class="confusion"><caption class="unseen">Confusion matrix: photos by true label '
@@ -371,7 +361,7 @@ def _reliability(report: Report, decided: _Decided) -> str:
     if isinstance(stated_error, dict):
         stated_error = stated_error.get("value")
     shown = _short(_number(stated_error, error))
-    return _figure(
+    return report_page.figure(
         "Reliability",
         f"On the line, a probability means what it says. Expected calibration error {shown}. "
         "The larger the dot, the more photos; bars are 95 % intervals.",
@@ -412,10 +402,10 @@ def _histogram(report: Report, decided: _Decided) -> str:
         f"threshold {decided.threshold:g}</text>"
     )
     positive, negative = report.labels[1], report.labels[0]
-    review = f" {_key('band', f'review, {low:g} to {high:g}')}" if high > low else ""
-    return _figure(
+    review = f" {report_page.key('band', f'review, {low:g} to {high:g}')}" if high > low else ""
+    return report_page.figure(
         "Probabilities",
-        f"{_key('a', positive)} {_key('b', negative)}{review} "
+        f"{report_page.key('a', positive)} {report_page.key('b', negative)}{review} "
         "Counts stand on a square-root scale, so that a single photo can be seen.",
         charts.chart(
             body,
@@ -453,7 +443,7 @@ def _kinds(report: Report, decided: _Decided) -> str:
         f'<td class="wide">{charts.interval(rate, *_wilson(rate, count), "ba"[truth])}</td></tr>'
         for rate, kind, truth, count in sorted(rates)
     )
-    return _section(
+    return report_page.section(
         "kinds",
         "By kind",
         "What the photos show, hardest first. Bars are 95 % intervals from 0 to 100 %: few photos "
@@ -475,12 +465,13 @@ def _mistakes(report: Report, decided: _Decided) -> str:
         flagged = low <= round(mistake.probability, PROBABILITY_DIGITS) <= high
         items.append(
             f'<li class="mistake"><img alt="{safe(mistake.name)}: {safe(truth)}, taken for '
-            f'{safe(other)}" src="{_jpeg(mistake.pixels)}" width="224" height="224" loading="lazy">'
+            f'{safe(other)}" src="{_thumbnail(mistake.pixels)}" width="224" height="224" '
+            'loading="lazy">'
             f"<p><b>{mistake.probability:.2f}</b>, but {safe(truth)}"
             + (' <span class="flag">review</span>' if flagged else "")
             + f'</p><p class="name"><bdi>{safe(mistake.name)}</bdi></p></li>'
         )
-    return _section(
+    return report_page.section(
         "mistakes",
         "Worst mistakes",
         f"As the model saw them, with the probability of “{safe(report.labels[1])}” that it gave.",
@@ -488,12 +479,10 @@ def _mistakes(report: Report, decided: _Decided) -> str:
     )
 
 
-def _jpeg(pixels: npt.NDArray[np.uint8]) -> str:
+def _thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
     picture = Image.fromarray(pixels)
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    picture.thumbnail((report_page.THUMBNAIL_SIDE, report_page.THUMBNAIL_SIDE))
+    return report_page.jpeg(picture)
 
 
 # --- the card ------------------------------------------------------------------------------------
@@ -507,10 +496,12 @@ def _card(card: dict[str, Any]) -> str:
         groups.setdefault(group, []).extend(_flat(prefix, value))
     tables = "".join(
         f"<details><summary>{safe(group)}</summary>"
-        f"{_table(group, ('Field', 'Value'), rows)}</details>"
+        f"{report_page.table(group, ('Field', 'Value'), rows)}</details>"
         for group, rows in groups.items()
     )
-    return _section("card", "The card", "All that model.json says, to the last digit.", tables)
+    return report_page.section(
+        "card", "The card", "All that model.json says, to the last digit.", tables
+    )
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -525,34 +516,6 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 # --- small parts ---------------------------------------------------------------------------------
-
-
-def _section(key: str, title: str, lead: str, body: str) -> str:
-    return (
-        f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>'
-        f'<p class="lead">{lead}</p>{body}</section>'
-    )
-
-
-def _figure(title: str, caption: str, body: str) -> str:
-    return f"<figure><figcaption><h3>{title}</h3><p>{caption}</p></figcaption>{body}</figure>"
-
-
-def _key(style: str, name: str) -> str:
-    return f'<span class="key {style}">{safe(name)}</span>'
-
-
-def _table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    columns = "".join(f'<th scope="col">{safe(name)}</th>' for name in head)
-    lines = "".join(
-        f'<tr><th scope="row">{safe(first)}</th>'
-        f"{''.join(f'<td>{safe(cell)}</td>' for cell in rest)}</tr>"
-        for first, *rest in rows
-    )
-    return (
-        f'<table class="plain"><caption class="unseen">{safe(caption)}</caption>'
-        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"
-    )
 
 
 def _plain(name: str) -> str:

@@ -1,8 +1,23 @@
-"""The empty page that `training.report` fills: its HTML shell and its style, no content."""
+"""What every report is made of: the HTML shell, its style, and the parts that pages share.
+
+A page loads nothing and runs nothing. Every text is escaped here, but for what its name calls HTML.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import base64
+import io
+from typing import TYPE_CHECKING, Final
+
+from training.charts import safe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from PIL import Image
+
+THUMBNAIL_SIDE: Final = 320
+"""In pixels: sharp at the size shown, some 15 kB each."""
 
 # Contrast of every text with its ground is at least 4.5 : 1, light and dark.
 STYLE: Final = """
@@ -52,7 +67,7 @@ h2 + .lead { margin: 4px 0 20px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
   gap: 16px; }
 figure { padding: 20px; min-width: 0; }
-figure + figure, .pair + figure, .pair + details { margin-top: 16px; }
+figure + figure, .pair + figure, .pair + details, figure + details { margin-top: 16px; }
 .pair > figure { margin-top: 0; }
 figcaption { color: var(--soft); font-size: 14px; margin-bottom: 16px; }
 figcaption h3 { color: var(--ink); font-size: 16px; }
@@ -76,6 +91,7 @@ figcaption h3 { color: var(--ink); font-size: 16px; }
 .curve.a { stroke: var(--a); stroke-width: 2.5; } .curve.b { stroke: var(--b); }
 .dot { stroke: var(--surface); stroke-width: 1; }
 .dot.a, .bar.a { fill: var(--a); } .dot.b, .bar.b { fill: var(--b); }
+.bar.warm { fill: var(--warm); }
 .range { stroke-width: 3; stroke-linecap: round; opacity: .45; }
 .range.a { stroke: var(--a); } .range.b { stroke: var(--b); }
 .rail { stroke: var(--track); stroke-width: 3; stroke-linecap: round; }
@@ -84,6 +100,7 @@ figcaption h3 { color: var(--ink); font-size: 16px; }
 .key::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 3px;
   margin-right: 6px; }
 .key.a::before { background: var(--a); } .key.b::before { background: var(--b); }
+.key.warm::before { background: var(--warm); }
 .key.band::before { background: var(--band); outline: 1px solid var(--soft); }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; font-weight: 500; }
@@ -107,9 +124,18 @@ thead th { color: var(--soft); font-size: 13px; }
 .mistakes { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 20px
   16px; font-size: 14px; }
 .mistake { min-width: 0; }
-.mistake img { display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: cover;
+.mistake img, .gone { display: block; width: 100%; height: auto; aspect-ratio: 1; object-fit: cover;
   border-radius: 10px;
   background: var(--track); margin-bottom: 8px; }
+.mistake img.whole { object-fit: contain; }
+.gone { display: grid; place-content: center; padding: 12px; text-align: center; color: var(--soft);
+  font-size: 13px; line-height: 1.4; }
+.few { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4;
+  overflow: hidden; }
+.reasons { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr));
+  gap: 12px; }
+.reasons h3 span { float: right; font-weight: 400; color: var(--soft); }
+.reasons p { margin-top: 10px; color: var(--ink); overflow-wrap: anywhere; }
 .name { color: var(--soft); font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
 .flag { background: var(--band); border-radius: 4px; padding: 0 6px; font-size: 12px; display:
   inline-block; }
@@ -135,7 +161,12 @@ summary:focus-visible { outline: 2px solid var(--a); outline-offset: 2px; }
   .kinds td, .kinds th { padding-left: 10px; }
   .kinds .wide { width: 26%; padding-left: 14px; }
 }
-@media print { figure, .tile, .mistake, tr { break-inside: avoid; } body { padding: 0; } }
+@media print {
+  figure, .tile, .mistake, tr { break-inside: avoid; }
+  h2, h2 + .lead { break-after: avoid; }
+  body { padding: 0; max-width: none; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
 """
 
 PAGE: Final = """<!DOCTYPE html>
@@ -158,3 +189,50 @@ PAGE: Final = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def page(title: str, header: str, sections: Iterable[str]) -> str:
+    """Return a whole page of HTML parts, for `encoding="utf-8"`; empty sections are left out."""
+    return PAGE.format(
+        title=safe(title), style=STYLE, header=header, sections="\n".join(filter(None, sections))
+    )
+
+
+def section(key: str, title: str, lead: str, body: str) -> str:
+    """Return a section; `lead` and `body` are HTML, `key` and `title` words of ours."""
+    return (
+        f'<section aria-labelledby="{key}"><h2 id="{key}">{title}</h2>'
+        f'<p class="lead">{lead}</p>{body}</section>'
+    )
+
+
+def figure(title: str, caption: str, body: str) -> str:
+    """Return a framed drawing; `caption` and `body` are HTML, `title` words of ours."""
+    return f"<figure><figcaption><h3>{title}</h3><p>{caption}</p></figcaption>{body}</figure>"
+
+
+def key(style: str, name: str) -> str:
+    """Return the key of a colour in a drawing."""
+    return f'<span class="key {style}">{safe(name)}</span>'
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a plain table, whose first column names the rows."""
+    columns = "".join(f'<th scope="col">{safe(name)}</th>' for name in head)
+    lines = "".join(
+        f'<tr><th scope="row">{safe(first)}</th>'
+        f"{''.join(f'<td>{safe(cell)}</td>' for cell in rest)}</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f'<table class="plain"><caption class="unseen">{safe(caption)}</caption>'
+        f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"
+    )
+
+
+def jpeg(picture: Image.Image) -> str:
+    """Return an RGB picture as a data URI, with nothing in it but its pixels."""
+    file = io.BytesIO()
+    # Pillow would carry a JPEG's comment over into the new one.
+    picture.save(file, "JPEG", quality=80, comment=b"")
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

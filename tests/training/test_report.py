@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import charts
+from training import charts, report_page
 from training.report import Mistake, Report, render
 
 VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "polyline"}
@@ -231,6 +231,28 @@ def test_without_validation_only_the_training_curve_is_drawn(report):
 def test_a_training_that_diverged_still_has_its_page(report):
     wild = [Epoch("frozen", 1, math.inf, math.nan), Epoch("frozen", 2, 1e9, 0.5, 0.0, 1.0)]
     Page(render(replace(report, history=wild)))
+
+
+def test_stacks_are_as_high_as_their_sum_and_parted_in_proportion():
+    y = charts.Axis(0, 10, (0, 10))
+    names = ["one", HOSTILE, "three"]
+    drawn = Page(
+        charts.stacked_bars([(1, 3), (0, 0), (9, 0)], "ab", y, names=names, height=math.sqrt)
+    )
+    bars = [(a["class"], float(a["y"][:-1]), float(a["height"][:-1])) for a in drawn.all("rect")]
+    assert bars == [("bar a", 95, 5), ("bar b", 80, 15), ("bar a", 70, 30)]
+    assert drawn.words() == "one three"
+
+
+def test_a_picture_leaves_with_its_pixels_only():
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "a private place"
+    Image.new("RGB", (64, 48), "red").save(file, "JPEG", comment=b"and a secret", exif=exif)
+    data = base64.b64decode(report_page.jpeg(Image.open(file)).partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (64, 48)
+    assert b"private" not in data
+    assert b"secret" not in data
 
 
 @pytest.mark.parametrize(
