@@ -126,11 +126,10 @@ class Ledger:
         """Bring both files to one sorted row an image. Killed at any point, it loses nothing."""
         if self._settled:
             return
-        rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
         names = [append.new_name(file.path) for file in (self._labels, self._failures)]
         try:
             with open(names[0], "wb") as labels, open(names[1], "wb") as failures:
-                for line, is_failure in merge.merge(merge.sort(rows), choose=_latest):
+                for line, is_failure in self.table():
                     (failures if is_failure else labels).write(line)
                 for file, new in ((self._labels, labels), (self._failures, failures)):
                     self._replace(file, new)
@@ -139,6 +138,14 @@ class Ledger:
                 with suppress(FileNotFoundError):
                     os.unlink(name)
         self._settled = True
+
+    def table(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield (line, is a failure) of every image, sorted, settled or not, as `settle` writes it.
+
+        Needs no lock, and writes nothing.
+        """
+        rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
+        return merge.merge(merge.sort(rows), choose=_latest)
 
     def rows(self) -> Iterator[Row]:
         """Read the label rows, in their order in the file."""

@@ -11,7 +11,7 @@ import click
 
 COMMANDS: Final = {
     "label": ("cli.label", "Label photos: files, folders or s3:// prefixes, into a manifest."),
-    "manifest": ("cli.manifest", "Look into a manifest, or convert it."),
+    "manifest": ("cli.manifest", "Look into a manifest, correct it, or convert it."),
     "train": (
         "cli.train",
         "Train a model on DATASET, a folder with one sub-folder for each of two classes.",

@@ -1,4 +1,4 @@
-"""`alpaca manifest`: look into a manifest, count it, convert it. Reads only."""
+"""`alpaca manifest`: look into a manifest, count it, correct it, convert it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 import os
 import sys
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import nullcontext
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli import exports
+from cli.ledger import LedgerError
 from cli.options import as_folder, dry_run_option, plainly
+from cli.output import check_apart, whole
 from cli.progress import printable
 from handler import compaction, merge, parts, storage
 from handler import manifest as rows_of
 from handler.manifest import ManifestError
+from handler.storage import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,11 +34,12 @@ LABEL_WIDTH = 12
 
 @click.group()
 def manifest() -> None:
-    """Look into a manifest, or convert it.
+    """Look into a manifest, correct it, or convert it.
 
     \b
         alpaca manifest stats
         alpaca manifest show --needs-review
+        alpaca manifest apply corrections.jsonl manifest.jsonl
         alpaca manifest export --format csv -o labels.csv
     """
 
@@ -147,11 +151,11 @@ def export(*, file: str, form: str, output: str | None) -> None:
         alpaca manifest export --format label-studio -o tasks.json
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
     """
-    if output is not None and os.path.exists(output) and os.path.samefile(output, file):
-        raise click.UsageError(f"--output would overwrite {file}: name another file")
+    if output is not None:
+        check_apart(output, file)
     left_out: Counter[str] = Counter()
     folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
-    with _output(output) as out:
+    with whole(output) if output is not None else nullcontext(sys.stdout) as out:
         written = exports.FORMATS[form](_read(file), out, left_out, folder)
     click.echo(f"{written:,} written", err=True)
     for reason, count in sorted(left_out.items()):
@@ -197,22 +201,53 @@ def compact(*, results: str, dry_run: bool) -> None:
     click.echo(f"merged {done.parts:,} parts", err=True)
 
 
-@contextmanager
-def _output(path: str | None) -> Iterator[IO[str]]:
-    """A file that has its name only once it is whole."""
-    if path is None:
-        yield sys.stdout
-        return
-    partial = f"{path}.partial"
+@manifest.command()
+@click.argument("corrections", type=click.Path(exists=True, dir_okay=False))
+@click.argument("results", metavar="RESULTS")
+@click.option(
+    "--failures", "failures_path", metavar="FILE",
+    help="Where the manifest's failures are.  [default: failures.jsonl beside it]",
+)  # fmt: skip
+@dry_run_option
+@plainly
+def apply(*, corrections: str, results: str, failures_path: str | None, dry_run: bool) -> None:
+    """Bring people's rows into a manifest, where they outrank a model's.
+
+    \b
+        alpaca manifest apply corrections.jsonl manifest.jsonl
+        alpaca manifest apply corrections.jsonl s3://results/labels/ --dry-run
+        alpaca manifest apply corrections.jsonl s3://results/labels/
+
+    A row counts for the version of the photo that the person saw; of several of one photo the last
+    counts. Applied again, nothing changes.
+    """
+    from cli import apply as rows_of_people
+
+    on_s3 = storage.is_s3(results)
+    if on_s3 and failures_path is not None:
+        raise click.UsageError("--failures is for a manifest on this machine")
+    if not on_s3 and not os.path.isfile(results):
+        raise click.UsageError(
+            f"{results}: there is no such manifest; name the manifest.jsonl that was corrected, or "
+            "s3://BUCKET/PREFIX/"
+        )
     try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(partial, path)
+        said = rows_of_people.read(corrections)
+        if on_s3:
+            plan = rows_of_people.to_bucket(said, as_folder(results), dry_run=dry_run)
+        else:
+            beside = os.path.join(os.path.dirname(results), "failures.jsonl")
+            plan = rows_of_people.to_files(said, results, failures_path or beside, dry_run=dry_run)
+    except (LedgerError, ManifestError, StorageError) as error:
+        raise click.ClickException(printable(str(error))) from error
     except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
+        raise click.ClickException(
+            f"{printable(str(error.filename or results))}: {error.strerror}; nothing is lost, and "
+            "the same command goes on"
+        ) from error
+    click.echo(f"{len(plan.rows):,} {'would be ' * dry_run}applied", err=True)
+    for reason, count in plan.left.items():
+        click.echo(f"{count:,} {reason}", err=True)
 
 
 def _read(file: str) -> Iterator[Row]:
