@@ -6,19 +6,16 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from pets_photos import CATS, DOGS, TINY, paint
+from pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save_base
 
 from training import dataset
 from training import recipe as recipes
-
-_KERAS_SAVES = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-"""Keras 3.15 reads TensorFlow 2.21's variables in a way that NumPy 2 deprecates."""
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.filterwarnings(_KERAS_SAVES))
+            item.add_marker(pytest.mark.filterwarnings(KERAS_SAVES))
 
 
 @pytest.fixture(scope="session")
@@ -59,25 +56,9 @@ def gradient(tiny) -> recipes.Recipe:
 
 @pytest.fixture(scope="session")
 def weights(data, tiny, tmp_path_factory) -> str:
-    """A base that answers to what it sees: after Keras' own random start its features are nothing.
-
-    Batch normalisation takes its statistics from the photos, and puts them where ReLU6 is a line: a
-    deep network of random bends would make noise of the difference that 8 bits make.
-    """
+    """A base that answers to what it sees."""
     pytest.importorskip("tensorflow")
-    from training import fit, network
-
-    fit.deterministic(0)
-    base = network.build(tiny, None).get_layer(network.BASE)
-    for layer in base.layers:
-        if type(layer).__name__ == "BatchNormalization":
-            layer.momentum = 0.0
-            if not layer.name.endswith("project_BN"):  # that one has no ReLU6 behind it
-                layer.beta.assign(layer.beta + 3)
-    base(data.pixels.astype("float32") / 127.5 - 1, training=True)
-    file = str(tmp_path_factory.mktemp("weights") / "base.weights.h5")
-    base.save_weights(file)
-    return file
+    return save_base(data.pixels, tiny, tmp_path_factory.mktemp("weights") / "base.weights.h5")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""The whole loop: label, correct, train on it, compare, promote what is better, label again.
+
+The model knows red dogs and blue cats. The photos that people really have show green dogs too.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pets_photos import BLUE, CATS, DOGS, GREEN, KERAS_SAVES, RED, TINY, paint, save_base
+
+from cli.corrections import Corrections, Label, decision
+from cli.main import main
+from handler import bundle, storage
+
+pytestmark = pytest.mark.filterwarnings(KERAS_SAVES)
+
+STORE = "s3://models/pets"
+IN_USE = f"{STORE}/latest.json"
+
+
+def alpaca(*words, code=0):
+    """Run `alpaca WORDS` and return what it did; a traceback is never an answer."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result
+
+
+def label(*words):
+    return json.loads(alpaca("label", *words, "--workers", 1, "--json").stdout)
+
+
+def train(output, *words):
+    alpaca(
+        "train", "known", "--recipe", "tiny.toml", "--weights", "base.weights.h5",
+        "--max-disagreement", 1, "--output", output, *words,
+    )  # fmt: skip
+    return bundle.load(output).card.version
+
+
+def rows():
+    """Source-ref: row of the manifest."""
+    found = [json.loads(line) for line in Path("manifest.jsonl").read_bytes().splitlines()]
+    return {row["source-ref"]: row for row in found}
+
+
+def class_of(name):
+    return CATS if "blue" in name else DOGS
+
+
+def correct():
+    """Look at what was labelled and put right what is wrong, as `alpaca review` writes it."""
+    file = Corrections("corrections.jsonl")
+    wrong = [
+        row for name, row in rows().items() if row["dogs-metadata"]["class-name"] != class_of(name)
+    ]
+    for row in wrong:
+        name = class_of(row["source-ref"])
+        said = Label("dogs", int(name == DOGS), name)
+        file.add(decision(row, said, "ada", datetime.now(UTC)))
+    return {row["source-ref"] for row in wrong}
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch):
+    """Photos the model knows, photos of the field, and photos that nobody trains on or picks."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(12):
+        paint(tmp_path / "known" / CATS / f"{number}.png", dog=False, number=number)
+    for number in range(8):
+        paint(tmp_path / "known" / DOGS / f"{number}.png", dog=True, number=number)
+    for name, colour, count in (("red", RED, 4), ("green", GREEN, 10), ("blue", BLUE, 4)):
+        for number in range(count):
+            path = tmp_path / "field" / f"{name} {number}.png"
+            paint(path, dog=name != "blue", number=100 + number, colour=colour)
+    for number in range(24):
+        path = tmp_path / "proof" / DOGS / f"green {number}.png"
+        paint(path, dog=True, number=200 + number, colour=GREEN)
+    for number in range(6):
+        paint(tmp_path / "proof" / CATS / f"blue {number}.png", dog=False, number=300 + number)
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """S3 over HTTP, because the workers that label are processes of their own."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    storage._new_client.cache_clear()
+    storage.client().create_bucket(Bucket="models")
+    yield
+    storage._new_client.cache_clear()
+    server.stop()
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_people_correct_is_learnt_proven_and_rolled_out(farm):
+    pytest.importorskip("tensorflow")
+    from training import dataset, recipe
+
+    tiny = recipe.load("tiny.toml")
+    save_base(dataset.load("known", 32).pixels, tiny, farm / "base.weights.h5")
+    old = train("runs/old")
+    alpaca("models", "publish", "runs/old", STORE)
+
+    assert label("field", "--model", IN_USE)["labels"].keys() == {CATS, DOGS}
+    wrong = correct()
+    assert 3 <= len(wrong) <= 10
+    assert all("green" in name for name in wrong)
+    alpaca("manifest", "apply", "corrections.jsonl", "manifest.jsonl")
+
+    new = train("runs/new", "--corrections", "corrections.jsonl")
+    with open("runs/new/photos.csv", encoding="utf-8", newline="") as file:
+        learnt = {line["file"]: line for line in csv.DictReader(file) if line["corrected"]}
+    assert learnt.keys() == {f"corrected/{name}" for name in wrong}
+    assert {line["label"] for line in learnt.values()} == {DOGS}
+
+    found = json.loads(alpaca("compare", "runs/old", "runs/new", "proof", "--json").stdout)
+    assert (found["verdict"], found["photos"], found["left_out"]) == ("better", 30, 0)
+
+    alpaca("models", "publish", "runs/new", STORE, "--no-promote")
+    assert bundle.load(IN_USE).card.version == old
+    alpaca("models", "promote", STORE, new, "--require-better", "proof")
+    assert bundle.load(IN_USE).card.version == new
+    alpaca("models", "promote", STORE, old, "--require-better", "proof", code=1)
+    assert bundle.load(IN_USE).card.version == new
+
+    peoples = {name: rows()[name] for name in wrong}
+    assert label("field", "--model", IN_USE)["unchanged"] == len(wrong)
+    assert {name: rows()[name] for name in wrong} == peoples
+    assert {
+        row["labeler"]["model-version"] for name, row in rows().items() if name not in wrong
+    } == {new}
+    assert [name for name, row in rows().items() if row["dogs"] != (class_of(name) == DOGS)] == []
+
+    paint(farm / "field" / "green late.png", dog=True, number=400, colour=GREEN)
+    report = label("field", "--model", IN_USE)
+    assert report["unchanged"] == 18
+    assert sum(report["labels"].values()) == 1
