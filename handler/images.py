@@ -7,15 +7,16 @@ trained on. This module never touches a file, a network or a model.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy.typing as npt
 
@@ -33,11 +34,24 @@ MAX_ASPECT: Final = 4 / 3
 A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
 """
 
+MAX_SCANS: Final = 100
+"""Scans of a JPEG. Progressive ones have about ten; each goes over the whole picture, so that a
+megabyte of empty scans would keep a core busy for an hour."""
+
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
+_JPEGS: Final = frozenset({"JPEG", "MPO"})
 _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+
+_STRIP_PIXELS: Final = 2**20
+"""Pixels of a deep picture that are converted at a time."""
+
+_SCAN: Final = b"\xff\xda"
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Of those that end a scan or begin a segment, with its length."""
+_JPEG_END: Final = b"\xff\xd9"
 
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
 
@@ -53,8 +67,9 @@ _TRANSPOSE: Final = {
 }
 
 # Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
-# process; ours is checked on every image before a pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
+# process; ours is checked on every image before a pixel is decoded. But some of its readers make
+# room for a picture while they open it (171 bytes of GIF took 5 GB), which only its own can stop.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 # Pillow warns of broken metadata; whether there is a picture is all that is asked here, and a
 # warning on the terminal names no file. (`warnings.catch_warnings` is not for use in threads.)
@@ -113,10 +128,16 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     """Open an encoded image within the limits, and say in one way what is wrong with it."""
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
+    # Only ever raised: another thread may be reading with another limit.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise _not_an_image(data) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise ImageError(
+            "too-many-pixels", f"over the limit of {max_pixels:,} pixels: {_say(error)}"
+        ) from error
     except Exception as error:
         raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
     with image:
@@ -125,6 +146,8 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
                 "too-many-pixels",
                 f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
             )
+        if image.format in _JPEGS and _has_too_many_scans(image, data):
+            raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
         try:
             return use(image)
         except MemoryError as error:
@@ -135,6 +158,23 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
         # SyntaxError, struct.error, IndexError, ...): all of it says the same of the file.
         except Exception as error:
             raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+
+
+def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
+    # Marker by marker: the same bytes may stand in a thumbnail, or in a film after the picture.
+    components = len(image.getbands())
+    scans = at = 0
+    while (marker := _JPEG_MARKER.search(data, at)) and marker[0] != _JPEG_END:
+        head = data[marker.end() : marker.end() + 3]
+        at = marker.end() + max(2, int.from_bytes(head[:2]))
+        if marker[0] == _SCAN:
+            scans += 1
+            # The common photo: one scan of all components, and whatever follows is not read.
+            if not image.info.get("progressive") and int.from_bytes(head[2:]) >= components:
+                return False
+            if scans > MAX_SCANS:
+                return True
+    return False
 
 
 def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
@@ -189,7 +229,7 @@ def _picture(image: Image.Image, longest: int) -> Image.Image:
 
 def _draft(image: Image.Image, width: int, height: int) -> None:
     """Let libjpeg scale by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers."""
-    if isinstance(image, ImageFile.ImageFile) and image.format in {"JPEG", "MPO"}:
+    if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
         image.draft(None, (width, height))
 
 
@@ -211,16 +251,33 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode in _RESIZABLE:
         return image.convert(_RESIZABLE[image.mode])
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in {
-        "I",
-        "F",
-    }:  # 32 bits have no fixed white: the range that is there becomes 0..255
-        values = np.asarray(image, dtype=np.float64)
-        values = np.where(np.isfinite(values), values, 0.0)
-        low, span = values.min(), np.ptp(values) or 1.0
-        return Image.fromarray(((values - low) * (255.0 / span)).astype(np.uint8))
+        return _in_strips(image, lambda values: values >> 8)
+    if image.mode in {"I", "F"}:
+        # 32 bits have no fixed white: the range that is there becomes 0..255.
+        lows_highs = [(v.min(), v.max()) for v in map(_finite, _strips(image))]
+        low = min(low for low, _ in lows_highs)
+        span = max(high for _, high in lows_highs) - low or 1.0
+        return _in_strips(image, lambda values: (_finite(values) - low) * (255.0 / span))
     return image
+
+
+def _strips(image: Image.Image) -> Iterator[npt.NDArray[Any]]:
+    # An array of the whole would take ten times the memory of the picture.
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+
+
+def _in_strips(
+    image: Image.Image, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> Image.Image:
+    grey = [convert(values).astype(np.uint8) for values in _strips(image)]
+    return Image.fromarray(np.concatenate(grey))
+
+
+def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    wide = values.astype(np.float64)
+    return np.where(np.isfinite(wide), wide, 0.0)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -336,7 +336,7 @@ def bomb(side):
 
 def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ImageError, match="12000 x 12000") as refusal:
+    with pytest.raises(ImageError, match=r"12000 x 12000|144000000 pixels") as refusal:
         decode(bomb(12_000), SIZE)
     assert refusal.value.code == "too-many-pixels"
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

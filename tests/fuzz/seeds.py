@@ -1,0 +1,182 @@
+"""What fuzzing starts from: whole, valid inputs of every kind, made here and now.
+
+Pictures are drawn, or are tests/photos made small; both are encoded in every form that is opened.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+TESTS = Path(__file__).parent.parent
+SIDES = (56, 40)
+
+
+def encoded(image: Image.Image, form: str, **options) -> bytes:
+    out = io.BytesIO()
+    image.copy().save(out, form, **options)  # saving leaves marks on an image
+    return out.getvalue()
+
+
+def drawn(width: int = SIDES[0], height: int = SIDES[1]) -> Image.Image:
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 5)], axis=-1)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def pictures() -> list[bytes]:
+    """One small picture for each way that a decoder can be gone through."""
+    scene = drawn()
+    with Image.open(TESTS / "photos/alpaca.jpg") as photo:
+        alpaca = photo.convert("RGB").resize(SIDES)
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "A camera"
+    icc = b"\0\0\2\0" + bytes(508)
+    alpha = scene.convert("RGBA")
+    alpha.putalpha(Image.linear_gradient("L").resize(SIDES))
+    palette = scene.quantize(16)
+    grey = scene.convert("L")
+    deep = Image.fromarray(np.asarray(grey).astype(np.uint16) << 8)
+    whole = Image.fromarray(np.asarray(grey).astype(np.int32) << 16)
+    real = Image.fromarray(np.asarray(grey).astype(np.float32) / 7)
+    frames = {"save_all": True, "append_images": [alpaca, grey.convert("RGB")]}
+    return [
+        encoded(alpaca, "JPEG", quality=80),
+        encoded(alpaca, "JPEG", progressive=True, exif=exif, icc_profile=icc),
+        encoded(scene, "JPEG", subsampling=0, restart_marker_blocks=2, comment=b"words"),
+        encoded(scene.convert("CMYK"), "JPEG"),
+        encoded(grey, "JPEG", progressive=True),
+        encoded(alpaca, "MPO", **frames),
+        *(encoded(image, "PNG", exif=exif) for image in (alpaca, alpha, palette, grey, deep)),
+        encoded(grey.convert("1"), "PNG"),
+        encoded(alpha.convert("LA"), "PNG"),
+        encoded(palette, "PNG", transparency=bytes(range(16)), icc_profile=icc),
+        encoded(scene, "PNG", transparency=(0, 0, 128), **frames),
+        encoded(alpaca, "WEBP", exif=exif, icc_profile=icc),
+        encoded(alpha, "WEBP", lossless=True),
+        encoded(alpha, "WEBP", **frames),
+        encoded(palette, "GIF", transparency=3, interlace=1),
+        encoded(scene, "GIF", duration=20, loop=0, **frames),
+        *(encoded(image, "BMP") for image in (scene, alpha, palette, grey, grey.convert("1"))),
+        run_length_bmp(),
+        *(encoded(scene, "TIFF", compression=c) for c in ("tiff_lzw", "tiff_adobe_deflate")),
+        *(encoded(scene, "TIFF", compression=c) for c in ("jpeg", "packbits", "zstd", "lzma")),
+        encoded(grey.convert("1"), "TIFF", compression="group4"),
+        encoded(scene, "TIFF", exif=exif, big_tiff=True),
+        encoded(scene.convert("CMYK"), "TIFF"),
+        *(encoded(image, "TIFF") for image in (palette, alpha, deep, whole, real)),
+        encoded(scene.convert("YCbCr"), "TIFF", compression="tiff_lzw", strip_size=512),
+        encoded(alpaca, "AVIF", exif=exif),
+        encoded(alpha, "AVIF"),
+        encoded(scene, "AVIF", **frames),
+        *heif(alpaca, alpha, exif),
+    ]
+
+
+def run_length_bmp() -> bytes:
+    """An 8-bit BMP of run lengths, which Pillow reads and does not write."""
+    rows = b"".join(bytes([SIDES[0], y % 16]) + b"\0\0" for y in range(SIDES[1])) + b"\0\1"
+    palette = b"".join(bytes([16 * n, 255 - 16 * n, n, 0]) for n in range(16))
+    start = 14 + 40 + len(palette)
+    size = (start + len(rows)).to_bytes(4, "little")
+    sides = SIDES[0].to_bytes(4, "little") + SIDES[1].to_bytes(4, "little")
+    header = (
+        (40).to_bytes(4, "little") + sides + b"\1\0\x08\0\1\0\0\0" + bytes(12) + b"\x10" + bytes(7)
+    )
+    return b"BM" + size + bytes(4) + start.to_bytes(4, "little") + header + palette + rows
+
+
+def heif(photo: Image.Image, alpha: Image.Image, exif: Image.Exif) -> list[bytes]:
+    try:
+        import pillow_heif
+    except ImportError:
+        return []
+    pillow_heif.register_heif_opener()
+    return [encoded(photo, "HEIF", exif=exif.tobytes()), encoded(alpha, "HEIF")]
+
+
+def events() -> list[bytes]:
+    """Every recorded event, and the same again inside a queue's message."""
+    recorded = [path.read_bytes() for path in sorted((TESTS / "events").glob("*.json"))]
+    records = [
+        {"messageId": f"m{n}", "eventSource": "aws:sqs", "body": body.decode()}
+        for n, body in enumerate(recorded)
+    ]
+    return [*recorded, json.dumps({"Records": records}).encode()]
+
+
+def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict:
+    labeler = {
+        "model-version": "1-a", "probability": 0.9, "threshold": 0.5, "needs-review": False,
+        "etag": "e1", "version-id": None, "sequencer": "0A", "size": 1000,
+        "last-modified": "2026-01-01T00:00:00Z", "width": 640, "height": 480,
+    }  # fmt: skip
+    return {
+        "source-ref": name,
+        "alpaca": 1,
+        "alpaca-metadata": {
+            "class-name": "alpaca", "confidence": 0.9, "human-annotated": human,
+            "type": "groundtruth/image-classification", "job-name": "labeling-job/1-a",
+            "creation-date": "2026-01-01T00:00:00.000000",
+        },
+        "labeler": {**labeler, **facts},
+    }  # fmt: skip
+
+
+def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> dict:
+    made = "2026-01-02T00:00:00.000000"
+    return {
+        "source-ref": name,
+        "failure": {"code": code, "message": "", "creation-date": made},
+        "labeler": {"model-version": "1-a", "etag": "e1", "size": 10, **facts},
+    }
+
+
+def lines(*rows: dict) -> bytes:
+    return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in rows)
+
+
+SEPARATOR = b"\n=====\n"
+"""Between the files of one input."""
+
+
+def manifests() -> list[bytes]:
+    """Pairs of files: labels, failures; sorted, unsorted, torn, of people and of strangers."""
+    newer = {"etag": "e2", "sequencer": "0B", "last-modified": "2026-02-01T00:00:00Z"}
+    pairs = [
+        (lines(row()), b""),
+        (lines(row("a"), row("b"), row("c")), lines(failure("d"))),
+        (lines(row("b"), row("a"), row("b", **newer)), lines(failure("a", **newer), failure("a"))),
+        (lines(row("ü\n"), row("=1+1")) + lines(row("torn"))[:99], lines(failure("torn"))[:-1]),
+        (lines(row("a", human="yes"), row("a", **{"model-version": "2-b"})), lines(failure("b"))),
+        (lines({"source-ref": "bare"}, {"source-ref": "s", "x-metadata": {}}), b"\n \n"),
+    ]
+    return [SEPARATOR.join(pair) for pair in pairs]
+
+
+def cards() -> list[bytes]:
+    """The embedded bundle's card, whole, and only what decides a label."""
+    path = TESTS.parent / "handler/model/model.json"
+    document = json.loads(path.read_bytes())
+    decisive = (
+        "format", "version", "attribute", "labels", "threshold", "review_band", "input_size",
+        "preprocessing", "calibration", "sha256",
+    )  # fmt: skip
+    return [path.read_bytes(), json.dumps({key: document[key] for key in decisive}).encode()]
+
+
+def keys() -> list[bytes]:
+    """Object keys and file names that have hurt somebody."""
+    names = [
+        "farm/alpaca 1.jpg", "../../etc/passwd", "a/../b/./c//d.jpg", "new\nline\r\t.jpg",
+        "quo\"te's`.jpg", "x" * 1020 + ".jpg", "ü" * 510 + ".jpg", "\u202egpj.exe", "\u200f\u2066",
+        "a%2Fb%00.jpg", "red+flower%2B.jpg", '=HYPERLINK("http://x")', "+1", "-1+1", "@SUM(1)",
+        "\ttab", "s3://b/k", "file:///etc/passwd", "CON", "a\\b", "\x1b[31m", "\x7f\x85\u2028",
+        "アルパカ.jpg", "e\u0301.jpg", "\U0001f999.jpg", " ", ".", "..", "/", "//", "-", "~", "a/",
+        "<script>alert(1)</script>", "'; DROP TABLE", "${x}", "%s%n", "\ufeff.jpg", "\0.jpg",
+    ]  # fmt: skip
+    return [*(name.encode() for name in names), b"\xff\xfe.jpg", b"\xed\xa0\x80.jpg"]

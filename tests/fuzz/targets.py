@@ -1,0 +1,398 @@
+"""What is fuzzed, and what must hold whatever the input. A check raises where it does not."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from urllib.parse import quote_plus
+
+import mutators
+import numpy as np
+import seeds
+
+from cli import copies, exports, sources
+from cli.ledger import Ledger, LedgerError
+from cli.manifest import line as line_for_people
+from cli.progress import printable
+from handler import bundle, compaction, events, images, manifest, merge, parts, storage
+from handler.bundle import BundleError
+from handler.manifest import Failure, ManifestError
+from handler.storage import ImageVersion, StorageError
+
+sys.path.append(str(Path(__file__).parent.parent / "handler"))
+
+from fake_s3 import FakeS3
+
+MAX_PIXELS = 4_000_000
+images.Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
+CODES = {"empty", "not-an-image", "unsupported", "too-many-pixels", "corrupt"}
+RESULTS = "s3://results/labels/"
+
+
+@dataclass(frozen=True)
+class Target:
+    about: str
+    seeds: Callable[[], list[bytes]]
+    mutate: Callable[[bytes, Random], bytes]
+    check: Callable[[bytes], None]
+    megabytes: int = 100
+    """How far the peak of memory may grow in one case."""
+
+
+def _text(message: str) -> None:
+    """A message must fit into a row."""
+    failed = manifest.failure_row(ImageVersion("a"), Failure("corrupt", message), "1-a", NOON)
+    manifest.parse(manifest.encode(failed))
+
+
+def _refused(error: images.ImageError) -> None:
+    assert error.code in CODES, error.code
+    _text(str(error))
+
+
+def _refused_by_name(error: BundleError) -> None:
+    assert "name" in str(error)
+    _text(str(error))
+
+
+NOON = manifest.datetime(2026, 1, 1, 12, tzinfo=manifest.UTC)
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def check_picture(data: bytes) -> None:
+    """Pixels in the model's form, the same each time, or an `ImageError` with a known code."""
+    try:
+        seen = images.decode(data, 32, max_pixels=MAX_PIXELS)
+    except images.ImageError as error:
+        _refused(error)
+    else:
+        assert seen.pixels.shape == (32, 32, 3)
+        assert seen.pixels.dtype == np.uint8
+        assert seen.pixels.flags.c_contiguous
+        assert 0 < seen.width * seen.height <= MAX_PIXELS
+        again = images.decode(data, 32, max_pixels=MAX_PIXELS)
+        assert np.array_equal(seen.pixels, again.pixels), "other pixels the second time"
+    try:
+        shown = images.picture(data, 48, max_pixels=MAX_PIXELS)
+    except images.ImageError as error:
+        _refused(error)
+    else:
+        assert shown.mode == "RGB"
+        assert max(shown.size) <= 48
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def check_event(data: bytes) -> None:
+    """Images that can be asked for and a complete answer, or `UnknownEvent`."""
+    try:
+        event = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # Lambda itself would not call us
+    try:
+        batch = events.parse(event, within="s3://photos/")
+    except events.UnknownEvent as error:
+        str(error).encode(errors="backslashreplace")
+        return
+    for request in batch.requests:
+        image = request.image
+        assert image.source_ref.startswith("s3://photos/")
+        assert image.size is None or isinstance(image.size, int)
+        for fact in (image.etag, image.version_id, image.sequencer, image.last_modified):
+            assert fact is None or isinstance(fact, str), fact
+        row = manifest.failure_row(image, Failure("empty", ""), "1-a", NOON)
+        assert manifest.version_of(manifest.parse(manifest.encode(row))) == image
+    names = [request.image.source_ref for request in batch.requests]
+    for done, left in ((dict.fromkeys(names, "row"), {}), ({}, dict.fromkeys(names, "why"))):
+        try:
+            answer = json.loads(json.dumps(events.answer(batch, done, left)))
+        except events.Unfinished:
+            assert batch.trigger is events.Trigger.CALLER
+            continue
+        if batch.trigger is events.Trigger.BATCH_JOB:
+            assert [result["taskId"] for result in answer["results"]] == [*batch.ids]
+        elif batch.trigger is events.Trigger.QUEUE:
+            failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+            asked = {request.id for request in batch.requests} if left else set()
+            assert failed == {*batch.broken, *asked}
+
+
+# --- manifests -----------------------------------------------------------------------------------
+
+
+def check_rows(data: bytes) -> None:
+    """Rows or a `ManifestError`; one winner an image, whatever the order."""
+    try:
+        keyed = [*merge.read(io.BytesIO(data.replace(seeds.SEPARATOR, b"\n")), "file")]
+    except ManifestError as error:
+        _text(str(error))
+        return
+    merged = [*merge.merge(merge.sort(keyed))]
+    assert merged == [*merge.merge(merge.sort(reversed(keyed)))], "the order of merging decides"
+    names = [manifest.parse(line)["source-ref"] for line, _ in merged]
+    assert names == sorted({name for name, _ in keyed})
+    for _, line in keyed:
+        row = manifest.parse(line)
+        shown = line_for_people(row)
+        assert "\n" not in shown
+        assert printable(shown) == shown
+        manifest.version_of(row)
+
+
+def check_ledger(data: bytes) -> None:
+    """A run on any two files: refused and nothing changed, or settled once and for all."""
+    contents = [*data.split(seeds.SEPARATOR, 1), b""][:2]
+    with tempfile.TemporaryDirectory(dir=_fast_folder()) as folder:
+        files = [os.path.join(folder, name) for name in ("m.jsonl", "f.jsonl")]
+        for file, content in zip(files, contents, strict=True):
+            Path(file).write_bytes(content)
+        try:
+            _run(files)
+        except (LedgerError, ManifestError) as error:
+            _text(str(error))
+            for file, content in zip(files, contents, strict=True):
+                left = Path(file).read_bytes() if os.path.exists(file) else b""
+                assert content.startswith(left) or left == content + b"\n", "it was written over"
+            return
+        settled = [Path(file).read_bytes() if os.path.exists(file) else b"" for file in files]
+        rows = [[manifest.parse(line) for line in text.split(b"\n")[:-1]] for text in settled]
+        names = [[row["source-ref"] for row in some] for some in rows]
+        assert all(some == sorted(some) for some in names)
+        assert len({*names[0], *names[1]}) == len(names[0]) + len(names[1]), "two rows an image"
+        assert "new" in names[0]
+        assert not any(map(manifest.is_failure, rows[0]))
+        assert all(map(manifest.is_failure, rows[1]))
+        _run(files)
+        assert settled == [
+            Path(file).read_bytes() if os.path.exists(file) else b"" for file in files
+        ], "settling again changes something"
+
+
+def _run(files: list[str]) -> None:
+    with Ledger(*files) as ledger:
+        ledger.load("1-a")
+        image = ImageVersion("new", 1, "2026-01-01T00:00:00Z")
+        if not ledger.has(image):
+            ledger.append(seeds.row("new", size=1, **{"last-modified": "2026-01-01T00:00:00Z"}))
+        ledger.settle()
+        [*ledger.rows()]
+
+
+def _fast_folder() -> str | None:
+    return "/dev/shm" if os.path.isdir("/dev/shm") else None
+
+
+def check_exports(data: bytes) -> None:
+    """Every form takes every row or counts it, and what is written can be read."""
+    try:
+        lines = [*merge.read(io.BytesIO(data.replace(seeds.SEPARATOR, b"\n")), "file")]
+    except ManifestError:
+        return
+    rows = [manifest.parse(line) for _, line in lines]
+    for form, write in exports.FORMATS.items():
+        out, left_out = io.StringIO(newline=""), Counter()
+        written = write(rows, out, left_out, "/p")
+        assert written + left_out.total() == len(rows), form
+        text = out.getvalue()
+        text.encode()
+        if form == "csv":
+            table = [*csv.reader(io.StringIO(text, newline=""), strict=True)]
+            assert len(table) == written + 1
+            for cell in (cell for line in table for cell in line if not _is_number(cell)):
+                assert not cell.startswith(exports.FORMULA_STARTS), cell
+        elif form in {"json", "label-studio"}:
+            assert len(json.loads(text)) == written
+        else:
+            assert len([json.loads(line) for line in text.splitlines()]) == written
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def check_table(data: bytes) -> None:
+    """Compacting any objects: what a reader sees stays the same, or it is refused."""
+    contents = data.split(seeds.SEPARATOR)
+    s3 = FakeS3()
+    names = ["manifest.jsonl", "failures.jsonl", *(f"parts/{n}.jsonl" for n in range(9))]
+    for name, content in zip(names, contents[:11], strict=False):
+        s3.put_object("results", f"labels/{name}", content)
+    real, storage.client = storage.client, lambda: s3
+    try:
+        seen = [*compaction.table(RESULTS)]
+        done = compaction.compact(RESULTS, pause=0)
+        assert not done.broken
+        assert [*compaction.table(RESULTS)] == seen, "compaction changed the table"
+        assert not [key for _, key in s3.objects if "parts/" in key]
+        assert compaction.compact(RESULTS, pause=0) == compaction.Compacted()
+    except (ManifestError, StorageError) as error:
+        _text(str(error))
+    finally:
+        storage.client = real
+
+
+def tables() -> list[bytes]:
+    """Manifest, failures and parts."""
+    newer = {"etag": "e2", "sequencer": "0B"}
+    three = [
+        seeds.lines(seeds.row("a"), seeds.row("b")), seeds.lines(seeds.failure("c")),
+        seeds.lines(seeds.row("b", **newer), seeds.failure("d")), seeds.lines(seeds.row("c")),
+    ]  # fmt: skip
+    return [*seeds.manifests(), seeds.SEPARATOR.join(three)]
+
+
+# --- bundles -------------------------------------------------------------------------------------
+
+MODEL = (seeds.TESTS.parent / "handler/model/model.tflite").read_bytes()
+
+
+def check_card(data: bytes) -> None:
+    """A card that is used says itself what it decides; any other is refused by name."""
+    for text in (data, _resigned(data)):
+        try:
+            found = bundle.parse(text, MODEL, name="name")
+        except BundleError as error:
+            _refused_by_name(error)
+            continue
+        card = found.card
+        assert card.version.endswith(card.digest())
+        assert 0 <= card.review_band[0] <= card.review_band[1] <= 1
+        row = manifest.label_row(
+            ImageVersion("a"), (1, 1), bundle_decision(card), card, NOON
+        )  # fmt: skip
+        assert manifest.metadata(manifest.parse(manifest.encode(row)))["confidence"] >= 0
+
+
+def bundle_decision(card: bundle.Card):
+    from handler.classifier import decide
+
+    for logit in (-1e3, 0.0, 1e3):
+        found = decide(card, logit)
+        assert 0 <= found.probability <= 1
+    return found
+
+
+def _resigned(data: bytes) -> bytes:
+    """The same card with the version that fits it, so that more than the digest is looked at."""
+    try:
+        document = json.loads(data)
+        card = bundle._card({**document, "version": "1-0"})
+        return json.dumps({**document, "version": f"1-{card.digest()}"}).encode()
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return data
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def check_key(data: bytes) -> None:
+    """Any name: one image, one line, one cell, one folder, and the way back."""
+    name = os.fsdecode(data)
+    if not name:
+        return
+    source_ref = storage.to_source_ref(name)
+    source_ref.encode()
+    assert storage.to_path(source_ref) in {name, os.path.abspath(name)}
+    row = seeds.row(source_ref)
+    line = manifest.encode(row)
+    assert line.count(b"\n") == 1
+    assert manifest.parse(line) == row
+    assert printable(line_for_people(row)) == line_for_people(row)
+    out = io.StringIO(newline="")
+    exports.to_csv([row], out, Counter(), "/")
+    [_, cells] = csv.reader(io.StringIO(out.getvalue(), newline=""), strict=True)
+    assert cells[0].removeprefix("'") == source_ref.removeprefix("'")
+    assert not cells[0].startswith(exports.FORMULA_STARTS)
+    folder = copies._folder_name(name)
+    assert os.sep not in folder
+    assert folder.strip(".")
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return
+    _check_object_key(name)
+
+
+def _check_object_key(key: str) -> None:
+    bucket = {"name": "photos"}
+    notified = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}},
+    }
+    bridged = {
+        "source": "aws.s3", "detail-type": "Object Created",
+        "detail": {"bucket": bucket, "object": {"key": key}},
+    }  # fmt: skip
+    for event in ({"Records": [notified]}, bridged, {"bucket": "photos", "keys": [key]}):
+        [request] = events.parse(json.loads(json.dumps(event)), within="s3://photos/").requests
+        assert storage.split_s3(request.image.source_ref) == ("photos", key)
+    s3 = FakeS3()
+    s3.put_object("photos", key, b"")
+    real, storage.client = storage.client, lambda: s3
+    try:
+        found = [*sources.find(["s3://photos/"], sources.Skipped())]
+        assert [image.source_ref for image in found] in ([], [f"s3://photos/{key}"])
+        parts.write(RESULTS, [seeds.row(f"s3://photos/{key}")])
+        [(line, _)] = compaction.table(RESULTS)
+        assert manifest.parse(line)["source-ref"] == f"s3://photos/{key}"
+    finally:
+        storage.client = real
+
+
+# --- models --------------------------------------------------------------------------------------
+
+
+def check_model(data: bytes) -> None:
+    """A damaged model whose hash was made to match: an answer, a `BundleError`, or a crash."""
+    import hashlib
+
+    from handler.classifier import Classifier
+
+    document = json.loads(seeds.cards()[1])
+    document["sha256"] = hashlib.sha256(data).hexdigest()
+    found = bundle.parse(_resigned(json.dumps(document).encode()), data, name="name")
+    try:
+        Classifier(found).predict(np.zeros((found.card.input_size,) * 2 + (3,), np.uint8))
+    except BundleError:
+        return
+
+
+TARGETS = {
+    "pictures": Target(
+        "encoded pictures of every format: decode, picture", seeds.pictures,
+        mutators.mutate_picture, check_picture,
+    ),
+    "events": Target("events of every trigger", seeds.events, mutators.mutate_json, check_event),
+    "rows": Target("rows: read, merged, shown", seeds.manifests, mutators.mutate_lines, check_rows),
+    "ledger": Target(
+        "files that a run finds: repaired, loaded, settled", seeds.manifests,
+        mutators.mutate_lines, check_ledger,
+    ),
+    "exports": Target(
+        "exports of every form", seeds.manifests, mutators.mutate_lines, check_exports
+    ),
+    "table": Target("objects in a bucket, compacted", tables, mutators.mutate_lines, check_table),
+    "cards": Target("model cards", seeds.cards, mutators.mutate_json, check_card),
+    "keys": Target("object keys and file names", seeds.keys, mutators.mutate_bytes, check_key),
+    "models": Target(
+        "models whose hash matches: crashes are expected, see docs/robustness.md",
+        lambda: [MODEL], mutators.mutate_bytes, check_model, megabytes=2000,
+    ),
+}  # fmt: skip
+"""By name. `models` runs only where it is asked for."""
