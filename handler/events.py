@@ -25,6 +25,14 @@ Event = Mapping[str, Any]
 RESULT_STRING_LIMIT: Final = 1024
 """Characters of a task's result that S3 Batch Operations' report takes."""
 
+_MAX_WHOLE: Final = 2**63 - 1
+"""Largest number that a row can hold; S3's largest object has 2**46 bytes."""
+
+_UNREADABLE: Final = (
+    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
+)  # fmt: skip
+"""What reading a document of another shape raises; numbers may be huge, and nesting deep."""
+
 _NEW_IMAGE: Final = ("ObjectCreated:", "ObjectRestore:Completed")
 _GONE_IMAGE: Final = ("ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:")
 _NEW_IMAGE_DETAIL: Final = ("Object Created", "Object Restore Completed")
@@ -81,19 +89,28 @@ def parse(event: object, *, within: str) -> Batch:
     """
     if not isinstance(event, Mapping):
         raise UnknownEvent(f"an event is a JSON object, not {type(event).__name__}")
+    try:
+        return _parse(event, within)
+    except UnknownEvent:
+        raise
+    except _UNREADABLE as error:
+        raise UnknownEvent(f"the event cannot be read: {_say(error)}") from error
+
+
+def _parse(event: Event, within: str) -> Batch:
     records = event.get("Records")
     if isinstance(records, list) and records and _is_queued(records[0]):
         # A message that cannot be read is handed back alone. It comes again until the queue moves
         # it to the dead letters, where an alarm and a person find it: dropped, an image could be
         # lost without a word; raised, every other image of the batch would be tried again too.
-        messages = [(record["messageId"], record["body"]) for record in records]
+        messages = [(_name(record["messageId"]), record["body"]) for record in records]
         return _separate(
             Trigger.QUEUE, messages, lambda body: [*_images(json.loads(body))], within=within
         )
     if "tasks" in event and "invocationId" in event:
         return _separate(
             Trigger.BATCH_JOB,
-            [(task["taskId"], task) for task in event["tasks"]],
+            [(_name(task["taskId"]), task) for task in event["tasks"]],
             lambda task: [_from_task(task)],
             within=within,
             frame={
@@ -101,7 +118,7 @@ def parse(event: object, *, within: str) -> Batch:
                 "invocationId": event["invocationId"],
             },
         )
-    images = [_inside(image, within) for image in _understand(event)]
+    images = [_inside(image, within) for image in _images(event)]
     return Batch(Trigger.CALLER, tuple(Request(image.source_ref, image) for image in images))
 
 
@@ -122,18 +139,9 @@ def _separate(
     for id_, item in items:
         try:
             requests += [Request(id_, _inside(image, within)) for image in read(item)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _UNREADABLE as error:
             broken[id_] = _say(error)
     return Batch(trigger, tuple(requests), broken, frame or {}, tuple(id_ for id_, _ in items))
-
-
-def _understand(event: Event) -> list[ImageVersion]:
-    try:
-        return [*_images(event)]
-    except UnknownEvent:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UnknownEvent(f"the event cannot be read: {_say(error)}") from error
 
 
 def _say(error: Exception) -> str:
@@ -190,7 +198,7 @@ def _from_notification(record: Event) -> Iterator[ImageVersion]:
             last_modified=_moment(record.get("eventTime")),
             etag=_etag(found.get("eTag")),
             version_id=_version(found.get("versionId")),
-            sequencer=found.get("sequencer"),
+            sequencer=_fact(found.get("sequencer")),
         )
 
 
@@ -207,7 +215,7 @@ def _from_event_bridge(event: Event) -> Iterator[ImageVersion]:
             last_modified=_moment(event.get("time")),
             etag=_etag(found.get("etag")),
             version_id=_version(found.get("version-id")),
-            sequencer=found.get("sequencer"),
+            sequencer=_fact(found.get("sequencer")),
         )
 
 
@@ -230,21 +238,41 @@ def _from_map_item(bucket: str, item: Event) -> ImageVersion:
 
 
 def _uri(bucket: object, key: object) -> str:
-    if not isinstance(bucket, str) or not isinstance(key, str) or not bucket or not key:
-        raise UnknownEvent(f"bucket {bucket!r} and key {key!r} must both be names")
-    return f"{S3_SCHEME}{bucket}/{key}"
+    return f"{S3_SCHEME}{_name(bucket)}/{_name(key)}"
+
+
+def _name(value: object) -> str:
+    """Text that is there, and that UTF-8 can hold: JSON may spell half a character."""
+    if not isinstance(value, str) or not value:
+        raise UnknownEvent(f"{value!r} where a name was expected")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnknownEvent(f"{value!r} is not text, so it cannot be a name") from None
+    return value
+
+
+def _fact(value: object) -> str | None:
+    return None if value is None or value == "" else _name(value)
 
 
 def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float | str) and value != "" else None
+    if not isinstance(value, int | float | str) or value == "":
+        return None
+    number = int(value)
+    if not 0 <= number <= _MAX_WHOLE:
+        raise UnknownEvent(f"{value!r} where a size in bytes was expected")
+    return number
 
 
-def _etag(value: str | None) -> str | None:
-    return value.strip('"') if value else None
+def _etag(value: object) -> str | None:
+    etag = _fact(value)
+    return etag.strip('"') if etag else None
 
 
-def _version(value: str | None) -> str | None:
-    return value if value and value != "null" else None
+def _version(value: object) -> str | None:
+    version = _fact(value)
+    return None if version == "null" else version
 
 
 def _moment(value: object) -> str | None:
