@@ -98,7 +98,8 @@ class Ledger:
                 if model_version is not None and (
                     manifest.is_human(row) or manifest.model_version(row) == model_version
                 ):
-                    again = manifest.block(row, "failure").get("code") in TRIED_AGAIN
+                    code = manifest.block(row, "failure").get("code")
+                    again = isinstance(code, str) and code in TRIED_AGAIN
                     (failed if again else known).append(_key(manifest.version_of(row)))
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)

@@ -200,4 +200,5 @@ def _card(document: dict[str, Any]) -> Card:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} where text was expected")
+    value.encode()  # JSON may spell half a character, which no row could hold
     return value

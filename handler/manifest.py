@@ -27,6 +27,10 @@ Row = dict[str, Any]
 """One parsed JSON line: a label row, or a failure row where it has the key `failure`."""
 
 
+_DEEP: Final = 100
+"""Brackets in a line that make a closer look worth while: a row has four."""
+
+
 class ManifestError(ValueError):
     """A line is not a manifest row. The message says what is wrong with it."""
 
@@ -116,6 +120,11 @@ def parse(line: bytes) -> Row:
         raise ManifestError(f"not JSON ({error})") from None
     if not isinstance(row, dict) or not isinstance(row.get("source-ref"), str):
         raise ManifestError("no `source-ref`, so it is not a manifest row")
+    if line.count(b"{") + line.count(b"[") > _DEEP:
+        try:
+            encode(row)
+        except TypeError as error:  # what can be read and not be written would stop a compaction
+            raise ManifestError(f"nested too deeply to be a row ({error})") from None
     return row
 
 

@@ -87,5 +87,6 @@ def merge(
             continue
         rows: list[Row] = [manifest.parse(line) for line in lines]
         row = rows[0] if len(rows) == 1 else choose(rows)
-        kept = (line for line, other in zip(lines, rows, strict=True) if other is row)
-        yield next(kept, None) or manifest.encode(row), manifest.is_failure(row)
+        # Equal rows may be spelt in different ways; one of them, whatever the order they came in.
+        kept = (line for line, other in zip(lines, rows, strict=True) if other == row)
+        yield min(kept, default=b"") or manifest.encode(row), manifest.is_failure(row)
