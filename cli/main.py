@@ -12,6 +12,10 @@ import click
 COMMANDS: Final = {
     "label": ("cli.label", "Label photos: files, folders or s3:// prefixes, into a manifest."),
     "manifest": ("cli.manifest", "Look into a manifest, correct it, or convert it."),
+    "report": (
+        "cli.report",
+        "Make one HTML page of a manifest: counts, charts, and the photos to look at.",
+    ),
     "train": (
         "cli.train",
         "Train a model on DATASET, a folder with one sub-folder for each of two classes.",

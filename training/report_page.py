@@ -59,7 +59,8 @@ section { margin-top: clamp(44px, 7vw, 72px); }
 h2 + .lead { margin: 4px 0 20px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px; }
 .tile, figure { background: var(--surface); border: 1px solid var(--line); border-radius: 12px; }
-.tile { padding: 16px; font-size: 14px; line-height: 1.4; color: var(--soft); }
+.tile { padding: 16px; min-width: 0; font-size: 14px; line-height: 1.4; color: var(--soft);
+  overflow-wrap: anywhere; }
 .tile h3 { color: var(--ink); font-size: 14px; }
 .figure { font-size: 30px; font-weight: 600; letter-spacing: -.02em; line-height: 1.3; color:
   var(--ink); }
@@ -96,7 +97,8 @@ figcaption h3 { color: var(--ink); font-size: 16px; }
 .range.a { stroke: var(--a); } .range.b { stroke: var(--b); }
 .rail { stroke: var(--track); stroke-width: 3; stroke-linecap: round; }
 .track { display: block; width: 100%; height: 16px; overflow: visible; }
-.key { white-space: nowrap; margin-right: 12px; }
+.key { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; vertical-align: bottom; margin-right: 12px; }
 .key::before { content: ""; display: inline-block; width: 10px; height: 10px; border-radius: 3px;
   margin-right: 6px; }
 .key.a::before { background: var(--a); } .key.b::before { background: var(--b); }
