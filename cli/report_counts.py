@@ -107,12 +107,12 @@ class Counts:
     reasons: dict[str, Reason] = field(default_factory=dict)
     other_reasons: int = 0
     scores: list[list[int]] = field(default_factory=lambda: [[0, 0] for _ in range(BINS)])
-    """Rows by probability, parted into [other labels, the positive one]."""
+    """Rows by probability, parted into [the positive label, others]."""
     thresholds: Tally = field(default_factory=Tally)
     band: tuple[float, float] = (math.inf, -math.inf)
     """Lowest and highest probability that needed a review."""
     times: Times = field(default_factory=Times)
-    """[Other labels, the positive one, failures] by creation date."""
+    """[The positive label, others, failures] by creation date."""
     _least: list[tuple[float, int, Row]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
@@ -130,7 +130,7 @@ class Counts:
         positive = index == 1
         self.labels.count((index if type(index) is int else -1, name))
         self.models.count(manifest.model_version(row) or "unknown")
-        self.times.add(manifest.created(row), int(positive))
+        self.times.add(manifest.created(row), int(not positive))
         self.sample.offer(row)
         if facts.get("human-annotated") == "yes":
             self.people += 1
@@ -144,7 +144,7 @@ class Counts:
         probability, threshold = share(labeler.get("probability")), share(labeler.get("threshold"))
         if probability is None:
             return
-        self.scores[min(int(probability * BINS), BINS - 1)][positive] += 1
+        self.scores[min(int(probability * BINS), BINS - 1)][not positive] += 1
         if review:
             self.band = min(self.band[0], probability), max(self.band[1], probability)
         if threshold is None:

@@ -24,6 +24,9 @@ SHOWN_REASONS: Final = 12
 TICKS: Final = 4
 """Dates that fit below a drawing on a phone."""
 
+SERIES: Final = ("a", "b", "warm")
+"""Colours of the positive label, the others, and failures."""
+
 Sheet = tuple["Sequence[Row]", "Sequence[Thumbnail] | None"]
 """Rows and their pictures; None where pictures are not wanted."""
 
@@ -122,7 +125,7 @@ def _scores(counts: Counts) -> str:
     marks = [
         charts.stacked_bars(
             counts.scores,
-            "ba",
+            SERIES[:2],
             y,
             names=[
                 f"{index * width:.2f} to {(index + 1) * width:.2f}: {sum(stack):,}"
@@ -184,36 +187,31 @@ def _times(counts: Counts) -> str:
     found = counts.times.bars()
     if found is None:
         return ""
-    bars, names = found.bars, (_negative(counts), _positive(counts), "failed")
+    bars, names = found.bars, (_positive(counts), _negative(counts), "failed")
     most = max(sum(bar.counts) for bar in bars)
     every = -(-len(bars) // TICKS)
     x = charts.Axis(0, len(bars), tuple(place + 0.5 for place in range(0, len(bars), every)))
     y = charts.nice_axis(0, max(most, 4))
     starts = [f"{bar.start:{found.form}}" for bar in bars]
     said = [
-        f"{start}: "
-        + (
-            ", ".join(
-                f"{count:,} {name}" for name, count in zip(names, bar.counts, strict=True) if count
-            )
-            or "none"
-        )
-        for start, bar in zip(starts, bars, strict=True)
+        f"{start}: {yes:,} {names[0]}, {no:,} {names[1]}, {failed:,} {names[2]}"
+        for start, (yes, no, failed) in zip(starts, (bar.counts for bar in bars), strict=True)
     ]
-    order = (1, 0, 2)
     keys = " ".join(
-        report_page.key(style, names[place])
-        for place, style in zip(order, ("a", "b", "warm"), strict=True)
+        report_page.key(SERIES[place], name)
+        for place, name in enumerate(names)
         if any(bar.counts[place] for bar in bars)
     )
     first, last = bars[0].start, bars[-1].start
-    stretch = f"{first:%Y-%m-%d}" + (f" to {last:%Y-%m-%d}" if first.date() != last.date() else "")
+    stretch = f"{first:%Y-%m-%d}"
+    if first.date() != last.date():
+        stretch = f"the first bar begins on {first:%Y-%m-%d}, the last on {last:%Y-%m-%d}"
     without = f" {counts.times.undated:,} rows have no date." if counts.times.undated else ""
     table = report_page.table(
         "Rows by date",
-        ("From", *(names[place] for place in order)),
+        ("From", *names),
         [
-            (start, *(f"{bar.counts[place]:,}" for place in order))
+            (start, *(f"{count:,}" for count in bar.counts))
             for start, bar in zip(starts, bars, strict=True)
             if any(bar.counts)
         ],
@@ -221,17 +219,12 @@ def _times(counts: Counts) -> str:
     return report_page.section(
         "times",
         "Over time",
-        f"When the rows were made: {stretch}, UTC.{without}",
+        f"When the rows were made, in UTC: {stretch}.{without}",
         report_page.figure(
             f"By {found.step}" if found.step[0].isalpha() else f"In steps of {found.step}",
             keys,
             charts.chart(
-                charts.stacked_bars(
-                    [[bar.counts[place] for place in order] for bar in bars],
-                    ("a", "b", "warm"),
-                    y,
-                    names=said,
-                ),
+                charts.stacked_bars([bar.counts for bar in bars], SERIES, y, names=said),
                 label=f"Rows by date, {len(bars)} bars, the highest {most:,}",
                 x=x,
                 y=y,
@@ -241,7 +234,7 @@ def _times(counts: Counts) -> str:
                 y_text=lambda value: _short(round(value)),
             ),
         )
-        + f"<details><summary>The same as a table</summary>{table}</details>",
+        + f'<details class="wrap"><summary>The same as a table</summary>{table}</details>',
     )
 
 
@@ -260,9 +253,9 @@ def _sheet(key: str, title: str, lead: str, sheet: Sheet) -> str:
     if not rows:
         return ""
     if pictures is None:
-        lines = [(_name(row), _label(row), _sure(row)) for row in rows]
+        lines = [(f"{_sure(row)} {_label(row)}", _name(row)) for row in rows]
         return report_page.section(
-            key, title, lead, report_page.table(title, ("Photo", "Label", "Confidence"), lines)
+            key, title, lead, report_page.table(title, ("Label", "Photo"), lines)
         )
     tiles = "".join(map(_tile, rows, pictures))
     return report_page.section(key, title, lead, f'<ul class="mistakes">{tiles}</ul>')
@@ -335,13 +328,14 @@ def _models(counts: Counts) -> str:
         (version, f"{count:,}", _percent(count, labelled))
         for version, count in sorted(counts.models.items(), key=lambda item: (-item[1], item[0]))
     ]
+    table = report_page.table("Models", ("Version", "Labels", "Share"), lines[:SHOWN_MODELS])
     more = len(lines) - SHOWN_MODELS
     rest = f" And {more:,} more." if more > 0 else ""
     return report_page.section(
         "models",
         "Models",
         f"Which version labelled how many photos.{rest}",
-        report_page.table("Models", ("Version", "Labels", "Share"), lines[:SHOWN_MODELS]),
+        f'<div class="wrap">{table}</div>',
     )
 
 

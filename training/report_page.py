@@ -149,6 +149,7 @@ summary:focus-visible { outline: 2px solid var(--a); outline-offset: 2px; }
 .plain th, .plain td { padding: 4px 12px 4px 0; vertical-align: top; text-align: left; }
 .plain :nth-last-child(2):first-child { width: 26%; overflow-wrap: anywhere; }
 .plain :nth-child(2):last-child { overflow-wrap: anywhere; }
+.wrap th { overflow-wrap: anywhere; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%);
   white-space: nowrap; }
 @media (max-width: 560px) {

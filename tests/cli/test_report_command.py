@@ -133,12 +133,12 @@ def test_the_least_certain_come_first_and_people_have_decided():
     write("manifest.jsonl", *SOME)
     report("--no-photos", "--least-certain", 3, "--sample", 0)
     words = page().words()
-    assert "Confidence c.jpg cat 0.5500 d.jpg dog 0.6000 b.jpg dog 0.8800" in words
+    assert "Photo 0.5500 cat c.jpg 0.6000 dog d.jpg 0.8800 dog b.jpg" in words
     assert "Random sample" not in words
     report("--no-photos", "--least-certain", 0)
     assert "Least certain" not in page().words()
     assert "All labelled photos." in page().words()
-    assert "e.jpg cat by a person" in page().words()
+    assert "by a person cat e.jpg" in page().words()
 
 
 @pytest.mark.usefixtures("folder")
@@ -255,7 +255,7 @@ def test_wrong_usage_is_said_in_a_sentence():
 
 
 @pytest.fixture
-def hostile(folder):
+def hostile(folder, request):
     """A report of rows that do their worst."""
     jpeg(folder / "a.jpg")
     odd = row(HOSTILE, 0.5, review=True)
@@ -264,7 +264,7 @@ def hostile(folder):
     long = row("deep/" * 200 + ".jpg", 0.49, review=True)
     write("manifest.jsonl", odd, long, row("a.jpg"), *SOME)
     write("failures.jsonl", failed(HOSTILE, HOSTILE, HOSTILE), failed("x", 7, None))
-    report()
+    report(*getattr(request, "param", ()))
     return folder / "report.html"
 
 
@@ -293,6 +293,15 @@ def test_in_a_browser_it_is_whole_and_accessible(pages, hostile, width, dark):
         "What came out", "How sure the model is", "Over time", "Least certain", "Random sample",
         "What failed, and why", "Models",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("hostile", [["--no-photos"]], indirect=True)
+def test_so_it_is_without_photos(pages, hostile):
+    opened = pages(NARROW)
+    opened.goto(f"file://{hostile}")
+    assert violations(opened) == []
+    assert not is_too_wide(opened)
+    assert opened.locator("img").count() == 0
 
 
 json_values = st.recursive(
