@@ -31,8 +31,8 @@ lint: $(VENV)/.test  ## check style, types and the template
 test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and a container engine)
 	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
 
-bench: $(VENV)/.run  ## measure labelling against the bare cost of decoding and inference
-	$(BIN)/python tests/benchmarks/bench_label.py
+bench: $(VENV)/.bench  ## measure labelling beside its peers, and write docs/benchmarks.md
+	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
 
 format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .
@@ -56,4 +56,8 @@ $(VENV)/.run: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[heic,test,train]'
+	@touch $@ $(VENV)/.run
+
+$(VENV)/.bench: pyproject.toml requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[bench,sandbox]'
 	@touch $@ $(VENV)/.run

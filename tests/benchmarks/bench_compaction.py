@@ -1,19 +1,22 @@
-"""Seconds and memory of a compaction, as the table grows.
+"""Seconds and memory of a compaction and of an audit, as the table grows.
 
-    python tests/benchmarks/bench_compaction.py [ROWS ...]
+    python tests/benchmarks/bench_compaction.py [--json] [ROWS ...]
 
 Each size runs in a process of its own, against moto's S3 server on this machine, in another. The
-table of so many rows gets 10,000 new ones, half of them new versions of images that it has.
+table of so many rows gets 10,000 new ones, half of them new versions of images that it has. The
+audit reads the table the same way, but the list of the bucket is made up: moto sorts all its keys
+for every page.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = "s3://results/labels/"
 NEW = 10_000
 ROWS_A_PART = 100
+FIGURES = ("table MB", "compaction s", "compaction MB", "audit s", "audit MB")
 
 
 def main() -> None:
@@ -39,12 +43,21 @@ def main() -> None:
         print(server.get_host_and_port()[1], flush=True)
         sys.stdin.read()
         return
-    print(f"{'rows':>10} {'table, MB':>10} {'seconds':>8} {'peak MB':>8}")
-    for rows in [int(given) for given in sys.argv[1:]] or [10**4, 10**5, 10**6]:
-        measure(rows)
+    given = sys.argv[1:]
+    if as_json := given[:1] == ["--json"]:
+        del given[0]
+    else:
+        print(" ".join(f"{name:>13}" for name in ("rows", *FIGURES)))
+    for rows in [int(number) for number in given] or [10**4, 10**5, 10**6]:
+        found = measure(rows)
+        if as_json:
+            print(json.dumps(found), flush=True)
+        else:
+            figures = " ".join(f"{found[name]:>13.2f}" for name in FIGURES)
+            print(f"{rows:>13,} {figures}", flush=True)
 
 
-def measure(rows: int) -> None:
+def measure(rows: int) -> dict[str, float]:
     with subprocess.Popen(
         [sys.executable, __file__, "--server"],
         stdin=subprocess.PIPE,
@@ -64,8 +77,9 @@ def measure(rows: int) -> None:
         done = subprocess.run(
             [sys.executable, __file__, "--run"], check=True, capture_output=True, text=True
         )
-        print(f"{rows:>10,} {done.stdout.strip()}", flush=True)
         server.stdin.close()
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
 
 
 def row(number: int, version: int) -> dict[str, object]:
@@ -122,16 +136,35 @@ def fill(rows: int) -> None:
 
 
 def run() -> None:
-    from handler import storage
-    from handler.compaction import compact
+    from cli.operate import compare
+    from handler import manifest, storage
+    from handler.compaction import compact, table
+    from handler.storage import ImageVersion
 
     began = time.perf_counter()
     done = compact(RESULTS)
-    seconds = time.perf_counter() - began
+    compaction = time.perf_counter() - began
     assert done.committed
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     answer = storage.client().head_object(Bucket="results", Key="labels/manifest.jsonl")
-    print(f"{answer['ContentLength'] / 2**20:>10.1f} {seconds:>8.2f} {peak:>8.0f}")
+    compaction_peak = peak()
+
+    began = time.perf_counter()
+    # A bucket of about the same images: some have no row, and some rows have no image.
+    listed = (
+        ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
+        for number in range(0, 2 * done.labels, 2)
+    )
+    rows = (manifest.parse(line) for line, _ in table(RESULTS))
+    states = Counter(found.state for found in compare(listed, rows))
+    audit = time.perf_counter() - began
+    assert states["stale"]
+    figures = (answer["ContentLength"] / 2**20, compaction, compaction_peak, audit, peak())
+    print(json.dumps(dict(zip(FIGURES, figures, strict=True))))
+
+
+def peak() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":
