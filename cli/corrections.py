@@ -170,7 +170,7 @@ class Corrections:
                 return self._news(file)
         except FileNotFoundError:
             anew = self._seen is not None
-            self._seen, self._read_to, self._last_line = None, 0, b""
+            self.forget()
             return News([], anew)
         except OSError as error:
             raise _failed(self.path, error) from error
@@ -194,6 +194,10 @@ class Corrections:
         # Opening a pipe would wait for its other end for ever.
         if os.path.exists(self.path) and not os.path.isfile(self.path):
             raise CorrectionsError(f"{self.path}: not a regular file; see --corrections")
+
+    def forget(self) -> None:
+        """Have `news` tell of all rows again."""
+        self._seen, self._read_to, self._last_line = None, 0, b""
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes]]:

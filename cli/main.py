@@ -16,6 +16,10 @@ COMMANDS: Final = {
         "cli.report",
         "Make one HTML page of a manifest: counts, charts, and the photos to look at.",
     ),
+    "review": (
+        "cli.review.command",
+        "Look at labels in a browser and correct them, with two keys.",
+    ),
     "train": (
         "cli.train",
         "Train a model on DATASET, a folder with one sub-folder for each of two classes.",

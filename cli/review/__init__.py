@@ -1,0 +1,1 @@
+"""`alpaca review`: a page on this machine, to look at labels and to correct them."""
