@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sam lint format bench clean
+.PHONY: help run test test-sam lint format bench fuzz clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and
 
 bench: $(VENV)/.bench  ## measure labelling beside its peers, and write docs/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
+
+fuzz: $(VENV)/.test  ## throw broken input at all that reads (FUZZ_SECONDS=8 a target)
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),8)
 
 format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .
