@@ -70,9 +70,10 @@ def environment() -> dict[str, str]:
 
 
 def label(target: Path | str, cores: Collection[int], scratch: Path, *, watch: bool = False) -> Ran:
-    """Run `alpaca label TARGET` with a worker a core, everything labelled anew."""
-    manifest = scratch / f"manifest-{len(cores)}.jsonl"
-    words = ["-m", "cli", "label", str(target), "--relabel", "--manifest", str(manifest)]
+    """Run `alpaca label TARGET` with a worker a core, into a manifest that is not there yet."""
+    manifest = scratch / "manifest.jsonl"
+    manifest.unlink(missing_ok=True)
+    words = ["-m", "cli", "label", str(target), "--manifest", str(manifest)]
     return run([*words, "--workers", str(len(cores))], cores, watch=watch)
 
 
