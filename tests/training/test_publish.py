@@ -406,6 +406,21 @@ def test_a_pointer_that_is_none_is_not_overwritten(make, content):
 # --- races ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def atomic(monkeypatch):
+    """Answer one request at a time: S3's conditional writes are atomic, moto's may cross."""
+    from moto.s3.responses import S3Response
+
+    lock, answer = threading.RLock(), S3Response.ambiguous_response
+
+    def one_at_a_time(self, *request):
+        with lock:
+            return answer(self, *request)
+
+    monkeypatch.setattr(S3Response, "ambiguous_response", one_at_a_time)
+
+
+@pytest.mark.usefixtures("atomic")
 def test_two_publishers_at_a_time_leave_the_newest_in_use(make):
     bundles = [make(day) for day in range(1, 7)]
     start = threading.Barrier(len(bundles))
@@ -421,6 +436,7 @@ def test_two_publishers_at_a_time_leave_the_newest_in_use(make):
     assert [pointer()["version"], *pointer()["previous"]] == sorted(moved, reverse=True)
 
 
+@pytest.mark.usefixtures("atomic")
 def test_two_publishers_of_the_same_bundle_write_it_once(make):
     folder, version = make(1)
     start = threading.Barrier(4)
