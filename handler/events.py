@@ -267,7 +267,7 @@ def _whole(value: object) -> int | None:
 
 def _etag(value: object) -> str | None:
     etag = _fact(value)
-    return etag.strip('"') if etag else None
+    return etag.strip('"') or None if etag else None
 
 
 def _version(value: object) -> str | None:

@@ -77,6 +77,13 @@ def test_versions_and_sequencers_are_kept_where_the_event_says_them():
     )
 
 
+@pytest.mark.parametrize("etag", ["", '""'])
+def test_an_etag_of_quotes_alone_is_none(etag):
+    event = {"BatchInput": {"bucket": "photos"}, "Items": [{"Key": "a.jpg", "Etag": etag}]}
+    (request,) = events.parse(event, within="s3://photos/").requests
+    assert request.image.etag is None
+
+
 def test_the_dates_and_etags_of_a_listing_become_ours():
     first, second = (request.image for request in parse("distributed-map").requests)
     assert first.etag == "b21b84d653bb07b05b1e6b33684dc11b"
