@@ -37,12 +37,15 @@ dropout = 0.1
 split = "grouped"
 
 [augmentation]
-mirror = true
+views = 2
+oversize = 1.5
+crop = 0.5
+stretch = 0.1
 rotation = 0.02
-shift = 0.05
-zoom = 0.1
 brightness = 0.1
 contrast = 0.1
+colour = 0.1
+grey = 0.1
 
 [sampling]
 photos = 0
@@ -63,6 +66,7 @@ warmup = 1
 cosine = true
 ema = 0.5
 label_smoothing = 0.05
+kinds = 0.3
 blend = 0.5
 tolerance = 0.0
 patience = 3

@@ -181,6 +181,17 @@ def _decode_all(
     return Dataset(labels, tuple(photos), np.stack(pixels), tuple(skipped))
 
 
+def decode(photo: Photo, size: int) -> npt.NDArray[np.uint8]:
+    """Read a photo again, at another size: (size, size, 3), RGB 0..255. Raises `DatasetError`."""
+    found = _decode(photo.path, size)
+    if isinstance(found, str):
+        raise DatasetError(f"{photo.name}: {found}")
+    sha256, square = found
+    if sha256 != photo.sha256:
+        raise DatasetError(f"{photo.name}: has changed while it was trained on; train again")
+    return square
+
+
 def _decode(path: str, size: int) -> tuple[str, npt.NDArray[np.uint8]] | str:
     """Return the file's sha256 and pixels, or why it is no photo."""
     try:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import logistic
+from training import logistic, views
 from training import network as networks
 
 if TYPE_CHECKING:
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 PREDICT_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What every training of one recipe on a data set begins with, whichever photos it is of."""
+
+    data: Dataset
+    recipe: Recipe
+    weights: str | None
+    views: npt.NDArray[np.float16]
+    """`views.make`: activations where the layers that learn begin."""
+    features: npt.NDArray[np.float32] | None
+    """Pooled features of every photo and its mirror image, (2, photos, channels), where the head
+    is solved on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,79 +75,85 @@ def deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def fit(
+def start(
     data: Dataset,
-    train: Indices,
-    validation: Indices | None,
     recipe: Recipe,
     weights: str | None,
     *,
     seed: int,
-    progress: Callable[[Epoch], None],
-    features: npt.NDArray[np.float32] | None = None,
-) -> Fit:
-    """Train on some photos of a data set.
+    say: Callable[[str], None] = lambda _: None,
+) -> Start:
+    """Return where `fit` starts. Raises `NetworkError`, `DatasetError`."""
+    deterministic(seed)
+    stem, rest = networks.cut(networks.build(recipe, weights), recipe.fine_tuning.from_layer)
+    made = views.make(stem, data, recipe.augmentation, seed=seed, say=say)
+    if recipe.head.method != "logistic":
+        return Start(data, recipe, weights, made, None)
+    features = [_predict(rest, made[:, which]) for which in (views.PLAIN, views.MIRRORED)]
+    return Start(data, recipe, weights, made, np.stack(features))
 
-    `validation` decides which epoch is kept; without it the last is. `features` are `base_features`
-    of the whole data set, if at hand.
+
+def fit(
+    begin: Start,
+    train: Indices,
+    validation: Indices | None,
+    *,
+    seed: int,
+    progress: Callable[[Epoch], None],
+) -> Fit:
+    """Train on some of the photos.
+
+    `validation` decides which epoch is kept; without it the last is.
 
     Raises `NetworkError`.
     """
     deterministic(seed)
-    network = networks.build(recipe, weights)
+    recipe = begin.recipe
+    network = networks.build(recipe, begin.weights)
     network.get_layer(networks.BASE).trainable = False
-    run = _Run(data, train, validation, recipe, network, seed=seed, progress=progress)
+    run = _Run(begin, train, validation, network, seed=seed, progress=progress)
+    tuning = recipe.fine_tuning
     before = run.best
     try:
-        if recipe.head.method == "logistic":
-            run.solve_head(base_features(network, data) if features is None else features)
+        if begin.features is not None:
+            run.solve_head(begin.features)
         else:
             rate = recipe.head.learning_rate
             run.epochs("frozen", keras.optimizers.Adam(rate), recipe.head.epochs)
-        networks.unfreeze(network, recipe.fine_tuning.from_layer)
+        networks.unfreeze(network, tuning.from_layer)
         before = network.get_weights()
-        tuning = recipe.fine_tuning
         run.epochs(
             "fine-tuning",
             _optimizer(tuning, run.steps()),
             tuning.epochs,
             ema=tuning.ema,
             smoothing=tuning.label_smoothing,
+            kinds=tuning.kinds,
             patience=tuning.patience,
         )
     except KeyboardInterrupt:
         run.interrupted = True
-    blend = recipe.fine_tuning.blend if run.best_epochs else 1.0
+    blend = tuning.blend if run.best_epochs else 1.0
     network.set_weights(
         [old + blend * (new - old) for old, new in zip(before, run.best, strict=True)]
     )
     return Fit(network, tuple(run.history), run.best_epochs, run.interrupted)
 
 
-def base_features(network: Any, data: Dataset) -> npt.NDArray[np.float32]:
-    """Return the base's pooled features of every photo and its mirror image, (2, n, channels)."""
-    pooled = keras.Model(network.input, network.get_layer("logit").input)
-    return np.stack(
-        [
-            _predict(pooled, data.pixels, np.arange(len(data.photos)), mirror=mirror)
-            for mirror in (False, True)
-        ]
-    )
-
-
 def logits(network: Any, data: Dataset, indices: Indices) -> Floats:
     """Return the network's logits of some photos, shape (n,)."""
-    return _predict(network, data.pixels, indices)[:, 0].astype(np.float64)
+    return _predict(network, data.pixels[indices])[:, 0].astype(np.float64)
 
 
 def _predict(
-    model: Any, pixels: npt.NDArray[np.uint8], indices: Indices, *, mirror: bool = False
+    model: Any, inputs: npt.NDArray[np.uint8] | npt.NDArray[np.float16]
 ) -> npt.NDArray[np.float32]:
-    batches = []
-    for start in range(0, len(indices), PREDICT_BATCH):
-        batch = pixels[indices[start : start + PREDICT_BATCH]].astype(np.float32)
-        batches.append(model.predict_on_batch(batch[:, :, ::-1] if mirror else batch))
-    return np.concatenate(batches)
+    return np.concatenate(
+        [
+            model.predict_on_batch(inputs[start : start + PREDICT_BATCH].astype(np.float32))
+            for start in range(0, len(inputs), PREDICT_BATCH)
+        ]
+    )
 
 
 def _optimizer(tuning: FineTuning, steps: int) -> Any:
@@ -161,6 +181,13 @@ def log_loss(truth: Indices, logit: Floats, *, balanced: bool = True) -> float:
     return float(losses.mean())
 
 
+def kinds(data: Dataset) -> Indices:
+    """Number the kinds of photos from 0: a class's own, and each sub-folder of an extra folder."""
+    named = [(photo.label, photo.extra, photo.kind) for photo in data.photos]
+    numbers = {name: number for number, name in enumerate(sorted(set(named)))}
+    return np.array([numbers[name] for name in named])
+
+
 def sample_weights(data: Dataset, indices: Indices, own_share: float) -> Floats:
     """Return each photo's chance of being drawn, shape (n,), sum 1: see `recipe.Sampling`."""
     chances = np.zeros(len(indices))
@@ -186,20 +213,20 @@ class _Run:
 
     def __init__(
         self,
-        data: Dataset,
+        begin: Start,
         train: Indices,
         validation: Indices | None,
-        recipe: Recipe,
         network: Any,
         *,
         seed: int,
         progress: Callable[[Epoch], None],
     ) -> None:
-        self.data, self.train, self.validation = data, train, validation
-        self.recipe, self.network, self.progress = recipe, network, progress
-        self.truth = data.truth()
+        self.data, self.recipe, self.views = begin.data, begin.recipe, begin.views
+        self.train, self.validation = train, validation
+        self.network, self.progress = network, progress
+        _, self.learning = networks.cut(network, self.recipe.fine_tuning.from_layer)
+        self.truth, self.kinds = self.data.truth(), kinds(self.data)
         self.random = np.random.default_rng(seed)
-        self.augmentation = networks.augmentation(recipe.augmentation, seed)
         self.history: list[Epoch] = []
         self.best: list[Any] = network.get_weights()
         self.best_loss = math.inf
@@ -217,7 +244,7 @@ class _Run:
         smooth = self.recipe.fine_tuning.label_smoothing
         targets = (y * (1 - smooth) + smooth / 2).astype(np.float64)
         kernel, bias = logistic.fit(x, targets, np.tile(chances, 2), self.recipe.head.strength)
-        self.network.get_layer("logit").set_weights(
+        self.network.get_layer(networks.HEAD).set_weights(
             [kernel[:, np.newaxis].astype(np.float32), np.array([bias], np.float32)]
         )
         z = x @ kernel + bias
@@ -231,22 +258,24 @@ class _Run:
         *,
         ema: float = 0.0,
         smoothing: float = 0.0,
+        kinds: float = 0.0,
         patience: int = 0,
     ) -> None:
-        trainer = keras.Sequential([self.augmentation, self.network])
-        loss = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
-        trainer.compile(optimizer, loss, metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)])
+        trainer = self._trainer(optimizer, smoothing, kinds)
         for epoch in range(1, count + 1):
             chosen = self._epoch_photos(self.random)
             sums = np.zeros(2)
             for start in range(0, len(chosen), self.recipe.batch_size):
                 batch = chosen[start : start + self.recipe.batch_size]
+                shown = self.random.integers(self.views.shape[1], size=len(batch))
                 trainer.reset_metrics()
                 figures = trainer.train_on_batch(
-                    self.data.pixels[batch].astype(np.float32),
-                    self.truth[batch, np.newaxis].astype(np.float32),
+                    self.views[batch, shown].astype(np.float32),
+                    [self.truth[batch, np.newaxis].astype(np.float32), self.kinds[batch]],
+                    return_dict=True,
                 )
-                sums += len(batch) * np.array([float(figure) for figure in figures])
+                seen = [float(figures[name]) for name in ("logit_loss", "logit_accuracy")]
+                sums += len(batch) * np.array(seen)
             raw = self.network.get_weights()
             if ema:
                 optimizer.finalize_variable_values(trainer.trainable_variables)
@@ -256,6 +285,24 @@ class _Run:
                 return
             if ema:
                 self.network.set_weights(raw)
+
+    def _trainer(self, optimizer: Any, smoothing: float, kinds: float) -> Any:
+        """Return the layers that may learn, with a second head beside the one that stays."""
+        losses = keras.losses
+        kind = keras.layers.Dense(int(self.kinds.max()) + 1, name="kind")
+        head = self.network.get_layer(networks.HEAD)
+        features = self.learning.output
+        trainer = keras.Model(self.learning.input, [head(features), kind(features)])
+        trainer.compile(
+            optimizer,
+            loss=[
+                losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing),
+                losses.SparseCategoricalCrossentropy(from_logits=True),
+            ],
+            loss_weights=[1.0, kinds],
+            metrics=[[keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)], []],
+        )
+        return trainer
 
     def _epoch_photos(self, random: np.random.Generator) -> Indices:
         size = self.recipe.sampling.photos

@@ -1,4 +1,4 @@
-"""The network: MobileNetV2 with one logit as its top, and the random changes of training photos."""
+"""The network: MobileNetV2 with one logit as its top, and its parts that learn and do not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 if TYPE_CHECKING:
-    from training.recipe import Augmentation, Recipe
+    from training.recipe import Recipe
 
 WEIGHTS_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
@@ -15,6 +15,8 @@ WEIGHTS_URL = (
 )
 BASE = "mobilenetv2"
 """Name of the base inside the network."""
+HEAD = "logit"
+"""Name of its last layer."""
 
 
 class NetworkError(ValueError):
@@ -37,7 +39,7 @@ def build(recipe: Recipe, weights: str | None, *, rescale: bool = True) -> Any:
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels) if rescale else pixels
     features = keras.layers.GlobalAveragePooling2D()(base(scaled, training=False))
     kept = keras.layers.Dropout(recipe.dropout)(features)
-    return keras.Model(pixels, keras.layers.Dense(1, name="logit")(kept))
+    return keras.Model(pixels, keras.layers.Dense(1, name=HEAD)(kept))
 
 
 def _base(recipe: Recipe, weights: str | None) -> Any:
@@ -62,46 +64,60 @@ def _base(recipe: Recipe, weights: str | None) -> Any:
         ) from error
 
 
-def augmentation(settings: Augmentation, seed: int) -> Any:
-    """Return random changes of pixels 0..255, as a model that changes nothing outside training."""
-    layers = keras.layers
-    steps: list[Any] = []
-    if settings.mirror:
-        steps.append(layers.RandomFlip("horizontal", seed=seed))
-    if settings.rotation:
-        steps.append(layers.RandomRotation(settings.rotation, seed=seed + 1))
-    if settings.shift:
-        steps.append(layers.RandomTranslation(settings.shift, settings.shift, seed=seed + 2))
-    # After the shift, so that it crops away most of the border that a shift makes.
-    if settings.zoom:
-        steps.append(layers.RandomZoom((-settings.zoom, 0.0), seed=seed + 3))
-    if settings.brightness:
-        steps.append(layers.RandomBrightness(settings.brightness, seed=seed + 4))
-    if settings.contrast:
-        steps.append(layers.RandomContrast(settings.contrast, seed=seed + 5))
-    return keras.Sequential([*steps, layers.Identity()], name="augmentation")
-
-
 def unfreeze(network: Any, from_layer: str) -> None:
     """Let the base learn from the layer of that name or index on, its batch normalisation excepted.
 
     Raises `NetworkError` for a layer that is not there.
     """
     base = network.get_layer(BASE)
-    names = [layer.name for layer in base.layers]
-    if from_layer.isdecimal() and int(from_layer) < len(names):
-        first = int(from_layer)
-    elif from_layer in names:
-        first = names.index(from_layer)
-    else:
-        raise NetworkError(
-            f"fine_tuning.from_layer = {from_layer!r}: MobileNetV2 has the layers 0 ({names[0]}) "
-            f"to {len(names) - 1} ({names[-1]})"
-        )
+    first = _index(base, from_layer)
     base.trainable = True
     for index, layer in enumerate(base.layers):
         frozen = index < first or isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = not frozen
+
+
+def cut(network: Any, from_layer: str) -> tuple[Any, Any]:
+    """Return the network in two parts that share its layers, cut before `from_layer`.
+
+    The first takes pixels 0..255 to activations, all of it frozen by `unfreeze(network,
+    from_layer)`; the second takes those to the features that the head (`HEAD`) answers from. The
+    cut is the last place before the layer that all there is to know passes through, so not within a
+    block that is added to its own input.
+
+    Raises `NetworkError` for a layer that is not there.
+    """
+    base = network.get_layer(BASE)
+    first, layers = _index(base, from_layer), base.layers
+    place = {id(layer.output): index for index, layer in enumerate(layers)}
+    last_user = [0] * len(layers)
+    for index, layer in enumerate(layers[1:], 1):
+        for tensor in keras.tree.flatten(layer.input):
+            last_user[place[id(tensor)]] = index
+    cut = max(i for i in range(max(first, 1)) if max(last_user[:i], default=0) <= i)
+    activations = layers[cut].output
+    below = keras.Model(base.input, activations)
+    above = keras.Model(activations, base.output)
+    beside = network.layers.index(base)
+    pixels = x = network.input
+    for layer in network.layers[1:beside]:
+        x = layer(x)
+    inner = y = keras.Input(activations.shape[1:])
+    for part in (above, *network.layers[beside + 1 : -1]):
+        y = part(y, training=False) if part is above else part(y)
+    return keras.Model(pixels, below(x, training=False)), keras.Model(inner, y)
+
+
+def _index(base: Any, name: str) -> int:
+    names = [layer.name for layer in base.layers]
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    if name in names:
+        return names.index(name)
+    raise NetworkError(
+        f"fine_tuning.from_layer = {name!r}: MobileNetV2 has the layers 0 ({names[0]}) "
+        f"to {len(names) - 1} ({names[-1]})"
+    )
 
 
 def _short(error: Exception) -> str:

@@ -16,18 +16,25 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Random changes of a training photo, drawn anew every time it is seen. 0 or false: none."""
+    """Views of a photo besides itself and its mirror image, made once: see `training.views`."""
 
-    mirror: bool
+    views: int
+    """How many; every draw of a photo shows one of them or one of those two."""
+    oversize: float
+    """Side that is cropped from, over that of the input."""
+    crop: float
+    """Smallest share of the area that is seen."""
+    stretch: float
+    """Natural logarithm of the largest change of a crop's sides to one another."""
     rotation: float
     """Largest turn either way, as a share of a full turn."""
-    shift: float
-    """Largest shift either way, as a share of the side."""
-    zoom: float
-    """Largest share of the side that is zoomed away."""
     brightness: float
-    """Largest change either way, as a share of white."""
+    """Largest change either way, as a share of what it is."""
     contrast: float
+    colour: float
+    """Likewise of the saturation."""
+    grey: float
+    """Share of the views without colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,10 @@ class FineTuning:
     ema: float
     """Decay per step of the average of weights that becomes the model; 0: no average."""
     label_smoothing: float
+    kinds: float
+    """Weight of a second head's loss. It names the kind of photo (`Photo.kind`) from the same
+    features, and goes when training ends: features that tell sheep from goats tell both from the
+    positives, also those of another source."""
     blend: float
     """Share of the fine-tuned weights in the model; the rest is as phase one left it. Half way
     keeps what fine-tuning learnt and loses less of what the base knows of photos unlike the
@@ -150,6 +161,7 @@ _CALLED = {int: "a whole number", float: "a number", bool: "true or false", str:
 
 def _check(recipe: Recipe, where: str) -> None:
     tuning, head, sampling = recipe.fine_tuning, recipe.head, recipe.sampling
+    views = recipe.augmentation
     rules = {
         "input_size must be a multiple of 32 from 32 to 1024": (
             recipe.input_size % 32 == 0 and 32 <= recipe.input_size <= 1024
@@ -168,6 +180,17 @@ def _check(recipe: Recipe, where: str) -> None:
         "fine_tuning.label_smoothing must be at least 0 and below 1": (
             0 <= tuning.label_smoothing < 1
         ),
+        "augmentation.views must not be negative": views.views >= 0,
+        "augmentation.oversize must be at least 1": views.oversize >= 1,
+        "augmentation.crop must be above 0 and at most 1": 0 < views.crop <= 1,
+        "augmentation.stretch and rotation must not be negative": (
+            min(views.stretch, views.rotation) >= 0
+        ),
+        "augmentation: brightness, contrast, colour and grey must lie within 0..1": all(
+            0 <= share <= 1
+            for share in (views.brightness, views.contrast, views.colour, views.grey)
+        ),
+        "fine_tuning.kinds must not be negative": tuning.kinds >= 0,
         "fine_tuning.blend must be above 0 and at most 1": 0 < tuning.blend <= 1,
         "fine_tuning.tolerance and weight_decay must not be negative": (
             min(tuning.tolerance, tuning.weight_decay) >= 0

@@ -200,11 +200,13 @@ def _meaning(name: str, labels: tuple[str, str]) -> str:
     positive = f"“{safe(labels[1])}”"
     return {
         "accuracy": "of all photos are labelled right",
+        "balanced_accuracy": "are right on average of the two classes, however many each has",
         "precision": f"of those labelled {positive} are that",
         "recall": f"of those that are {positive} are found",
         "specificity": f"of those that are “{safe(labels[0])}” are labelled so",
         "f1": "precision and recall in one, 1 at best",
         "auc": "how well the two are ordered, 1 at best",
+        "log_loss": "how far probabilities are from the truth, 0 at best",
         "ece": "calibration error: stated against true share, 0 at best",
     }.get(name, "")
 

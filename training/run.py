@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training import evaluate, fit, split
-from training import network as networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +47,8 @@ class Judged:
     """Of the positive class, calibrated on other photos where there are folds."""
     predicted: Indices
     """Class indices, by thresholds chosen on other photos where there are folds."""
+    groups: Indices
+    """Photos of one scene or source share a number: see `split.groups`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,13 @@ def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, dict[str, 
     if extra.any():
         parts["all"] = np.ones(len(truth), dtype=np.bool_)
     return {
-        name: evaluate.figures(truth[of], judged.probabilities[of], judged.predicted[of], seed=seed)
+        name: evaluate.figures(
+            truth[of],
+            judged.probabilities[of],
+            judged.predicted[of],
+            seed=seed,
+            groups=judged.groups[of],
+        )
         for name, of in parts.items()
         if of.any()
     }
@@ -114,20 +121,17 @@ class _Job:
         # Dealt evenly: classes, and the data set's own photos among those of extra folders.
         self.strata = [(photo.label, photo.extra) for photo in data.photos]
         self.truth = data.truth()
-        self.features: npt.NDArray[np.float32] | None = None
+        self.begin: fit.Start | None = None
 
     def fit(self, train: Indices, validation: Indices | None) -> fit.Fit:
         settings = self.settings
-        if settings.recipe.head.method == "logistic" and self.features is None:
-            self.say("features of the frozen base, once for all")
-            fit.deterministic(settings.seed)
-            base = networks.build(settings.recipe, settings.weights)
-            self.features = fit.base_features(base, self.data)
+        if self.begin is None:
+            self.say("what the frozen layers make of every photo, once for all")
+            self.begin = fit.start(
+                self.data, settings.recipe, settings.weights, seed=settings.seed, say=self.say
+            )
         kept = np.array([index for index in train if index not in settings.excluded])
-        return fit.fit(
-            self.data, kept, validation, settings.recipe, settings.weights, seed=settings.seed,
-            progress=self.progress, features=self.features,
-        )  # fmt: skip
+        return fit.fit(self.begin, kept, validation, seed=settings.seed, progress=self.progress)
 
     def single(self) -> Outcome:
         settings = self.settings
@@ -139,7 +143,7 @@ class _Job:
         result = self.fit(train, validation)
         logits = fit.logits(result.network, self.data, validation)
         decision = self._decide(validation, logits)
-        judged = _judge(decision, validation, logits)
+        judged = self._judge(decision, validation, logits)
         return Outcome(
             result.network, settings, decision, judged, train, result.history,
             result.best_epochs, 0.0, result.interrupted,
@@ -193,20 +197,19 @@ class _Job:
             mine, others = seen[fold[seen] == number], seen[fold[seen] != number]
             source = others if len(others) else mine  # interrupted in the first fold
             decision = self._decide(source, logits[source])
-            parts.append(_judge(decision, mine, logits[mine]))
+            parts.append(self._judge(decision, mine, logits[mine]))
         order = np.argsort(np.concatenate([part.indices for part in parts]))
         return Judged(
             *(
                 np.concatenate([getattr(part, name) for part in parts])[order]
-                for name in ("indices", "logits", "probabilities", "predicted")
+                for name in ("indices", "logits", "probabilities", "predicted", "groups")
             )
         )
 
-
-def _judge(decision: Decision, indices: Indices, logits: Floats) -> Judged:
-    probabilities = decision.probabilities(logits)
-    predicted = (probabilities >= decision.threshold).astype(np.int64)
-    return Judged(indices, logits, probabilities, predicted)
+    def _judge(self, decision: Decision, indices: Indices, logits: Floats) -> Judged:
+        probabilities = decision.probabilities(logits)
+        predicted = (probabilities >= decision.threshold).astype(np.int64)
+        return Judged(indices, logits, probabilities, predicted, self.group[indices])
 
 
 def _mean_history(histories: list[tuple[fit.Epoch, ...]]) -> list[fit.Epoch]:

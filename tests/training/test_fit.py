@@ -20,7 +20,8 @@ def train(data, weights):
 
     def start(recipe, *, seed=1, progress=silent):
         train, held = np.arange(len(data.photos)).reshape(-1, 2).T
-        return fit.fit(data, train, held, recipe, weights, seed=seed, progress=progress)
+        begin = fit.start(data, recipe, weights, seed=seed)
+        return fit.fit(begin, train, held, seed=seed, progress=progress)
 
     return start
 
@@ -128,11 +129,35 @@ def test_layers_before_the_named_one_stay_frozen(tiny):
         network.unfreeze(made, "block_99")
 
 
-def test_augmentation_changes_photos_in_training_alone(data, tiny):
-    steps = network.augmentation(tiny.augmentation, 1)
+@pytest.mark.parametrize("from_layer", ["0", "40", "block_13_depthwise", "153"])
+def test_the_two_parts_make_what_the_whole_makes(data, tiny, weights, from_layer):
+    made = network.build(tiny, weights)
+    stem, rest = network.cut(made, from_layer)
     pixels = data.pixels[:4].astype(np.float32)
-    assert np.array_equal(steps(pixels, training=False), pixels)
-    assert not np.array_equal(steps(pixels, training=True), pixels)
+    features = rest.predict_on_batch(stem.predict_on_batch(pixels))
+    kernel, bias = made.get_layer(network.HEAD).get_weights()
+    np.testing.assert_allclose(
+        features @ kernel + bias, made.predict_on_batch(pixels), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_part_that_learns_holds_all_that_learns_and_little_else(tiny):
+    made = network.build(tiny, None)
+    stem, rest = network.cut(made, "block_13_depthwise")
+    network.unfreeze(made, "block_13_depthwise")
+    assert not stem.trainable_weights
+    head = made.get_layer(network.HEAD)
+    assert {id(weight) for weight in (*rest.trainable_weights, *head.trainable_weights)} == {
+        id(weight) for weight in made.trainable_weights
+    }
+    assert stem.output.shape[1:] == (3, 3, 192)  # padded, right before the layer itself
+
+
+def test_kinds_are_the_classes_own_and_each_folder_of_an_extra(data):
+    photos = [replace(data.photos[0], kind="sheep", extra=True), *data.photos]
+    found = fit.kinds(replace(data, photos=tuple(photos)))
+    assert len(set(found.tolist())) == 3
+    assert found[0] not in found[1:]
 
 
 def test_a_weights_file_that_does_not_fit_is_refused(tiny, tmp_path):
@@ -180,9 +205,9 @@ def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(
     trained_on = []
     real = fit.fit
 
-    def spy(data, train, *rest, **more):
+    def spy(begin, train, *rest, **more):
         trained_on.append(set(train.tolist()))
-        return real(data, train, *rest, **more)
+        return real(begin, train, *rest, **more)
 
     monkeypatch.setattr(fit, "fit", spy)
     outcome = cross_validate(data, tiny, weights, excluded=frozenset({3}))
