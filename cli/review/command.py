@@ -85,11 +85,11 @@ def review(
     except OSError as error:
         what = printable(str(error.filename or f"port {port}"))
         raise click.ClickException(f"{what}: {error.strerror}") from error
-    click.echo(server.address)
-    click.echo(f"{len(session.index):,} rows. Ctrl-C ends the review.", err=True)
-    if not no_browser:
-        webbrowser.open(server.address)
     try:
+        click.echo(f"{len(session.index):,} rows. Ctrl-C ends the review.", err=True)
+        click.echo(server.address)
+        if not no_browser:
+            webbrowser.open(server.address)
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo(_farewell(session, corrections_path, source), err=True)

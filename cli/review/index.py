@@ -115,7 +115,7 @@ class Index:
         return number if same else None
 
     def search(self, text: str) -> npt.NDArray[np.bool_]:
-        """Tell which names hold `text`, in capitals or not."""
+        """Tell which names hold `text`, a character at least, in capitals or not."""
         found = np.zeros(len(self), dtype=np.bool_)
         wanted, at = folded(text), -1
         while (at := self._names.find(wanted, at + 1)) >= 0:
@@ -129,9 +129,9 @@ class Index:
     def ranks(self) -> npt.NDArray[np.int32]:
         """Return each row's place in the order of names, in capitals or not."""
         if self._ranks is None:
-            ends = np.append(self._name_at[1:], len(self._names)).tolist()
-            spans = list(zip(self._name_at.tolist(), ends, strict=True))
-            order = sorted(range(len(self)), key=lambda row: self._names[slice(*spans[row])])
+            ends = np.append(self._name_at[1:], len(self._names)) - len(_BETWEEN)
+            spans = list(map(slice, self._name_at.tolist(), ends.tolist()))
+            order = sorted(range(len(self)), key=lambda row: self._names[spans[row]])
             self._ranks = np.empty(len(self), dtype=np.int32)
             self._ranks[order] = np.arange(len(self), dtype=np.int32)
         return self._ranks

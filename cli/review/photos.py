@@ -9,6 +9,7 @@ import io
 import os
 import threading
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from handler import images, manifest, storage
@@ -28,6 +29,9 @@ CACHE_BYTES: Final = 32 * 2**20
 
 _QUALITY: Final = 82
 
+_FETCHED: Final = 8
+"""Photos in hand at a time; from S3, most of the time is waiting."""
+
 
 class PhotoError(Exception):
     """The photo cannot be shown. The message says why, for people."""
@@ -42,7 +46,9 @@ class Photos:
         self._cache: OrderedDict[tuple[ImageVersion, str], bytes] = OrderedDict()
         self._free = cache_bytes
         self._lock = threading.Lock()
-        self._turns = threading.BoundedSemaphore(max(2, min(4, os.cpu_count() or 1)))
+        self._turns = threading.BoundedSemaphore(_FETCHED)
+        # Always the same few threads: memory that a decoder gives back is kept for its thread.
+        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
 
     def jpeg(self, row: Row, size: str, wanted: Callable[[], bool] = lambda: True) -> bytes:
         """Return a row's photo at a size of `LONGEST`; empty where it is not `wanted` any more.
@@ -57,9 +63,10 @@ class Photos:
         with self._turns:
             if not wanted():
                 return b""
-            made = self._make(row, LONGEST[size])
+            data = self._fetch(row)
+            made = self._decoders.submit(_make, data, LONGEST[size], wanted).result()
         with self._lock:
-            if name not in self._cache:
+            if made and name not in self._cache:
                 self._cache[name] = made
                 self._free -= len(made)
             while self._free < 0:
@@ -69,21 +76,12 @@ class Photos:
     def size_of(self, row: Row) -> tuple[int, int]:
         """Return a photo's (width, height) in pixels, upright. Raises `PhotoError`."""
         with self._turns:
+            data = self._fetch(row)
             try:
-                seen = images.decode(self._fetch(row), 32)
+                seen = self._decoders.submit(images.decode, data, 32).result()
             except images.ImageError as error:
                 raise PhotoError(str(error)) from error
         return seen.width, seen.height
-
-    def _make(self, row: Row, longest: int) -> bytes:
-        try:
-            picture = images.picture(self._fetch(row), longest)
-        except images.ImageError as error:
-            raise PhotoError(str(error)) from error
-        picture.info.clear()  # a comment in the file would be written again
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=_QUALITY)
-        return out.getvalue()
 
     def _fetch(self, row: Row) -> bytes:
         version = manifest.version_of(row)
@@ -100,6 +98,19 @@ class Photos:
             return version.source_ref
         path = os.path.join(self._root, storage.to_path(version.source_ref))
         return storage.to_source_ref(path)
+
+
+def _make(data: bytes, longest: int, wanted: Callable[[], bool]) -> bytes:
+    if not wanted():
+        return b""
+    try:
+        picture = images.picture(data, longest)
+    except images.ImageError as error:
+        raise PhotoError(str(error)) from error
+    picture.info.clear()  # a comment in the file would be written again
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue()
 
 
 def _differs(said: ImageVersion, found: ImageVersion) -> bool:

@@ -127,10 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # its body may not have been read
         except Outdated:
             status, (body, kind) = 409, _said("outdated")
-        except (Refused, PhotoError) as error:
+        except (Refused, PhotoError, ManifestError) as error:
             status, (body, kind) = 422, _said(str(error))
-        except ManifestError:
-            status, (body, kind) = 409, _said("outdated")
         except CorrectionsError as error:
             status, (body, kind) = 507, _said(str(error))
         self._send(status, body, kind)

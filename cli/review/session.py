@@ -20,6 +20,7 @@ from cli.progress import printable
 from cli.review import shown
 from cli.review.index import label_name
 from handler import manifest
+from handler.manifest import ManifestError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -226,11 +227,21 @@ class Session:
     # --- rows ------------------------------------------------------------------------------------
 
     def row(self, generation: int, row: int) -> Row:
-        """Read a row. Raises `Outdated` where it is of another state of the manifest."""
+        """Read a row. Raises `Outdated` where it is of another state of the manifest.
+
+        So do all that read rows; they raise `ManifestError` where there is no manifest any more.
+        """
         with self._lock:
             if generation != self.generation or not 0 <= row < len(self.index):
                 raise Outdated
+            return self._read(row)
+
+    def _read(self, row: int) -> Row:
+        try:
             return self.index.row(row)
+        except ManifestError:  # overwritten in place, as no command of ours does
+            self.reload()
+            raise Outdated from None
 
     def facts(self, generation: int, row: int) -> list[tuple[str, str]]:
         """Return all that is known of a row, as text."""
@@ -243,7 +254,7 @@ class Session:
     def _tile(self, row: int) -> dict[str, Any]:
         return {
             "row": row,
-            **shown.tile(self.index.row(row)),
+            **shown.tile(self._read(row)),
             "status": self._status(row),
             **shown.word(self._said.get(row)),
         }
@@ -300,11 +311,21 @@ class Session:
     def _follow(self) -> None:
         """Take in what people have said since, here or in another process."""
         news = self._corrections.news()
-        before = self._given.copy() if news.anew else None
-        if news.anew:
-            self._said = {}
-            self._given = np.where(self.index.human, self.index.label, -1).astype(np.int32)
-        for said in news.rows:
+        if not news.anew:
+            self._changes.extend(self._take(news.rows))
+            return
+        given, said = self._given, self._said
+        self._given = np.where(self.index.human, self.index.label, -1).astype(np.int32)
+        self._said = {}
+        self._take(news.rows)
+        known = {*said, *self._said}
+        self._changes.extend(np.flatnonzero(given != self._given).tolist())
+        self._changes.extend(row for row in known if said.get(row) != self._said.get(row))
+
+    def _take(self, rows: list[Row]) -> list[int]:
+        """Take in what people said, and return which rows of ours it is about."""
+        taken: list[int] = []
+        for said in rows:
             row = self.index.find(said)
             if row is None:
                 continue
@@ -313,6 +334,5 @@ class Session:
                 continue
             self._said[row] = said
             self._given[row] = self.index.labels[label_name(manifest.metadata(said))]
-            self._changes.append(row)
-        if before is not None:
-            self._changes.extend(np.flatnonzero(before != self._given).tolist())
+            taken.append(row)
+        return taken
