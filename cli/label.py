@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
@@ -33,6 +34,9 @@ EMBEDDED_MODEL: Final = os.path.join(os.path.dirname(storage.__file__), "model")
 
 S3_THREADS: Final = 16
 """Downloads at a time in each worker: a photo takes some 40 ms to arrive and 10 ms to label."""
+
+LOOK_AHEAD: Final = 10_000
+"""Photos that are found before the first is labelled: a few megabytes of names."""
 
 MAX_BYTES: Final = 100 * 2**20
 """Largest encoded photo that is read."""
@@ -251,11 +255,15 @@ def _label(run: Run) -> Report:
 
 
 def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
-    # One look ahead, so that the bar knows its end; listing a bucket twice would cost too much.
-    counted = Skipped()
-    total = None if run.on_s3 else sum(1 for _ in _todo(run, ledger, counted))
+    todo = _todo(run, ledger, report.skipped, report)
+    # A look ahead, so that the bar knows its end: with little left to label it is the only look.
+    # Listing a bucket twice would cost too much.
+    ahead = [] if run.on_s3 else list(islice(todo, LOOK_AHEAD))
+    total = None if run.on_s3 else len(ahead)
+    if total == LOOK_AHEAD:
+        total = sum(1 for _ in _todo(run, ledger, Skipped()))
     with Progress(total) as progress:
-        for done in pool.label(_todo(run, ledger, report.skipped, report)):
+        for done in pool.label(chain(ahead, todo)):
             if done.row is not None and done.label is None and ledger.had_failed(done.image):
                 report.unchanged += 1
                 progress.step()
