@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +50,31 @@ def chromium():
         )
         yield running
         running.close()
+
+
+@contextmanager
+def reviewing(folder, *words):
+    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "review", "--no-browser", *words],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "Traceback" not in said, said
+
+
+def until(page, true):
+    """Wait, while the page goes on, for something that is about to be, and return it."""
+    for _ in range(200):
+        if found := true():
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError("it did not come about")
 
 
 @dataclass

@@ -1,18 +1,11 @@
 """`alpaca review` as a person meets it: the command, its address, and a real Chromium."""
 
-import http.client
-import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from browser import NARROW, WIDE, is_too_wide, violations
+from browser import NARROW, WIDE, is_too_wide, reviewing, until, violations
 
 from handler import manifest
 from handler.bundle import Card
@@ -46,72 +39,70 @@ def folder(tmp_path):
 @pytest.fixture
 def address(folder):
     """The address that the running command printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "review", "--no-browser", "--annotator", "kim"],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(PHOTOS.parent.parent)},
-    )  # fmt: skip
-    try:
-        yield process.stdout.readline().strip()
-    finally:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert "Traceback" not in said
+    with reviewing(folder, "--annotator", "kim") as printed:
+        yield printed
+
+
+@pytest.fixture
+def page(address, pages):
+    """The page as it is once the first photo has come."""
+    return opened(pages(), address)
+
+
+def opened(page, address):
+    page.goto(address)
+    page.wait_for_selector(".tile img:not([hidden])")
+    return page
 
 
 def corrections(folder):
+    """Source-ref, class and annotator of each row in the file."""
     file = folder / "corrections.jsonl"
-    return (
-        [manifest.parse(line) for line in file.read_bytes().splitlines()] if file.exists() else []
-    )
-
-
-def ask(address, method="GET", path="start", body=None, **headers):
-    parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=10)
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, f"{parts.path}{path}", body, sent)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
-    return answer.status, content
+    lines = file.read_bytes().splitlines() if file.exists() else []
+    return [
+        (row["source-ref"], row["alpaca-metadata"]["class-name"], row["labeler"]["annotator"])
+        for row in map(manifest.parse, lines)
+    ]
 
 
 def saved(page, folder, count):
-    """Wait until so many corrections are on the disk."""
-    for _ in range(100):
-        if len(found := corrections(folder)) == count:
-            return found
-        page.wait_for_timeout(50)
-    raise AssertionError(f"{len(found)} corrections, not {count}")
+    """Wait until so many corrections are on the disk, and return them."""
+    until(page, lambda: len(corrections(folder)) == count)
+    return corrections(folder)
+
+
+def names(page):
+    """The names in the gallery, in the order of their places."""
+    return page.locator(".tile:not([hidden]) .name").all_text_contents()
+
+
+def active(page):
+    """The name of the photo that the keys are about."""
+    return page.locator('[aria-selected="true"] .name').text_content()
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("dark", [False, True])
 def test_the_page_is_accessible_whatever_the_window(address, pages, width, dark):
-    page = pages(width, dark=dark)
-    page.goto(address)
-    page.wait_for_selector(".tile img:not([hidden])")
+    page = opened(pages(width, dark=dark), address)
     assert page.get_by_text(HOSTILE).count() > 0
     assert violations(page) == []
     assert not is_too_wide(page)
     page.keyboard.press("Enter")
-    page.wait_for_timeout(300)
+    page.wait_for_selector("#large-photo[src]")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
     assert violations(page) == []
 
 
-def test_two_keys_correct_and_undo(address, pages, folder):
-    page = pages()
-    page.goto(address)
-    page.wait_for_selector(".tile img:not([hidden])")
-    page.locator("#gallery").focus()
+def test_two_keys_correct_and_undo(page, folder):
+    assert active(page) == DOUBTFUL  # the least certain comes first
     page.keyboard.press("n")
-    (row,) = saved(page, folder, 1)
-    assert row["source-ref"] == DOUBTFUL  # the least certain comes first
-    assert row["alpaca"] == 0
-    assert row["alpaca-metadata"]["class-name"] == "not alpaca"
+    assert saved(page, folder, 1) == [(DOUBTFUL, "not alpaca", "kim")]
+    (row,) = map(manifest.parse, (folder / "corrections.jsonl").read_bytes().splitlines())
     assert manifest.is_human(row)
-    assert row["labeler"]["annotator"] == "kim"
     model = next(
         manifest.parse(line)
         for line in (folder / "manifest.jsonl").read_bytes().splitlines()
@@ -122,28 +113,56 @@ def test_two_keys_correct_and_undo(address, pages, folder):
     saved(page, folder, 0)
 
 
-def test_only_who_knows_the_token_sees_anything(address):
-    parts = urlsplit(address)
-    assert ask(address)[0] == 200
-    assert ask(f"http://{parts.netloc}/", path="start")[0] == 404
-    assert ask(f"http://{parts.netloc}/wrong/")[0] == 404
-    assert ask(address, Host="evil.example")[0] == 403
+def test_a_decision_and_a_skip_go_on_to_the_next_photo_and_the_progress_counts(page, folder):
+    order = names(page)
+    page.keyboard.press("n")
+    until(page, lambda: active(page) == order[1])
+    page.keyboard.press("s")
+    until(page, lambda: active(page) == order[2])
+    page.keyboard.press("a")
+    saved(page, folder, 2)
+    shown = page.locator("#progress")
+    until(page, lambda: shown.text_content() == "1 changed, 1 confirmed, 3 left")
 
 
-@pytest.mark.parametrize("path", ["../manifest.jsonl", "%2e%2e/manifest.jsonl", "command.py", "x"])
-def test_no_path_leads_out_of_the_page(address, path):
-    assert ask(address, path=path)[0] == 404
+def test_arrows_move_and_the_large_view_opens_and_closes(page):
+    order = names(page)
+    page.keyboard.press("ArrowRight")
+    assert active(page) == order[1]
+    page.keyboard.press("ArrowLeft")
+    assert active(page) == order[0]
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#large[open]")
+    page.keyboard.press("ArrowRight")
+    until(page, lambda: page.locator("#large-name").text_content() == order[1])
+    page.keyboard.press("Escape")
+    assert page.locator("#large[open]").count() == 0
+    page.keyboard.press("End")
+    assert active(page) == order[-1] == "gone.jpg"  # failures come last
 
 
-def test_only_the_page_itself_may_write(address, folder):
-    body = json.dumps({"generation": 0, "row": 0, "class": 1})
-    parts = urlsplit(address)
-    own = f"http://{parts.netloc}"
-    plain, form = "application/json", "text/plain"
-    assert ask(address, "POST", "correct", body, Content_Type=plain)[0] == 403
-    evil = "http://evil.example"
-    assert ask(address, "POST", "correct", body, Content_Type=plain, Origin=evil)[0] == 403
-    assert ask(address, "POST", "correct", body, Content_Type=form, Origin=own)[0] == 415
-    large = body + " " * 5000
-    assert ask(address, "POST", "correct", large, Content_Type=plain, Origin=own)[0] == 413
-    assert corrections(folder) == []
+def test_search_and_filters_show_what_is_asked_for(page):
+    page.keyboard.press("/")
+    page.keyboard.type("ROCK")
+    until(page, lambda: names(page) == ["rocket.jpg"])
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "gallery"
+    page.locator("#search").fill("")
+    page.locator("#kind").select_option("failed")
+    until(page, lambda: names(page) == ["gone.jpg"])
+    page.locator("#kind").select_option("review")
+    until(page, lambda: names(page) == [DOUBTFUL])
+    page.locator("#search").fill("nothing")
+    page.get_by_role("button", name="Show everything").click()
+    until(page, lambda: len(names(page)) == 5)
+
+
+def test_one_window_learns_what_was_said_in_another(page, address, pages, folder):
+    other = opened(pages(NARROW), address)
+    page.keyboard.press("n")
+    until(other, lambda: "1 changed" in other.locator("#progress").text_content())
+    other.keyboard.press("End")
+    other.keyboard.press("ArrowUp")
+    other.keyboard.press("a")
+    assert len(saved(page, folder, 2)) == 2
+    until(page, lambda: "3 left" in page.locator("#progress").text_content())
