@@ -20,6 +20,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -209,7 +210,7 @@ def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
 def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     uri = image.source_ref
     answer = _call(uri, "get_object", **_where(uri))
-    with answer["Body"] as body:
+    with closing(answer["Body"]) as body:
         size: int = answer["ContentLength"]
         if size > max_bytes:
             raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
@@ -245,11 +246,29 @@ def _chunks(uri: str, body: Any) -> Iterator[bytes]:
     from botocore.exceptions import BotoCoreError
     from urllib3.exceptions import HTTPError
 
+    # A read of botocore's body, which checks length and checksum, waits for all that was asked for:
+    # a server that sends a byte now and then would never be noticed.
+    if hasattr(raw := getattr(body, "_raw_stream", None), "read1"):
+        body._raw_stream = _WhatIsThere(raw)  # noqa: SLF001 - it offers no such read itself
     try:
         while chunk := body.read(_CHUNK):
             yield chunk
     except (BotoCoreError, HTTPError, OSError) as error:
         raise Transient(f"{uri}: the download broke off ({error})") from error
+
+
+class _WhatIsThere:
+    """A stream whose reads return what has arrived, at least a byte before the end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read1(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def stamp_of(uri: str) -> Stamp | None:
@@ -269,7 +288,7 @@ def download(uri: str, file: IO[bytes]) -> Stamp | None:
         answer = _call(uri, "get_object", **_where(uri))
     except NotFound:
         return None
-    with answer["Body"] as body:
+    with closing(answer["Body"]) as body:
         for chunk in _chunks(uri, body):
             file.write(chunk)
     return _stamp(answer)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
+import time
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
@@ -102,10 +106,7 @@ def test_what_is_not_there_is_not_found():
 
 def test_an_object_over_the_limit_is_not_downloaded(answers):
     class Body:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
+        def close(self):
             pass
 
         def read(self, _size):
@@ -114,6 +115,78 @@ def test_an_object_over_the_limit_is_not_downloaded(answers):
     answers({"Body": Body(), "ContentLength": 11})
     with pytest.raises(storage.TooLarge, match="11 bytes"):
         storage.read(f"{BUCKET}/large.jpg", 10)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serve every object of a bucket by a function that writes its bytes: `server(write, length)`.
+
+    What is written may be less than the length that was promised, or come slowly.
+    """
+    running = []
+
+    def start(write, length):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(length))
+                self.send_header("ETag", '"abc"')
+                self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
+                self.end_headers()
+                with suppress(OSError):  # the reader has had enough
+                    write(self.wfile)
+
+            def log_message(self, *_):
+                pass
+
+        made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        running.append(made)
+        threading.Thread(target=made.serve_forever, args=(0.01,)).start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.server_port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        storage._new_client.cache_clear()
+
+    yield start
+    storage._new_client.cache_clear()
+    for made in running:
+        made.shutdown()
+        made.server_close()
+
+
+def trickle(file):
+    """A byte now and then, for longer than anybody waits."""
+    for _ in range(2000):
+        file.write(b"x")
+        file.flush()
+        time.sleep(0.01)
+
+
+def test_an_object_that_trickles_in_is_given_up_in_time(server, monkeypatch):
+    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.3)
+    server(trickle, 10**6)
+    began = time.monotonic()
+    with pytest.raises(storage.Transient, match=r"s3://photos/slow\.jpg: still arriving"):
+        storage.read(f"{BUCKET}/slow.jpg", 10**7)
+    assert 0.3 <= time.monotonic() - began < 10  # the whole object would take 20 s
+
+
+def test_an_object_that_arrives_whole_is_read_as_it_is(server):
+    content = os.urandom(3 * 2**20 + 1)
+    server(lambda file: file.write(content), len(content))
+    fetched = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 2**22)
+    assert fetched.data == content
+    assert fetched.version.etag == "abc"
+
+
+def test_an_object_that_breaks_off_is_not_taken_for_whole(server):
+    server(lambda file: file.write(b"half"), 8)
+    with pytest.raises(storage.Transient, match="broke off"):
+        storage.read(f"{BUCKET}/a.jpg", 100)
 
 
 def test_an_announced_size_over_the_limit_asks_nothing(answers):
