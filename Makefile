@@ -44,6 +44,9 @@ format: $(VENV)/.test  ## rewrite the code in the house's style
 .PHONY: lock
 lock:  ## choose the newest versions of everything again (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url -o requirements.txt
+	uv pip compile handler/requirements.in --constraint requirements.txt --universal \
+		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		-o handler/requirements.txt
 
 clean:  ## forget what the targets above have made
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .aws-sam

@@ -31,7 +31,7 @@ build-LabelFunction build-CompactFunction:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile \
 		--root-user-action ignore --target "$(ARTIFACTS_DIR)" --only-binary :all: \
 		--implementation cp --python-version $(PYTHON_VERSION) $(PLATFORMS) $(PIP_FLAGS) \
-		--requirement requirements.txt
+		--require-hashes --requirement requirements.txt
 	@cd "$(ARTIFACTS_DIR)" && rm -rf $(UNUSED)
 	@find "$(ARTIFACTS_DIR)" -type d -name tests -prune -exec rm -rf {} +
 	@mkdir -p "$(ARTIFACTS_DIR)/handler"
