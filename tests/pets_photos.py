@@ -67,7 +67,7 @@ cosine = true
 ema = 0.5
 label_smoothing = 0.05
 kinds = 0.3
-blend = 0.5
+averaged = 1
 tolerance = 0.0
 patience = 3
 """

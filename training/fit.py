@@ -113,7 +113,7 @@ def fit(
     network.get_layer(networks.BASE).trainable = False
     run = _Run(begin, train, validation, network, seed=seed, progress=progress)
     tuning = recipe.fine_tuning
-    before = run.best
+    tuned: list[list[Any]] = []
     try:
         if begin.features is not None:
             run.solve_head(begin.features)
@@ -121,22 +121,24 @@ def fit(
             rate = recipe.head.learning_rate
             run.epochs("frozen", keras.optimizers.Adam(rate), recipe.head.epochs)
         networks.unfreeze(network, tuning.from_layer)
-        before = network.get_weights()
-        run.epochs(
-            "fine-tuning",
-            _optimizer(tuning, run.steps()),
-            tuning.epochs,
-            ema=tuning.ema,
-            smoothing=tuning.label_smoothing,
-            kinds=tuning.kinds,
-            patience=tuning.patience,
-        )
+        before = run.state()
+        for _ in range(tuning.averaged):
+            run.reset(before)
+            run.epochs(
+                "fine-tuning",
+                _optimizer(tuning, run.steps()),
+                tuning.epochs,
+                ema=tuning.ema,
+                smoothing=tuning.label_smoothing,
+                kinds=tuning.kinds,
+                patience=tuning.patience,
+            )
+            tuned.append(run.best)
     except KeyboardInterrupt:
         run.interrupted = True
-    blend = tuning.blend if run.best_epochs else 1.0
-    network.set_weights(
-        [old + blend * (new - old) for old, new in zip(before, run.best, strict=True)]
-    )
+    # What an interrupt left unfinished counts only where there is nothing else.
+    kept = zip(*(tuned or [run.best]), strict=True)
+    network.set_weights([np.mean(same, axis=0) for same in kept])
     return Fit(network, tuple(run.history), run.best_epochs, run.interrupted)
 
 
@@ -232,6 +234,16 @@ class _Run:
         self.best_loss = math.inf
         self.best_epochs = 0
         self.interrupted = False
+
+    def state(self) -> tuple[list[Any], list[Any], float]:
+        """Return where the network stands and the best of it so far, for `reset`."""
+        return self.network.get_weights(), self.best, self.best_loss
+
+    def reset(self, state: tuple[list[Any], list[Any], float]) -> None:
+        """Go back there; what is drawn next is drawn anew."""
+        weights, self.best, self.best_loss = state
+        self.best_epochs = 0
+        self.network.set_weights(weights)
 
     def steps(self) -> int:
         return math.ceil(len(self._epoch_photos(np.random.default_rng(0))) / self.recipe.batch_size)

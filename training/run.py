@@ -145,8 +145,8 @@ class _Job:
         decision = self._decide(validation, logits)
         judged = self._judge(decision, validation, logits)
         return Outcome(
-            result.network, settings, decision, judged, train, result.history,
-            result.best_epochs, 0.0, result.interrupted,
+            result.network, settings, decision, judged, train,
+            tuple(_mean_history([result.history])), result.best_epochs, 0.0, result.interrupted,
         )  # fmt: skip
 
     def cross_validated(self) -> Outcome:

@@ -54,7 +54,7 @@ def stopped(train, tiny):
         if epoch.phase == "fine-tuning":
             raise KeyboardInterrupt
 
-    return train(tuned(tiny, blend=1.0), seed=2, progress=press)
+    return train(tiny, seed=2, progress=press)
 
 
 def test_the_same_seed_gives_the_same_model(train, last_kept, first):
@@ -92,16 +92,26 @@ def test_the_kept_weights_are_those_of_the_best_epoch(train, data, gradient):
     assert held_out_loss(data, result) == pytest.approx(best.val_loss, rel=1e-4)
 
 
-def test_a_share_of_the_fine_tuned_weights_is_kept(train, last_kept, weights, first):
-    def kernel(made):
-        return made.get_layer(network.BASE).get_layer("block_16_project").get_weights()[0]
+def test_the_mean_of_what_was_tuned_is_kept(train, last_kept, monkeypatch):
+    begun = []
 
-    before = kernel(network.build(last_kept, weights))
-    whole = kernel(train(tuned(last_kept, blend=1.0)).network)
-    assert np.abs(whole - before).max() > 1e-5
-    half = kernel(first.network)
-    assert last_kept.fine_tuning.blend == 0.5
-    np.testing.assert_allclose(half - before, 0.5 * (whole - before), atol=1e-7)
+    def add(run, *_, **__):
+        begun.append(run.network.get_weights())
+        run.best = [weight + len(begun) for weight in begun[-1]]
+        run.network.set_weights(run.best)
+
+    monkeypatch.setattr(fit._Run, "epochs", add)
+    kept = train(tuned(last_kept, averaged=3)).network.get_weights()
+    for first, second, third, mean in zip(*begun, kept, strict=True):
+        assert np.array_equal(first, second)  # each begins where phase one ended
+        assert np.array_equal(first, third)
+        np.testing.assert_allclose(mean, first + 2, rtol=1e-6, atol=1e-6)
+
+
+def test_each_of_the_averaged_is_drawn_anew(train, last_kept):
+    losses = [epoch.loss for epoch in train(tuned(last_kept, averaged=2, epochs=1)).history]
+    assert len(losses) == 3
+    assert losses[1] != losses[2]
 
 
 def test_batch_normalisation_never_learns(first, tiny, weights):
