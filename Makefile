@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sam lint format bench fuzz clean
+.PHONY: help run test test-sam lint format bench fuzz soak clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,17 @@ bench: $(VENV)/.bench  ## measure labelling beside its peers, and write docs/ben
 
 fuzz: $(VENV)/.test  ## throw broken input at all that reads (FUZZ_SECONDS=8 a target)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),8)
+
+soak: $(VENV)/.run  ## upload for SOAK_MINUTES (30) with faults: nothing lost, nothing grows
+	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(SOAK_MINUTES),30)
+
+.PHONY: audit
+audit: | $(BIN)/python  ## ask for known vulnerabilities of what is locked; list its licences
+	$(BIN)/python -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit pip-licenses
+	build/audit/bin/pip-licenses --python $(BIN)/python --from mixed --order license
+	build/audit/bin/pip-audit --disable-pip --require-hashes --requirement handler/requirements.txt
+	build/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.txt
 
 format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .
