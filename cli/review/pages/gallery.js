@@ -43,7 +43,7 @@ export class Gallery {
     element.append(this.#sizer);
     element.addEventListener("scroll", () => this.#later(), { passive: true });
     element.addEventListener("click", (event) => this.#clicked(event));
-    element.addEventListener("dblclick", (event) => this.#placeOf(event) >= 0 && tell.open());
+    element.addEventListener("dblclick", (event) => clickedPlace(event) >= 0 && tell.open());
     new ResizeObserver(() => this.#measure()).observe(element);
   }
 
@@ -287,7 +287,8 @@ export class Gallery {
       if (tile.row === row) this.#picture(tile, url);
     } catch (error) {
       if (error.name === "AbortError") return;
-      if (tile.row === row && !(error instanceof Outdated)) tile.parts.reason.textContent = error.message;
+      if (tile.row !== row || error instanceof Outdated) return;
+      tile.parts.reason.textContent = this.at(placeOf(tile))?.reason || error.message;
     } finally {
       if (tile.asked === row) tile.asked = undefined;
     }
@@ -323,17 +324,21 @@ export class Gallery {
     return false;
   }
 
-  #placeOf(event) {
-    const tile = event.target.closest(".tile");
-    return tile?.id ? Number(tile.id.slice("tile-".length)) : -1;
-  }
-
   #clicked(event) {
-    const place = this.#placeOf(event);
+    const place = clickedPlace(event);
     if (place < 0) return;
     if (place === this.#active && event.detail === 1) this.#tell.open();
     else this.move(place);
   }
+}
+
+function placeOf(tile) {
+  return Number(tile.id.slice("tile-".length));
+}
+
+function clickedPlace(event) {
+  const tile = event.target.closest(".tile");
+  return tile?.id ? placeOf(tile) : -1;
 }
 
 /** Write what a row says into {label, sure, flag}. */

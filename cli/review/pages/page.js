@@ -16,7 +16,7 @@ const number = (value) => value.toLocaleString("en");
 const photos = new Photos({ tile: 400, large: 8 });
 const large = new Large(photos);
 const gallery = new Gallery(element("gallery"), photos, { active, open, failed: recover });
-const decisions = new Decisions({ pending, saved: poll, failed: notSaved, undone });
+const decisions = new Decisions({ pending, saved, failed: notSaved, undone });
 
 let list = null; // {view, rows, generation, since, progress}
 let begun = null; // what the server said at the beginning
@@ -75,7 +75,11 @@ async function recover(error) {
   if (!(error instanceof Outdated)) return problem(error);
   // The server has read the manifest again, for another page, or has forgotten this list.
   photos.clear();
-  await begin();
+  try {
+    await begin();
+  } catch (gone) {
+    return problem(gone);
+  }
   await show(gallery.place);
 }
 
@@ -132,6 +136,11 @@ function decide(index) {
 
 function skip() {
   gallery.move(gallery.place + 1);
+}
+
+async function saved() {
+  await polling; // it may have been answered before the decision was
+  await poll();
 }
 
 function pending(row, is) {

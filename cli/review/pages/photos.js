@@ -32,7 +32,7 @@ export class Photos {
     const url = this.now(generation, row, size);
     if (url) return Promise.resolve(url);
     const known = this.#waiting.get(key) ?? this.#running.get(key);
-    if (known) return known.promise;
+    if (known && !known.control.signal.aborted) return known.promise;
     const asked = { key, size, question: { generation, row, size }, control: new AbortController() };
     asked.promise = new Promise((give, fail) => Object.assign(asked, { give, fail }));
     asked.promise.catch(() => {}); // whoever cancelled knows
@@ -67,7 +67,7 @@ export class Photos {
       photo(asked.question, asked.control.signal)
         .then((blob) => asked.give(this.#keep(key, blob)), asked.fail)
         .finally(() => {
-          this.#running.delete(key);
+          if (this.#running.get(key) === asked) this.#running.delete(key);
           this.#pump();
         });
     }
