@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from reviewing import CARD, NOON, ask, draw, failure, row, said, served, session, write
+from reviews import CARD, NOON, ask, draw, failure, row, said, served, session, write
 from runs import alpaca, interrupt, start
 
 from cli.corrections import Corrections, CorrectionsError, Label, decision

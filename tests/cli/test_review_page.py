@@ -1,21 +1,18 @@
 """`alpaca review` as a person meets it: the command, its address, and a real Chromium."""
 
+import os
 import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from browser import NARROW, WIDE, is_too_wide, reviewing, until, violations
+from reviews import failure, row, write
 
 from handler import manifest
 from handler.bundle import Card
-from handler.classifier import decide
-from handler.manifest import Failure
-from handler.storage import ImageVersion
 
 PHOTOS = Path(__file__).parent.parent / "photos"
 CARD = Card("1-a", "alpaca", ("not alpaca", "alpaca"), 0.5, (0.3, 0.7), 8, "", (1.0, 0.0), "")
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 DOUBTFUL = "goat.jpg"
 
@@ -27,12 +24,9 @@ def folder(tmp_path):
     for name, logit in ((DOUBTFUL, 0.1), ("alpaca.jpg", 4.0), ("rocket.jpg", -5.0), (HOSTILE, 2.0)):
         source = "coffee.jpg" if name == HOSTILE else name
         shutil.copy(PHOTOS / source, tmp_path / name)
-        version = ImageVersion(name, size=(tmp_path / name).stat().st_size)
-        rows.append(manifest.label_row(version, (640, 480), decide(CARD, logit), CARD, NOON))
-    rows.sort(key=lambda row: row["source-ref"])
-    (tmp_path / "manifest.jsonl").write_bytes(b"".join(map(manifest.encode, rows)))
-    failed = manifest.failure_row(ImageVersion("gone.jpg"), Failure("corrupt", "cut"), "1-a", NOON)
-    (tmp_path / "failures.jsonl").write_bytes(manifest.encode(failed))
+        size = (tmp_path / name).stat().st_size
+        rows.append(row(name, logit, size=size, card=CARD))
+    write(tmp_path, *rows, failure("gone.jpg"))
     return tmp_path
 
 
@@ -60,8 +54,8 @@ def corrections(folder):
     file = folder / "corrections.jsonl"
     lines = file.read_bytes().splitlines() if file.exists() else []
     return [
-        (row["source-ref"], row["alpaca-metadata"]["class-name"], row["labeler"]["annotator"])
-        for row in map(manifest.parse, lines)
+        (word["source-ref"], word["alpaca-metadata"]["class-name"], word["labeler"]["annotator"])
+        for word in map(manifest.parse, lines)
     ]
 
 
@@ -101,14 +95,14 @@ def test_two_keys_correct_and_undo(page, folder):
     assert active(page) == DOUBTFUL  # the least certain comes first
     page.keyboard.press("n")
     assert saved(page, folder, 1) == [(DOUBTFUL, "not alpaca", "kim")]
-    (row,) = map(manifest.parse, (folder / "corrections.jsonl").read_bytes().splitlines())
-    assert manifest.is_human(row)
+    (word,) = map(manifest.parse, (folder / "corrections.jsonl").read_bytes().splitlines())
+    assert manifest.is_human(word)
     model = next(
         manifest.parse(line)
         for line in (folder / "manifest.jsonl").read_bytes().splitlines()
         if DOUBTFUL in line.decode()
     )
-    assert manifest.winner([model, row]) == row
+    assert manifest.winner([model, word]) == word
     page.keyboard.press("z")
     saved(page, folder, 0)
 
@@ -166,3 +160,92 @@ def test_one_window_learns_what_was_said_in_another(page, address, pages, folder
     other.keyboard.press("a")
     assert len(saved(page, folder, 2)) == 2
     until(page, lambda: "3 left" in page.locator("#progress").text_content())
+
+
+def test_digits_decide_and_space_opens_as_letters_and_enter_do(page, folder):
+    order = names(page)
+    page.keyboard.press("0")
+    page.keyboard.press("1")
+    assert saved(page, folder, 2) == [
+        (order[0], "not alpaca", "kim"), (order[1], "alpaca", "kim"),
+    ]  # fmt: skip
+    page.keyboard.press("Space")
+    page.wait_for_selector("#large[open]")
+    page.keyboard.press("a")
+    assert saved(page, folder, 3)[2][0] == order[2]
+    page.keyboard.press("Space")
+    assert page.locator("#large[open]").count() == 0
+
+
+def test_what_is_typed_into_the_search_decides_nothing(page, folder):
+    page.keyboard.press("/")
+    page.keyboard.type("an0z1s?")
+    until(page, lambda: page.locator("#empty").is_visible())
+    assert page.locator("#search").input_value() == "an0z1s?"
+    assert page.locator("#help[open]").count() == 0
+    assert corrections(folder) == []
+
+
+def test_what_cannot_be_seen_is_not_judged(page, folder):
+    page.keyboard.press("End")
+    tile = page.locator('[aria-selected="true"]')
+    until(page, lambda: tile.locator(".reason").text_content() == "corrupt: broken <b>off</b>")
+    assert page.locator("#bar .decide:disabled").count() == 2
+    page.keyboard.press("a")
+    until(page, lambda: "nothing to judge" in page.locator("#status").text_content())
+    assert active(page) == "gone.jpg"
+    assert corrections(folder) == []
+
+
+def test_a_finger_does_what_the_keys_do(address, pages, folder):
+    page = opened(pages(NARROW), address)
+    order = names(page)
+    page.get_by_role("button", name="not alpaca").tap()
+    assert saved(page, folder, 1) == [(order[0], "not alpaca", "kim")]
+    page.get_by_role("button", name="Undo").tap()
+    saved(page, folder, 0)
+    page.get_by_role("button", name="Filters").tap()
+    page.locator("#kind").select_option("failed")
+    until(page, lambda: names(page) == ["gone.jpg"])
+
+
+def test_a_decision_that_cannot_be_written_is_shown_as_none(page, pages, folder):
+    (folder / "corrections.jsonl").mkdir()
+    page.keyboard.press("n")
+    problem = page.locator("#problem")
+    until(page, lambda: "corrections.jsonl: " in problem.text_content())
+    assert page.locator(".tile.changed, .tile.confirmed, .tile.pending").count() == 0
+    (folder / "corrections.jsonl").rmdir()
+    page.keyboard.press("Home")
+    page.keyboard.press("n")
+    assert saved(page, folder, 1) == [(DOUBTFUL, "not alpaca", "kim")]
+    until(page, lambda: page.locator(".tile.changed").count() == 1)
+    until(page, problem.is_hidden)
+    pages.wrong[:] = [each for each in pages.wrong if "status of 507" not in each]
+
+
+def test_a_manifest_that_changes_is_said_to_and_read_again_when_asked(page, folder):
+    (folder / "new").mkdir()
+    new = write(folder / "new", row("alpaca.jpg", 4.0, card=CARD), row("x", -4.0, card=CARD))
+    os.replace(new, folder / "manifest.jsonl")
+    page.get_by_role("button", name="Read it again").click()
+    until(page, lambda: set(names(page)) == {"alpaca.jpg", "x", "gone.jpg"})
+    until(page, page.locator("#stale").is_hidden)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_of_a_long_list_only_what_is_in_sight_exists(tmp_path, pages, width):
+    write(tmp_path, *(row(f"{number:05}", 3 - number % 7, card=CARD) for number in range(5000)))
+    with reviewing(tmp_path) as address:
+        page = pages(width)
+        page.goto(address)
+        page.wait_for_selector(".tile .reason:not(:empty)")
+        page.keyboard.press("/")  # on a phone it brings the filters into sight
+        page.locator("#sort").select_option("name")
+        until(page, lambda: names(page)[:1] == ["00000"])
+        page.locator("#gallery").focus()
+        for key, name in (("End", "04999"), ("ArrowLeft", "04998"), ("Home", "00000")):
+            page.keyboard.press(key)
+            until(page, lambda name=name: active(page) == name)
+            assert page.locator(".tile").count() < 100
+        page.close()
