@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from operator import eq
 from typing import IO, TYPE_CHECKING, Final, Self
 
@@ -39,6 +39,8 @@ class LedgerError(Exception):
 class _File:
     path: str
     handle: IO[bytes] | None = None
+    before: int = 0
+    """Rows that lay in it, settled, before those of this run."""
 
 
 class Ledger:
@@ -51,6 +53,7 @@ class Ledger:
             for path in (manifest_path, failures_path)
         )
         self._settled = True
+        self._ordered = False
         self._index = self._failed = array("q")
         self._exit = ExitStack()
 
@@ -80,6 +83,7 @@ class Ledger:
         if not self._settled:  # an earlier run was killed: of an image's rows only the last counts
             self.settle()
             self._scan(model_version)
+        self._ordered = True
 
     def peek(self, model_version: str | None) -> None:
         """Learn the same outside of a `with` block, without a lock and without writing anything."""
@@ -90,7 +94,9 @@ class Ledger:
         images, known, failed = array("q"), array("q"), array("q")
         for file in (self._labels, self._failures):
             last = ""
+            file.before = 0
             for source_ref, line in self._rows(file):
+                file.before += 1
                 self._settled &= last < source_ref
                 last = source_ref
                 row = manifest.parse(line)
@@ -130,8 +136,11 @@ class Ledger:
         names = [append.new_name(file.path) for file in (self._labels, self._failures)]
         try:
             with open(names[0], "wb") as labels, open(names[1], "wb") as failures:
+                rows = [0, 0]
                 for line, is_failure in self.table():
                     (failures if is_failure else labels).write(line)
+                    rows[is_failure] += 1
+                self._labels.before, self._failures.before = rows
                 for file, new in ((self._labels, labels), (self._failures, failures)):
                     self._replace(file, new)
         finally:
@@ -145,8 +154,13 @@ class Ledger:
 
         Needs no lock, and writes nothing.
         """
-        rows = (row for file in (self._failures, self._labels) for row in self._rows(file))
-        return merge.merge(merge.sort(rows), choose=_latest)
+        files = (self._failures, self._labels)
+        rows = [self._rows(file) for file in files]
+        if not self._ordered:
+            return merge.merge(merge.sort(chain(*rows)), choose=_latest)
+        # Where this run began is known, so no clock need be believed: it may have been set back.
+        before = [islice(some, file.before) for some, file in zip(rows, files, strict=True)]
+        return merge.merge(merge.sort(chain(*before, *rows)), choose=manifest.latest)
 
     def rows(self) -> Iterator[Row]:
         """Read the label rows, in their order in the file."""

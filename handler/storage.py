@@ -30,7 +30,8 @@ S3_SCHEME: Final = "s3://"
 FILE_SCHEME: Final = "file://"
 
 DOWNLOAD_SECONDS: Final = 60.0
-"""Longest time one object may take to arrive; socket timeouts alone would let it trickle on."""
+"""Longest time one photo may take to arrive, and one MiB of a table, which may have any size.
+Socket timeouts alone would let them trickle on."""
 
 _NO_FILE_TO_READ: Final = frozenset(
     {errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL}
@@ -211,7 +212,7 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     uri = image.source_ref
     answer = _call(uri, "get_object", **_where(uri))
     with closing(answer["Body"]) as body:
-        size: int = answer["ContentLength"]
+        size: int = answer.get("ContentLength", 0)  # some that speak S3 stream without saying it
         if size > max_bytes:
             raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
         data = _download(uri, body, max_bytes)
@@ -289,8 +290,14 @@ def download(uri: str, file: IO[bytes]) -> Stamp | None:
     except NotFound:
         return None
     with closing(answer["Body"]) as body:
+        ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
         for chunk in _chunks(uri, body):
             file.write(chunk)
+            arrived += len(chunk)
+            if arrived >= _CHUNK:
+                ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+            elif time.monotonic() > ends:
+                raise Transient(f"{uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
     return _stamp(answer)
 
 

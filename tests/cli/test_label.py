@@ -55,6 +55,27 @@ def test_photos_are_labelled_and_again_is_nothing_to_do(tmp_path, photos):
     assert (tmp_path / "manifest.jsonl").read_bytes() == written
 
 
+@pytest.mark.parametrize("ahead", [1, 3, 4, 5, 100])
+def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead):
+    from click.testing import CliRunner
+
+    from cli import label as module
+    from cli.main import main
+
+    label("photos", cwd=folder)
+    for number in range(4):
+        shutil.copy(folder / "photos/cat.png", folder / f"photos/{number}.png")
+    (folder / "photos/notes.txt").write_text("words")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(module, "LOOK_AHEAD", ahead)
+    ends = []
+    real = module.Progress
+    monkeypatch.setattr(module, "Progress", lambda total: ends.append(total) or real(total))
+    report = json.loads(CliRunner().invoke(main, ["label", "photos", "--json"]).stdout)
+    counts = [sum(report["labels"].values()), report["unchanged"], report["not_images"]]
+    assert (counts, ends) == ([4, 3, 1], [4])
+
+
 def test_only_what_changed_is_labelled_again(folder, photos):
     label("photos", cwd=folder)
     before = rows(folder / "manifest.jsonl")

@@ -67,6 +67,18 @@ def test_of_a_label_and_a_failure_the_later_stands(files):
     assert (names(files[0]), names(files[1])) == (["b"], ["a"])
 
 
+def test_a_clock_that_was_set_back_decides_nothing(files):
+    write(files, good("a", minute=9), bad("b", minute=9))
+    write(files, bad("a", 2), good("b", 2))
+    assert (names(files[0]), names(files[1])) == (["b"], ["a"])
+    with Ledger(*map(str, files)) as found:
+        found.load("1-a")
+        for row in (good("a", 3, -1), bad("b", 3, -1)):
+            found.append(row)
+            found.settle()
+    assert (names(files[0]), names(files[1])) == (["a"], ["b"])
+
+
 def test_a_row_is_known_for_its_version_and_model_only(files):
     write(files, good("a"), bad("b"), bad("c", code="unreadable"))
     with Ledger(*map(str, files)) as found:

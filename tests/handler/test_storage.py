@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import threading
@@ -121,15 +122,17 @@ def test_an_object_over_the_limit_is_not_downloaded(answers):
 def server(monkeypatch):
     """Serve every object of a bucket by a function that writes its bytes: `server(write, length)`.
 
-    What is written may be less than the length that was promised, or come slowly.
+    What is written may be less than the length that was promised, or come slowly; without a length
+    it ends with the connection.
     """
     running = []
 
-    def start(write, length):
+    def start(write, length=None):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(200)
-                self.send_header("Content-Length", str(length))
+                if length is not None:
+                    self.send_header("Content-Length", str(length))
                 self.send_header("ETag", '"abc"')
                 self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
                 self.end_headers()
@@ -175,9 +178,43 @@ def test_an_object_that_trickles_in_is_given_up_in_time(server, monkeypatch):
     assert 0.3 <= time.monotonic() - began < 10  # the whole object would take 20 s
 
 
-def test_an_object_that_arrives_whole_is_read_as_it_is(server):
+def test_a_table_that_trickles_in_is_given_up_in_time(server, monkeypatch):
+    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.3)
+    server(trickle, 10**6)
+    with pytest.raises(storage.Transient, match=r"slow\.jsonl: less than a MiB arrived"):
+        storage.download(f"{BUCKET}/slow.jsonl", io.BytesIO())
+
+
+def test_a_table_may_take_its_time_while_it_gets_on(server, monkeypatch):
+    def steady(file):
+        for _ in range(8):
+            file.write(bytes(2**20))
+            time.sleep(0.1)
+
+    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.5)
+    server(steady, 8 * 2**20)
+    table = io.BytesIO()
+    storage.download(f"{BUCKET}/large.jsonl", table)
+    assert table.tell() == 8 * 2**20
+
+
+def test_an_object_without_an_end_ends_at_the_limit(server):
+    sent = []
+
+    def flood(file):
+        while True:
+            sent.append(file.write(bytes(2**16)))
+
+    server(flood)
+    with pytest.raises(storage.TooLarge, match=r"endless\.jpg: over the limit of 1,000,000 bytes"):
+        storage.read(f"{BUCKET}/endless.jpg", 10**6)
+    assert sum(sent) < 2**25  # what fits into the buffers between the two, and no more
+
+
+@pytest.mark.parametrize("says_its_length", [True, False])
+def test_an_object_that_arrives_whole_is_read_as_it_is(server, says_its_length):
     content = os.urandom(3 * 2**20 + 1)
-    server(lambda file: file.write(content), len(content))
+    server(lambda file: file.write(content), len(content) if says_its_length else None)
     fetched = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 2**22)
     assert fetched.data == content
     assert fetched.version.etag == "abc"
