@@ -356,6 +356,6 @@ def _command(results: Results) -> str:
 NOTES = """\
 ## Again
 
-`make bench`, in about a quarter of an hour. `make bench QUICK=1` shows the same tables after two
+`make bench`, in about half an hour. `make bench QUICK=1` shows the same tables after two
 minutes, roughly measured, and writes nothing.
 """
