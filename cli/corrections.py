@@ -181,7 +181,9 @@ class Corrections:
         # A row was taken back, or somebody's editor was at work: no line is twice the same.
         anew = os.pread(file.fileno(), len(last), self._read_to - len(last)) != last or not last
         rows: list[Row] = []
-        read_to = 0 if anew else self._read_to
+        read_to = self._read_to
+        if anew:
+            read_to, last = 0, b""
         for line in _lines(file, read_to, self.path):
             read_to += len(line)
             last = line

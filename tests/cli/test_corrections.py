@@ -158,6 +158,17 @@ def test_one_decision_is_taken_back_and_no_other(path):
     assert os.listdir(os.path.dirname(path)) == ["corrections.jsonl"]
 
 
+def test_the_only_decision_is_taken_back_and_made_again(path):
+    ours, theirs = Corrections(path), Corrections(path)
+    for _ in range(2):
+        identity = ours.add(said())
+        assert ours.news().rows == theirs.news().rows == [said()]
+        assert ours.remove(identity)
+        assert ours.news() == theirs.news() == module.News([], anew=True)
+    ours.add(said())
+    assert ours.news().rows == theirs.news().rows == [said()]
+
+
 def test_a_reader_notices_a_file_that_was_changed_to_the_same_length(path):
     ours, theirs = Corrections(path), Corrections(path)
     identities = [ours.add(said(name)) for name in "abc"]

@@ -695,7 +695,7 @@ def test_many_pages_at_once_write_each_decision_once(server, folder):
         for _ in range(15):
             body = {"generation": 1, "row": mine.randrange(4), "class": mine.randrange(2)}
             status, _, answer = ask(server, "correct", body)
-            assert status == 200
+            assert status == 200, answer
             if answer["id"] and mine.random() < 0.3:
                 assert ask(server, "undo", {"id": answer["id"]})[2]["undone"]
 
