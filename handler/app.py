@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from handler import events, manifest, parts, settings, storage
+from . import events, manifest_row, parts, settings, storage
+from .image_version import ImageVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from handler.current_model import CurrentModel
-    from handler.events import Batch
-    from handler.labeler import Labeler
-    from handler.manifest import Row
-    from handler.settings import Settings
-    from handler.storage import ImageVersion
+    from .current_model import CurrentModel
+    from .events import Batch
+    from .labeler import Labeler
+    from .manifest_row import Row
+    from .settings import Settings
 
 RESERVED_SECONDS: Final = 10.0
 """Of an invocation's time, kept for writing the part and answering: two slow S3 calls fit."""
@@ -54,7 +54,7 @@ def _settings() -> Settings:
 
 @functools.cache
 def _model() -> CurrentModel:
-    from handler.current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
+    from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
 
     return CurrentModel(_settings(), warn=logger.error)
 
@@ -115,15 +115,15 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
             continue
         if other.sequencer and image.sequencer:
             chosen[image.source_ref] = max(
-                other, image, key=lambda each: manifest.padded(each.sequencer or "")
+                other, image, key=lambda each: manifest_row.padded(each.sequencer or "")
             )
         else:  # which is later is unknown, so no announcement's size may refuse the download
-            chosen[image.source_ref] = storage.ImageVersion(image.source_ref)
+            chosen[image.source_ref] = ImageVersion(image.source_ref)
     return [*chosen.values()]
 
 
 def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
-    failures = [row for row in rows if manifest.is_failure(row)]
+    failures = [row for row in rows if manifest_row.is_failure(row)]
     review = sum(bool(row["labeler"].get("needs-review")) for row in rows)
     for row in failures:
         said = {"image": row["source-ref"], "code": row["failure"]["code"]}
@@ -143,7 +143,7 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
     Raises `StorageError`, `ManifestError` or `TooManyRows`; the next call takes it up again.
     """
-    from handler import compaction
+    from . import compaction
 
     done = compaction.compact(_settings().results, max_parts=_settings().max_parts)
     for part in done.broken:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from handler import images, storage
+from . import images, storage
+from .errors import LabelerError
 
 MODEL_FILE: Final = "model.tflite"
 CARD_FILE: Final = "model.json"
@@ -33,7 +34,7 @@ EMBEDDED: Final = str(Path(__file__).parent / "model")
 """The bundle that ships with the code, so that everything works with nothing configured."""
 
 
-class BundleError(ValueError):
+class BundleError(LabelerError):
     """A bundle cannot be used. The message names the bundle and what to do."""
 
 

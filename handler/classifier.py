@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from handler.bundle import Bundle, BundleError, Card
+from .bundle import Bundle, BundleError, Card
 
 if TYPE_CHECKING:
     import numpy.typing as npt

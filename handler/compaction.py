@@ -29,9 +29,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Final
 
-from handler import merge, parts, storage
-from handler.manifest import ManifestError
-from handler.storage import ImageVersion, Stamp, StorageError
+from . import merge, parts, storage
+from .errors import LabelerError
+from .image_version import ImageVersion
+from .manifest_row import ManifestError
+from .storage import Stamp, StorageError
 
 MANIFEST: Final = "manifest.jsonl"
 FAILURES: Final = "failures.jsonl"
@@ -48,7 +50,7 @@ _READERS: Final = 16  # parts fetched at a time
 _AT_ONCE: Final = 32  # parts held in memory
 
 
-class TooManyRows(Exception):
+class TooManyRows(LabelerError):
     """The table has outgrown one object. The message says what to do."""
 
 

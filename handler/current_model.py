@@ -13,14 +13,14 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Final
 
-from handler import bundle, storage
-from handler.bundle import Bundle, BundleError
-from handler.labeler import Labeler, Limits
+from . import bundle, storage
+from .bundle import Bundle, BundleError
+from .labeler import Labeler, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from handler.settings import Settings
+    from .settings import Settings
 
 CACHE: Final = os.path.join(tempfile.gettempdir(), "models")
 """Bundles from S3 by version. An environment that starts again after a crash finds them there."""

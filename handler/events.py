@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from handler.storage import S3_SCHEME, ImageVersion
+from .errors import LabelerError
+from .image_version import ImageVersion
+from .storage import S3_SCHEME
 
 Event = Mapping[str, Any]
 
@@ -28,23 +30,30 @@ RESULT_STRING_LIMIT: Final = 1024
 _MAX_WHOLE: Final = 2**63 - 1
 """Largest number that a row can hold; S3's largest object has 2**46 bytes."""
 
-_UNREADABLE: Final = (
-    ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError,
-)  # fmt: skip
-"""What reading a document of another shape raises; numbers may be huge, and nesting deep."""
-
 _NEW_IMAGE: Final = ("ObjectCreated:", "ObjectRestore:Completed")
 _GONE_IMAGE: Final = ("ObjectRemoved:", "LifecycleExpiration:", "ObjectRestore:")
 _NEW_IMAGE_DETAIL: Final = ("Object Created", "Object Restore Completed")
 _GONE_IMAGE_DETAIL: Final = ("Object Deleted", "Object Restore Initiated", "Object Restore Expired")
 
 
-class UnknownEvent(ValueError):
+class UnknownEvent(LabelerError):
     """The event, or a part of it, is of no kind that is known. The message says what it holds."""
 
 
-class Unfinished(RuntimeError):
+class Unfinished(LabelerError):
     """Some images want another try, and the trigger's only way to hear of it is an error."""
+
+
+_UNREADABLE: Final = (
+    UnknownEvent,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What reading a document of another shape raises; numbers may be huge, and nesting deep."""
 
 
 class Trigger(enum.Enum):

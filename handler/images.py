@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
+from .errors import LabelerError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -84,7 +86,7 @@ else:
     FORMATS.append("HEIF")
 
 
-class ImageError(ValueError):
+class ImageError(LabelerError):
     """This image can never be labelled as it is. `code` is stable, the message is for people."""
 
     def __init__(self, code: str, message: str) -> None:

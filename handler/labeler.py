@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from handler import bundle, images, manifest, storage
-from handler.bundle import Bundle
-from handler.classifier import Classifier, Prediction
-from handler.manifest import Failure, Row
-from handler.storage import ImageVersion
+from . import bundle, images, manifest_row, storage
+from .bundle import Bundle
+from .classifier import Classifier, Prediction
+from .image_version import ImageVersion
+from .manifest_row import Failure, Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -163,13 +163,13 @@ class Labeler:
             if code is None:
                 return Outcome(image, None, problem=str(error))
             return self._failed(image, version, Failure(code, str(error)))
-        row = manifest.label_row(
+        row = manifest_row.label_row(
             version, (seen.width, seen.height), prediction, self.card, self._clock()
         )
         return Outcome(image, row, prediction)
 
     def _failed(self, image: ImageVersion, version: ImageVersion, failure: Failure) -> Outcome:
-        row = manifest.failure_row(version, failure, self.card.version, self._clock())
+        row = manifest_row.failure_row(version, failure, self.card.version, self._clock())
         return Outcome(image, row, problem=failure.message)
 
     def _decoder(self, data: bytes) -> Callable[[int], images.ModelInput]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import IO, Final
 
-from handler import manifest
-from handler.manifest import ManifestError, Row
+from . import manifest_row
+from .manifest_row import ManifestError, Row
 
 Keyed = tuple[str, bytes]
 """(source-ref, the row's line with its newline)."""
@@ -38,7 +38,7 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
         if line.isspace():
             continue
         try:
-            source_ref = manifest.parse(line)["source-ref"]
+            source_ref = manifest_row.parse(line)["source-ref"]
         except ManifestError as error:
             raise ManifestError(f"{name}: line {number}: {error}") from None
         yield source_ref, line if line.endswith(b"\n") else line + b"\n"
@@ -73,7 +73,7 @@ def _read_to_end(file: IO[bytes]) -> Iterator[Keyed]:
 
 
 def merge(
-    *streams: Iterable[Keyed], choose: Callable[[list[Row]], Row] = manifest.winner
+    *streams: Iterable[Keyed], choose: Callable[[list[Row]], Row] = manifest_row.winner
 ) -> Iterator[tuple[bytes, bool]]:
     """Merge sorted streams into (line, is a failure), one line an image.
 
@@ -85,8 +85,8 @@ def merge(
         if len(lines) == 1 and _FAILURE not in lines[0]:
             yield lines[0], False
             continue
-        rows: list[Row] = [manifest.parse(line) for line in lines]
+        rows: list[Row] = [manifest_row.parse(line) for line in lines]
         row = rows[0] if len(rows) == 1 else choose(rows)
         # Equal rows may be spelt in different ways; one of them, whatever the order they came in.
         kept = (line for line, other in zip(lines, rows, strict=True) if other == row)
-        yield min(kept, default=b"") or manifest.encode(row), manifest.is_failure(row)
+        yield min(kept, default=b"") or manifest_row.encode(row), manifest_row.is_failure(row)

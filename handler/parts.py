@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import orjson
 
-from handler import manifest, storage
-from handler.manifest import Row
+from . import manifest_row, storage
+from .manifest_row import Row
 
 PREFIX: Final = "parts/"
 """Below the results' URI."""
@@ -40,7 +40,7 @@ def write(results: str, rows: Sequence[Row]) -> str:
     content = _without_dates(rows)
     name = hashlib.sha256(content).hexdigest()[:_NAME_LENGTH]
     uri = f"{results}{PREFIX}{name}.jsonl"
-    data = b"".join(map(manifest.encode, rows))
+    data = b"".join(map(manifest_row.encode, rows))
     for _ in range(_TRIES):
         if storage.write_if_absent(uri, data, CONTENT_TYPE):
             return uri
@@ -58,14 +58,14 @@ def write(results: str, rows: Sequence[Row]) -> str:
 
 def _holds(part: bytes, content: bytes) -> bool:
     try:
-        return _without_dates(map(manifest.parse, part.splitlines())) == content
-    except manifest.ManifestError:
+        return _without_dates(map(manifest_row.parse, part.splitlines())) == content
+    except manifest_row.ManifestError:
         return False
 
 
 def _without_dates(rows: Iterable[Row]) -> bytes:
     return orjson.dumps(
-        [row if manifest.is_human(row) else _undated(row) for row in rows],
+        [row if manifest_row.is_human(row) else _undated(row) for row in rows],
         option=orjson.OPT_SORT_KEYS,
     )
 

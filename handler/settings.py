@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from handler import storage
+from . import storage
+from .errors import LabelerError
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 _MEGABYTE: Final = 2**20
 
 
-class SettingsError(ValueError):
+class SettingsError(LabelerError):
     """A variable is missing or wrong. The message names it and the remedy."""
 
 

@@ -26,6 +26,9 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final
 from urllib.parse import quote, unquote_to_bytes
 
+from .errors import LabelerError
+from .image_version import ImageVersion
+
 S3_SCHEME: Final = "s3://"
 FILE_SCHEME: Final = "file://"
 
@@ -42,7 +45,7 @@ _CHUNK: Final = 2**20
 _CONFLICT_TRIES: Final = 5
 
 
-class StorageError(Exception):
+class StorageError(LabelerError):
     """Reading or writing failed. The message names the object."""
 
 
@@ -68,23 +71,6 @@ class Conflict(StorageError):
 
 class Transient(StorageError):
     """A fault that passes: throttling, a timeout, a 5xx answer, a broken connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageVersion:
-    """One state of one image, as far as it is known. Missing facts are None."""
-
-    source_ref: str
-    """`s3://bucket/decoded key`, or a local path as `find` would print it."""
-    size: int | None = None
-    """In bytes."""
-    last_modified: str | None = None
-    """ISO 8601 in UTC: to the second for S3, to the nanosecond for a file."""
-    etag: str | None = None
-    """Without quotes. None for a local file."""
-    version_id: str | None = None
-    sequencer: str | None = None
-    """Of the S3 event that announced this version: orders the events of one key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
     from moto import mock_aws
 
-    from handler import storage
+    from alpaca_labeler.handler import storage
 
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -57,7 +57,7 @@ def photos() -> Path:
 @pytest.fixture(scope="session")
 def chromium():
     """A headless Chromium for the whole session; without one, the test is skipped."""
-    from browser import chromium
+    from tests.support.browser import chromium
 
     with chromium() as running:
         yield running
@@ -70,7 +70,7 @@ def pages(chromium):
     Fails the test where a page logs an error, opens a dialog or asks any host but 127.0.0.1; a test
     that means to provoke one takes it out of `pages.wrong`.
     """
-    from browser import Pages
+    from tests.support.browser import Pages
 
     opened = Pages(chromium)
     yield opened

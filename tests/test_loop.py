@@ -11,13 +11,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from browser import find_chromium, reviewing
 from click.testing import CliRunner
-from pets_photos import BLUE, CATS, DOGS, GREEN, KERAS_SAVES, RED, TINY, paint, save_base
 
-from cli.corrections import Corrections, Label, decision
-from cli.main import main
-from handler import bundle, storage
+from alpaca_labeler.handler import bundle, storage
+from alpaca_labeler.main import main
+from alpaca_labeler.table.corrections import Corrections, Label, decision
+from tests.support.browser import find_chromium, reviewing
+from tests.support.pets_photos import (
+    BLUE,
+    CATS,
+    DOGS,
+    GREEN,
+    KERAS_SAVES,
+    RED,
+    TINY,
+    paint,
+    save_base,
+)
 
 pytestmark = pytest.mark.filterwarnings(KERAS_SAVES)
 
@@ -39,9 +49,18 @@ def label(*words):
 
 def train(output, *words):
     alpaca(
-        "train", "known", "--recipe", "tiny.toml", "--weights", "base.weights.h5",
-        "--max-disagreement", 1, "--output", output, *words,
-    )  # fmt: skip
+        "train",
+        "known",
+        "--recipe",
+        "tiny.toml",
+        "--weights",
+        "base.weights.h5",
+        "--max-disagreement",
+        1,
+        "--output",
+        output,
+        *words,
+    )
     return bundle.load(output).card.version
 
 
@@ -136,7 +155,7 @@ def bucket(monkeypatch):
 @pytest.mark.usefixtures("bucket")
 def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     pytest.importorskip("tensorflow")
-    from training import dataset, recipe
+    from alpaca_labeler.training import dataset, recipe
 
     tiny = recipe.load("tiny.toml")
     save_base(dataset.load("known", 32).pixels, tiny, farm / "base.weights.h5")

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handler import bundle, images
-from handler.bundle import Card
-from training import evaluate, run
+from ..handler import bundle, images
+from ..handler.bundle import Card
+from . import evaluate, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from training.dataset import Dataset
-    from training.run import Outcome
+    from .dataset import Dataset
+    from .run import Outcome
 
 WEAK_KIND = 0.9
 """A kind of which a smaller share is right is named among the weaknesses."""

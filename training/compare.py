@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from handler.classifier import Classifier
-from training import evaluate, split
+from ..handler.classifier import Classifier
+from ..handler.errors import LabelerError
+from . import evaluate, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
-    from training.dataset import Dataset, Photo
-    from training.evaluate import Figure
-    from training.record import Model
+    from .dataset import Dataset, Photo
+    from .evaluate import Figure
+    from .record import Model
 
     Indices = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float64]
@@ -35,7 +36,7 @@ SIGNIFICANCE: Final = 0.05
 """How likely a difference so large may be by chance alone, and still count."""
 
 
-class CompareError(ValueError):
+class CompareError(LabelerError):
     """Two models cannot be compared. The message says why."""
 
 

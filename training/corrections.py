@@ -22,17 +22,17 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from handler import images, manifest, merge, storage
-from handler.manifest import ManifestError
-from handler.storage import ImageVersion
-from training.dataset import MAX_PHOTO_BYTES, Dataset, DatasetError, Photo
+from ..handler import images, manifest_row, merge, storage
+from ..handler.image_version import ImageVersion
+from ..handler.manifest_row import ManifestError
+from .dataset import MAX_PHOTO_BYTES, Dataset, DatasetError, Photo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
-    from handler.manifest import Row
+    from ..handler.manifest_row import Row
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 """Some 400,000 rows."""
@@ -161,17 +161,17 @@ def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]
     for file in files:
         try:
             content = io.BytesIO(storage.read(file, MAX_FILE_BYTES))
-            found = [manifest.parse(line) for _, line in merge.read(content, file)]
+            found = [manifest_row.parse(line) for _, line in merge.read(content, file)]
         except (storage.StorageError, ManifestError) as error:
             raise DatasetError(str(error)) from error
-        people = [row for row in found if manifest.is_human(row)]
+        people = [row for row in found if manifest_row.is_human(row)]
         if not people:
             raise DatasetError(
                 f"{file}: no row in it is a person's (human-annotated: yes); `alpaca review` "
                 "writes such rows"
             )
         for row in people:
-            name = manifest.metadata(row).get("class-name")
+            name = manifest_row.metadata(row).get("class-name")
             if name not in labels:
                 raise DatasetError(
                     f"{file}: {row['source-ref']} is called {name!r}, but the classes of the data "
@@ -182,16 +182,16 @@ def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]
 
 
 def _label(row: Row, labels: Sequence[str]) -> int:
-    return labels.index(manifest.metadata(row)["class-name"])
+    return labels.index(manifest_row.metadata(row)["class-name"])
 
 
 def _when(row: Row) -> tuple[str, bytes]:
-    return manifest.created(row), manifest.encode(row)
+    return manifest_row.created(row), manifest_row.encode(row)
 
 
 def _is_of(row: Row, now: ImageVersion) -> bool:
     """Tell whether a row speaks of the image as it is now, as far as the row says."""
-    said = manifest.version_of(row)
+    said = manifest_row.version_of(row)
     if said.etag:
         return said.etag == now.etag
     return said.size in {None, now.size} and said.last_modified in {None, now.last_modified}

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from handler import images, storage
+from ..handler import images, storage
+from ..handler.errors import LabelerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ MAX_PHOTO_BYTES = 200 * 2**20
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
 
 
-class DatasetError(ValueError):
+class DatasetError(LabelerError):
     """A folder cannot be trained on. The message names it and what to do."""
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handler.classifier import PROBABILITY_DIGITS
-from training import logistic
+from ..handler.classifier import PROBABILITY_DIGITS
+from . import logistic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

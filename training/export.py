@@ -15,21 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from handler import bundle
-from handler.classifier import Classifier
-from training import card as cards
-from training import fit, record
-from training import network as networks
-from training.report import Mistake, Report, render
+from ..handler import bundle
+from ..handler.classifier import Classifier
+from ..handler.errors import LabelerError
+from . import card as cards
+from . import fit, record
+from . import network as networks
+from .report import Mistake, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
-    from training.dataset import Dataset
-    from training.recipe import Recipe
-    from training.run import Outcome
+    from .dataset import Dataset
+    from .recipe import Recipe
+    from .run import Outcome
 
 CALIBRATION_PHOTOS = 200
 """Enough for the ranges of all activations to settle; each costs about 50 ms."""
@@ -41,7 +42,7 @@ REPORT_FILE = "report.html"
 KERAS_FILE = "keras/model.keras"
 
 
-class ExportError(ValueError):
+class ExportError(LabelerError):
     """A model cannot be shipped. The message says why."""
 
 
@@ -82,13 +83,15 @@ def export(
     folder: str,
     *,
     group: npt.NDArray[np.int64],
+    write_report: Callable[[Report], str],
     about: Mapping[str, Any] | None = None,
     max_disagreement: float = MAX_DISAGREEMENT,
 ) -> dict[str, Any]:
     """Write a bundle, its record and report and the Keras model to train on, and return the card.
 
     `folder` appears when everything in it is complete; it must not exist or be empty. `group` is
-    `split.groups`, shape (photos,); `about` goes on the card.
+    `split.groups`, shape (photos,); `write_report` makes an HTML page of what was measured; `about`
+    goes on the card.
 
     Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than
     `max_disagreement` of all photos otherwise than the network does.
@@ -117,7 +120,9 @@ def export(
         (building / record.PHOTOS_FILE).write_bytes(photos)
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (building / bundle.CARD_FILE).write_text(text, encoding="utf-8")
-        (building / REPORT_FILE).write_text(_report(outcome, data, document), encoding="utf-8")
+        (building / REPORT_FILE).write_text(
+            write_report(_report(outcome, data, document)), encoding="utf-8"
+        )
         (building / KERAS_FILE).parent.mkdir()
         outcome.network.save(building / KERAS_FILE)
         record.load(str(building))
@@ -147,32 +152,30 @@ def disagreement(made: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
     return float((served != (exact >= outcome.decision.threshold)).mean())
 
 
-def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> str:
+def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report:
     judged = outcome.judged
     truth = data.truth()[judged.indices]
     wrong = np.flatnonzero(judged.predicted != truth)
     wrong = wrong[np.argsort(-np.abs(judged.probabilities[wrong] - truth[wrong]))][:MISTAKES_SHOWN]
     photos = [data.photos[index] for index in judged.indices]
-    return render(
-        Report(
-            title=f"{data.labels[1]} or {data.labels[0]}",
-            card=document,
-            history=outcome.history,
-            labels=data.labels,
-            truth=truth,
-            probabilities=judged.probabilities,
-            names=[photo.name for photo in photos],
-            kinds=[photo.kind for photo in photos],
-            mistakes=[
-                Mistake(
-                    photos[place].name,
-                    int(truth[place]),
-                    float(judged.probabilities[place]),
-                    data.pixels[judged.indices[place]],
-                )
-                for place in wrong
-            ],
-        )
+    return Report(
+        title=f"{data.labels[1]} or {data.labels[0]}",
+        card=document,
+        history=outcome.history,
+        labels=data.labels,
+        truth=truth,
+        probabilities=judged.probabilities,
+        names=[photo.name for photo in photos],
+        kinds=[photo.kind for photo in photos],
+        mistakes=[
+            Mistake(
+                photos[place].name,
+                int(truth[place]),
+                float(judged.probabilities[place]),
+                data.pixels[judged.indices[place]],
+            )
+            for place in wrong
+        ],
     )
 
 

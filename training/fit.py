@@ -10,16 +10,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training import logistic, views
-from training import network as networks
+from . import logistic, views
+from . import network as networks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from training.dataset import Dataset
-    from training.recipe import FineTuning, Recipe
+    from .dataset import Dataset
+    from .recipe import FineTuning, Recipe
 
     Indices = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float64]

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from ..handler.errors import LabelerError
+
 if TYPE_CHECKING:
-    from training.recipe import Recipe
+    from .recipe import Recipe
 
 WEIGHTS_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
@@ -19,7 +21,7 @@ HEAD = "logit"
 """Name of its last layer."""
 
 
-class NetworkError(ValueError):
+class NetworkError(LabelerError):
     """The network cannot be built. The message says what to do."""
 
 

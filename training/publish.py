@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from handler import bundle, storage
-from training import record
+from ..handler import bundle, storage
+from ..handler.errors import LabelerError
+from ..handler.image_version import ImageVersion
+from . import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +34,7 @@ _MOVE_TRIES: Final = 10
 """Every lost race is somebody else's finished move, so ten in a row means something is wrong."""
 
 
-class PublishError(Exception):
+class PublishError(LabelerError):
     """Something cannot be published or pointed to. The message names it and says what to do."""
 
 
@@ -375,7 +377,7 @@ def _read_pointer(store: str) -> tuple[Pointer | None, str | None]:
     """Return the pointer and the ETag of that state; (None, None) where there is no pointer."""
     uri = storage.join(store, POINTER_FILE)
     try:
-        found = storage.fetch(storage.ImageVersion(uri), bundle.MAX_CARD_BYTES)
+        found = storage.fetch(ImageVersion(uri), bundle.MAX_CARD_BYTES)
     except storage.NotFound:
         return None, None
     try:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from ..handler.errors import LabelerError
+
 SHIPPED = Path(__file__).parent / "recipes"
 
 
-class RecipeError(ValueError):
+class RecipeError(LabelerError):
     """A recipe cannot be used. The message names the file, the key and what it should be."""
 
 

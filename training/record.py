@@ -13,8 +13,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from handler import bundle, storage
-from handler.bundle import Bundle, BundleError
+from ..handler import bundle, storage
+from ..handler.bundle import Bundle, BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from training.dataset import Dataset
-    from training.run import Outcome
+    from .dataset import Dataset
+    from .run import Outcome
 
     Indices = npt.NDArray[np.int64]
 
@@ -37,8 +37,16 @@ EMBEDDED: Final = "embedded"
 TRAINED, HELD_OUT, EXCLUDED = "trained", "held out", "excluded"
 
 COLUMNS: Final = (
-    "file", "sha256", "label", "kind", "origin", "corrected", "group", "use", "probability",
-)  # fmt: skip
+    "file",
+    "sha256",
+    "label",
+    "kind",
+    "origin",
+    "corrected",
+    "group",
+    "use",
+    "probability",
+)
 """`label` as trained on, `origin` own or extra, `corrected` yes where a person's correction gave
 the label, `group` equal for photos that no split parts, `use` trained, held out or excluded, and
 `probability` of the positive class by a model that saw neither the photo nor its group: by the
@@ -78,11 +86,17 @@ def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
             use = EXCLUDED
         writer.writerow(
             [
-                photo.name, photo.sha256, data.labels[photo.label], photo.kind,
-                "extra" if photo.extra else "own", "yes" if photo.corrected else "",
-                int(group[index]), use, said.get(index, ""),
+                photo.name,
+                photo.sha256,
+                data.labels[photo.label],
+                photo.kind,
+                "extra" if photo.extra else "own",
+                "yes" if photo.corrected else "",
+                int(group[index]),
+                use,
+                said.get(index, ""),
             ]
-        )  # fmt: skip
+        )
     return text.getvalue().encode(errors="backslashreplace")
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training import evaluate, fit, split
+from . import evaluate, fit, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from training.dataset import Dataset
-    from training.evaluate import Decision, Figure
-    from training.recipe import Recipe
+    from .dataset import Dataset
+    from .evaluate import Decision, Figure
+    from .recipe import Recipe
 
     Indices = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float64]
@@ -116,8 +116,12 @@ class _Job:
         say: Callable[[str], None],
     ) -> None:
         self.data, self.group, self.settings, self.progress, self.say = (
-            data, group, settings, progress, say,
-        )  # fmt: skip
+            data,
+            group,
+            settings,
+            progress,
+            say,
+        )
         # Dealt evenly: classes, and the data set's own photos among those of extra folders.
         self.strata = [(photo.label, photo.extra) for photo in data.photos]
         self.truth = data.truth()
@@ -145,9 +149,16 @@ class _Job:
         decision = self._decide(validation, logits)
         judged = self._judge(decision, validation, logits)
         return Outcome(
-            result.network, settings, decision, judged, train,
-            tuple(_mean_history([result.history])), result.best_epochs, 0.0, result.interrupted,
-        )  # fmt: skip
+            result.network,
+            settings,
+            decision,
+            judged,
+            train,
+            tuple(_mean_history([result.history])),
+            result.best_epochs,
+            0.0,
+            result.interrupted,
+        )
 
     def cross_validated(self) -> Outcome:
         settings = self.settings
@@ -178,9 +189,16 @@ class _Job:
             self.say(f"all {len(fold)} photos")
             last, trained_on = self.fit(np.arange(len(fold)), None), np.arange(len(fold))
         return Outcome(
-            last.network, settings, decision, judged, trained_on, history, last.best_epochs, 0.0,
+            last.network,
+            settings,
+            decision,
+            judged,
+            trained_on,
+            history,
+            last.best_epochs,
+            0.0,
             last.interrupted,
-        )  # fmt: skip
+        )
 
     def _decide(self, indices: Indices, logits: Floats) -> Decision:
         """Decide with the data set's own photos counting as much as all of the extra folders'."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from training.dataset import DatasetError
+from .dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
-    from training.dataset import Photo
+    from .dataset import Photo
 
     Indices = npt.NDArray[np.int64]
 

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from training import dataset
+from . import dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from training.dataset import Dataset, Photo
-    from training.recipe import Augmentation
+    from .dataset import Dataset, Photo
+    from .recipe import Augmentation
 
 PLAIN, MIRRORED = 0, 1
 """The first two views: the photo as it is labelled, and its mirror image."""

@@ -166,7 +166,8 @@ def measure(results: Results, scratch: Path, keras: str) -> None:
     starts(results, models, cores[:1], scratch)
     say("the command")
     results.helps = [
-        commands.run(["-m", "cli", "--help"], cores).seconds for _ in range(2 * plan.starts)
+        commands.run(["-m", "alpaca_labeler", "--help"], cores).seconds
+        for _ in range(2 * plan.starts)
     ]
     top, table = commands.labelled_before(plan.labelled, scratch)
     results.resumed = [commands.resume(top, table, cores) for _ in range(plan.starts)]

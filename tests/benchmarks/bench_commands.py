@@ -73,15 +73,15 @@ def label(target: Path | str, cores: Collection[int], scratch: Path, *, watch: b
     """Run `alpaca label TARGET` with a worker a core, into a manifest that is not there yet."""
     manifest = scratch / "manifest.jsonl"
     manifest.unlink(missing_ok=True)
-    words = ["-m", "cli", "label", str(target), "--manifest", str(manifest)]
+    words = ["-m", "alpaca_labeler", "label", str(target), "--manifest", str(manifest)]
     return run([*words, "--workers", str(len(cores))], cores, watch=watch)
 
 
 def labelled_before(count: int, scratch: Path) -> tuple[Path, Path]:
     """Make a folder of `count` files and the manifest of a run that labelled them all."""
-    from cli import sources
-    from handler import bundle, manifest
-    from handler.classifier import decide
+    from alpaca_labeler.handler import bundle, manifest_row
+    from alpaca_labeler.handler.classifier import decide
+    from alpaca_labeler.label import sources
 
     top = scratch / "labelled"
     for number in range(count):
@@ -95,15 +95,17 @@ def labelled_before(count: int, scratch: Path) -> tuple[Path, Path]:
     with table.open("wb") as file:
         for number, image in enumerate(found):
             prediction = decide(card, (number % 17 - 8) / 2)
-            row = manifest.label_row(image, (1024, 768), prediction, card, datetime.now(UTC))
-            file.write(manifest.encode(row))
+            row = manifest_row.label_row(image, (1024, 768), prediction, card, datetime.now(UTC))
+            file.write(manifest_row.encode(row))
     return top, table
 
 
 def resume(top: Path, table: Path, cores: Collection[int]) -> Ran:
     """Run `alpaca label` where there is nothing to do; fails where it finds something."""
     before = table.stat()
-    ran = run(["-m", "cli", "label", str(top), "--manifest", str(table)], cores, watch=True)
+    ran = run(
+        ["-m", "alpaca_labeler", "label", str(top), "--manifest", str(table)], cores, watch=True
+    )
     assert table.stat().st_mtime_ns == before.st_mtime_ns
     return ran
 

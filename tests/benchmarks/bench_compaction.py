@@ -83,10 +83,10 @@ def measure(rows: int) -> dict[str, float]:
 
 
 def row(number: int, version: int) -> dict[str, object]:
-    from handler import manifest
-    from handler.bundle import Card
-    from handler.classifier import decide
-    from handler.storage import ImageVersion
+    from alpaca_labeler.handler import manifest_row
+    from alpaca_labeler.handler.bundle import Card
+    from alpaca_labeler.handler.classifier import decide
+    from alpaca_labeler.handler.image_version import ImageVersion
 
     card = Card(
         "20260101T000000Z-0123456789ab",
@@ -107,7 +107,7 @@ def row(number: int, version: int) -> dict[str, object]:
         sequencer=f"0055AED6DC{version}{number:07X}",
     )
     prediction = decide(card, (number % 17 - 8) / 2)
-    return manifest.label_row(
+    return manifest_row.label_row(
         image, (4032, 3024), prediction, card, datetime(2026, 1, 9, tzinfo=UTC)
     )
 
@@ -115,13 +115,13 @@ def row(number: int, version: int) -> dict[str, object]:
 def fill(rows: int) -> None:
     import tempfile
 
-    from handler import manifest, parts, storage
-    from handler.compaction import compact
+    from alpaca_labeler.handler import manifest_row, parts, storage
+    from alpaca_labeler.handler.compaction import compact
 
     storage.client().create_bucket(Bucket="results")
     with tempfile.TemporaryFile() as file:
         for number in range(rows):
-            file.write(manifest.encode(row(2 * number, 1)))
+            file.write(manifest_row.encode(row(2 * number, 1)))
         file.seek(0)
         storage.client().put_object(Bucket="results", Key="labels/manifest.jsonl", Body=file)
     compact(RESULTS)  # so that the table bears the marks of a compaction, as it would
@@ -136,10 +136,10 @@ def fill(rows: int) -> None:
 
 
 def run() -> None:
-    from cli.operate import compare
-    from handler import manifest, storage
-    from handler.compaction import compact, table
-    from handler.storage import ImageVersion
+    from alpaca_labeler.handler import manifest_row, storage
+    from alpaca_labeler.handler.compaction import compact, table
+    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler.job.operate import compare
 
     began = time.perf_counter()
     done = compact(RESULTS)
@@ -154,7 +154,7 @@ def run() -> None:
         ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
         for number in range(0, 2 * done.labels, 2)
     )
-    rows = (manifest.parse(line) for line, _ in table(RESULTS))
+    rows = (manifest_row.parse(line) for line, _ in table(RESULTS))
     states = Counter(found.state for found in compare(listed, rows))
     audit = time.perf_counter() - began
     assert states["stale"]

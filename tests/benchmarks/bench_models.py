@@ -24,8 +24,8 @@ def main() -> None:
 
     if source == "-":
         sys.path.insert(0, str(Path(__file__).parents[2]))
-        from handler import bundle
-        from training import network, recipe
+        from alpaca_labeler.handler import bundle
+        from alpaca_labeler.training import network, recipe
 
         size = bundle.load().card.input_size
         keras.utils.set_random_seed(1)

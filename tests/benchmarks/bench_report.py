@@ -96,8 +96,8 @@ def gain(results: Results, name: str, longest: int = 1024) -> float | None:
 
 def differing(results: Results, name: str) -> int | None:
     """Return the number of 1,024 px photos that get another label than from this project."""
-    from handler import bundle
-    from handler.classifier import decide
+    from alpaca_labeler.handler import bundle
+    from alpaca_labeler.handler.classifier import decide
 
     card = bundle.load().card
     if name not in results.logits or (not results.network and name not in {"floor", "labeler"}):
@@ -141,8 +141,15 @@ def _ran(results: Results, *, command: bool = True) -> list[str]:
 
 def _head(results: Results, seconds: float) -> str:
     versions = []
-    for name in ("ai-edge-litert", "pillow", "numpy", "tensorflow", "keras", "onnxruntime",
-                 "openvino"):  # fmt: skip
+    for name in (
+        "ai-edge-litert",
+        "pillow",
+        "numpy",
+        "tensorflow",
+        "keras",
+        "onnxruntime",
+        "openvino",
+    ):
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
@@ -199,19 +206,35 @@ def _aims(results: Results) -> str:
     memory = results.megabytes
     resumed = statistics.median(ran.seconds for ran in results.resumed)
     rows = [
-        row("Keras sample over `alpaca label`, time a photo", 10,
-            _over(millis(results, "keras"), millis(results, COMMAND)), least=True),
+        row(
+            "Keras sample over `alpaca label`, time a photo",
+            10,
+            _over(millis(results, "keras"), millis(results, COMMAND)),
+            least=True,
+        ),
         row("library over bare floor", 1.1, ratio(results, "labeler", "floor"), least=False),
         row("`alpaca label` over bare floor", 1.1, ratio(results, COMMAND, "floor"), least=False),
         row("`alpaca label`, two cores over one", 1.9, gain(results, COMMAND), least=True),
-        row("start to first label, Keras sample over `alpaca label`", 15,
-            first["keras"] / first[COMMAND] if keras else None, least=True),
-        row("memory, Keras sample over `alpaca label`", 6,
-            memory["keras"] / memory[COMMAND] if keras else None, least=True),
+        row(
+            "start to first label, Keras sample over `alpaca label`",
+            15,
+            first["keras"] / first[COMMAND] if keras else None,
+            least=True,
+        ),
+        row(
+            "memory, Keras sample over `alpaca label`",
+            6,
+            memory["keras"] / memory[COMMAND] if keras else None,
+            least=True,
+        ),
         row(f"resume over {results.plan.labelled:,} labelled files, s", 5, resumed, least=False),
-        row("compaction and audit, growth of time over growth of rows", 1,
-            max(steeper, default=None), least=False),
-    ]  # fmt: skip
+        row(
+            "compaction and audit, growth of time over growth of rows",
+            1,
+            max(steeper, default=None),
+            least=False,
+        ),
+    ]
     return (
         "## Aims\n\nOne core and 1,024 px unless said otherwise; `alpaca label` without its start "
         "and end, which the table of starts has.\n\n" + table(("aim", "at", "measured", ""), rows)
@@ -237,8 +260,14 @@ def _one_core(results: Results) -> str:
         ]
         for name in _ran(results)
     ]
-    header = ("one core", *(f"{size} px, /s" for size in sizes), "1024 px, ms", "x floor",
-              "Keras / it", "differ")  # fmt: skip
+    header = (
+        "one core",
+        *(f"{size} px, /s" for size in sizes),
+        "1024 px, ms",
+        "x floor",
+        "Keras / it",
+        "differ",
+    )
     return (
         "## Photos a second\n\nRead, decoded and labelled. The floor reads the file, decodes it "
         "scaled, makes the product's own pixels of it and\nruns the int8 model: nothing else. "
@@ -316,10 +345,12 @@ def _batches(results: Results) -> str:
     both = [[n, *(found[b] for b in batches)] for n, found in results.parallel.items()]
     return (
         "## Batches, threads, processes\n\nInference only, milliseconds a photo, on one core, one "
-        "thread.\n\n" + table(header, alone)
-        + "\n\nLiteRT int8 on two cores, two ways.\n\n" + table(header, both)
+        "thread.\n\n"
+        + table(header, alone)
+        + "\n\nLiteRT int8 on two cores, two ways.\n\n"
+        + table(header, both)
         + "\n\nSo: batches of one, one thread, as many processes as cores."
-    )  # fmt: skip
+    )
 
 
 def _command(results: Results) -> str:

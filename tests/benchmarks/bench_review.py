@@ -37,13 +37,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from browser import NARROW, WIDE, Pages, chromium
-
-from handler import manifest
-from handler.bundle import Card
-from handler.classifier import decide
-from handler.manifest import Failure
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.handler.bundle import Card
+from alpaca_labeler.handler.classifier import decide
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.manifest_row import Failure
+from tests.support.browser import NARROW, WIDE, Pages, chromium
 
 CARD = Card("1-a", "alpaca", ("not alpaca", "alpaca"), 0.5, (0.3, 0.7), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -99,11 +98,13 @@ def write(folder, rows):
             version = ImageVersion(name, drawn.stat().st_size, "2026-01-01T00:00:00Z")
             if chance.random() < 0.01:
                 failure = Failure("corrupt", "the image cannot be decoded: broken")
-                bad.write(manifest.encode(manifest.failure_row(version, failure, "1-a", NOON)))
+                bad.write(
+                    manifest_row.encode(manifest_row.failure_row(version, failure, "1-a", NOON))
+                )
             else:
                 prediction = decide(CARD, chance.gauss(-1, 3))
-                row = manifest.label_row(version, (640, 480), prediction, CARD, NOON)
-                good.write(manifest.encode(row))
+                row = manifest_row.label_row(version, (640, 480), prediction, CARD, NOON)
+                good.write(manifest_row.encode(row))
 
 
 def memory(pid):
@@ -151,10 +152,13 @@ def main():
         write(folder, rows)
         began = time.perf_counter()
         server = subprocess.Popen(
-            [sys.executable, "-m", "cli", "review", "--no-browser"], cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            [sys.executable, "-m", "alpaca_labeler", "review", "--no-browser"],
+            cwd=folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )  # fmt: skip
+        )
         try:
             address = server.stdout.readline().strip()
             print(f"{rows:,} rows: the server answers after {time.perf_counter() - began:.2f} s")

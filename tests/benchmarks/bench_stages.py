@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from handler import bundle, images, manifest, storage
-from handler.classifier import Classifier, decide
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import bundle, images, manifest_row, storage
+from alpaca_labeler.handler.classifier import Classifier, decide
+from alpaca_labeler.handler.image_version import ImageVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,10 +72,10 @@ def _round(paths: list[str], classifier: Classifier) -> dict[str, float]:
         lap("infer, int8")
         logit = float(classifier._interpreter.get_tensor(classifier._output).item())
         prediction = decide(classifier.card, logit)
-        row = manifest.label_row(
+        row = manifest_row.label_row(
             fetched.version, (width, height), prediction, classifier.card, datetime.now(UTC)
         )
-        manifest.encode(row)
+        manifest_row.encode(row)
         lap("decide, make the row")
         assert (pixels == images.decode(fetched.data, size).pixels).all()
     return {stage: 1000 * seconds / len(paths) for stage, seconds in spent.items()}

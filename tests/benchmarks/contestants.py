@@ -77,8 +77,8 @@ def floor(_models: Path, threads: int = 1) -> Contestant:
 
 def labeler(_models: Path) -> Contestant:
     """This project's library: a row for every photo."""
-    from handler.labeler import Labeler
-    from handler.storage import ImageVersion
+    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler.handler.labeler import Labeler
 
     labels = Labeler()
 
@@ -170,7 +170,7 @@ CONTESTANTS: dict[str, tuple[Callable[[Path], Contestant], str, tuple[str, ...]]
 def _float_peer(run: Callable[[Any], Any]) -> Contestant:
     import numpy as np
 
-    from handler import bundle, images
+    from alpaca_labeler.handler import bundle, images
 
     size = bundle.load().card.input_size
 

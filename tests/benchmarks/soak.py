@@ -27,8 +27,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from handler import compaction, manifest, storage
-from infra import sandbox
+from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.job import local_aws
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"
@@ -51,7 +51,7 @@ def serve(queue_url: str) -> None:
     import boto3
     from botocore.awsrequest import AWSResponse
 
-    from handler import app
+    from alpaca_labeler.handler import app
 
     chance = random.Random(2)
 
@@ -63,7 +63,7 @@ def serve(queue_url: str) -> None:
         return AWSResponse(request.url, 503, {}, Nothing()) if chance.random() < FAILING else None
 
     storage.client().meta.events.register("before-send.s3", fail)
-    box = sandbox.Sandbox(os.environ["AWS_ENDPOINT_URL"], queue_url, boto3.client("sqs"), app)
+    box = local_aws.Sandbox(os.environ["AWS_ENDPOINT_URL"], queue_url, boto3.client("sqs"), app)
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
     began = sampled = compacted = time.monotonic()
@@ -94,7 +94,7 @@ def usage() -> tuple[float, int, int]:
 class Uploads:
     """Photos under ever new names, and what should come of each."""
 
-    def __init__(self, box: sandbox.Sandbox) -> None:
+    def __init__(self, box: local_aws.Sandbox) -> None:
         self.box, self.chance = box, random.Random(1)
         self.wanted: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
@@ -115,8 +115,8 @@ class Uploads:
         if self.chance.random() < BROKEN:
             stem, data = "", data[: len(data) // 2]
             self.counts["broken"] += 1
-        storage.client().put_object(Bucket=sandbox.INPUT_BUCKET, Key=name, Body=data)
-        self.wanted[f"s3://{sandbox.INPUT_BUCKET}/{name}"] = stem
+        storage.client().put_object(Bucket=local_aws.INPUT_BUCKET, Key=name, Body=data)
+        self.wanted[f"s3://{local_aws.INPUT_BUCKET}/{name}"] = stem
         self.counts["uploads"] += 1
         self._disturb(name)
 
@@ -136,7 +136,7 @@ class Uploads:
 def _announcement(key: str) -> str:
     from urllib.parse import quote_plus
 
-    s3 = {"bucket": {"name": sandbox.INPUT_BUCKET}, "object": {"key": quote_plus(key)}}
+    s3 = {"bucket": {"name": local_aws.INPUT_BUCKET}, "object": {"key": quote_plus(key)}}
     record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
     return json.dumps({"Records": [record]})
 
@@ -146,9 +146,9 @@ def audit(uploads: Uploads) -> list[str]:
     wrong = []
     labels: dict[str, set[str]] = {}
     seen: Counter[str] = Counter()
-    for line, _ in compaction.table(sandbox.RESULTS_URI):
-        row = manifest.parse(line)
-        version = manifest.version_of(row)
+    for line, _ in compaction.table(local_aws.RESULTS_URI):
+        row = manifest_row.parse(line)
+        version = manifest_row.version_of(row)
         seen[version.source_ref] += 1
         stem = uploads.wanted.get(version.source_ref)
         now = storage.stamp_of(version.source_ref)
@@ -157,7 +157,7 @@ def audit(uploads: Uploads) -> list[str]:
         elif bool(row.get("failure")) == bool(stem):
             wrong.append(f"{version.source_ref}: {row.get('failure', 'labelled, and was broken')}")
         elif stem:
-            labels.setdefault(stem, set()).add(str(manifest.metadata(row)["class-name"]))
+            labels.setdefault(stem, set()).add(str(manifest_row.metadata(row)["class-name"]))
     wrong += [f"{name}: {seen[name]} rows" for name in uploads.wanted if seen[name] != 1]
     wrong += [f"{stem}: labelled {found}" for stem, found in labels.items() if len(found) > 1]
     return wrong
@@ -185,11 +185,13 @@ def main() -> int:
     if asked.serve:
         serve(asked.serve)
         return 0
-    with sandbox.start() as box:
+    with local_aws.start() as box:
         function = subprocess.Popen(
             [sys.executable, __file__, "--serve", box.queue_url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         samples: list[list[float]] = []
         reader = threading.Thread(
             target=lambda: samples.extend(
@@ -221,12 +223,13 @@ def main() -> int:
     return bool(wrong or function.returncode)
 
 
-def drain(box: sandbox.Sandbox, unreadable: int) -> None:
+def drain(box: local_aws.Sandbox, unreadable: int) -> None:
     """Wait until nothing is left but the messages that nobody can read."""
     names = [
-        "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed",
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesDelayed",
         "ApproximateNumberOfMessagesNotVisible",
-    ]  # fmt: skip
+    ]
     for _ in range(120):
         time.sleep(1)
         left = box.sqs.get_queue_attributes(QueueUrl=box.queue_url, AttributeNames=names)

@@ -11,9 +11,9 @@ import pytest
 from bench import Server
 from PIL import Image
 
-from handler import bundle
-from handler.classifier import decide
-from handler.labeler import Labeler
+from alpaca_labeler.handler import bundle
+from alpaca_labeler.handler.classifier import decide
+from alpaca_labeler.handler.labeler import Labeler
 
 
 def jpegs(folder):

@@ -111,7 +111,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 
 MEASURE = """
 import json, sys, time
-from handler import images
+from alpaca_labeler.handler import images
 def held():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
@@ -141,9 +141,13 @@ def measure(data: bytes, pixels: int, timeout: float = 300) -> dict:
         file.write(data)
         file.flush()
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE, file.name, str(pixels)], cwd=ROOT, timeout=timeout,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [sys.executable, "-c", MEASURE, file.name, str(pixels)],
+            cwd=ROOT,
+            timeout=timeout,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     return json.loads(done.stdout)
 
 
@@ -159,8 +163,12 @@ def main() -> None:
         try:
             found = measure(data, asked.pixels)
         except subprocess.SubprocessError as error:
-            found = {"bytes": len(data), "seconds": time.monotonic() - began, "megabytes": 0,
-                     "outcome": type(error).__name__}  # fmt: skip
+            found = {
+                "bytes": len(data),
+                "seconds": time.monotonic() - began,
+                "megabytes": 0,
+                "outcome": type(error).__name__,
+            }
         print(
             f"| {name} | {found['bytes']:,} | {found['seconds']:.1f} | {found['megabytes']:,.0f} | "
             f"{found['outcome']} |",

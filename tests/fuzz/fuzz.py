@@ -54,10 +54,14 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path, engine: str) -> dic
             cases, _, data = shared.read()
             worker.save(str(folder), name, ended, data, f"{ended} at case {cases:,}, seed {seed}\n")
     return {
-        "target": name, "engine": engine, "seed": seed, "cases": shared.read()[0],
-        "seconds": round(time.monotonic() - began, 1), "deaths": deaths,
+        "target": name,
+        "engine": engine,
+        "seed": seed,
+        "cases": shared.read()[0],
+        "seconds": round(time.monotonic() - began, 1),
+        "deaths": deaths,
         "findings": sorted({*findings(folder, name)} - before),
-    }  # fmt: skip
+    }
 
 
 def findings(folder: Path, name: str) -> list[str]:

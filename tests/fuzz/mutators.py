@@ -9,21 +9,113 @@ from random import Random
 
 INTERESTING = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65500, 65535, 2**31 - 1, 2**31)
 TOKENS = (
-    b"\xff\xd8", b"\xff\xd9", b"\xff\xda", b"\xff\xc0", b"\xff\xc2", b"\xff\xc4", b"\xff\xdb",
-    b"\xff\xdd", b"\xff\xe1", b"\xff\xed", b"IHDR", b"IDAT", b"PLTE", b"tRNS", b"acTL", b"fcTL",
-    b"fdAT", b"zTXt", b"iCCP", b"eXIf", b"VP8X", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"ftyp",
-    b"meta", b"iloc", b"iprp", b"ispe", b"mdat", b"II*\0", b"MM\0*", b"GIF89a", b"!\xff\x0b",
-    b"\n", b"\r\n", b"\0", b"..", b"/", b"%2F", b"%00", b'"', b"\\", b"{", b"[", b"}", b"]",
-    b"\xef\xbb\xbf", b"\xe2\x80\xae", b"\xff\xfe", b"=", b"null", b"1e999", b"-1",
-)  # fmt: skip
+    b"\xff\xd8",
+    b"\xff\xd9",
+    b"\xff\xda",
+    b"\xff\xc0",
+    b"\xff\xc2",
+    b"\xff\xc4",
+    b"\xff\xdb",
+    b"\xff\xdd",
+    b"\xff\xe1",
+    b"\xff\xed",
+    b"IHDR",
+    b"IDAT",
+    b"PLTE",
+    b"tRNS",
+    b"acTL",
+    b"fcTL",
+    b"fdAT",
+    b"zTXt",
+    b"iCCP",
+    b"eXIf",
+    b"VP8X",
+    b"VP8L",
+    b"ALPH",
+    b"ANIM",
+    b"ANMF",
+    b"ftyp",
+    b"meta",
+    b"iloc",
+    b"iprp",
+    b"ispe",
+    b"mdat",
+    b"II*\0",
+    b"MM\0*",
+    b"GIF89a",
+    b"!\xff\x0b",
+    b"\n",
+    b"\r\n",
+    b"\0",
+    b"..",
+    b"/",
+    b"%2F",
+    b"%00",
+    b'"',
+    b"\\",
+    b"{",
+    b"[",
+    b"}",
+    b"]",
+    b"\xef\xbb\xbf",
+    b"\xe2\x80\xae",
+    b"\xff\xfe",
+    b"=",
+    b"null",
+    b"1e999",
+    b"-1",
+)
 
 HOSTILE = (
-    None, True, False, 0, -1, 1.5, -0.0, 1e308, float("inf"), float("nan"), 2**31, 2**63, 2**64,
-    10**400, "", " ", "x" * 3000, "\ud800", "\u202e", "\0", "\n", '"', "=1+1", "../../x", "s3://",
-    "s3:///", "s3://photos/", "file:///%00", "2026-13-45T99:00:00Z", "0001-01-01T00:00:00+14:00",
-    "9999-12-31T23:59:59-14:00", "yes", "no", "null", "%", "%FF", "%ED%A0%80", "a+b%2B", [], {},
-    [[]], [None], {"": None}, {"source-ref": "a"}, "aws:sqs", "aws:s3", "1-a", "ObjectCreated:Put",
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    -0.0,
+    1e308,
+    float("inf"),
+    float("nan"),
+    2**31,
+    2**63,
+    2**64,
+    10**400,
+    "",
+    " ",
+    "x" * 3000,
+    "\ud800",
+    "\u202e",
+    "\0",
+    "\n",
+    '"',
+    "=1+1",
+    "../../x",
+    "s3://",
+    "s3:///",
+    "s3://photos/",
+    "file:///%00",
+    "2026-13-45T99:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59-14:00",
+    "yes",
+    "no",
+    "null",
+    "%",
+    "%FF",
+    "%ED%A0%80",
+    "a+b%2B",
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"source-ref": "a"},
+    "aws:sqs",
+    "aws:s3",
+    "1-a",
+    "ObjectCreated:Put",
+)
 
 
 def mutate_bytes(data: bytes, rng: Random) -> bytes:
@@ -76,9 +168,12 @@ def _swap(data: bytes, rng: Random) -> bytes:
     one, other = sorted((_place(data, rng), _place(data, rng)))
     size = rng.randrange(16) + 1
     return (
-        data[:one] + data[other : other + size] + data[one + size : other] + data[one : one + size]
+        data[:one]
+        + data[other : other + size]
+        + data[one + size : other]
+        + data[one : one + size]
         + data[other + size :]
-    )  # fmt: skip
+    )
 
 
 def _end(data: bytes, rng: Random) -> bytes:

@@ -111,20 +111,31 @@ def events() -> list[bytes]:
 
 def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict:
     labeler = {
-        "model-version": "1-a", "probability": 0.9, "threshold": 0.5, "needs-review": False,
-        "etag": "e1", "version-id": None, "sequencer": "0A", "size": 1000,
-        "last-modified": "2026-01-01T00:00:00Z", "width": 640, "height": 480,
-    }  # fmt: skip
+        "model-version": "1-a",
+        "probability": 0.9,
+        "threshold": 0.5,
+        "needs-review": False,
+        "etag": "e1",
+        "version-id": None,
+        "sequencer": "0A",
+        "size": 1000,
+        "last-modified": "2026-01-01T00:00:00Z",
+        "width": 640,
+        "height": 480,
+    }
     return {
         "source-ref": name,
         "alpaca": 1,
         "alpaca-metadata": {
-            "class-name": "alpaca", "confidence": 0.9, "human-annotated": human,
-            "type": "groundtruth/image-classification", "job-name": "labeling-job/1-a",
+            "class-name": "alpaca",
+            "confidence": 0.9,
+            "human-annotated": human,
+            "type": "groundtruth/image-classification",
+            "job-name": "labeling-job/1-a",
             "creation-date": "2026-01-01T00:00:00.000000",
         },
         "labeler": {**labeler, **facts},
-    }  # fmt: skip
+    }
 
 
 def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> dict:
@@ -163,20 +174,61 @@ def cards() -> list[bytes]:
     path = TESTS.parent / "handler/model/model.json"
     document = json.loads(path.read_bytes())
     decisive = (
-        "format", "version", "attribute", "labels", "threshold", "review_band", "input_size",
-        "preprocessing", "calibration", "sha256",
-    )  # fmt: skip
+        "format",
+        "version",
+        "attribute",
+        "labels",
+        "threshold",
+        "review_band",
+        "input_size",
+        "preprocessing",
+        "calibration",
+        "sha256",
+    )
     return [path.read_bytes(), json.dumps({key: document[key] for key in decisive}).encode()]
 
 
 def keys() -> list[bytes]:
     """Object keys and file names that have hurt somebody."""
     names = [
-        "farm/alpaca 1.jpg", "../../etc/passwd", "a/../b/./c//d.jpg", "new\nline\r\t.jpg",
-        "quo\"te's`.jpg", "x" * 1020 + ".jpg", "ü" * 510 + ".jpg", "\u202egpj.exe", "\u200f\u2066",
-        "a%2Fb%00.jpg", "red+flower%2B.jpg", '=HYPERLINK("http://x")', "+1", "-1+1", "@SUM(1)",
-        "\ttab", "s3://b/k", "file:///etc/passwd", "CON", "a\\b", "\x1b[31m", "\x7f\x85\u2028",
-        "アルパカ.jpg", "e\u0301.jpg", "\U0001f999.jpg", " ", ".", "..", "/", "//", "-", "~", "a/",
-        "<script>alert(1)</script>", "'; DROP TABLE", "${x}", "%s%n", "\ufeff.jpg", "\0.jpg",
-    ]  # fmt: skip
+        "farm/alpaca 1.jpg",
+        "../../etc/passwd",
+        "a/../b/./c//d.jpg",
+        "new\nline\r\t.jpg",
+        "quo\"te's`.jpg",
+        "x" * 1020 + ".jpg",
+        "ü" * 510 + ".jpg",
+        "\u202egpj.exe",
+        "\u200f\u2066",
+        "a%2Fb%00.jpg",
+        "red+flower%2B.jpg",
+        '=HYPERLINK("http://x")',
+        "+1",
+        "-1+1",
+        "@SUM(1)",
+        "\ttab",
+        "s3://b/k",
+        "file:///etc/passwd",
+        "CON",
+        "a\\b",
+        "\x1b[31m",
+        "\x7f\x85\u2028",
+        "アルパカ.jpg",
+        "e\u0301.jpg",
+        "\U0001f999.jpg",
+        " ",
+        ".",
+        "..",
+        "/",
+        "//",
+        "-",
+        "~",
+        "a/",
+        "<script>alert(1)</script>",
+        "'; DROP TABLE",
+        "${x}",
+        "%s%n",
+        "\ufeff.jpg",
+        "\0.jpg",
+    ]
     return [*(name.encode() for name in names), b"\xff\xfe.jpg", b"\xed\xa0\x80.jpg"]

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -19,18 +18,26 @@ import mutators
 import numpy as np
 import seeds
 
-from cli import copies, exports, sources
-from cli.ledger import Ledger, LedgerError
-from cli.manifest import line as line_for_people
-from cli.progress import printable
-from handler import bundle, compaction, events, images, manifest, merge, parts, storage
-from handler.bundle import BundleError
-from handler.manifest import Failure, ManifestError
-from handler.storage import ImageVersion, StorageError
-
-sys.path.append(str(Path(__file__).parent.parent / "handler"))
-
-from fake_s3 import FakeS3
+from alpaca_labeler.console import printable
+from alpaca_labeler.handler import (
+    bundle,
+    compaction,
+    events,
+    images,
+    manifest_row,
+    merge,
+    parts,
+    storage,
+)
+from alpaca_labeler.handler.bundle import BundleError
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.manifest_row import Failure, ManifestError
+from alpaca_labeler.handler.storage import StorageError
+from alpaca_labeler.label import sort_into, sources
+from alpaca_labeler.table import exports
+from alpaca_labeler.table.command import line as line_for_people
+from alpaca_labeler.table.ledger import Ledger, LedgerError
+from tests.support.fake_s3 import FakeS3
 
 MAX_PIXELS = 4_000_000
 images.Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
@@ -50,8 +57,8 @@ class Target:
 
 def _text(message: str) -> None:
     """A message must fit into a row."""
-    failed = manifest.failure_row(ImageVersion("a"), Failure("corrupt", message), "1-a", NOON)
-    manifest.parse(manifest.encode(failed))
+    failed = manifest_row.failure_row(ImageVersion("a"), Failure("corrupt", message), "1-a", NOON)
+    manifest_row.parse(manifest_row.encode(failed))
 
 
 def _refused(error: images.ImageError) -> None:
@@ -64,7 +71,7 @@ def _refused_by_name(error: BundleError) -> None:
     _text(str(error))
 
 
-NOON = manifest.datetime(2026, 1, 1, 12, tzinfo=manifest.UTC)
+NOON = manifest_row.datetime(2026, 1, 1, 12, tzinfo=manifest_row.UTC)
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -112,8 +119,8 @@ def check_event(data: bytes) -> None:
         assert image.size is None or isinstance(image.size, int)
         for fact in (image.etag, image.version_id, image.sequencer, image.last_modified):
             assert fact is None or isinstance(fact, str), fact
-        row = manifest.failure_row(image, Failure("empty", ""), "1-a", NOON)
-        assert manifest.version_of(manifest.parse(manifest.encode(row))) == image
+        row = manifest_row.failure_row(image, Failure("empty", ""), "1-a", NOON)
+        assert manifest_row.version_of(manifest_row.parse(manifest_row.encode(row))) == image
     names = [request.image.source_ref for request in batch.requests]
     for done, left in ((dict.fromkeys(names, "row"), {}), ({}, dict.fromkeys(names, "why"))):
         try:
@@ -141,14 +148,14 @@ def check_rows(data: bytes) -> None:
         return
     merged = [*merge.merge(merge.sort(keyed))]
     assert merged == [*merge.merge(merge.sort(reversed(keyed)))], "the order of merging decides"
-    names = [manifest.parse(line)["source-ref"] for line, _ in merged]
+    names = [manifest_row.parse(line)["source-ref"] for line, _ in merged]
     assert names == sorted({name for name, _ in keyed})
     for _, line in keyed:
-        row = manifest.parse(line)
+        row = manifest_row.parse(line)
         shown = line_for_people(row)
         assert "\n" not in shown
         assert printable(shown) == shown
-        manifest.version_of(row)
+        manifest_row.version_of(row)
 
 
 def check_ledger(data: bytes) -> None:
@@ -167,13 +174,13 @@ def check_ledger(data: bytes) -> None:
                 assert content.startswith(left) or left == content + b"\n", "it was written over"
             return
         settled = [Path(file).read_bytes() if os.path.exists(file) else b"" for file in files]
-        rows = [[manifest.parse(line) for line in text.split(b"\n")[:-1]] for text in settled]
+        rows = [[manifest_row.parse(line) for line in text.split(b"\n")[:-1]] for text in settled]
         names = [[row["source-ref"] for row in some] for some in rows]
         assert all(some == sorted(some) for some in names)
         assert len({*names[0], *names[1]}) == len(names[0]) + len(names[1]), "two rows an image"
         assert "new" in names[0]
-        assert not any(map(manifest.is_failure, rows[0]))
-        assert all(map(manifest.is_failure, rows[1]))
+        assert not any(map(manifest_row.is_failure, rows[0]))
+        assert all(map(manifest_row.is_failure, rows[1]))
         _run(files)
         assert settled == [
             Path(file).read_bytes() if os.path.exists(file) else b"" for file in files
@@ -200,7 +207,7 @@ def check_exports(data: bytes) -> None:
         lines = [*merge.read(io.BytesIO(data.replace(seeds.SEPARATOR, b"\n")), "file")]
     except ManifestError:
         return
-    rows = [manifest.parse(line) for _, line in lines]
+    rows = [manifest_row.parse(line) for _, line in lines]
     for form, write in exports.FORMATS.items():
         out, left_out = io.StringIO(newline=""), Counter()
         written = write(rows, out, left_out, "/p")
@@ -251,9 +258,11 @@ def tables() -> list[bytes]:
     """Manifest, failures and parts."""
     newer = {"etag": "e2", "sequencer": "0B"}
     three = [
-        seeds.lines(seeds.row("a"), seeds.row("b")), seeds.lines(seeds.failure("c")),
-        seeds.lines(seeds.row("b", **newer), seeds.failure("d")), seeds.lines(seeds.row("c")),
-    ]  # fmt: skip
+        seeds.lines(seeds.row("a"), seeds.row("b")),
+        seeds.lines(seeds.failure("c")),
+        seeds.lines(seeds.row("b", **newer), seeds.failure("d")),
+        seeds.lines(seeds.row("c")),
+    ]
     return [*seeds.manifests(), seeds.SEPARATOR.join(three)]
 
 
@@ -273,14 +282,14 @@ def check_card(data: bytes) -> None:
         card = found.card
         assert card.version.endswith(card.digest())
         assert 0 <= card.review_band[0] <= card.review_band[1] <= 1
-        row = manifest.label_row(
-            ImageVersion("a"), (1, 1), bundle_decision(card), card, NOON
-        )  # fmt: skip
-        assert manifest.metadata(manifest.parse(manifest.encode(row)))["confidence"] >= 0
+        row = manifest_row.label_row(ImageVersion("a"), (1, 1), bundle_decision(card), card, NOON)
+        assert (
+            manifest_row.metadata(manifest_row.parse(manifest_row.encode(row)))["confidence"] >= 0
+        )
 
 
 def bundle_decision(card: bundle.Card):
-    from handler.classifier import decide
+    from alpaca_labeler.handler.classifier import decide
 
     for logit in (-1e3, 0.0, 1e3):
         found = decide(card, logit)
@@ -310,16 +319,16 @@ def check_key(data: bytes) -> None:
     source_ref.encode()
     assert storage.to_path(source_ref) in {name, os.path.abspath(name)}
     row = seeds.row(source_ref)
-    line = manifest.encode(row)
+    line = manifest_row.encode(row)
     assert line.count(b"\n") == 1
-    assert manifest.parse(line) == row
+    assert manifest_row.parse(line) == row
     assert printable(line_for_people(row)) == line_for_people(row)
     out = io.StringIO(newline="")
     exports.to_csv([row], out, Counter(), "/")
     [_, cells] = csv.reader(io.StringIO(out.getvalue(), newline=""), strict=True)
     assert cells[0].removeprefix("'") == source_ref.removeprefix("'")
     assert not cells[0].startswith(exports.FORMULA_STARTS)
-    folder = copies._folder_name(name)
+    folder = sort_into._folder_name(name)
     assert os.sep not in folder
     assert folder.strip(".")
     try:
@@ -336,9 +345,10 @@ def _check_object_key(key: str) -> None:
         "s3": {"bucket": bucket, "object": {"key": quote_plus(key)}},
     }
     bridged = {
-        "source": "aws.s3", "detail-type": "Object Created",
+        "source": "aws.s3",
+        "detail-type": "Object Created",
         "detail": {"bucket": bucket, "object": {"key": key}},
-    }  # fmt: skip
+    }
     for event in ({"Records": [notified]}, bridged, {"bucket": "photos", "keys": [key]}):
         [request] = events.parse(json.loads(json.dumps(event)), within="s3://photos/").requests
         assert storage.split_s3(request.image.source_ref) == ("photos", key)
@@ -350,7 +360,7 @@ def _check_object_key(key: str) -> None:
         assert [image.source_ref for image in found] in ([], [f"s3://photos/{key}"])
         parts.write(RESULTS, [seeds.row(f"s3://photos/{key}")])
         [(line, _)] = compaction.table(RESULTS)
-        assert manifest.parse(line)["source-ref"] == f"s3://photos/{key}"
+        assert manifest_row.parse(line)["source-ref"] == f"s3://photos/{key}"
     finally:
         storage.client = real
 
@@ -362,7 +372,7 @@ def check_model(data: bytes) -> None:
     """A damaged model whose hash was made to match: an answer, a `BundleError`, or a crash."""
     import hashlib
 
-    from handler.classifier import Classifier
+    from alpaca_labeler.handler.classifier import Classifier
 
     document = json.loads(seeds.cards()[1])
     document["sha256"] = hashlib.sha256(data).hexdigest()
@@ -375,14 +385,18 @@ def check_model(data: bytes) -> None:
 
 TARGETS = {
     "pictures": Target(
-        "encoded pictures of every format: decode, picture", seeds.pictures,
-        mutators.mutate_picture, check_picture,
+        "encoded pictures of every format: decode, picture",
+        seeds.pictures,
+        mutators.mutate_picture,
+        check_picture,
     ),
     "events": Target("events of every trigger", seeds.events, mutators.mutate_json, check_event),
     "rows": Target("rows: read, merged, shown", seeds.manifests, mutators.mutate_lines, check_rows),
     "ledger": Target(
-        "files that a run finds: repaired, loaded, settled", seeds.manifests,
-        mutators.mutate_lines, check_ledger,
+        "files that a run finds: repaired, loaded, settled",
+        seeds.manifests,
+        mutators.mutate_lines,
+        check_ledger,
     ),
     "exports": Target(
         "exports of every form", seeds.manifests, mutators.mutate_lines, check_exports
@@ -392,7 +406,10 @@ TARGETS = {
     "keys": Target("object keys and file names", seeds.keys, mutators.mutate_bytes, check_key),
     "models": Target(
         "models whose hash matches: crashes are expected, see docs/robustness.md",
-        lambda: [MODEL], mutators.mutate_bytes, check_model, megabytes=2000,
+        lambda: [MODEL],
+        mutators.mutate_bytes,
+        check_model,
+        megabytes=2000,
     ),
-}  # fmt: skip
+}
 """By name. `models` runs only where it is asked for."""

@@ -103,9 +103,14 @@ class Session:
         for whole in self.seeds:
             (corpus / hashlib.sha1(whole).hexdigest()).write_bytes(whole)
         options = {
-            "max_total_time": max(1, int(seconds)), "seed": seed % 2**31, "max_len": MAX_BYTES,
-            "timeout": 3600, "rss_limit_mb": 0, "verbosity": 0, "artifact_prefix": f"{corpus}.",
-        }  # fmt: skip
+            "max_total_time": max(1, int(seconds)),
+            "seed": seed % 2**31,
+            "max_len": MAX_BYTES,
+            "timeout": 3600,
+            "rss_limit_mb": 0,
+            "verbosity": 0,
+            "artifact_prefix": f"{corpus}.",
+        }
         arguments = [f"-{name}={value}" for name, value in options.items()]
         atheris.Setup([sys.argv[0], *arguments, str(corpus)], self.run, custom_mutator=mutator)
         atheris.Fuzz()

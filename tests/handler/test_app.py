@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from handler import app, bundle, current_model, events, manifest, parts, storage
-from handler.settings import from_environment
+from alpaca_labeler.handler import app, bundle, current_model, events, manifest_row, parts, storage
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"
@@ -76,7 +77,7 @@ def written(aws):
     """Return the rows of each part."""
     listed = aws.list_objects_v2(Bucket="results", Prefix="labels/parts/").get("Contents", ())
     bodies = [aws.get_object(Bucket="results", Key=item["Key"])["Body"].read() for item in listed]
-    return [[manifest.parse(line) for line in body.splitlines()] for body in bodies]
+    return [[manifest_row.parse(line) for line in body.splitlines()] for body in bodies]
 
 
 # --- label ---
@@ -327,8 +328,8 @@ def run(code, **environment):
 
 def test_importing_the_function_is_quick_and_brings_no_tensorflow():
     done = run(
-        "import sys, time; began = time.perf_counter(); import handler.app\n"
-        "import handler.current_model; print(time.perf_counter() - began)\n"
+        "import sys, time; began = time.perf_counter(); import alpaca_labeler.handler.app\n"
+        "import alpaca_labeler.handler.current_model; print(time.perf_counter() - began)\n"
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules",
     )
     assert done.returncode == 0, done.stderr
@@ -336,7 +337,10 @@ def test_importing_the_function_is_quick_and_brings_no_tensorflow():
 
 
 def test_compaction_needs_no_model_library():
-    code = "import handler.app, handler.compaction, sys; assert 'numpy' not in sys.modules"
+    code = (
+        "import sys, alpaca_labeler.handler.app, alpaca_labeler.handler.compaction;"
+        "assert 'numpy' not in sys.modules"
+    )
     assert run(code).returncode == 0
 
 
@@ -352,17 +356,19 @@ def test_compaction_needs_no_model_library():
     ],
 )
 def test_in_lambda_an_invalid_environment_fails_at_start(environment, said):
-    done = run("import handler.app", AWS_LAMBDA_RUNTIME_API="127.0.0.1:1", **environment)
+    done = run(
+        "import alpaca_labeler.handler.app", AWS_LAMBDA_RUNTIME_API="127.0.0.1:1", **environment
+    )
     assert done.returncode != 0
     assert said in done.stderr
 
 
 def test_the_latest_announcement_of_an_image_is_the_one_that_counts():
     def announced(sequencer, size):
-        return storage.ImageVersion("s3://photos/a", size=size, sequencer=sequencer)
+        return ImageVersion("s3://photos/a", size=size, sequencer=sequencer)
 
     both = [announced("0A", 1), announced("0B", 2), announced("09FF", 3)]
     assert app._each_once(both) == [announced("0B", 2)]
     assert app._each_once([announced(None, 1), announced(None, 2)]) == [
-        storage.ImageVersion("s3://photos/a")
+        ImageVersion("s3://photos/a")
     ]

@@ -9,15 +9,21 @@ from dataclasses import replace
 
 import pytest
 
-from handler import bundle
-from handler.bundle import BundleError
+from alpaca_labeler.handler import bundle
+from alpaca_labeler.handler.bundle import BundleError
 
 MODEL = b"a model"
 CARD = bundle.Card(
-    version="", attribute="alpaca", labels=("not alpaca", "alpaca"), threshold=0.5,
-    review_band=(0.2, 0.8), input_size=256, preprocessing=bundle.images.PREPROCESSING_ID,
-    calibration=(1.0, 0.0), sha256=hashlib.sha256(MODEL).hexdigest(),
-)  # fmt: skip
+    version="",
+    attribute="alpaca",
+    labels=("not alpaca", "alpaca"),
+    threshold=0.5,
+    review_band=(0.2, 0.8),
+    input_size=256,
+    preprocessing=bundle.images.PREPROCESSING_ID,
+    calibration=(1.0, 0.0),
+    sha256=hashlib.sha256(MODEL).hexdigest(),
+)
 
 
 def document(**changes):
@@ -90,9 +96,12 @@ def test_a_card_changed_by_hand_is_refused(tmp_path, name):
     folder = write(tmp_path / "my-model")
     card = json.loads((tmp_path / "my-model/model.json").read_text())
     changed = {
-        "threshold": 0.4, "review_band": [0.1, 0.8], "labels": ["alpaca", "not alpaca"],
-        "calibration": [2.0, 0.0], "input_size": 224,
-    }  # fmt: skip
+        "threshold": 0.4,
+        "review_band": [0.1, 0.8],
+        "labels": ["alpaca", "not alpaca"],
+        "calibration": [2.0, 0.0],
+        "input_size": 224,
+    }
     card[name] = changed[name]
     (tmp_path / "my-model/model.json").write_text(json.dumps(card))
     with pytest.raises(BundleError, match=r"my-model.*was changed after"):

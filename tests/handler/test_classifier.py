@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import bundle
-from handler.classifier import Classifier, decide, sigmoid
+from alpaca_labeler.handler import bundle
+from alpaca_labeler.handler.classifier import Classifier, decide, sigmoid
 
 CARD = bundle.Card(
     "1-a", "alpaca", ("not alpaca", "alpaca"), 0.5, (0.2, 0.8), 256, "", (1.0, 0.0), ""

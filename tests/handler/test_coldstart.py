@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from handler import bundle, manifest
+from alpaca_labeler.handler import bundle, manifest_row
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "emulator"
@@ -36,7 +36,7 @@ SECONDS, MEGABYTES = 0.6, 200
 TIMED = """
 import time
 began = time.perf_counter()
-from handler import app
+from alpaca_labeler.handler import app
 ready = time.perf_counter()
 calls = []
 def label(event, context):
@@ -198,7 +198,7 @@ def test_a_cold_call_and_a_warm_call_label_the_photo(call, package, s3):
     warm = call(event)
     listed = s3.list_objects_v2(Bucket="results", Prefix="labels/parts/")["Contents"]
     [part] = listed  # the same batch twice is the same part
-    row = manifest.parse(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
+    row = manifest_row.parse(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
     assert row["source-ref"] == "s3://photos/farm/ü +.jpg"
     assert row["alpaca-metadata"]["class-name"] == "alpaca"
     start = cold["init"] + cold["calls"][0]

@@ -2,11 +2,11 @@ import itertools
 import json
 
 import pytest
-from fake_s3 import FakeS3
-from rows import failure, human, label
 
-from handler import compaction, manifest, merge, parts, storage
-from handler.compaction import Compacted
+from alpaca_labeler.handler import compaction, manifest_row, merge, parts, storage
+from alpaca_labeler.handler.compaction import Compacted
+from tests.support.fake_s3 import FakeS3
+from tests.support.rows import failure, human, label
 
 RESULTS = "s3://results/labels/"
 NAMES = ("manifest.jsonl", "failures.jsonl")
@@ -26,7 +26,10 @@ def compact(**more):
 def table(s3):
     """Return the rows of (manifest, failures)."""
     return tuple(
-        [manifest.parse(line) for line in s3.objects["results", f"labels/{name}"].body.splitlines()]
+        [
+            manifest_row.parse(line)
+            for line in s3.objects["results", f"labels/{name}"].body.splitlines()
+        ]
         for name in NAMES
     )
 
@@ -120,15 +123,15 @@ def test_a_part_that_cannot_be_had_now_is_left_for_the_next_run(s3, monkeypatch)
 
 def test_a_table_that_somebody_edited_may_be_out_of_order_and_double(s3):
     lines = [label("b"), label("a"), label("b", minute=1), failure("c")]
-    s3.put_object("results", "labels/manifest.jsonl", b"".join(map(manifest.encode, lines)))
+    s3.put_object("results", "labels/manifest.jsonl", b"".join(map(manifest_row.encode, lines)))
     compact()
     assert table(s3) == ([label("a"), label("b")], [failure("c")])
     assert compact() == Compacted()
 
 
 def test_a_damaged_table_is_an_error_that_names_the_line(s3):
-    s3.put_object("results", "labels/manifest.jsonl", manifest.encode(label("a")) + b"{oops\n")
-    with pytest.raises(manifest.ManifestError, match=r"labels/manifest\.jsonl: line 2"):
+    s3.put_object("results", "labels/manifest.jsonl", manifest_row.encode(label("a")) + b"{oops\n")
+    with pytest.raises(manifest_row.ManifestError, match=r"labels/manifest\.jsonl: line 2"):
         compact()
 
 
@@ -137,7 +140,7 @@ def test_a_reader_need_not_wait_for_compaction(s3):
     compact()
     parts.write(RESULTS, [label("a", 2), label("b")])
     rows = [label("a", 2), label("b"), label("c")]
-    assert [*compaction.table(RESULTS)] == [(manifest.encode(row), False) for row in rows]
+    assert [*compaction.table(RESULTS)] == [(manifest_row.encode(row), False) for row in rows]
     assert len(waiting(s3)) == 1
 
 
@@ -191,7 +194,7 @@ def test_an_image_left_in_both_objects_is_put_right_without_any_part(s3):
     parts.write(RESULTS, [failure("a", 1)])
     compact()
     # What two runs that met between their commits, one of which died, can leave behind.
-    newer = manifest.encode(label("a", 2))
+    newer = manifest_row.encode(label("a", 2))
     s3.put_object("results", "labels/manifest.jsonl", newer, Metadata={"mark": "of another"})
     assert compact().committed
     assert table(s3) == ([label("a", 2)], [])
@@ -256,7 +259,7 @@ def test_races_that_are_always_lost_end_in_an_error_and_lose_nothing(s3, monkeyp
 def test_runs_of_rows_larger_than_memory_are_sorted_through_files():
     rows = [(f"{number * 7919 % 5000:05}", b"%d\n" % number) for number in range(5000)]
     lines = [
-        (ref, manifest.encode({"source-ref": ref, "line": line.decode()})) for ref, line in rows
+        (ref, manifest_row.encode({"source-ref": ref, "line": line.decode()})) for ref, line in rows
     ]
     assert [*merge.sort(iter(lines), run_bytes=10_000)] == sorted(lines)
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from handler import events
-from handler.events import Trigger, UnknownEvent
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import events
+from alpaca_labeler.handler.events import Trigger, UnknownEvent
+from alpaca_labeler.handler.image_version import ImageVersion
 
 FOLDER = Path(__file__).parents[1] / "events"
 ODD = "s3://photos/farm/red flower+ü%2F100%\n.jpg"

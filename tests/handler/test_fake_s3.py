@@ -4,7 +4,8 @@ import io
 
 import pytest
 from botocore.exceptions import ClientError
-from fake_s3 import FakeS3
+
+from tests.support.fake_s3 import FakeS3
 
 STEPS = [
     ("get_object", {"Key": "a"}),
@@ -59,7 +60,7 @@ def test_the_fake_answers_as_moto_does(aws):
 
 @pytest.mark.parametrize("page", [1, 2, 1000])
 def test_a_listing_comes_in_pages(page, monkeypatch):
-    from handler import storage
+    from alpaca_labeler.handler import storage
 
     fake = FakeS3(page=page)
     for key in ("b", "a", "c"):

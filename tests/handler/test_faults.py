@@ -11,9 +11,9 @@ import contextlib
 import os
 
 import pytest
-from simulation import World
 
-from handler import compaction, merge, parts, storage
+from alpaca_labeler.handler import compaction, merge, parts, storage
+from tests.support.simulation import World
 
 OBJECTS = int(os.environ.get("FAULT_OBJECTS", "300"))
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2,3").split(",")]

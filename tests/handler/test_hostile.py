@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler import bundle, events, images, manifest, merge
-from handler.bundle import BundleError
-from handler.events import UnknownEvent
-from handler.manifest import ManifestError
+from alpaca_labeler.handler import bundle, events, images, manifest_row, merge
+from alpaca_labeler.handler.bundle import BundleError
+from alpaca_labeler.handler.events import UnknownEvent
+from alpaca_labeler.handler.manifest_row import ManifestError
 
 sys.path.append(str(Path(__file__).parent.parent / "fuzz"))
 
@@ -144,9 +144,9 @@ def test_a_frame_that_is_no_event_is_refused(event):
 def test_a_row_that_could_not_be_written_again_is_no_row():
     line = b'{"source-ref":"a","x":' + b"[" * 300 + b"]" * 300 + b"}"
     with pytest.raises(ManifestError, match="nested too deeply"):
-        manifest.parse(line)
+        manifest_row.parse(line)
     flat = {"source-ref": "a", "x": [[]] * 300}
-    assert manifest.parse(manifest.encode(flat)) == flat
+    assert manifest_row.parse(manifest_row.encode(flat)) == flat
 
 
 def test_a_row_spelt_in_two_ways_merges_into_the_same_in_any_order():

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from handler import images
-from handler.images import ImageError, decode, from_array, picture
+from alpaca_labeler.handler import images
+from alpaca_labeler.handler.images import ImageError, decode, from_array, picture
 
 SIZE = 64
 LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
@@ -247,10 +247,17 @@ def test_a_jpeg_scaled_while_decoding_looks_like_one_decoded_in_full(photos):
         assert distance(decode(data, 224).pixels, from_array(whole, 224).pixels) < 3
 
 
-@pytest.mark.parametrize("array", [
-    np.zeros(5, np.uint8), np.zeros((4, 4), np.float32), np.zeros((0, 4, 3), np.uint8),
-    np.zeros((4, 4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8), np.zeros((), np.uint8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(5, np.uint8),
+        np.zeros((4, 4), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((), np.uint8),
+    ],
+)
 def test_other_arrays_are_refused(array):
     with pytest.raises(ImageError) as refusal:
         from_array(array, SIZE)
@@ -362,7 +369,7 @@ def test_the_same_bytes_give_the_same_pixels_in_any_thread(photos):
 WARNS_OF_NOTHING = """
 import io, sys
 from PIL import Image
-from handler import images
+from alpaca_labeler.handler import images
 image = Image.new("P", (8, 8))
 image.putpalette([0] * 768)
 def save(image, form, **options):

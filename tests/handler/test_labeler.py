@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from handler import labeler, manifest, storage
-from handler.labeler import Labeler, Limits
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import labeler, manifest_row, storage
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.labeler import Labeler, Limits
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -52,10 +52,16 @@ def trouble(tmp_path, photos):
     os.mkfifo(tmp_path / "pipe.jpg")
     os.symlink("nowhere", tmp_path / "dangling.jpg")
     return {
-        "good.jpg": None, "empty.jpg": "empty", "text.jpg": "not-an-image", "torn.jpg": "corrupt",
-        "wide.png": "too-many-pixels", "heavy.jpg": "too-large", "pipe.jpg": "unavailable",
-        "dangling.jpg": "not-found", "none.jpg": "not-found",
-    }  # fmt: skip
+        "good.jpg": None,
+        "empty.jpg": "empty",
+        "text.jpg": "not-an-image",
+        "torn.jpg": "corrupt",
+        "wide.png": "too-many-pixels",
+        "heavy.jpg": "too-large",
+        "pipe.jpg": "unavailable",
+        "dangling.jpg": "not-found",
+        "none.jpg": "not-found",
+    }
 
 
 LIMITS = Limits(max_bytes=10**6, max_pixels=10**6)
@@ -68,7 +74,7 @@ def test_each_trouble_has_its_failure_row_and_stops_nothing(trouble, tmp_path, t
     assert len(outcomes) == len(requests)
     for outcome in outcomes:
         code = trouble[os.path.basename(outcome.image.source_ref)]
-        assert manifest.block(outcome.row, "failure").get("code") == code
+        assert manifest_row.block(outcome.row, "failure").get("code") == code
         assert (outcome.prediction is None) == (code is not None) == bool(outcome.problem)
 
 
@@ -77,7 +83,7 @@ def test_overlapped_work_gives_the_rows_of_sequential_work(photos):
 
     def rows(**options):
         found = fixed(**options).label(requests)
-        return sorted(manifest.encode(outcome.row) for outcome in found)
+        return sorted(manifest_row.encode(outcome.row) for outcome in found)
 
     assert rows() == rows(threads=5, cores=2) == rows(threads=3)
 
@@ -112,7 +118,7 @@ def test_a_file_in_trouble_whose_name_is_no_text_has_a_row_that_can_be_written(o
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     os.mkfifo(path)
     row = one.label_one(ImageVersion(storage.to_source_ref(path))).row
-    assert b"%FF.jpg" in manifest.encode(row)
+    assert b"%FF.jpg" in manifest_row.encode(row)
 
 
 def test_requests_are_read_as_they_are_needed(photos):
@@ -154,8 +160,9 @@ def test_a_download_that_hangs_does_not_outlive_the_deadline(monkeypatch, photos
     assert time.monotonic() - began < 3
     release.set()
     assert {o.image.source_ref: o.row is None for o in outcomes} == {
-        "hangs": True, str(photos / "cat.png"): False,
-    }  # fmt: skip
+        "hangs": True,
+        str(photos / "cat.png"): False,
+    }
 
 
 def test_no_more_bytes_are_held_than_allowed(monkeypatch, photos):

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import manifest, merge
-from handler.manifest import Failure, ManifestError
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import manifest_row, merge
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.manifest_row import Failure, ManifestError
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -20,12 +20,16 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 def line(name, version=1, model=1, minute=0):
     """A row of a history in which sequencers and dates agree."""
     image = ImageVersion(
-        f"s3://b/{name}", version, f"2026-01-01T00:00:{version:02d}Z", f"e{version}", None,
+        f"s3://b/{name}",
+        version,
+        f"2026-01-01T00:00:{version:02d}Z",
+        f"e{version}",
+        None,
         f"{version:04X}",
-    )  # fmt: skip
+    )
     made = START + timedelta(minutes=minute)
-    row = manifest.failure_row(image, Failure("empty", ""), f"{model}-a", made)
-    return row["source-ref"], manifest.encode(row)
+    row = manifest_row.failure_row(image, Failure("empty", ""), f"{model}-a", made)
+    return row["source-ref"], manifest_row.encode(row)
 
 
 histories = st.lists(
@@ -77,7 +81,7 @@ def test_a_choice_is_given_rows_in_the_order_of_their_streams():
     seen = []
 
     def choose(rows):
-        seen.extend(manifest.created(row) for row in rows)
+        seen.extend(manifest_row.created(row) for row in rows)
         return rows[0]
 
     streams = [[line("a", minute=minute)] for minute in (2, 0, 1)]

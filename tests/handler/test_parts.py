@@ -1,8 +1,8 @@
 import pytest
-from fake_s3 import FakeS3, error
-from rows import failure, human, label
 
-from handler import manifest, parts, storage
+from alpaca_labeler.handler import manifest_row, parts, storage
+from tests.support.fake_s3 import FakeS3, error
+from tests.support.rows import failure, human, label
 
 RESULTS = "s3://results/labels/"
 
@@ -19,9 +19,9 @@ def test_a_batch_delivered_again_in_another_order_writes_the_same_part(s3):
     again = parts.write(RESULTS, [failure("b", minute=9), label("a", minute=9)])
     assert first == again
     [stored] = s3.objects.values()
-    assert [manifest.created(manifest.parse(line)) for line in stored.body.splitlines()] == (
-        ["2026-01-02T00:00:00.000000"] * 2
-    )
+    assert [
+        manifest_row.created(manifest_row.parse(line)) for line in stored.body.splitlines()
+    ] == (["2026-01-02T00:00:00.000000"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_part_with_another_outcome_has_another_name(other):
 def test_the_rows_of_a_part_are_in_the_order_of_their_source_refs(s3):
     parts.write(RESULTS, [label("b"), label("a"), label("A")])
     [stored] = s3.objects.values()
-    refs = [manifest.parse(line)["source-ref"] for line in stored.body.splitlines()]
+    refs = [manifest_row.parse(line)["source-ref"] for line in stored.body.splitlines()]
     assert refs == sorted(refs)
 
 
@@ -46,7 +46,7 @@ def test_a_person_who_says_it_again_later_says_something_new():
     assert parts.write(RESULTS, [human("a", minute=2)]) != first
 
 
-@pytest.mark.parametrize("content", [b"", b"damaged", manifest.encode(label("a", 2))])
+@pytest.mark.parametrize("content", [b"", b"damaged", manifest_row.encode(label("a", 2))])
 def test_a_part_that_holds_something_else_is_not_believed(s3, content):
     uri = parts.write(RESULTS, [label("a")])
     s3.objects[storage.split_s3(uri)].body = content

@@ -1,7 +1,7 @@
 import pytest
 
-from handler import settings
-from handler.settings import SettingsError
+from alpaca_labeler.handler import settings
+from alpaca_labeler.handler.settings import SettingsError
 
 WELL = {"RESULTS_URI": "s3://results/labels/", "INPUT_URI": "s3://photos/"}
 

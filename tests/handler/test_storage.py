@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler import storage
-from handler.storage import ImageVersion
+from alpaca_labeler.handler import storage
+from alpaca_labeler.handler.image_version import ImageVersion
 
 BUCKET = "s3://photos"
 
@@ -66,9 +66,18 @@ def answers(monkeypatch):
 
 
 KEYS = [
-    "a.jpg", "with space.jpg", "a+b%20c.jpg", "ü/アルパカ.jpg", "new\nline.jpg", "../up.jpg",
-    "a//b.jpg", "/leading.jpg", "#?&=.jpg", "x" * 1024, "é" * 512,
-]  # fmt: skip
+    "a.jpg",
+    "with space.jpg",
+    "a+b%20c.jpg",
+    "ü/アルパカ.jpg",
+    "new\nline.jpg",
+    "../up.jpg",
+    "a//b.jpg",
+    "/leading.jpg",
+    "#?&=.jpg",
+    "x" * 1024,
+    "é" * 512,
+]
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save_base
 
-from training import dataset
-from training import recipe as recipes
+from alpaca_labeler.training import dataset
+from alpaca_labeler.training import recipe as recipes
+from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save_base
 
 
 def pytest_collection_modifyitems(items):
@@ -75,8 +75,8 @@ class Trained:
 def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
     """One training and one export for all tests that look at either: each takes many seconds."""
     pytest.importorskip("tensorflow")
-    from cli.train import train
-    from training import export
+    from alpaca_labeler.models.train import train
+    from alpaca_labeler.training import export
 
     folder = tmp_path_factory.mktemp("runs") / "first"
     about = tmp_path_factory.mktemp("about") / "about.toml"
@@ -87,10 +87,22 @@ def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
         patch.setattr(
             export, "export", lambda *args, **more: (seen.append(args), real(*args, **more))[1]
         )
-        result = CliRunner().invoke(train, [
-            str(pets), "--recipe", str(tiny_file), "--weights", weights, "--about", str(about),
-            "--max-disagreement", "1", "--output", str(folder),
-        ])  # fmt: skip
+        result = CliRunner().invoke(
+            train,
+            [
+                str(pets),
+                "--recipe",
+                str(tiny_file),
+                "--weights",
+                weights,
+                "--about",
+                str(about),
+                "--max-disagreement",
+                "1",
+                "--output",
+                str(folder),
+            ],
+        )
     assert result.exit_code == 0, result.output
     outcome, data, _ = seen[0]
     return Trained(folder, result, outcome, data)

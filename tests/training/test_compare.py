@@ -8,14 +8,14 @@ from itertools import product
 
 import numpy as np
 import pytest
-from bundles import make
 from click.testing import CliRunner
-from pets_photos import paint
 
-from cli.compare import compare as command
-from cli.train import evaluate as evaluate_command
-from training import compare, dataset, record
-from training.compare import CompareError, mcnemar
+from alpaca_labeler.models.compare import compare as command
+from alpaca_labeler.models.train import evaluate as evaluate_command
+from alpaca_labeler.training import compare, dataset, record
+from alpaca_labeler.training.compare import CompareError, mcnemar
+from tests.support.bundles import make
+from tests.support.pets_photos import paint
 
 ALWAYS, NEVER = (0.0, 9.0), (0.0, -9.0)
 """Calibrations that make every photo an alpaca, or none."""
@@ -85,21 +85,33 @@ def test_two_models_are_counted_in_pairs(always, never, farm):
     found = answer(never, always, farm)
     assert found["verdict"] == "undecided"
     assert found["mcnemar"] == {
-        "both_right": 0, "only_old": 3, "only_new": 9, "both_wrong": 0, "p": mcnemar(3, 9),
-    }  # fmt: skip
+        "both_right": 0,
+        "only_old": 3,
+        "only_new": 9,
+        "both_wrong": 0,
+        "p": mcnemar(3, 9),
+    }
     assert found["old"]["metrics"]["accuracy"]["value"] == 0.25
     assert found["new"]["metrics"]["accuracy"]["value"] == 0.75
     gain = found["difference"]
     assert gain["value"] == 0.5
     assert -0.2 < gain["low"] < gain["value"] < gain["high"] <= 1
     assert found["kinds"]["alpaca"] == {
-        "photos": 9, "old_right": 0, "new_right": 9, "only_old": 0, "only_new": 9,
-    }  # fmt: skip
+        "photos": 9,
+        "old_right": 0,
+        "new_right": 9,
+        "only_old": 0,
+        "only_new": 9,
+    }
     first, last = found["differ"][0], found["differ"][-1]
     assert first == {
-        "file": "not alpaca/0.png", "kind": "not alpaca", "truth": "not alpaca",
-        "old": 0.0001, "new": 0.9999, "right": "old",
-    }  # fmt: skip
+        "file": "not alpaca/0.png",
+        "kind": "not alpaca",
+        "truth": "not alpaca",
+        "old": 0.0001,
+        "new": 0.9999,
+        "right": "old",
+    }
     assert (last["file"], last["right"]) == ("alpaca/8.png", "new")
 
 
@@ -255,14 +267,15 @@ def test_photos_of_one_source_widen_the_interval(always, never, farm, tmp_path):
 
 def test_comparing_needs_no_tensorflow():
     code = (
-        "import sys; import cli.compare, training.compare, training.record;"
+        "import sys; import alpaca_labeler.models.compare;"
+        "import alpaca_labeler.training.compare, alpaca_labeler.training.record;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_answers_are_those_of_the_labeler(farm):
-    from handler.labeler import Labeler
+    from alpaca_labeler.handler.labeler import Labeler
 
     data = dataset.load(str(farm), 256)
     said = compare.answer(record.load("embedded"), data)

@@ -2,11 +2,11 @@ import shutil
 
 import numpy as np
 import pytest
-from pets_photos import CATS, DOGS, paint
 
-from handler import images
-from training import dataset
-from training.dataset import DatasetError, Extra
+from alpaca_labeler.handler import images
+from alpaca_labeler.training import dataset
+from alpaca_labeler.training.dataset import DatasetError, Extra
+from tests.support.pets_photos import CATS, DOGS, paint
 
 
 def test_class_names_come_from_the_folders(pets):

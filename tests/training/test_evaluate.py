@@ -4,7 +4,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from training import evaluate, logistic
+from alpaca_labeler.training import evaluate, logistic
 
 TRUTH = np.array([0, 0, 0, 1, 1, 1, 1, 0])
 SCORES = np.array([0.1, 0.2, 0.6, 0.7, 0.9, 0.4, 0.8, 0.3])

@@ -9,10 +9,11 @@ pytest.importorskip("tensorflow")
 
 from ai_edge_litert.interpreter import Interpreter
 
-from handler import bundle
-from handler.classifier import Classifier
-from training import card, export, fit, record
-from training.export import ExportError
+from alpaca_labeler.handler import bundle
+from alpaca_labeler.handler.classifier import Classifier
+from alpaca_labeler.report.model_page import render
+from alpaca_labeler.training import card, export, fit, record
+from alpaca_labeler.training.export import ExportError
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,12 @@ def test_a_bundle_labels_as_its_network_does(folder, outcome, data):
 def test_the_folder_holds_bundle_record_report_and_keras_model(folder):
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     assert names == [
-        "keras/model.keras", "model.json", "model.tflite", "photos.csv", "report.html",
-    ]  # fmt: skip
+        "keras/model.keras",
+        "model.json",
+        "model.tflite",
+        "photos.csv",
+        "report.html",
+    ]
     assert [path.name for path in folder.parent.iterdir()] == ["first"]
 
 
@@ -129,7 +134,12 @@ def test_the_model_is_eight_bit_throughout(folder):
 def test_a_model_that_quantises_badly_is_refused_and_leaves_nothing(outcome, data, tmp_path):
     with pytest.raises(ExportError, match=r"80\.0% of 20 photos .* more than the 79\.0% allowed"):
         export.export(
-            outcome, data, str(tmp_path / "bad"), group=alone(data), max_disagreement=0.79
+            outcome,
+            data,
+            str(tmp_path / "bad"),
+            group=alone(data),
+            write_report=render,
+            max_disagreement=0.79,
         )
     assert not list(tmp_path.iterdir())
 
@@ -138,7 +148,12 @@ def test_a_model_that_quantises_badly_is_refused_and_leaves_nothing(outcome, dat
 def test_disagreement_counts_training_photos_too_and_its_limit_is_allowed(outcome, data, tmp_path):
     assert len(outcome.judged.indices) == 4
     made = export.export(
-        outcome, data, str(tmp_path / "good"), group=alone(data), max_disagreement=0.8
+        outcome,
+        data,
+        str(tmp_path / "good"),
+        group=alone(data),
+        write_report=render,
+        max_disagreement=0.8,
     )
     assert made["metrics"]["int8_disagreement"] == 0.8
 
@@ -150,13 +165,20 @@ def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, m
 
     monkeypatch.setattr(export, "_report", die)
     with pytest.raises(KeyboardInterrupt):
-        export.export(outcome, data, str(tmp_path / "half"), group=alone(data), max_disagreement=1)
+        export.export(
+            outcome,
+            data,
+            str(tmp_path / "half"),
+            group=alone(data),
+            write_report=render,
+            max_disagreement=1,
+        )
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
     with pytest.raises(ExportError, match="already"):
-        export.export(outcome, data, str(folder), group=alone(data))
+        export.export(outcome, data, str(folder), group=alone(data), write_report=render)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from training import dataset, fit, network, run, split
-from training.network import NetworkError
+from alpaca_labeler.training import dataset, fit, network, run, split
+from alpaca_labeler.training.network import NetworkError
 
 
 def silent(_):
@@ -60,8 +60,10 @@ def stopped(train, tiny):
 def test_the_same_seed_gives_the_same_model(train, last_kept, first):
     assert same(first, train(last_kept))
     assert [(epoch.phase, epoch.epoch) for epoch in first.history] == [
-        ("frozen", 1), ("fine-tuning", 1), ("fine-tuning", 2),
-    ]  # fmt: skip
+        ("frozen", 1),
+        ("fine-tuning", 1),
+        ("fine-tuning", 2),
+    ]
     assert not first.interrupted
 
 
@@ -78,8 +80,9 @@ def test_another_seed_trains_otherwise(first, stopped):
 def test_ctrl_c_keeps_the_best_so_far(data, stopped):
     assert stopped.interrupted
     assert [(epoch.phase, epoch.epoch) for epoch in stopped.history] == [
-        ("frozen", 1), ("fine-tuning", 1),
-    ]  # fmt: skip
+        ("frozen", 1),
+        ("fine-tuning", 1),
+    ]
     best = min(epoch.val_loss for epoch in stopped.history)
     assert held_out_loss(data, stopped) == pytest.approx(best, rel=1e-4)
 

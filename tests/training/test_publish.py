@@ -9,16 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import bundles
 import pytest
 from botocore.exceptions import ReadTimeoutError
 from click.testing import CliRunner
 from moto import mock_aws
-from pets_photos import paint
 
-from cli.models import models
-from handler import bundle, images, storage
-from training import publish, record
+from alpaca_labeler.handler import bundle, images, storage
+from alpaca_labeler.models.registry import models
+from alpaca_labeler.training import publish, record
+from tests.support import bundles
+from tests.support.pets_photos import paint
 
 STORE = "s3://models-bucket/models/alpaca"
 POINTER = f"{STORE}/latest.json"

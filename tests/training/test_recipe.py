@@ -1,8 +1,8 @@
 import pytest
-from pets_photos import TINY
 
-from training import recipe as recipes
-from training.recipe import RecipeError
+from alpaca_labeler.training import recipe as recipes
+from alpaca_labeler.training.recipe import RecipeError
+from tests.support.pets_photos import TINY
 
 
 def test_the_course_recipe_is_the_reference_projects():

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from handler.bundle import BundleError
-from training import record
-from training.dataset import Dataset, Photo
+from alpaca_labeler.handler.bundle import BundleError
+from alpaca_labeler.training import record
+from alpaca_labeler.training.dataset import Dataset, Photo
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,9 +25,13 @@ def photo(name, label=0, *, corrected=False):
 
 
 PHOTOS = (
-    photo("cat/1.png"), photo("cat/2.png"), photo("cat/wrong.png"), photo("cat/scene of wrong.png"),
-    photo("dog/1.png", 1), photo("corrected/a,\n=b\udcff.png", 1, corrected=True),
-)  # fmt: skip
+    photo("cat/1.png"),
+    photo("cat/2.png"),
+    photo("cat/wrong.png"),
+    photo("cat/scene of wrong.png"),
+    photo("dog/1.png", 1),
+    photo("corrected/a,\n=b\udcff.png", 1, corrected=True),
+)
 
 
 @pytest.fixture
@@ -45,8 +49,13 @@ def table():
 def test_a_line_tells_how_its_photo_was_used(table):
     lines = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
     assert [line["use"] for line in lines] == [
-        "trained", "held out", "excluded", "trained", "trained", "trained",
-    ]  # fmt: skip
+        "trained",
+        "held out",
+        "excluded",
+        "trained",
+        "trained",
+        "trained",
+    ]
     assert [line["probability"] for line in lines] == ["", "0.25", "0.0", "", "", ""]
     assert [line["label"] for line in lines] == ["cat"] * 4 + ["dog"] * 2
     assert [line["corrected"] for line in lines] == [""] * 5 + ["yes"]
@@ -56,8 +65,12 @@ def test_a_line_tells_how_its_photo_was_used(table):
 def test_a_photo_counts_as_seen_with_another_of_its_group(table):
     known = record.parse(table, "photos.csv")
     assert {photo.name for photo in PHOTOS if photo.sha256 in known.seen} == {
-        "cat/1.png", "cat/wrong.png", "cat/scene of wrong.png", "dog/1.png", PHOTOS[5].name,
-    }  # fmt: skip
+        "cat/1.png",
+        "cat/wrong.png",
+        "cat/scene of wrong.png",
+        "dog/1.png",
+        PHOTOS[5].name,
+    }
     assert known.judged == {PHOTOS[1].sha256: 0.25, PHOTOS[2].sha256: 0.0}
 
 
@@ -94,5 +107,5 @@ def test_the_functions_package_leaves_the_record_out(tmp_path):
 
 
 def test_reading_a_record_needs_no_tensorflow():
-    code = "import sys, training.record; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, alpaca_labeler.training.record; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import dataset, split
-from training.dataset import DatasetError, Photo
+from alpaca_labeler.training import dataset, split
+from alpaca_labeler.training.dataset import DatasetError, Photo
 
 
 def photos(count: int) -> list[Photo]:

@@ -7,9 +7,9 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from cli.train import NEEDS_TENSORFLOW, evaluate, train
-from handler.labeler import Labeler
-from training import dataset
+from alpaca_labeler.handler.labeler import Labeler
+from alpaca_labeler.models.train import NEEDS_TENSORFLOW, evaluate, train
+from alpaca_labeler.training import dataset
 
 
 def call(command, *arguments):
@@ -91,8 +91,8 @@ def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
 
 def test_help_and_evaluation_need_no_tensorflow():
     code = (
-        "import sys; from cli.train import train, evaluate;"
-        "import training.evaluate, training.dataset;"
+        "import sys; from alpaca_labeler.models.train import train, evaluate;"
+        "import alpaca_labeler.training.evaluate, alpaca_labeler.training.dataset;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from pets_photos import CATS, DOGS, paint
 
-from handler import manifest, storage
-from handler.storage import ImageVersion
-from training import corrections, dataset, split
-from training.dataset import DatasetError, Extra
+from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.training import corrections, dataset, split
+from alpaca_labeler.training.dataset import DatasetError, Extra
+from tests.support.pets_photos import CATS, DOGS, paint
 
 
 def person(source_ref, label, *, minute=0, **facts):
@@ -23,10 +23,10 @@ def person(source_ref, label, *, minute=0, **facts):
         "dogs-metadata": {
             "class-name": label,
             "confidence": 1.0,
-            "type": manifest.TASK_TYPE,
+            "type": manifest_row.TASK_TYPE,
             "job-name": "labeling-job/review",
             "human-annotated": "yes",
-            "creation-date": manifest.timestamp(datetime(2026, 12, 1, 12, minute, tzinfo=UTC)),
+            "creation-date": manifest_row.timestamp(datetime(2026, 12, 1, 12, minute, tzinfo=UTC)),
         },
         "labeler": {"model-version": "20261123T225144Z-7f2733da33b9", **facts},
     }
@@ -43,7 +43,7 @@ def write(tmp_path):
     """Write rows into a new corrections file and return its path."""
 
     def write(*rows, name="corrections.jsonl"):
-        (tmp_path / name).write_bytes(b"".join(map(manifest.encode, rows)))
+        (tmp_path / name).write_bytes(b"".join(map(manifest_row.encode, rows)))
         return str(tmp_path / name)
 
     return write
@@ -70,7 +70,7 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
 
 
 def test_the_pixels_are_those_that_labelling_sees(data, write, folder):
-    from handler import images
+    from alpaca_labeler.handler import images
 
     done = corrections.add(data, [write(person(folder / "0.png", CATS))])
     expected = images.decode((folder / "0.png").read_bytes(), 32).pixels
@@ -109,9 +109,11 @@ def test_the_last_word_of_people_counts(data, write, folder, tmp_path):
     shutil.copy(second, tmp_path / "copy.png")
     one = write(person(first, CATS, minute=1), person(first, DOGS, minute=3), name="one.jsonl")
     two = write(
-        person(first, CATS, minute=2), person(second, DOGS, minute=5),
-        person(tmp_path / "copy.png", CATS, minute=4), name="two.jsonl",
-    )  # fmt: skip
+        person(first, CATS, minute=2),
+        person(second, DOGS, minute=5),
+        person(tmp_path / "copy.png", CATS, minute=4),
+        name="two.jsonl",
+    )
     done = corrections.add(data, [one, two])
     assert done.added == 2
     assert [photo.label for photo in done.data.photos[-2:]] == [1, 1]
@@ -147,8 +149,9 @@ def test_what_is_gone_or_no_photo_is_skipped_and_named(data, write, folder):
     )
     assert done.added == 1
     assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in done.skipped] == [
-        "gone.png", "torn.png",
-    ]  # fmt: skip
+        "gone.png",
+        "torn.png",
+    ]
 
 
 def test_relative_names_start_at_the_photos_root(data, write, folder, monkeypatch):
@@ -256,8 +259,9 @@ def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
     assert done.added == 1
     assert done.data.photos[-1].path == "s3://farm/0.png"
     assert [line.split(": ")[0] for line in done.skipped] == [
-        "s3://farm/1.png", "s3://farm/gone.png",
-    ]  # fmt: skip
+        "s3://farm/1.png",
+        "s3://farm/gone.png",
+    ]
 
 
 def test_corrections_may_lie_in_a_bucket_too(data, bucket):

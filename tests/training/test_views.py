@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.dataset import DatasetError
-from training.views import MIRRORED, PLAIN, make, view
+from alpaca_labeler.training.dataset import DatasetError
+from alpaca_labeler.training.views import MIRRORED, PLAIN, make, view
 
 SIDE = 96
 
@@ -56,9 +56,15 @@ def test_no_two_views_are_alike_and_a_seed_makes_the_same_again(data, made, sett
 
 def test_without_changes_a_view_is_the_photo_or_its_mirror_image(ramp, settings):
     still = replace(
-        settings, crop=1.0, stretch=0.0, rotation=0.0, brightness=0.0, contrast=0.0, colour=0.0,
+        settings,
+        crop=1.0,
+        stretch=0.0,
+        rotation=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        colour=0.0,
         grey=0.0,
-    )  # fmt: skip
+    )
     plain = np.asarray(ramp)
     found = {
         np.asarray(view(ramp, SIDE, still, np.random.default_rng(seed))).tobytes()
@@ -69,9 +75,15 @@ def test_without_changes_a_view_is_the_photo_or_its_mirror_image(ramp, settings)
 
 def test_a_crop_shows_no_less_than_its_share_and_stays_inside(ramp, settings):
     crops = replace(
-        settings, crop=0.25, stretch=0.3, rotation=0.0, brightness=0.0, contrast=0.0, colour=0.0,
+        settings,
+        crop=0.25,
+        stretch=0.3,
+        rotation=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        colour=0.0,
         grey=0.0,
-    )  # fmt: skip
+    )
     seen = []
     for seed in range(200):
         pixels = np.asarray(view(ramp, 48, crops, np.random.default_rng(seed))).astype(float)

@@ -1,0 +1,1 @@
+"""The serverless job from the operator's side: compare, requeue, and run it without AWS."""

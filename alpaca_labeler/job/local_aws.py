@@ -1,0 +1,195 @@
+"""The job on one machine: moto's S3 and SQS on the loopback, the real handler between them.
+
+Buckets, queue and notification are wired as in template.yaml. Only the Lambda service itself is
+played: a loop receives messages and calls the handler, as the event source mapping would.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+from moto.server import ThreadedMotoServer
+
+from alpaca_labeler.handler import manifest_row, storage
+
+if TYPE_CHECKING:
+    from alpaca_labeler.handler.manifest_row import Row
+
+INPUT_BUCKET: Final = "photos"
+RESULTS_BUCKET: Final = "results"
+QUEUE: Final = "photos-to-label"
+RESULTS_URI: Final = f"s3://{RESULTS_BUCKET}/labels/"
+MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
+
+FUNCTION_SECONDS: Final = 60.0
+COMPACT_SECONDS: Final = 5.0
+"""Labels are merged into the manifest when nothing has arrived for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What Lambda tells a function about its call, as far as the handler asks."""
+
+    function_name: str = "sandbox"
+    memory_limit_in_mb: int = 1769
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:sandbox"
+    aws_request_id: str = field(default_factory=lambda: str(uuid4()))
+    _ends: float = field(default_factory=lambda: time.monotonic() + FUNCTION_SECONDS)
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return the milliseconds until the function would be stopped."""
+        return max(0, int((self._ends - time.monotonic()) * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A running sandbox."""
+
+    endpoint: str
+    queue_url: str
+    sqs: Any
+    app: Any
+    """The module `handler.app`."""
+    seen: set[str] = field(default_factory=set)
+    """Parts whose rows were shown."""
+
+    def upload(self, path: str, key: str) -> None:
+        """Put a file into the input bucket, as any S3 client would."""
+        storage.client().upload_file(path, INPUT_BUCKET, key)
+
+    def step(self, wait_seconds: int = 1) -> Iterator[Row]:
+        """Give what waits in the queue to the function, and yield the rows it has written.
+
+        A message is deleted only when the function did not report it, as the event source mapping
+        does.
+        """
+        answer = self.sqs.receive_message(
+            QueueUrl=self.queue_url,
+            MaxNumberOfMessages=10,
+            WaitTimeSeconds=wait_seconds,
+            AttributeNames=["All"],
+        )
+        messages = answer.get("Messages", [])
+        if not messages:
+            return
+        event = {
+            "Records": [
+                {
+                    "messageId": message["MessageId"],
+                    "receiptHandle": message["ReceiptHandle"],
+                    "body": message["Body"],
+                    "attributes": message.get("Attributes", {}),
+                    "eventSource": "aws:sqs",
+                    "eventSourceARN": f"arn:aws:sqs:us-east-1:123456789012:{QUEUE}",
+                }
+                for message in messages
+            ]
+        }
+        report = self.app.label(event, Context())
+        failed = {item["itemIdentifier"] for item in report["batchItemFailures"]}
+        for message in messages:
+            if message["MessageId"] not in failed:
+                self.sqs.delete_message(
+                    QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"]
+                )
+        yield from self._new_rows()
+
+    def _new_rows(self) -> Iterator[Row]:
+        for part in storage.list_objects(f"{RESULTS_URI}parts/"):
+            if part.source_ref not in self.seen:
+                self.seen.add(part.source_ref)
+                for line in storage.read(part.source_ref, 2**24).splitlines():
+                    yield manifest_row.parse(line)
+
+    def compact(self) -> None:
+        """Merge what was written into the manifest."""
+        self.app.compact({}, Context())
+        self.seen.clear()
+
+    def run(self, show: Callable[[Row], None], *, until_idle: bool) -> None:
+        """Label what arrives until interrupted, or until nothing more is waiting."""
+        quiet_since: float | None = None
+        while True:
+            rows = list(self.step())
+            for row in rows:
+                show(row)
+            if rows:
+                quiet_since = time.monotonic()
+            elif until_idle or (
+                quiet_since is not None and time.monotonic() - quiet_since > COMPACT_SECONDS
+            ):
+                self.compact()
+                quiet_since = None
+                if until_idle:
+                    return
+
+
+@contextmanager
+def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
+    """Start the sandbox on 127.0.0.1; port 0 takes a free one. Leaving stops it, with all it holds.
+
+    Sets AWS variables of this process, so that nothing in it can reach a real account.
+    """
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    _, chosen = server.get_host_and_port()
+    endpoint = f"http://127.0.0.1:{chosen}"
+    try:
+        os.environ.update(
+            AWS_ENDPOINT_URL=endpoint,
+            AWS_ACCESS_KEY_ID="sandbox",
+            AWS_SECRET_ACCESS_KEY="sandbox",  # noqa: S106 - moto takes any
+            AWS_DEFAULT_REGION="us-east-1",
+            INPUT_URI=f"s3://{INPUT_BUCKET}/",
+            RESULTS_URI=RESULTS_URI,
+            MODEL_URI=model,
+            POWERTOOLS_SERVICE_NAME="sandbox",
+            POWERTOOLS_METRICS_NAMESPACE="AlpacaLabeler",
+            POWERTOOLS_METRICS_DISABLED="true",
+            LOG_LEVEL="WARNING",
+        )
+        os.environ.pop("AWS_PROFILE", None)
+        yield _wire(endpoint)
+    finally:
+        # moto keeps what it holds for the life of the process, whatever server it came through.
+        urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
+        server.stop()
+
+
+def _wire(endpoint: str) -> Sandbox:
+    import boto3
+
+    from alpaca_labeler.handler import app  # reads the environment that was just set
+
+    s3, sqs = storage.client(), boto3.client("sqs")
+    for bucket in (INPUT_BUCKET, RESULTS_BUCKET):
+        s3.create_bucket(Bucket=bucket)
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    queue_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    s3.put_bucket_notification_configuration(
+        Bucket=INPUT_BUCKET,
+        NotificationConfiguration={
+            "QueueConfigurations": [
+                {"QueueArn": arn["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
+            ]
+        },
+    )
+    return Sandbox(endpoint, queue_url, sqs, app)
+
+
+def environment(sandbox: Sandbox) -> str:
+    """Return the `--env-vars` file with which `sam local invoke` reaches the sandbox, as JSON."""
+    names = ("AWS_ENDPOINT_URL", "INPUT_URI", "RESULTS_URI", "MODEL_URI")
+    known = {name: os.environ[name] for name in names} | {"AWS_ENDPOINT_URL": sandbox.endpoint}
+    return json.dumps({"Parameters": known}, indent=2)

@@ -1,0 +1,73 @@
+"""`alpaca sandbox`: the whole serverless job on this machine, to try and to watch."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from alpaca_labeler.handler import storage
+from alpaca_labeler.label.sources import Skipped, find
+from alpaca_labeler.table.command import line
+
+if TYPE_CHECKING:
+    from alpaca_labeler.handler.manifest_row import Row
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
+@click.option("--model", default="", metavar="BUNDLE", help="[default: the built-in]")
+@click.option(
+    "--upload",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(exists=True),
+    help="Upload these photos, show their labels and the manifest, and stop.",
+)
+def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
+    """Run bucket, queue, function and compaction on this machine, without AWS.
+
+    \b
+        alpaca sandbox
+        alpaca sandbox --upload tests/photos
+
+    Listens on 127.0.0.1 only. Ctrl-C stops it, and nothing of it stays.
+    """
+    try:
+        import aws_lambda_powertools  # noqa: F401 - the handler's, which loads once it is set up
+
+        from alpaca_labeler.job import local_aws as infra_sandbox
+    except ImportError as error:
+        raise click.ClickException(
+            f"{error}: the sandbox needs more packages: pip install 'alpaca-labeler[sandbox]'"
+        ) from error
+
+    def show(row: Row) -> None:
+        click.echo(line(row))
+
+    try:
+        with infra_sandbox.start(port, model) as running:
+            if upload:
+                for path in upload:
+                    for photo in find([path], Skipped()):
+                        file = storage.to_path(photo.source_ref)
+                        name = os.path.relpath(file, path) if os.path.isdir(path) else file
+                        running.upload(file, name.lstrip("/"))
+                running.run(show, until_idle=True)
+                rows = storage.read(infra_sandbox.MANIFEST_URI, 2**30).splitlines()
+                click.echo(f"\n{infra_sandbox.MANIFEST_URI}: {len(rows)} rows, the first:")
+                click.echo(rows[0].decode() if rows else "")
+                return
+            click.echo(
+                f"Listening on {running.endpoint}. In another terminal:\n\n"
+                f"  export AWS_ENDPOINT_URL={running.endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n"
+                "    AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
+                f"  aws s3 cp photo.jpg s3://{infra_sandbox.INPUT_BUCKET}/\n"
+                f"  alpaca manifest cat {infra_sandbox.RESULTS_URI}\n\n"
+                "Labels appear here as they land. Ctrl-C stops.\n",
+                err=True,
+            )
+            running.run(show, until_idle=False)
+    except KeyboardInterrupt:
+        click.echo("Stopped; nothing is left behind.", err=True)

@@ -1,0 +1,1 @@
+"""`alpaca label`: find photos, label them in worker processes, write the manifest."""

@@ -1,0 +1,182 @@
+"""Labelling on all cores: processes that are replaced when they die.
+
+The standard library's pools take the whole run down with a worker and cannot say which image it was
+at.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection, wait
+from typing import Final, Self
+
+from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.label.worker import Done, Job, Ready
+
+BATCH: Final = 8
+"""Images per thread that a worker is given at a time: few enough that all cores end together."""
+
+START_SECONDS: Final = 60.0
+IMAGE_SECONDS: Final = 120.0
+"""A worker that answers nothing for so long hangs in a decoder, and is replaced."""
+
+
+class WorkerError(LabelerError):
+    """No worker can be had: the model cannot be used, or a worker does not start."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: subprocess.Popen[bytes]
+    link: Connection
+    given: dict[str, ImageVersion] = field(default_factory=dict)
+    """What it has been given and not answered, by source-ref."""
+    heard: float = field(default_factory=time.monotonic)
+
+
+class Workers:
+    """A fixed number of labelling processes. A context manager: leaving it ends them."""
+
+    def __init__(self, job: Job, count: int) -> None:
+        """Start `count` processes; they load the model while the caller goes on."""
+        self._job = job
+        self._batch = BATCH * job.threads
+        self._workers = [_start(job) for _ in range(count)]
+        self._ready: Ready | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            _end(worker)
+
+    def ready(self) -> Ready:
+        """Wait for the workers and say what model they have loaded. Raises `WorkerError`."""
+        for worker in self._workers:
+            self._ready = _greet(worker)
+        if self._ready is None:
+            raise WorkerError("no worker was asked for")
+        return self._ready
+
+    def label(self, images: Iterable[ImageVersion]) -> Iterator[Done]:
+        """Label images and yield what became of each, as they come. Call `ready` before.
+
+        An image that kills its worker, or that it hangs on, comes back with a failure row. Raises
+        `WorkerError` where a replacement cannot be started.
+        """
+        source = iter(images)
+        suspects: deque[ImageVersion] = deque()
+        while True:
+            for worker in self._workers:
+                # Half a batch ahead, so that no worker ever waits for the next one.
+                if len(worker.given) <= self._batch // 2:
+                    self._give(worker, source, suspects)
+            busy = [worker for worker in self._workers if worker.given]
+            if not busy:
+                return
+            for link in wait([worker.link for worker in busy], timeout=1.0):
+                worker = next(worker for worker in busy if worker.link is link)
+                try:
+                    done: Done = worker.link.recv()
+                except (EOFError, ConnectionError):
+                    yield from self._replace(worker, suspects, "crashed", "crashed the decoder")
+                else:
+                    worker.heard = time.monotonic()
+                    worker.given.pop(done.image.source_ref, None)
+                    yield done
+            for worker in busy:
+                if worker.given and time.monotonic() - worker.heard > IMAGE_SECONDS:
+                    reason = f"was not decoded within {IMAGE_SECONDS:.0f} s"
+                    yield from self._replace(worker, suspects, "timeout", reason)
+
+    def _give(
+        self, worker: _Worker, source: Iterator[ImageVersion], suspects: deque[ImageVersion]
+    ) -> None:
+        # An image that was in the hands of a worker that died goes alone: it may be the one.
+        if suspects:
+            if worker.given:
+                return
+            batch = [suspects.popleft()]
+        else:
+            batch = list(itertools.islice(source, self._batch))
+        if not batch:
+            return
+        if not worker.given:
+            worker.heard = time.monotonic()
+        worker.given.update((image.source_ref, image) for image in batch)
+        try:
+            worker.link.send(batch)
+        except ConnectionError:
+            return  # it has died; the next wait finds its end of the link closed
+
+    def _replace(
+        self, worker: _Worker, suspects: deque[ImageVersion], code: str, reason: str
+    ) -> Iterator[Done]:
+        _end(worker)
+        given = list(worker.given.values())
+        worker.given.clear()
+        if len(given) == 1:
+            yield self._culprit(given[0], code, reason)
+        else:
+            suspects.extend(given)
+        fresh = _start(self._job)
+        worker.process, worker.link = fresh.process, fresh.link
+        _greet(worker)
+
+    def _culprit(self, image: ImageVersion, code: str, reason: str) -> Done:
+        version = self._ready.model_version if self._ready else ""
+        failure = manifest_row.Failure(code, f"{image.source_ref}: {reason}")
+        if code == "timeout" and storage.is_s3(image.source_ref):
+            return Done(image, None, failure.message)  # the network may have been slow
+        row = manifest_row.failure_row(image, failure, version, datetime.now(UTC))
+        return Done(image, row, failure.message)
+
+
+def _start(job: Job) -> _Worker:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            # -P: a file called numpy.py in a folder of photos must not be imported.
+            [sys.executable, "-P", "-m", "alpaca_labeler.label.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            # NumPy's linear algebra, which labelling never uses, takes 50 ms to start its threads.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the parent, who decides what comes of the rest
+        )
+    link = Connection(ours.detach())
+    link.send(job)
+    return _Worker(process, link)
+
+
+def _greet(worker: _Worker) -> Ready:
+    if not worker.link.poll(START_SECONDS):
+        raise WorkerError(f"a worker did not start within {START_SECONDS:.0f} s")
+    try:
+        answer: Ready | str = worker.link.recv()
+    except (EOFError, ConnectionError) as error:
+        raise WorkerError("a worker died while it started; see its message above") from error
+    if isinstance(answer, str):
+        raise WorkerError(answer)
+    worker.heard = time.monotonic()
+    return answer
+
+
+def _end(worker: _Worker) -> None:
+    worker.link.close()
+    if worker.process.poll() is None:
+        os.kill(worker.process.pid, signal.SIGKILL)  # it holds nothing that needs to be put away
+    worker.process.wait()

@@ -1,0 +1,88 @@
+"""One labelling process: `label.pool` starts it with `python -P -m alpaca_labeler.label.worker FD`.
+
+A process of its own, so that a crash inside a native decoder costs one image and not the run.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler.handler.manifest_row import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is told first."""
+
+    model: str
+    threads: int
+    max_bytes: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker's answer once its model is loaded."""
+
+    model_version: str
+    labels: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one image."""
+
+    image: ImageVersion
+    row: Row | None
+    """None where another try may still label it; `problem` says why."""
+    problem: str = ""
+    label: str | None = None
+    needs_review: bool = False
+
+
+def serve(parent: Connection) -> None:
+    """Label batches until the parent hangs up. An unusable model is answered as error text."""
+    from alpaca_labeler.handler.bundle import BundleError
+    from alpaca_labeler.handler.labeler import Labeler, Limits
+
+    job: Job = parent.recv()
+    limits = Limits(max_bytes=job.max_bytes, max_pixels=job.max_pixels)
+    try:
+        labeler = Labeler(job.model, threads=job.threads, limits=limits)
+    except BundleError as error:
+        parent.send(str(error))
+        return
+    parent.send(Ready(labeler.card.version, labeler.card.labels))
+    while True:
+        batch: list[ImageVersion] = parent.recv()
+        for outcome in labeler.label(batch):
+            found = outcome.prediction
+            parent.send(
+                Done(
+                    outcome.image,
+                    outcome.row,
+                    outcome.problem,
+                    found.label if found else None,
+                    found.needs_review if found else False,
+                )
+            )
+
+
+def main() -> None:
+    """Serve on the inherited file descriptor."""
+    # The classes must be pickled under the name by which the parent knows them, not as __main__'s.
+    from alpaca_labeler.label import worker
+
+    try:
+        worker.serve(Connection(int(sys.argv[1])))
+    except (EOFError, ConnectionError):  # the parent is done, or dead
+        return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""`alpaca compare`: two models side by side. The counting is done in `training.compare`."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alpaca_labeler.console import printable, say
+from alpaca_labeler.models.options import check_classes, extra_option, groups_option, load_photos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alpaca_labeler.training.compare import Comparison, Side
+
+
+@click.command()
+@click.argument("old")
+@click.argument("new")
+@click.argument("dataset", type=click.Path(exists=True, file_okay=False))
+@extra_option
+@groups_option
+@click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(
+    old: str,
+    new: str,
+    dataset: str,
+    *,
+    extras: tuple[tuple[str, str], ...],
+    groups: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Compare two bundles, OLD and NEW, on DATASET: a folder with a sub-folder for each class.
+
+    \b
+    alpaca compare embedded runs/better photos/
+    alpaca compare s3://bucket/models/alpaca/latest.json runs/better photos/
+    alpaca compare embedded runs/better photos/ --json | jq -r .verdict
+
+    A bundle is a folder, an s3:// prefix or latest.json, or the word embedded. Both label the
+    photos as they would in use. Photos that a model was trained on are answered by its
+    cross-validation, if it has one, and are left out otherwise; photos.csv in the bundle tells.
+
+    The verdict is better or worse where McNemar's exact test, two-sided, gives p < 0.05, that
+    is where chance alone would make two equal models differ so much less than one time in 20,
+    and undecided otherwise. More photos decide more. Photos that were picked because OLD got
+    them wrong speak for NEW whatever it is worth: compare on photos that nobody picked so.
+
+    Exit code: 0 whatever the verdict, 1 where there is none, 2 wrong usage.
+    """
+    from alpaca_labeler.training import compare as comparing
+
+    found = measure(old, new, dataset, extras=extras, groups=groups, seed=seed)
+    if as_json:
+        click.echo(json.dumps(comparing.document(found), indent=2))
+        return
+    for line in describe(found):
+        click.echo(line)
+
+
+def measure(
+    old: str,
+    new: str,
+    dataset: str,
+    *,
+    extras: tuple[tuple[str, str], ...] = (),
+    groups: tuple[str, ...] = (),
+    seed: int = 42,
+) -> Comparison:
+    """Compare the bundles of two URIs on a folder of photos, and warn of what it is worth."""
+    from alpaca_labeler.training import compare as comparing
+    from alpaca_labeler.training import record
+
+    models = record.load(old), record.load(new)
+    labels = models[0].bundle.card.labels
+    check_classes(dataset, old, labels)
+    found = comparing.compare(
+        *models,
+        lambda size: load_photos(dataset, size, extras=extras, positive=labels[1]),
+        groups=groups,
+        seed=seed,
+    )
+    if found.flattering:
+        say(
+            f"warning: none of the {len(found.photos)} photos is new to both models: these figures "
+            "flatter them"
+        )
+    return found
+
+
+def describe(found: Comparison) -> Iterator[str]:
+    """Yield a comparison as lines of text; only long names make one wider than 80."""
+    yield from _sides(found)
+    yield ""
+    yield f"{'':21}{'old':24}new"
+    for name, before in found.old.figures.items():
+        after = found.new.figures[name]
+        if not math.isnan(before.value + after.value):
+            yield f"{name.replace('_', ' '):21}{before!s:24}{after}"
+    gain = found.difference
+    yield (
+        f"accuracy, new - old  {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), "
+        "photos in pairs"
+    )
+    yield ""
+    yield f"{'':21}{'new right':>10}{'new wrong':>11}"
+    yield f"{'old right':21}{found.both_right:10,}{len(found.only_old):11,}"
+    yield f"{'old wrong':21}{len(found.only_new):10,}{found.both_wrong:11,}"
+    yield ""
+    yield from _kinds(found)
+    for who, places in (("new", found.only_new), ("old", found.only_old)):
+        if len(places):
+            yield ""
+            yield from _differing(found, who, places)
+    yield ""
+    yield f"McNemar's exact test, two-sided: p = {found.p_value:.3g}"
+    yield f"verdict              {found.verdict}"
+
+
+def _sides(found: Comparison) -> Iterator[str]:
+    for name, side in (("old", found.old), ("new", found.new)):
+        yield f"{name:21}{side.version}"
+        yield f"{'':21}{_basis(side, len(found.photos))}"
+    left_out = f", {found.left_out:,} left out that a model was trained on" * bool(found.left_out)
+    yield f"{'photos':21}{len(found.photos):,}{left_out}"
+
+
+def _basis(side: Side, count: int) -> str:
+    if not side.recorded:
+        return "does not say what it was trained on"
+    answers = side.answers
+    parts = {
+        "new to it": int((~answers.seen).sum()),
+        "answered by its cross-validation": int(answers.folds.sum()),
+        "trained on": int((~answers.sound).sum()),
+    }
+    said = ", ".join(
+        f"{'all' if number == count else format(number, ',')} {text}"
+        for text, number in parts.items()
+        if number
+    )
+    return f"photos: {said}"
+
+
+def _kinds(found: Comparison) -> Iterator[str]:
+    kinds = {printable(kind): counts for kind, counts in found.kinds().items()}
+    width = max(19, *map(len, kinds))
+    yield (
+        f"{'kind':{width}}{'photos':>9}{'old right':>11}{'new right':>11}{'only old':>10}"
+        f"{'only new':>10}"
+    )
+    for kind, counts in kinds.items():
+        old, new = (counts[f"{side}_right"] / counts["photos"] for side in ("old", "new"))
+        yield (
+            f"{kind:{width}}{counts['photos']:9,}{old:11.1%}{new:11.1%}"
+            f"{counts['only_old']:10,}{counts['only_new']:10,}"
+        )
+
+
+def _differing(found: Comparison, who: str, places: Any) -> Iterator[str]:
+    labels = [printable(label) for label in found.labels]
+    width = max(map(len, labels))
+    yield f"only {who} is right: {len(places):,}, each with the probability of {labels[1]}"
+    yield f"  {'old':8}{'new':8}{'truth':{width}}  photo"
+    for place in places:
+        old, new = (side.answers.probabilities[place] for side in (found.old, found.new))
+        yield (
+            f"  {old:.4f}  {new:.4f}  {labels[found.truth[place]]:{width}}  "
+            f"{printable(found.photos[place].name)}"
+        )

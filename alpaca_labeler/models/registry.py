@@ -1,0 +1,177 @@
+"""`alpaca models`: publish bundles to object storage and choose the one in use.
+
+It talks and does nothing else: what is done, and in which order, stands in `training.publish`.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import click
+
+from alpaca_labeler.console import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from alpaca_labeler.training import publish as publishing
+
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
+
+
+@click.group(name="models")
+def models() -> None:
+    """Publish model bundles and choose the one in use.
+
+    \b
+    alpaca models publish runs/today s3://bucket/models/alpaca
+    alpaca models list s3://bucket/models/alpaca
+    alpaca models rollback s3://bucket/models/alpaca
+    """
+
+
+@models.command(name="publish")
+@click.argument("bundle")
+@click.argument("uri")
+@click.option("--no-promote", is_flag=True, help="Upload only: latest.json stays as it is.")
+@_dry_run
+def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -> None:
+    """Upload BUNDLE to URI/<version>/ and point URI/latest.json to it if it is the newest.
+
+    \b
+    alpaca models publish runs/today s3://bucket/models/alpaca
+    alpaca models publish runs/today s3://bucket/models/alpaca --no-promote
+    alpaca models publish runs/today s3://bucket/models/alpaca --dry-run
+
+    To use it only if it is better: publish with --no-promote, then `alpaca models promote` with
+    --require-better.
+    """
+    from alpaca_labeler.training import publish as publishing
+
+    done = publishing.publish(bundle, uri, promote=not no_promote, dry_run=dry_run, say=say)
+    _tell(done.move, dry_run=dry_run)
+    click.echo(done.uri)
+
+
+@models.command(name="list")
+@click.argument("uri")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_command(uri: str, *, as_json: bool) -> None:
+    """List the versions published at URI, newest first, and mark the one in use.
+
+    \b
+    alpaca models list s3://bucket/models/alpaca
+    alpaca models list s3://bucket/models/alpaca --json | jq '.[] | select(.current)'
+    """
+    from alpaca_labeler.training import publish as publishing
+
+    found = publishing.versions(uri)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps([asdict(version) for version in found], indent=2))
+    elif found:
+        rows = [("VERSION", "CREATED", "ACCURACY", "STATE"), *(_row(version) for version in found)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+    else:
+        say(f"{uri}: nothing is published there")
+
+
+@models.command(name="promote")
+@click.argument("uri")
+@click.argument("version")
+@click.option(
+    "--require-better",
+    metavar="DATASET",
+    type=click.Path(exists=True, file_okay=False),
+    help="Only if `alpaca compare` finds it better than the one in use on this folder of photos.",
+)
+@_dry_run
+def promote_command(uri: str, version: str, *, require_better: str | None, dry_run: bool) -> None:
+    """Point URI/latest.json to VERSION, be it newer or older than the one in use.
+
+    \b
+    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f
+    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f --dry-run
+    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f \\
+        --require-better photos/
+
+    --require-better wants the verdict better: undecided is not enough, nor are photos that a model
+    was trained on. Where no version is in use, there is none to be better than.
+
+    Exit code: 0 done or in use already, 1 refused or failed, 2 wrong usage.
+    """
+    approve = functools.partial(_require_better, require_better) if require_better else None
+    _change(
+        lambda publishing: publishing.promote(uri, version, approve=approve, dry_run=dry_run),
+        dry_run=dry_run,
+    )
+
+
+def _require_better(dataset: str, current: str, candidate: str) -> None:
+    """Raise unless one bundle labels a folder of photos better than another."""
+    from alpaca_labeler.models import compare
+    from alpaca_labeler.training.publish import PublishError
+
+    found = compare.measure(current, candidate, dataset)
+    for line in compare.describe(found):
+        say(line)
+    stays = f"{found.old.version} stays in use"
+    if found.flattering:
+        raise PublishError(
+            f"{stays}: none of the {len(found.photos)} photos in {dataset} is new to both models, "
+            "so nothing is proven; name photos that neither was trained on"
+        )
+    if found.verdict != "better":
+        before, after = (side.figures["accuracy"].value for side in (found.old, found.new))
+        raise PublishError(
+            f"{stays}: {found.new.version} is not shown to be better (accuracy {after:.3f} against "
+            f"{before:.3f} on {len(found.photos)} photos, p = {found.p_value:.3g}: "
+            f"{found.verdict}). Compare on more photos, or promote without --require-better"
+        )
+
+
+@models.command(name="rollback")
+@click.argument("uri")
+@_dry_run
+def rollback_command(uri: str, *, dry_run: bool) -> None:
+    """Point URI/latest.json to the version that was in use before.
+
+    \b
+    alpaca models rollback s3://bucket/models/alpaca
+    alpaca models rollback s3://bucket/models/alpaca --dry-run
+    """
+    _change(lambda publishing: publishing.rollback(uri, dry_run=dry_run), dry_run=dry_run)
+
+
+def _change(call: Callable[[Any], publishing.Move], *, dry_run: bool) -> None:
+    from alpaca_labeler.training import publish as publishing
+
+    move = call(publishing)
+    _tell(move, dry_run=dry_run)
+    click.echo(move.after)
+
+
+def _tell(move: publishing.Move, *, dry_run: bool) -> None:
+    if move.moved:
+        verb = "would move" if dry_run else "moved"
+        say(f"{move.pointer}: {verb} from {move.before or 'nothing'} to {move.after}")
+    else:
+        say(f"{move.pointer}: stays at {move.before or 'nothing'}; {move.reason}")
+
+
+def _row(version: publishing.Version) -> tuple[str, str, str, str]:
+    accuracy = ""
+    if version.accuracy:
+        accuracy = f"{version.accuracy.value:.3f}"
+        if version.accuracy.low is not None and version.accuracy.high is not None:
+            accuracy += f" ({version.accuracy.low:.3f} to {version.accuracy.high:.3f})"
+    states = ["current"] * version.current + ["rolled back"] * version.withdrawn
+    states += [version.problem] if version.problem else []
+    return version.version, version.created or "", accuracy, ", ".join(states)

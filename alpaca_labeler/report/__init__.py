@@ -1,0 +1,1 @@
+"""Pages for people: of a manifest, and of a trained model."""

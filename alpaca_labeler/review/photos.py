@@ -1,0 +1,124 @@
+"""The photos of a manifest as small JPEGs for a browser: whole, upright, made when asked for.
+
+What leaves is always newly encoded pixels: neither a photo's metadata nor a file that is none.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from alpaca_labeler.handler import images, manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.labeler import MAX_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from alpaca_labeler.handler.manifest_row import Row
+
+LONGEST: Final = {"tile": 448, "large": 1600}
+"""Longest side in pixels: about twice a tile's for dense screens, and a laptop's window."""
+
+CACHE_BYTES: Final = 32 * 2**20
+"""Of encoded pictures that are kept: some thousand tiles."""
+
+_QUALITY: Final = 82
+
+_FETCHED: Final = 8
+"""Photos in hand at a time; from S3, most of the time is waiting."""
+
+
+class PhotoError(LabelerError):
+    """The photo cannot be shown. The message says why, for people."""
+
+
+class Photos:
+    """Makes pictures, a few at a time, and keeps those it made last. For use by any thread."""
+
+    def __init__(self, root: str, *, cache_bytes: int = CACHE_BYTES) -> None:
+        """`root` is the folder that relative names are of."""
+        self._root = root
+        self._cache: OrderedDict[tuple[ImageVersion, str], bytes] = OrderedDict()
+        self._free = cache_bytes
+        self._lock = threading.Lock()
+        self._turns = threading.BoundedSemaphore(_FETCHED)
+        # Always the same few threads: memory that a decoder gives back is kept for its thread.
+        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
+
+    def jpeg(self, row: Row, size: str, wanted: Callable[[], bool] = lambda: True) -> bytes:
+        """Return a row's photo at a size of `LONGEST`; empty where it is not `wanted` any more.
+
+        Raises `PhotoError`.
+        """
+        name = manifest_row.version_of(row), size
+        with self._lock:
+            if name in self._cache:
+                self._cache.move_to_end(name)
+                return self._cache[name]
+        with self._turns:
+            if not wanted():
+                return b""
+            data = self._fetch(row)
+            made = self._decoders.submit(_make, data, LONGEST[size], wanted).result()
+        with self._lock:
+            if made and name not in self._cache:
+                self._cache[name] = made
+                self._free -= len(made)
+            while self._free < 0:
+                self._free += len(self._cache.popitem(last=False)[1])
+        return made
+
+    def size_of(self, row: Row) -> tuple[int, int]:
+        """Return a photo's (width, height) in pixels, upright. Raises `PhotoError`."""
+        with self._turns:
+            data = self._fetch(row)
+            try:
+                seen = self._decoders.submit(images.decode, data, 32).result()
+            except images.ImageError as error:
+                raise PhotoError(str(error)) from error
+        return seen.width, seen.height
+
+    def _fetch(self, row: Row) -> bytes:
+        version = manifest_row.version_of(row)
+        try:
+            fetched = storage.fetch(ImageVersion(self._place(version)), MAX_BYTES)
+        except storage.StorageError as error:
+            raise PhotoError(str(error)) from error
+        if _differs(version, fetched.version):
+            raise PhotoError("the photo has changed since it was labelled; label it again first")
+        return fetched.data
+
+    def _place(self, version: ImageVersion) -> str:
+        if storage.is_s3(version.source_ref):
+            return version.source_ref
+        path = os.path.join(self._root, storage.to_path(version.source_ref))
+        return storage.to_source_ref(path)
+
+
+def _make(data: bytes, longest: int, wanted: Callable[[], bool]) -> bytes:
+    if not wanted():
+        return b""
+    try:
+        picture = images.picture(data, longest)
+    except images.ImageError as error:
+        raise PhotoError(str(error)) from error
+    picture.info.clear()  # a comment in the file would be written again
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_QUALITY)
+    return out.getvalue()
+
+
+def _differs(said: ImageVersion, found: ImageVersion) -> bool:
+    """Tell whether another photo has the name now.
+
+    A file's date says nothing: a copy of the folder on another machine has other dates.
+    """
+    if said.etag and found.etag:
+        return said.etag != found.etag
+    return said.size is not None and said.size != found.size

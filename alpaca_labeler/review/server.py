@@ -1,0 +1,273 @@
+"""The page's server: on this machine only, for whoever knows the token in its address.
+
+Every request names the token and this host; what writes comes from the page itself. No path is ever
+taken from a request: pages are by name from a fixed list, photos by the number of their row.
+"""
+
+from __future__ import annotations
+
+import hmac
+import importlib.resources
+import secrets
+import select
+import socket
+import sys
+from dataclasses import fields
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.handler.manifest_row import ManifestError
+from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
+from alpaca_labeler.review.session import KINDS, PEOPLE, SORTS, Outdated, Query, Refused, Session
+from alpaca_labeler.table.corrections import CorrectionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST: Final = "127.0.0.1"
+
+PAGES: Final = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "page.css": ("page.css", "text/css; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+    **{
+        name: (name, "text/javascript; charset=utf-8")
+        for name in ("page.js", "server.js", "gallery.js", "photos.js", "large.js", "decisions.js")
+    },
+}
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",  # the photos are the user's, and stay out of a browser's files
+}
+
+MAX_BODY: Final = 4096
+"""Bytes of a request; ours are under 100."""
+MAX_SEARCH: Final = 500
+IDLE_SECONDS: Final = 60
+
+_JSON: Final = "application/json"
+
+
+class _Answer(Exception):
+    """Ends a request with a status and a reason."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one session until `shutdown`."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, session: Session, photos: Photos, port: int = 0) -> None:
+        """Listen on `port` of 127.0.0.1; 0 is any free one. Raises `OSError`."""
+        self.session = session
+        self.photos = photos
+        self.token = secrets.token_urlsafe(24)
+        super().__init__((HOST, port), _Handler)
+        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        folder = importlib.resources.files("alpaca_labeler.review") / "pages"
+        self.pages = {
+            name: ((folder / file).read_bytes(), kind) for name, (file, kind) in PAGES.items()
+        }
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a browser that went away; say in a line what else went wrong."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError | TimeoutError):
+            print(f"review: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version = "alpaca"
+    sys_version = ""
+    timeout = IDLE_SECONDS
+    disable_nagle_algorithm = True
+    wbufsize = 2**16
+
+    def do_GET(self) -> None:
+        """Answer with a page, a list, a row or a photo."""
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        """Do what the page asks for."""
+        self._answer(self._post)
+
+    def _answer(self, find: Callable[[str, str], tuple[bytes, str]]) -> None:
+        try:
+            name, query = self._name()
+            body, kind = find(name, query)
+            status = 200
+        except _Answer as error:
+            status, (body, kind) = error.status, _said(str(error))
+            self.close_connection = True  # its body may not have been read
+        except Outdated:
+            status, (body, kind) = 409, _said("outdated")
+        except (Refused, PhotoError, ManifestError) as error:
+            status, (body, kind) = 422, _said(str(error))
+        except CorrectionsError as error:
+            status, (body, kind) = 507, _said(str(error))
+        self._send(status, body, kind)
+
+    def _name(self) -> tuple[str, str]:
+        """Return (what is asked for below the token, the query)."""
+        if self.headers.get("Host") not in self.server.hosts:
+            raise _Answer(403, "this is not the host you asked for")
+        path, _, query = self.path.partition("?")
+        token, _, name = path.removeprefix("/").partition("/")
+        if not hmac.compare_digest(token.encode(), self.server.token.encode()):
+            raise _Answer(404, "there is nothing here")
+        return name, query
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _get(self, name: str, query: str) -> tuple[bytes, str]:
+        if name in self.server.pages:
+            return self.server.pages[name]
+        session = self.server.session
+        try:
+            asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
+        except ValueError:
+            raise _Answer(400, "no query that can be read") from None
+        given = {key: values[-1] for key, values in asked.items()}
+        integer = partial(_integer, given)
+        if name == "photo":
+            size = given.get("size")
+            if size not in LONGEST:
+                raise _Answer(400, "no such size")
+            row = session.row(integer("generation"), integer("row"))
+            try:
+                return self.server.photos.jpeg(row, size, self._is_waiting), "image/jpeg"
+            except PhotoError as error:  # an answer like any other, and no fault of the page
+                return _said(str(error))
+        answers: dict[str, Callable[[], object]] = {
+            "start": session.start,
+            "view": lambda: session.view(_query(given)),
+            "rows": lambda: session.rows(integer("view"), integer("offset"), integer("limit")),
+            "changes": lambda: session.changes(integer("view"), integer("since")),
+            "facts": lambda: session.facts(integer("generation"), integer("row")),
+        }
+        if name not in answers:
+            raise _Answer(404, "there is nothing here")
+        return _json(answers[name]())
+
+    def _is_waiting(self) -> bool:
+        """Tell whether the browser still wants its answer: one that scrolled on hangs up."""
+        readable, _, _ = select.select([self.connection], [], [], 0)
+        try:
+            return not readable or bool(self.connection.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def _post(self, name: str, _query: str) -> tuple[bytes, str]:
+        if self.headers.get("Origin") not in {f"http://{host}" for host in self.server.hosts}:
+            raise _Answer(403, "only the page itself may write")
+        body = self._body()
+        session = self.server.session
+        if name == "correct":
+            generation, row = _integer(body, "generation"), _integer(body, "row")
+            identity = session.correct(
+                generation, row, _integer(body, "class"), self._measured(generation, row)
+            )
+            return _json({"id": identity})
+        if name == "undo":
+            return _json({"undone": session.undo(str(body.get("id")))})
+        if name == "reload":
+            session.reload()
+            return _json({})
+        raise _Answer(404, "there is nothing here")
+
+    def _measured(self, generation: int, row: int) -> tuple[int, int] | None:
+        """Return (width, height) of a photo that could not be labelled: one that can be seen."""
+        found = self.server.session.row(generation, row)
+        return self.server.photos.size_of(found) if manifest_row.is_failure(found) else None
+
+    def _body(self) -> dict[str, Any]:
+        if self.headers.get_content_type() != _JSON:
+            raise _Answer(415, "only JSON is taken")
+        length = self.headers.get("Content-Length", "")
+        if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit()):
+            raise _Answer(411, "say how long it is")
+        if int(length) > MAX_BODY:
+            raise _Answer(413, f"more than {MAX_BODY:,} bytes")
+        try:
+            body = orjson.loads(self.rfile.read(int(length)))
+        except orjson.JSONDecodeError:
+            raise _Answer(400, "not JSON") from None
+        if not isinstance(body, dict):
+            raise _Answer(400, "no JSON object")
+        return body
+
+    # --- answering -------------------------------------------------------------------------------
+
+    def _send(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_error(
+        self, code: int, message: str | None = None, _explain: str | None = None
+    ) -> None:
+        """Answer what is no request of ours, in as few words as any other."""
+        self.close_connection = True
+        self._send(code, *_said(message or "no"))
+
+    def log_message(self, *_: object) -> None:
+        """Keep the terminal for what the user is to read."""
+
+
+def _json(value: object) -> tuple[bytes, str]:
+    return orjson.dumps(value), _JSON
+
+
+def _said(reason: str) -> tuple[bytes, str]:
+    return _json({"error": reason.encode(errors="backslashreplace").decode()})
+
+
+def _integer(given: dict[str, Any], name: str) -> int:
+    value = given.get(name)
+    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.isdigit():
+        return int(value)
+    if type(value) is int and 0 <= value < 10**12:
+        return value
+    raise _Answer(400, f"{name} is no number")
+
+
+def _query(given: dict[str, str]) -> Query:
+    query = Query(**{f.name: given[f.name] for f in fields(Query) if f.name in given})
+    known = query.kind in KINDS and query.people in PEOPLE and query.sort in SORTS
+    if not known or len(query.search) > MAX_SEARCH:
+        raise _Answer(400, "no such list")
+    return query

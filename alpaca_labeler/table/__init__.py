@@ -1,0 +1,1 @@
+"""The results table: rows in files and buckets, and the `alpaca manifest` commands."""

@@ -1,0 +1,244 @@
+"""`alpaca manifest`: look into a manifest, count it, correct it, convert it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from contextlib import nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
+from alpaca_labeler.handler import compaction, manifest_row, merge, parts, storage
+from alpaca_labeler.table import exports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from alpaca_labeler.handler.manifest_row import Row
+
+HISTOGRAM_BINS = 10
+BAR_WIDTH = 32
+LABEL_WIDTH = 12
+
+
+@click.group()
+def manifest() -> None:
+    """Look into a manifest, correct it, or convert it.
+
+    \b
+        alpaca manifest stats
+        alpaca manifest show --needs-review
+        alpaca manifest apply corrections.jsonl manifest.jsonl
+        alpaca manifest export --format csv -o labels.csv
+    """
+
+
+def _file_argument(command: Callable[..., None]) -> Callable[..., None]:
+    return click.argument(
+        "file", default="manifest.jsonl", type=click.Path(exists=True, dir_okay=False)
+    )(command)
+
+
+@manifest.command()
+@_file_argument
+@click.option("--label", metavar="NAME", help="Only rows with this label.")
+@click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
+def show(
+    *, file: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
+) -> None:
+    """Print rows: confidence, label, photo. A failures file can be shown too.
+
+    \b
+        alpaca manifest show
+        alpaca manifest show --label alpaca --limit 20
+        alpaca manifest show --needs-review --json labels.jsonl
+        alpaca manifest show failures.jsonl
+    """
+    chosen = (
+        row
+        for row in _read(file)
+        if (label is None or manifest_row.metadata(row).get("class-name") == label)
+        and (not needs_review or manifest_row.block(row, "labeler").get("needs-review") is True)
+    )
+    for row in islice(chosen, limit):
+        click.echo(manifest_row.encode(row).decode().rstrip() if as_json else line(row))
+
+
+def line(row: Row) -> str:
+    """Return a row as one line for people: confidence (`?`: needs review), label, photo."""
+    name = printable(row["source-ref"])
+    if manifest_row.is_failure(row):
+        failure = manifest_row.block(row, "failure")
+        return f"{'failed':>6}   {printable(str(failure.get('code'))):<{LABEL_WIDTH}}  {name}"
+    facts = manifest_row.metadata(row)
+    mark = "?" if manifest_row.block(row, "labeler").get("needs-review") is True else " "
+    confidence = facts.get("confidence")
+    sure = f"{confidence:.4f}" if isinstance(confidence, float | int) else "?"
+    by = "person" if manifest_row.is_human(row) else sure
+    label = printable(str(facts.get("class-name")))
+    return f"{by:>6}{mark}  {label:<{LABEL_WIDTH}}  {name}"
+
+
+@manifest.command()
+@_file_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+def stats(*, file: str, as_json: bool) -> None:
+    """Count labels, reviews, models and failures.
+
+    \b
+        alpaca manifest stats
+        alpaca manifest stats labels.jsonl --json
+    """
+    counts: dict[str, Counter[str]] = {
+        name: Counter() for name in ("label", "by", "model", "failure", "probability")
+    }
+    total = review = 0
+    for row in _read(file):
+        total += 1
+        counts["model"][manifest_row.model_version(row) or "unknown"] += 1
+        if manifest_row.is_failure(row):
+            counts["failure"][str(manifest_row.block(row, "failure").get("code"))] += 1
+            continue
+        counts["label"][str(manifest_row.metadata(row).get("class-name"))] += 1
+        counts["by"]["person" if manifest_row.is_human(row) else "model"] += 1
+        labeler = manifest_row.block(row, "labeler")
+        review += labeler.get("needs-review") is True
+        probability = labeler.get("probability")
+        if isinstance(probability, float | int) and 0 <= probability <= 1:
+            place = min(int(probability * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
+            counts["probability"][f"{place / HISTOGRAM_BINS:.1f}"] += 1
+    if as_json:
+        plain: dict[str, Any] = {name: dict(sorted(c.items())) for name, c in counts.items()}
+        click.echo(json.dumps({"rows": total, "needs_review": review, **plain}, indent=2))
+        return
+    click.echo(f"{total:,} rows, {review:,} need a look")
+    for name, counter in counts.items():
+        if counter:
+            click.echo(f"\n{name}")
+        widest = max((len(printable(key)) for key in counter), default=0)
+        top = max(counter.values(), default=1)
+        for key, count in sorted(counter.items()):
+            bar = "#" * round(BAR_WIDTH * count / top) if name == "probability" else ""
+            click.echo(f"  {printable(key):<{widest}}  {count:>9,}  {bar}".rstrip())
+
+
+@manifest.command()
+@_file_argument
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(exports.FORMATS)),
+    required=True,
+    help="What to make.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Where to.  [default: standard output]")
+def export(*, file: str, form: str, output: str | None) -> None:
+    """Convert a manifest for another tool, and count what that tool cannot take.
+
+    \b
+        alpaca manifest export --format csv -o labels.csv
+        alpaca manifest export --format rekognition -o rekognition.manifest
+        alpaca manifest export --format label-studio -o tasks.json
+        alpaca manifest export --format hugging-face -o photos/metadata.jsonl
+    """
+    if output is not None:
+        check_apart(output, file)
+    left_out: Counter[str] = Counter()
+    folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
+    with whole(output) if output is not None else nullcontext(sys.stdout) as out:
+        written = exports.FORMATS[form](_read(file), out, left_out, folder)
+    click.echo(f"{written:,} written", err=True)
+    for reason, count in sorted(left_out.items()):
+        click.echo(f"{count:,} left out: {reason}", err=True)
+
+
+@manifest.command()
+@click.argument("results", metavar="RESULTS")
+@click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
+def cat(*, results: str, failures: bool) -> None:
+    """Print a bucket's rows, one an image, whatever has been compacted yet.
+
+    \b
+        alpaca manifest cat s3://results/labels/ > manifest.jsonl
+        alpaca manifest cat s3://results/labels/ --failures
+    """
+    out = sys.stdout.buffer
+    for row, is_failure in compaction.table(as_folder(results)):
+        if is_failure == failures:
+            out.write(row)
+
+
+@manifest.command()
+@click.argument("results", metavar="RESULTS")
+@dry_run_option
+def compact(*, results: str, dry_run: bool) -> None:
+    """Merge a bucket's parts into its manifest now, as the schedule would.
+
+    \b
+        alpaca manifest compact s3://results/labels/ --dry-run
+        alpaca manifest compact s3://results/labels/
+    """
+    results = as_folder(results)
+    if dry_run:
+        waiting = sum(1 for _ in storage.list_objects(results + parts.PREFIX))
+        click.echo(f"would merge {waiting:,} parts", err=True)
+        return
+    done = compaction.compact(results)
+    for problem in done.broken:
+        click.echo(f"left where it is: {printable(problem)}", err=True)
+    click.echo(f"merged {done.parts:,} parts", err=True)
+
+
+@manifest.command()
+@click.argument("corrections", type=click.Path(exists=True, dir_okay=False))
+@click.argument("results", metavar="RESULTS")
+@click.option(
+    "--failures",
+    "failures_path",
+    metavar="FILE",
+    help="Where the manifest's failures are.  [default: failures.jsonl beside it]",
+)
+@dry_run_option
+def apply(*, corrections: str, results: str, failures_path: str | None, dry_run: bool) -> None:
+    """Bring people's rows into a manifest, where they outrank a model's.
+
+    \b
+        alpaca manifest apply corrections.jsonl manifest.jsonl
+        alpaca manifest apply corrections.jsonl s3://results/labels/ --dry-run
+        alpaca manifest apply corrections.jsonl s3://results/labels/
+
+    A row counts for the version of the photo that the person saw; of several of one photo the last
+    counts. Applied again, nothing changes.
+    """
+    from alpaca_labeler.table.apply import read_corrections, to_bucket, to_files
+
+    on_s3 = storage.is_s3(results)
+    if on_s3 and failures_path is not None:
+        raise click.UsageError("--failures is for a manifest on this machine")
+    if not on_s3 and not os.path.isfile(results):
+        raise click.UsageError(
+            f"{results}: there is no such manifest; name the manifest.jsonl that was corrected, or "
+            "s3://BUCKET/PREFIX/"
+        )
+    said = read_corrections(corrections)
+    if on_s3:
+        plan = to_bucket(said, as_folder(results), dry_run=dry_run)
+    else:
+        beside = os.path.join(os.path.dirname(results), "failures.jsonl")
+        plan = to_files(said, results, failures_path or beside, dry_run=dry_run)
+    click.echo(f"{len(plan.rows):,} {'would be ' * dry_run}applied", err=True)
+    for reason, count in plan.left.items():
+        click.echo(f"{count:,} {reason}", err=True)
+
+
+def _read(file: str) -> Iterator[Row]:
+    with open(file, "rb") as lines:
+        for _, line in merge.read(lines, file):
+            yield manifest_row.parse(line)

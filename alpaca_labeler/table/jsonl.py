@@ -1,0 +1,98 @@
+"""Files of JSON lines that several processes append to: locked, mended, written line by line.
+
+A lock is the system's own, on the open file: it ends with the process that holds it, however that
+ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from typing import IO, Final
+
+from alpaca_labeler.handler import manifest_row, merge
+from alpaca_labeler.handler.manifest_row import ManifestError
+
+_TAIL: Final = merge.MAX_LINE_BYTES
+
+_ROW_START: Final = b'{"source-ref":'
+"""How every row begins that `handler.manifest_row.encode` has written, or its torn beginning."""
+
+_PAUSE: Final = 0.005  # seconds between two tries for a lock
+
+
+def open_locked(path: str, *, patience: float = 0.0) -> IO[bytes]:
+    """Open a file for reading and appending, made where it is not there, and lock it.
+
+    `patience` is how many seconds another process may keep it locked. Raises `BlockingIOError`
+    after that, and `OSError` where the file cannot be written.
+    """
+    ends = time.monotonic() + patience
+    while True:
+        handle = open(path, "ab+", buffering=0)  # noqa: SIM115 - handed to the caller
+        try:
+            lock(handle, fcntl.LOCK_EX, ends)
+        except BaseException:
+            handle.close()
+            raise
+        if is_named(handle, path):
+            return handle
+        handle.close()  # another process put a new file in its place just now
+
+
+def lock(handle: IO[bytes], kind: int, ends: float) -> None:
+    """Lock an open file (`LOCK_EX`, `LOCK_SH`) before `ends` of `time.monotonic`.
+
+    Raises `BlockingIOError`.
+    """
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
+
+
+def is_named(handle: IO[bytes], path: str) -> bool:
+    """Tell whether `path` still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def mend(handle: IO[bytes]) -> None:
+    """Cut off a last line that a kill or a full disk has torn. The file is open and locked.
+
+    Raises `ManifestError` where the end is no row's: somebody else's file, to be left as it is.
+    """
+    size = os.fstat(handle.fileno()).st_size
+    if size == 0 or os.pread(handle.fileno(), 1, size - 1) == b"\n":
+        return
+    start = max(0, size - _TAIL)
+    torn = os.pread(handle.fileno(), size - start, start).rpartition(b"\n")[2]
+    if not torn.startswith(_ROW_START[: len(torn)]):
+        raise ManifestError("it does not end as a manifest does")
+    try:
+        manifest_row.parse(torn)
+    except ManifestError:
+        os.ftruncate(handle.fileno(), size - len(torn))
+    else:
+        write(handle, b"\n")
+
+
+def write(handle: IO[bytes], line: bytes) -> None:
+    """Append a line. A full disk or a limit takes a part, and refuses only what comes after."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[handle.write(rest) :]
+
+
+def new_name(path: str) -> str:
+    """Return the name under which a file's successor is written, beside it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.new")

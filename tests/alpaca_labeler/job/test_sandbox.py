@@ -1,0 +1,185 @@
+"""The whole job on this machine: real bucket events, real queue, real handler, real compaction."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from click.testing import CliRunner
+
+from alpaca_labeler.handler import app, compaction, manifest_row, storage
+from alpaca_labeler.job import local_aws
+from alpaca_labeler.main import main
+
+PHOTOS = Path(__file__).parents[2] / "photos"
+
+
+@pytest.fixture
+def running(monkeypatch):
+    # The sandbox sets this process's environment; what it reads from there must not outlive it.
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    before = dict(os.environ)
+    for cached in (app._settings, app._model, storage._new_client):
+        cached.cache_clear()
+    with local_aws.start() as started:
+        yield started
+    for cached in (app._settings, app._model, storage._new_client):
+        cached.cache_clear()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def undated(row):
+    return {
+        key: undated(value) if isinstance(value, dict) else value
+        for key, value in row.items()
+        if key != "creation-date"
+    }
+
+
+def rows_at(uri):
+    return [undated(manifest_row.parse(line)) for line in storage.read(uri, 2**24).splitlines()]
+
+
+def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_path):
+    s3 = boto3.client("s3")
+    keys = {"alpaca.jpg": "farm/red flower+ü.jpg", "cat.png": "a&b=100%.png", "rocket.jpg": "r"}
+    for name, key in keys.items():
+        s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, key)
+    s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key="broken.jpg", Body=b"no picture")
+    shown = []
+
+    running.run(shown.append, until_idle=True)
+
+    made = tmp_path / "manifest.jsonl"
+    arguments = ["label", f"s3://{local_aws.INPUT_BUCKET}/", "--manifest", str(made), "--workers=1"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    labelled = rows_at(local_aws.MANIFEST_URI)
+    assert labelled == rows_at(str(made))
+    assert [row["source-ref"] for row in labelled] == sorted(
+        f"s3://{local_aws.INPUT_BUCKET}/{key}" for key in keys.values()
+    )
+    failed = rows_at(f"{local_aws.RESULTS_URI}{compaction.FAILURES}")
+    assert failed == rows_at(str(tmp_path / "failures.jsonl"))
+    assert [row["failure"]["code"] for row in failed] == ["not-an-image"]
+    assert {row["source-ref"] for row in shown} == {
+        row["source-ref"] for row in (*labelled, *failed)
+    }
+
+
+def test_an_image_that_is_replaced_has_one_row_of_its_last_version(running):
+    s3 = boto3.client("s3")
+    for name in ("alpaca.jpg", "coffee.jpg"):
+        s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, "same.jpg")
+        running.run(lambda _: None, until_idle=True)
+
+    [row] = rows_at(local_aws.MANIFEST_URI)
+
+    assert row["labeler"]["size"] == (PHOTOS / "coffee.jpg").stat().st_size
+    assert row["alpaca-metadata"]["class-name"] == "not alpaca"
+
+
+def test_the_table_is_whole_before_it_is_compacted(running):
+    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
+    while not list(running.step()):
+        pass
+
+    result = CliRunner().invoke(main, ["manifest", "cat", local_aws.RESULTS_URI])
+
+    assert result.exit_code == 0, result.output
+    assert manifest_row.parse(result.stdout_bytes)["source-ref"] == "s3://photos/alpaca.jpg"
+
+
+def test_audit_names_what_has_no_row_and_requeues_it(running):
+    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
+    running.run(lambda _: None, until_idle=True)
+    storage.client().put_bucket_notification_configuration(
+        Bucket=local_aws.INPUT_BUCKET, NotificationConfiguration={}
+    )
+    running.upload(str(PHOTOS / "cat.png"), "lost +1.png")
+    uris = [f"s3://{local_aws.INPUT_BUCKET}/", local_aws.RESULTS_URI]
+
+    first = CliRunner().invoke(main, ["audit", *uris, "--requeue", "--queue", running.queue_url])
+    running.run(lambda _: None, until_idle=True)
+    second = CliRunner().invoke(main, ["audit", *uris])
+
+    assert first.stdout == "missing\ts3://photos/lost +1.png\n"
+    assert "queued 1" in first.stderr
+    assert second.stdout == ""
+    assert "labelled            2" in second.stderr
+
+
+def test_retry_labels_what_another_limit_allows(running, monkeypatch):
+    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
+    monkeypatch.setenv("MAX_PIXELS", "1000")
+    running.run(lambda _: None, until_idle=True)
+    assert rows_at(local_aws.MANIFEST_URI) == []
+    monkeypatch.delenv("MAX_PIXELS")
+    app._settings.cache_clear()
+    app._model.cache_clear()
+
+    arguments = ["retry", local_aws.RESULTS_URI, "--queue", running.queue_url]
+    none = CliRunner().invoke(main, [*arguments, "--code", "corrupt"])
+    result = CliRunner().invoke(main, [*arguments, "--code", "too-many-pixels"])
+    running.run(lambda _: None, until_idle=True)
+
+    assert "queued 0" in none.stderr
+    assert result.stdout == "too-many-pixels\ts3://photos/alpaca.jpg\n"
+    assert [row["alpaca"] for row in rows_at(local_aws.MANIFEST_URI)] == [1]
+    assert rows_at(f"{local_aws.RESULTS_URI}{compaction.FAILURES}") == []
+
+
+def test_backfill_by_the_queue_labels_what_was_there_before(running):
+    storage.client().put_bucket_notification_configuration(
+        Bucket=local_aws.INPUT_BUCKET, NotificationConfiguration={}
+    )
+    for name in ("alpaca.jpg", "coffee.jpg"):
+        running.upload(str(PHOTOS / name), f"old/{name}")
+    arguments = ["backfill", f"s3://{local_aws.INPUT_BUCKET}/old/", "--queue", running.queue_url]
+
+    dry = CliRunner().invoke(main, [*arguments, "--dry-run"])
+    running.run(lambda _: None, until_idle=True)
+    assert "would queue 2" in dry.stderr
+    result = CliRunner().invoke(main, arguments)
+    running.run(lambda _: None, until_idle=True)
+
+    assert "queued 2" in result.stderr
+    assert [row["alpaca"] for row in rows_at(local_aws.MANIFEST_URI)] == [1, 0]
+
+
+def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
+    command = [sys.executable, "-m", "alpaca_labeler", "sandbox"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    try:
+        endpoint = process.stderr.readline().split()[2].rstrip(".")
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="sandbox",
+            aws_secret_access_key="sandbox",
+        )
+        s3.upload_file(str(PHOTOS / "alpaca.jpg"), local_aws.INPUT_BUCKET, "new.jpg")
+        assert "s3://photos/new.jpg" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,485 @@
+"""`alpaca label` from end to end: real processes, real photos, real accidents."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.runs import (
+    alpaca,
+    children,
+    interrupt,
+    is_alive,
+    label,
+    rows,
+    start,
+    wait_until,
+)
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    """Three photos in `photos/`."""
+    (tmp_path / "photos").mkdir()
+    for name in ("alpaca.jpg", "cat.png", "coffee.jpg"):
+        shutil.copy(photos / name, tmp_path / "photos")
+    return tmp_path
+
+
+@pytest.fixture
+def many(tmp_path, photos):
+    """So many photos that a run can be met in the middle."""
+    (tmp_path / "photos").mkdir()
+    for number in range(100):
+        os.link(photos / "coffee.jpg", tmp_path / f"photos/{number:03}.jpg")
+    return tmp_path
+
+
+def test_photos_are_labelled_and_again_is_nothing_to_do(tmp_path, photos):
+    report = label(photos, cwd=tmp_path)
+    assert sum(report["labels"].values()) == 8
+    found = rows(tmp_path / "manifest.jsonl")
+    assert found[f"{photos}/alpaca.jpg"]["alpaca-metadata"]["class-name"] == "alpaca"
+    assert not (tmp_path / "failures.jsonl").exists()
+    written = (tmp_path / "manifest.jsonl").read_bytes()
+    again = label(photos, cwd=tmp_path)
+    assert (again["unchanged"], sum(again["labels"].values())) == (8, 0)
+    assert (tmp_path / "manifest.jsonl").read_bytes() == written
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 4, 5, 100])
+def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead):
+    from click.testing import CliRunner
+
+    from alpaca_labeler.label import command as module
+    from alpaca_labeler.main import main
+
+    label("photos", cwd=folder)
+    for number in range(4):
+        shutil.copy(folder / "photos/cat.png", folder / f"photos/{number}.png")
+    (folder / "photos/notes.txt").write_text("words")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(module, "LOOK_AHEAD", ahead)
+    ends = []
+    real = module.Progress
+    monkeypatch.setattr(module, "Progress", lambda total: ends.append(total) or real(total))
+    report = json.loads(CliRunner().invoke(main, ["label", "photos", "--json"]).stdout)
+    counts = [sum(report["labels"].values()), report["unchanged"], report["not_images"]]
+    assert (counts, ends) == ([4, 3, 1], [4])
+
+
+def test_only_what_changed_is_labelled_again(folder, photos):
+    label("photos", cwd=folder)
+    before = rows(folder / "manifest.jsonl")
+    os.utime(folder / "photos/cat.png", (1, 1))
+    shutil.copy(photos / "goat.jpg", folder / "photos/coffee.jpg")
+    report = label("photos", cwd=folder)
+    assert (report["unchanged"], sum(report["labels"].values())) == (1, 2)
+    after = rows(folder / "manifest.jsonl")
+    assert [name for name in after if after[name] != before[name]] == [
+        "photos/cat.png",
+        "photos/coffee.jpg",
+    ]
+
+
+def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos):
+    label("photos", cwd=folder)
+    (folder / "photos/coffee.jpg").write_bytes(b"no photo any more")
+    for unchanged, failed in ((2, 1), (3, 0)):
+        report = label("photos", "--max-failure-rate", 1, cwd=folder)
+        assert (report["unchanged"], report["failed"]) == (unchanged, failed)
+        assert "photos/coffee.jpg" not in rows(folder / "manifest.jsonl")
+        assert [*rows(folder / "failures.jsonl")] == ["photos/coffee.jpg"]
+    shutil.copy(photos / "coffee.jpg", folder / "photos/coffee.jpg")
+    label("photos", cwd=folder)
+    assert len(rows(folder / "manifest.jsonl")) == 3
+    assert not (folder / "failures.jsonl").exists()
+
+
+def test_a_failure_that_another_option_mends_is_tried_again(folder):
+    first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1, cwd=folder)
+    assert first["failed"] == 2
+    written = (folder / "failures.jsonl").read_bytes()
+    same = label("photos", "--max-pixels", 100_000, cwd=folder)
+    assert (same["failed"], same["unchanged"]) == (0, 3)
+    assert (folder / "failures.jsonl").read_bytes() == written
+    assert sum(label("photos", cwd=folder)["labels"].values()) == 2
+
+
+def test_relabel_starts_over(folder):
+    label("photos", cwd=folder)
+    report = label("photos", "--relabel", cwd=folder)
+    assert (report["unchanged"], sum(report["labels"].values())) == (0, 3)
+    assert len(rows(folder / "manifest.jsonl")) == 3
+
+
+def test_overlapping_paths_give_each_photo_once(folder):
+    (folder / "photos/sub").mkdir()
+    shutil.copy(folder / "photos/cat.png", folder / "photos/sub")
+    words = ["photos", "photos/", "photos/cat.png", "photos/sub", "photos/cat.png"]
+    report = label(*words, cwd=folder)
+    assert sum(report["labels"].values()) == 4
+    assert len(rows(folder / "manifest.jsonl")) == 4
+
+
+def test_dry_run_names_the_photos_and_writes_nothing(folder):
+    done = alpaca("label", "photos", "--dry-run", cwd=folder)
+    assert done.returncode == 0
+    assert sorted(done.stdout.split()) == [
+        "photos/alpaca.jpg",
+        "photos/cat.png",
+        "photos/coffee.jpg",
+    ]
+    assert os.listdir(folder) == ["photos"]
+    label("photos", cwd=folder)
+    with open(folder / "manifest.jsonl", "ab") as file:
+        file.write(b'{"source-ref":"torn')
+    before = (folder / "manifest.jsonl").read_bytes()
+    assert alpaca("label", "photos", "--dry-run", cwd=folder).stdout == ""
+    assert (folder / "manifest.jsonl").read_bytes() == before
+    assert sorted(os.listdir(folder)) == ["manifest.jsonl", "photos"]
+
+
+def test_the_table_counts_and_problems_name_their_photo(folder):
+    (folder / "photos/empty.jpg").touch()
+    (folder / "photos/notes.txt").touch()
+    done = alpaca("label", "photos", cwd=folder)
+    assert done.returncode == 0
+    assert "  alpaca                1" in done.stdout
+    assert "  failed                1  see failures.jsonl" in done.stdout
+    assert "  not images            1  passed over" in done.stdout
+    assert done.stderr == "photos/empty.jpg: the file is empty (0 bytes)\n"
+
+
+def test_too_many_failures_exit_with_1(folder):
+    (folder / "photos/empty.jpg").touch()
+    assert label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)["failed"] == 1
+    os.utime(folder / "photos/empty.jpg", (1, 1))
+    assert label("photos", "--relabel", "--max-failure-rate", 0.25, cwd=folder)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["photos", "--workers", "0"],
+        ["photos", "--link"],
+        ["photos", "--max-failure-rate", "2"],
+        ["photos", "--manifest", "x", "--failures", "./x"],
+        ["photos", "--copy-to", "photos/sorted"],
+        ["photos", "--copy-to", "photos"],
+        ["photos", "--copy-to", "."],
+        ["photos", "--copy-to", "link/sorted"],
+        ["s3://b/", "--copy-to", "sorted"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_with_2_and_writes_nothing(folder, words):
+    os.symlink("photos", folder / "link")
+    assert alpaca("label", *words, cwd=folder).returncode == 2
+    assert sorted(os.listdir(folder)) == ["link", "photos"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.jpg"], "none.jpg: there is no such file"),
+        (["s3://"], "s3://: not of the form s3://bucket/key"),
+        (["photos", "--model", "none"], "none: no model bundle there"),
+        (["photos", "--manifest", "none/m.jsonl"], "none/m.jsonl: cannot be written"),
+        (["photos", "--manifest", "photos"], "photos: not a regular file"),
+        (["photos", "--manifest", "photos/cat.png"], "photos/cat.png: not a manifest"),
+        (["photos", "--manifest", "garbage"], "garbage: line 2: not JSON"),
+        (["photos", "--manifest", "notes"], "notes: not a manifest"),
+        (["none\x1b[2J"], "none\\x1b[2J: there is no such"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(folder, words, message):
+    (folder / "garbage").write_text('{"source-ref":"a"}\nxxxx\n{"source-ref":"b"}\n')
+    (folder / "notes").write_text("my notes\nwithout an end")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    done = alpaca("label", *words, cwd=folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {message}")
+    assert done.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_device_is_no_manifest_and_stays(folder):
+    done = alpaca("label", "photos", "--manifest", "/dev/null", cwd=folder)
+    assert "/dev/null: not a regular file" in done.stderr
+    assert os.path.exists("/dev/null")
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+def test_odd_names_are_labelled_and_never_steer_the_terminal(folder):
+    source = folder / "photos/cat.png"
+    names = [
+        b"new\nline.png",
+        b"\x1b[31mred.png",
+        b"\xff\xfe.png",
+        "ü アルパカ.png".encode(),
+        b"-x.png",
+    ]
+    for name in names:
+        shutil.copy(source, os.fsencode(folder) + b"/photos/" + name)
+    (folder / "photos/bad\x1b[2J.png").write_text("no photo")
+    dry = alpaca("label", "photos", "--dry-run", cwd=folder)
+    done = alpaca("label", "photos", "--workers", 1, cwd=folder, env={"PYTHONIOENCODING": "ascii"})
+    show = alpaca("manifest", "show", cwd=folder, env={"PYTHONIOENCODING": "ascii"})
+    for run in (dry, done, show):
+        assert run.returncode == 0
+        assert "\x1b" not in run.stdout + run.stderr
+    assert dry.stdout.count("\n") == 9
+    assert show.stdout.count("\n") == 8
+    found = rows(folder / "manifest.jsonl")
+    assert "photos/new\nline.png" in found
+    assert f"file://{folder}/photos/%FF%FE.png" in found
+    assert label("photos", cwd=folder)["unchanged"] == 9
+
+
+def test_links_hidden_and_stray_files_are_passed_over(folder):
+    photos = folder / "photos"
+    os.symlink(".", photos / "loop")
+    os.symlink("self.jpg", photos / "self.jpg")
+    os.symlink("nowhere", photos / "dangling.jpg")
+    os.symlink("cat.png", photos / "linked.png")
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / ".hidden").mkdir()
+    shutil.copy(photos / "cat.png", photos / ".hidden/cat.png")
+    shutil.copy(photos / "cat.png", photos / ".cat.png")
+    shutil.copy(photos / "coffee.jpg", photos / "no suffix")
+    (photos / "notes.txt").write_text("words")
+    report = label("photos", cwd=folder)
+    assert sum(report["labels"].values()) == 5
+    assert report["not_images"] == 5  # loop, pipe, .hidden, .cat.png, notes.txt
+    failures = rows(folder / "failures.jsonl")
+    assert {name: row["failure"]["code"] for name, row in failures.items()} == {
+        "photos/dangling.jpg": "not-found",
+        "photos/self.jpg": "unavailable",
+    }
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_copies_are_sorted_into_a_folder_a_label(folder, link):
+    (folder / "more/photos").mkdir(parents=True)
+    shutil.copy(folder / "photos/coffee.jpg", folder / "more/photos/cat.png")
+    os.symlink("cat.png", folder / "photos/linked.png")
+    words = ["photos", "more/photos", "--copy-to", "sorted", *["--link"][: int(link)]]
+    for _ in range(2):
+        label(*words, cwd=folder)
+        made = {str(p.relative_to(folder / "sorted")) for p in folder.glob("sorted/**/*.*")}
+        assert made == {
+            "alpaca/photos/alpaca.jpg",
+            "not alpaca/photos/cat.png",
+            "not alpaca/photos/linked.png",
+            "not alpaca/photos/coffee.jpg",
+            "not alpaca/photos-2/cat.png",
+        }
+    copied = folder / "sorted/alpaca/photos/alpaca.jpg"
+    assert copied.samefile(folder / "photos/alpaca.jpg") is link
+    assert copied.read_bytes() == (folder / "photos/alpaca.jpg").read_bytes()
+    linked = folder / "sorted/not alpaca/photos/linked.png"
+    assert linked.read_bytes() == (folder / "photos/cat.png").read_bytes()
+
+
+# --- accidents -----------------------------------------------------------------------------------
+
+
+def started(many, *words, rows_first=10):
+    """A run in its middle, and its workers."""
+    process = start("label", "photos", "--workers", 2, *words, cwd=many)
+    path = many / "manifest.jsonl"
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= rows_first)
+    return process, children(process.pid)
+
+
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_worker(many):
+    process, workers = started(many)
+    assert len(workers) == 2
+    _, stderr = interrupt(process)
+    assert process.returncode == 130
+    assert stderr.endswith("Interrupted. Run the same command again to go on.\n")
+    assert not any(map(is_alive, workers))
+    done = len(rows(many / "manifest.jsonl"))
+    assert 10 <= done < 100
+    report = label("photos", cwd=many)
+    assert report["unchanged"] == done
+    assert len(rows(many / "manifest.jsonl")) == 100
+
+
+def test_ctrl_c_while_starting_exits_with_130(many):
+    process = start("label", "photos", cwd=many)
+    wait_until(lambda: children(process.pid))
+    workers = children(process.pid)
+    _, stderr = interrupt(process)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    wait_until(lambda: not any(map(is_alive, workers)))
+
+
+def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many):
+    process, workers = started(many)
+    interrupt(process, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_alive, workers)))
+    with open(many / "manifest.jsonl", "ab") as file:
+        file.write(b'{"source-ref":"photos/000.jpg","alpaca":0,"alp')
+    report = label("photos", cwd=many)
+    assert report["unchanged"] >= 10
+    assert len(rows(many / "manifest.jsonl")) == 100
+    assert sorted(os.listdir(many)) == ["manifest.jsonl", "photos"]
+
+
+def test_workers_that_are_killed_are_replaced(many):
+    process, workers = started(many)
+    for worker, how in zip(workers, (signal.SIGKILL, signal.SIGSEGV), strict=True):
+        os.kill(worker, how)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    assert len(rows(many / "manifest.jsonl") | rows(many / "failures.jsonl")) == 100
+    assert len(rows(many / "failures.jsonl")) <= 2
+
+
+def test_two_runs_at_once_are_refused(many):
+    process, _ = started(many)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        done = alpaca("label", "photos", cwd=many)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: manifest.jsonl: another run is writing it")
+    interrupt(process)
+    assert process.returncode == 130
+
+
+def test_a_full_disk_loses_nothing(folder, monkeypatch):
+    def tiny():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+
+    # Coverage measures commands too, and would fail to write its own file.
+    for name in [name for name in os.environ if name.startswith("COVERAGE")]:
+        monkeypatch.delenv(name)
+    done = alpaca("label", "photos", cwd=folder, preexec_fn=tiny)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: manifest.jsonl: File too large. What is labelled")
+    assert (folder / "manifest.jsonl").stat().st_size == 1500
+    assert label("photos", cwd=folder)["unchanged"] == 2
+    assert len(rows(folder / "manifest.jsonl")) == 3
+
+
+def humble():
+    """Give up root's right to read and write everything, where the tests run as root."""
+    libc = ctypes.CDLL(None)
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def test_without_permission_each_is_told_and_the_rest_goes_on(folder):
+    os.chmod(folder / "photos/cat.png", 0)
+    (folder / "photos/locked").mkdir(mode=0)
+    os.chmod(folder, 0o555)
+    done = alpaca("label", "photos", cwd=folder, preexec_fn=humble)
+    os.chmod(folder, 0o755)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: manifest.jsonl: cannot be written (Permission denied)")
+    report = label("photos", cwd=folder, preexec_fn=humble)
+    assert (report["failed"], sum(report["labels"].values())) == (1, 2)
+    assert report["unreadable_folders"] == ["photos/locked"]
+    assert rows(folder / "failures.jsonl")["photos/cat.png"]["failure"]["code"] == "unreadable"
+    os.chmod(folder / "photos/cat.png", 0o644)
+    assert sum(label("photos", cwd=folder)["labels"].values()) == 1
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(many):
+    words = [sys.executable, "-m", "alpaca_labeler", "label", "photos", "--dry-run"]
+    done = subprocess.run(
+        f"{shlex.join(words)} | head -n 1",
+        shell=True,
+        cwd=many,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("photos/")
+    assert "Error" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- buckets -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server():
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
+    import boto3
+
+    env = {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=server,
+        region_name="us-east-1",
+        aws_access_key_id="x",
+        aws_secret_access_key="x",
+    )
+    s3.create_bucket(Bucket="farm")
+    for path in (folder / "photos").iterdir():
+        s3.upload_file(str(path), "farm", f"a b/{path.name}")
+    s3.put_object(Bucket="farm", Key="a b/empty.jpg", Body=b"")
+    s3.put_object(Bucket="farm", Key="a b/notes.txt", Body=b"words")
+    label("photos", "--manifest", "local.jsonl", cwd=folder)
+    report = label("s3://farm/a b/", "s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
+    assert (report["failed"], report["not_images"]) == (1, 1)
+
+    def judged(name):
+        found = {}
+        for source_ref, row in rows(folder / name).items():
+            row["labeler"] = {
+                key: row["labeler"][key]
+                for key in (
+                    "model-version",
+                    "probability",
+                    "needs-review",
+                    "size",
+                    "width",
+                    "height",
+                )
+            }
+            row["alpaca-metadata"].pop("creation-date")
+            found[source_ref.rsplit("/", 1)[-1]] = {**row, "source-ref": None}
+        return found
+
+    assert judged("m.jsonl") == judged("local.jsonl")
+    assert json.loads((folder / "failures.jsonl").read_text())["source-ref"] == (
+        "s3://farm/a b/empty.jpg"
+    )
+    again = label("s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
+    assert again["unchanged"] == 4

@@ -1,0 +1,100 @@
+"""Processes that die, hang or never start cost one image at most."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.label import pool
+from alpaca_labeler.label.command import EMBEDDED_MODEL
+from alpaca_labeler.label.pool import WorkerError, Workers
+from alpaca_labeler.label.worker import Job
+from tests.support.runs import is_alive, wait_until
+
+JOB = Job(EMBEDDED_MODEL, 1, 10**8, 10**8)
+
+CRAFTED = """
+import os, sys, time
+from alpaca_labeler.label import worker
+from alpaca_labeler.handler.labeler import Labeler
+real = Labeler.label_one
+def label_one(self, image):
+    if "kills" in image.source_ref: os.abort()
+    if "hangs" in image.source_ref: time.sleep(60)
+    return real(self, image)
+Labeler.label_one = label_one
+worker.main()
+"""
+
+
+@pytest.fixture
+def crafted(monkeypatch):
+    """Workers in which some images do what a broken decoder does."""
+    real = pool.subprocess.Popen
+
+    def start(command, **options):
+        return real([sys.executable, "-P", "-c", CRAFTED, command[-1]], **options)
+
+    monkeypatch.setattr(pool.subprocess, "Popen", start)
+
+
+@pytest.mark.usefixtures("crafted")
+def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path):
+    good = [ImageVersion(f"{photos}/{'./' * n}cat.png") for n in range(12)]
+    images = [*good[:5], ImageVersion(f"{tmp_path}/kills.jpg"), *good[5:]]
+    with Workers(JOB, 2) as workers:
+        workers.ready()
+        done = list(workers.label(images))
+    assert sorted(d.image.source_ref for d in done) == sorted(i.source_ref for i in images)
+    [failed] = [d for d in done if d.label is None]
+    assert failed.image.source_ref.endswith("kills.jpg")
+    assert failed.row["failure"]["code"] == "crashed"
+
+
+@pytest.mark.usefixtures("crafted")
+def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
+    monkeypatch.setattr(pool, "IMAGE_SECONDS", 0.5)
+    images = [ImageVersion("hangs.jpg"), ImageVersion(f"{photos}/cat.png")]
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        done = {d.image.source_ref: d for d in workers.label(images)}
+    assert done["hangs.jpg"].row["failure"]["code"] == "timeout"
+    assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+def test_an_unusable_model_is_said_in_its_own_words():
+    with (
+        Workers(Job("none", 1, 1, 1), 1) as workers,
+        pytest.raises(WorkerError, match="none: no model bundle there"),
+    ):
+        workers.ready()
+
+
+def test_a_worker_that_does_not_start_is_an_error(monkeypatch):
+    real = pool.subprocess.Popen
+
+    def start(_command, **options):
+        return real([sys.executable, "-c", "import sys; sys.stdin.read()"], **options)
+
+    monkeypatch.setattr(pool.subprocess, "Popen", start)
+    with Workers(JOB, 1) as workers, pytest.raises(WorkerError, match="died while it started"):
+        workers.ready()
+
+
+def test_leaving_ends_every_worker():
+    with Workers(JOB, 2) as workers:
+        workers.ready()
+        pids = [worker.process.pid for worker in workers._workers]
+        assert all(map(is_alive, pids))
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_folder_of_photos_is_not_imported_from(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with Workers(JOB, 1) as workers:
+        assert workers.ready().labels == ("not alpaca", "alpaca")
+    assert os.listdir(tmp_path) == ["numpy.py"]

@@ -1,0 +1,274 @@
+"""The report page: self-contained, whole, and honest about what it was given."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alpaca_labeler.report import charts, page
+from alpaca_labeler.report.model_page import render
+from alpaca_labeler.training.report import Mistake, Report
+
+VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "polyline"}
+HOSTILE = '<script>alert("x")</script>&\'\udcff\x00.jpg'
+
+
+@dataclass(frozen=True)
+class Epoch:
+    phase: str
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+
+
+class Page(HTMLParser):
+    """Checks that elements are closed in order, and collects what the tests ask about."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.text = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture
+def report():
+    rng = np.random.default_rng(0)
+    truth = np.array([1] * 40 + [0] * 60)
+    probabilities = np.where(truth, 0.9, 0.1) + rng.uniform(-0.1, 0.1, 100)
+    probabilities[[0, 1]] = 0.05, 0.45  # two alpacas missed, one of them for a person to see
+    probabilities[99] = 0.97
+    card = {
+        "version": "20260131T120000Z-0a1b2c3d4e5f",
+        "created": "2026-01-31T12:00:00Z",
+        "threshold": 0.5,
+        "review_band": [0.3, 0.7],
+        "input_size": 224,
+        "metrics": {
+            "accuracy": {"value": 0.9701, "low": 0.9412, "high": 0.9903},
+            "precision": {"value": 0.9512, "low": 0.9112, "high": 0.9807},
+            "auc": 0.98765,
+            "ece": {"value": 0.01234, "low": 0.01, "high": 0.02},
+            "photos": 100,
+            "per_kind": {"sheep": {"rate": 0.123456}},
+        },
+        "training": {"recipe": "default", "seed": 4242, "phases": [5, 20]},
+        "dataset": {"fingerprint": "9f8e7d"},
+    }
+    history = [
+        Epoch("frozen", 1, 0.7, 0.6, 0.6, 0.7),
+        Epoch("fine-tuning", 1, 0.5, 0.8, 0.4, 0.85),
+        Epoch("fine-tuning", 2, 0.3, 0.9, math.nan, None),
+    ]
+    pixels = np.full((224, 224, 3), 128, np.uint8)
+    return Report(
+        title="alpaca or not",
+        card=card,
+        history=history,
+        labels=("not alpaca", "alpaca"),
+        truth=truth,
+        probabilities=probabilities,
+        names=[f"{index}.jpg" for index in range(100)],
+        kinds=["llama"] * 40 + ["sheep"] * 59 + ["goat"],
+        mistakes=[Mistake("0.jpg", 1, 0.05, pixels), Mistake("99.jpg", 0, 0.97, pixels)],
+    )
+
+
+def test_the_page_is_whole_and_has_every_section(report):
+    page = Page(render(report))
+    headings = [attrs.get("id") for attrs in page.all("h2")]
+    assert headings == ["figures", "training", "decisions", "kinds", "mistakes", "card"]
+    assert len(page.all("h1")) == 1
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_it_loads_nothing_and_runs_nothing(report):
+    text = render(report)
+    page = Page(text)
+    assert page.all("script") == []
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert not [attrs for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    sources = [attrs.get("src") or attrs.get("href") for _, attrs in page.tags]
+    assert all(source.startswith("data:") for source in sources if source)
+    [policy] = [a["content"] for a in page.all("meta") if "http-equiv" in a]
+    assert "default-src 'none'" in policy
+
+
+def test_every_figure_of_the_card_is_shown(report):
+    words = Page(render(report)).words()
+    for shown in ("97.0 %", "94.1 % to 99.0 %", "95.1 %", "0.988", "0.012", "0.010 to 0.020"):
+        assert shown in words
+    for figure in re.findall(r"[\d.]+(?=[,\]}])", json.dumps(report.card)):
+        assert figure in words
+
+
+def test_the_verdict_counts_what_the_card_decides(report):
+    words = Page(render(report)).words()
+    assert "97 of 100 photos labelled right" in words
+    assert "1 would be put before a person, 1 of the mistakes among them" in words
+
+
+def test_the_confusion_matrix_has_the_truth_in_its_rows(report):
+    words = Page(render(report)).words()
+    assert "alpaca 40 38 95.0 % 2 5.0 % not alpaca 60 1 1.7 % 59 98.3 %" in words
+
+
+def test_the_threshold_itself_is_positive_as_it_is_for_the_classifier(report):
+    at = replace(report, truth=np.array([1]), probabilities=np.array([0.49996]), kinds=["llama"])
+    assert "1 of 1 photos labelled right" in Page(render(at)).words()
+
+
+def test_kinds_are_listed_hardest_first(report):
+    words = Page(render(report)).words()
+    assert re.search(
+        r"goat not alpaca 1 1 0\.0 %.*llama alpaca 40 2 95\.0 %.*sheep not alpaca 59 0 100\.0 %",
+        words,
+    )
+
+
+def test_mistakes_are_pictures_with_words_for_them(report):
+    page = Page(render(report))
+    pictures = page.all("img")
+    assert [picture["alt"] for picture in pictures] == [
+        "0.jpg: alpaca, taken for not alpaca",
+        "99.jpg: not alpaca, taken for alpaca",
+    ]
+    data = base64.b64decode(pictures[0]["src"].removeprefix("data:image/jpeg;base64,"))
+    assert Image.open(io.BytesIO(data)).size == (224, 224)
+
+
+def test_drawings_and_tables_say_what_they_are(report):
+    page = Page(render(report))
+    drawings = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
+    assert len(drawings) == 4
+    assert all(attrs["aria-label"] for attrs in drawings)
+    assert len(page.all("caption")) == len(page.all("table"))
+
+
+def test_hostile_text_stays_text(report):
+    pixels = report.mistakes[0].pixels
+    hostile = replace(
+        report,
+        title=HOSTILE,
+        card={**report.card, HOSTILE: HOSTILE, "metrics": {HOSTILE: {"value": 0.5}}},
+        history=[Epoch(HOSTILE, 1, 0.5, 0.5)],
+        labels=(HOSTILE, HOSTILE + "2"),
+        names=[HOSTILE] * 100,
+        kinds=[HOSTILE] * 100,
+        mistakes=[Mistake(HOSTILE, 1, 0.1, pixels)],
+    )
+    text = render(hostile)
+    text.encode()
+    page = Page(text)
+    assert page.all("script") == []
+    assert "\x00" not in text
+    assert '<script>alert("x")</script>&\'' in page.words()
+    assert page.all("img")[0]["alt"].startswith("<script>")
+    assert {key for _, attrs in page.tags for key in attrs if "script" in key} == set()
+
+
+def test_what_is_absent_is_left_out(report):
+    bare = replace(
+        report,
+        card={},
+        history=[],
+        truth=np.array([], int),
+        probabilities=np.array([]),
+        names=[],
+        kinds=[],
+        mistakes=[],
+    )
+    page = Page(render(bare))
+    assert [attrs["id"] for attrs in page.all("h2")] == ["card"]
+    assert "Tells alpaca from not alpaca" in page.words()
+
+
+@pytest.mark.parametrize("truth", [0, 1])
+def test_photos_of_one_class_are_enough(report, truth):
+    one = replace(report, truth=np.full(100, truth), card={"metrics": {"auc": math.nan}})
+    assert "nan" not in Page(render(one)).words().replace("NaN", "").lower()
+
+
+def test_without_validation_only_the_training_curve_is_drawn(report):
+    page = Page(render(replace(report, history=[Epoch("frozen", 1, 0.7, 0.6)])))
+    curves = [a["class"] for a in page.all("polyline")]
+    assert curves == ["curve b", "curve b"]
+    assert "1. frozen, 1 epoch." in page.words()
+
+
+def test_a_training_that_diverged_still_has_its_page(report):
+    wild = [Epoch("frozen", 1, math.inf, math.nan), Epoch("frozen", 2, 1e9, 0.5, 0.0, 1.0)]
+    Page(render(replace(report, history=wild)))
+
+
+def test_stacks_are_as_high_as_their_sum_and_parted_in_proportion():
+    y = charts.Axis(0, 10, (0, 10))
+    names = ["one", HOSTILE, "three"]
+    drawn = Page(
+        charts.stacked_bars([(1, 3), (0, 0), (9, 0)], "ab", y, names=names, height=math.sqrt)
+    )
+    bars = [(a["class"], float(a["y"][:-1]), float(a["height"][:-1])) for a in drawn.all("rect")]
+    assert bars == [("bar a", 95, 5), ("bar b", 80, 15), ("bar a", 70, 30)]
+    assert drawn.words() == "one three"
+
+
+def test_a_picture_leaves_with_its_pixels_only():
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x010E] = "a private place"
+    Image.new("RGB", (64, 48), "red").save(file, "JPEG", comment=b"and a secret", exif=exif)
+    data = base64.b64decode(page.jpeg(Image.open(file)).partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (64, 48)
+    assert b"private" not in data
+    assert b"secret" not in data
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0, 0.73, (0, 0.2, 0.4, 0.6, 0.8)),
+        (0.86, 1, (0.85, 0.9, 0.95, 1.0)),
+        (1, 1, None),
+        (0, 12_345, (0, 5000, 10_000, 15_000)),
+        (0, 0, None),
+    ],
+)
+def test_axes_stand_on_round_numbers_and_hold_everything(low, high, ticks):
+    axis = charts.nice_axis(low, high)
+    assert axis.low <= low <= high <= axis.high
+    assert axis.low < axis.high
+    assert len(axis.ticks) <= 7
+    assert ticks is None or axis.ticks == ticks

@@ -1,0 +1,381 @@
+"""What people say of photos: written at once, taken back exactly, never lost to one another."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.handler.bundle import Card
+from alpaca_labeler.handler.classifier import decide
+from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.manifest_row import Failure
+from alpaca_labeler.table import corrections as module
+from alpaca_labeler.table import jsonl
+from alpaca_labeler.table.corrections import (
+    Corrections,
+    CorrectionsError,
+    Label,
+    decision,
+    identify,
+)
+
+CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+YES, NO = Label("alpaca", 1, "alpaca"), Label("alpaca", 0, "not")
+
+
+def model_row(name="a.jpg", *, size=7, logit=2.0, minute=0, card=CARD):
+    version = ImageVersion(
+        name, size, "2026-01-01T00:00:00Z", etag=f"e{size}", version_id="v", sequencer="0A"
+    )
+    made = NOON + timedelta(minutes=minute)
+    return manifest_row.label_row(version, (64, 48), decide(card, logit), card, made)
+
+
+def said(name="a.jpg", label=NO, *, minute=1, size=7):
+    return decision(model_row(name, size=size), label, "kim", NOON + timedelta(minutes=minute))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "corrections.jsonl")
+
+
+def written(path):
+    with open(path, "rb") as file:
+        return [json.loads(line) for line in file]
+
+
+# --- the row -------------------------------------------------------------------------------------
+
+
+def test_a_decision_has_the_manifests_own_form():
+    assert said() == {
+        "source-ref": "a.jpg",
+        "alpaca": 0,
+        "alpaca-metadata": {
+            "class-name": "not",
+            "confidence": 1.0,
+            "type": "groundtruth/image-classification",
+            "job-name": "labeling-job/review",
+            "human-annotated": "yes",
+            "creation-date": "2026-01-01T12:01:00.000000",
+        },
+        "labeler": {
+            "model-version": "1-a",
+            "etag": "e7",
+            "version-id": "v",
+            "sequencer": "0A",
+            "last-modified": "2026-01-01T00:00:00Z",
+            "size": 7,
+            "width": 64,
+            "height": 48,
+            "annotator": "kim",
+        },
+    }
+
+
+def test_a_failure_can_be_decided_too():
+    version = ImageVersion("a.jpg", 7, "2026-01-01T00:00:00Z")
+    failed = manifest_row.failure_row(version, Failure("unreadable", "no"), "1-a", NOON)
+    row = decision(failed, YES, "kim", NOON)
+    assert not manifest_row.is_failure(row)
+    assert manifest_row.version_of(row) == version
+    assert manifest_row.winner([failed, row]) is row
+
+
+@given(
+    st.permutations(["old model", "new model", "person", "failure"]),
+    st.lists(st.integers(-5, 5), min_size=4, max_size=4),
+)
+def test_within_one_version_a_persons_word_stands_whatever_comes_when(order, minutes):
+    newer = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
+    version = manifest_row.version_of(model_row())
+    rows = {
+        "old model": model_row(minute=minutes[0]),
+        "new model": model_row(minute=minutes[1], card=newer),
+        "person": said(minute=minutes[2]),
+        "failure": manifest_row.failure_row(
+            version, Failure("corrupt", ""), "3-c", NOON + timedelta(minutes=minutes[3])
+        ),
+    }
+    shuffled = [rows[name] for name in order]
+    assert manifest_row.winner(shuffled) == rows["person"]
+    assert manifest_row.latest(shuffled) == rows["person"]
+
+
+def test_a_newer_version_of_the_image_wants_a_new_look():
+    newer = ImageVersion("a.jpg", 8, "2026-01-02T00:00:00Z", etag="e8", sequencer="0B")
+    row = manifest_row.label_row(newer, (64, 48), decide(CARD, 2.0), CARD, NOON)
+    assert manifest_row.winner([said(minute=60), row]) == row
+
+
+@pytest.mark.parametrize("labeler", [None, 5, [], {"size": [1], "etag": {}, "width": 1.5}])
+def test_a_row_of_other_hands_can_be_decided(labeler):
+    row = decision({"source-ref": "x", "labeler": labeler}, YES, "kim", NOON)
+    assert row["labeler"] == {"annotator": "kim"}
+
+
+# --- the file ------------------------------------------------------------------------------------
+
+
+def test_rows_are_appended_and_told_to_those_who_read_along(path):
+    ours, theirs = Corrections(path), Corrections(path)
+    assert ours.news() == module.News([], anew=False)
+    first, second = said("ü\n.jpg"), said("b.jpg")
+    ours.add(first)
+    assert theirs.news().rows == [first]
+    ours.add(second)
+    assert theirs.news() == module.News([second], anew=False)
+    assert theirs.news() == module.News([], anew=False)
+    assert written(path) == [first, second]
+    assert os.stat(path).st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_one_decision_is_taken_back_and_no_other(path):
+    ours, theirs = Corrections(path), Corrections(path)
+    rows = [said("a", YES), said("a", NO, minute=2), said("b"), said("a", YES, minute=3)]
+    identities = [ours.add(row) for row in rows]
+    theirs.news()
+    os.chmod(path, 0o640)
+    assert ours.remove(identities[1])
+    assert not ours.remove(identities[1])
+    assert theirs.news() == module.News([rows[0], rows[2], rows[3]], anew=True)
+    assert written(path) == [rows[0], rows[2], rows[3]]
+    assert os.stat(path).st_mode & 0o777 == 0o640
+    assert os.listdir(os.path.dirname(path)) == ["corrections.jsonl"]
+
+
+def test_the_only_decision_is_taken_back_and_made_again(path):
+    ours, theirs = Corrections(path), Corrections(path)
+    for _ in range(2):
+        identity = ours.add(said())
+        assert ours.news().rows == theirs.news().rows == [said()]
+        assert ours.remove(identity)
+        assert ours.news() == theirs.news() == module.News([], anew=True)
+    ours.add(said())
+    assert ours.news().rows == theirs.news().rows == [said()]
+
+
+def test_a_reader_notices_a_file_that_was_changed_to_the_same_length(path):
+    ours, theirs = Corrections(path), Corrections(path)
+    identities = [ours.add(said(name)) for name in "abc"]
+    theirs.news()
+    for identity in identities[:2]:  # a file system may give the new file the old one's number
+        ours.remove(identity)
+    for name in "de":
+        ours.add(said(name))
+    news = theirs.news()
+    assert news.anew
+    assert [row["source-ref"] for row in news.rows] == ["c", "d", "e"]
+
+
+def test_a_link_stays_a_link(path, tmp_path):
+    os.symlink("real.jsonl", path)
+    identity = Corrections(path).add(said("a"))
+    Corrections(path).add(said("b"))
+    Corrections(path).remove(identity)
+    assert os.path.islink(path)
+    assert [row["source-ref"] for row in written(tmp_path / "real.jsonl")] == ["b"]
+
+
+@pytest.mark.parametrize("share", [1, 12, 100, -2])
+def test_a_torn_end_is_passed_over_and_cut_off_by_the_next_who_writes(path, share):
+    Corrections(path).add(said("a"))
+    with open(path, "ab") as file:
+        file.write(manifest_row.encode(said("b"))[:share])
+    assert [row["source-ref"] for row in Corrections(path).news().rows] == ["a"]
+    Corrections(path).add(said("c"))
+    assert [row["source-ref"] for row in written(path)] == ["a", "c"]
+
+
+def test_a_deleted_file_is_read_as_empty(path):
+    ours = Corrections(path)
+    ours.add(said("a"))
+    ours.news()
+    os.unlink(path)
+    assert ours.news() == module.News([], anew=True)
+    ours.add(said("b"))
+    assert [row["source-ref"] for row in ours.news().rows] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"notes\n", "not JSON"),
+        (manifest_row.encode(model_row()), r"row of a\.jpg is no person's.*--corrections"),
+        (b'{"source-ref":' + b'"x' * 2**20, "longer than"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(path, text, says):
+    with open(path, "wb") as file:
+        file.write(text)
+    with pytest.raises(CorrectionsError, match=f"corrections.jsonl: .*{says}"):
+        Corrections(path).news()
+
+
+def test_notes_without_an_end_are_not_written_to(path):
+    with open(path, "wb") as file:
+        file.write(b"my notes")
+    with pytest.raises(CorrectionsError, match="see --corrections"):
+        Corrections(path).add(said())
+    with open(path, "rb") as file:
+        assert file.read() == b"my notes"
+
+
+def test_what_is_no_file_is_refused(path, tmp_path):
+    with pytest.raises(CorrectionsError, match="not a regular file"):
+        Corrections(str(tmp_path)).add(said())
+    os.mkfifo(path)
+    with pytest.raises(CorrectionsError, match="not a regular file"):
+        Corrections(path).add(said())
+    with pytest.raises(CorrectionsError, match="not a regular file"):
+        Corrections(path).news()
+
+
+# --- what can go wrong ---------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_what_was_there(path):
+    Corrections(path).add(said("a"))
+    before = os.stat(path).st_size
+    code = (
+        "import resource, signal, sys; from alpaca_labeler.table.corrections import *\n"
+        "from alpaca_labeler.handler import manifest_row\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({before + 40}, {before + 40}))\n"
+        "try: Corrections(sys.argv[1]).add(manifest_row.parse(sys.stdin.buffer.read()))\n"
+        "except CorrectionsError as error: print(error)\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        input=manifest_row.encode(said("b")),
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    assert b"corrections.jsonl: File too large" in done.stdout, done.stderr
+    assert os.stat(path).st_size == before
+    assert signal.SIGXFSZ
+    assert resource.RLIMIT_FSIZE is not None
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_a_write_that_fails_is_as_if_it_had_not_been(path, monkeypatch, call):
+    def fails(handle, *_line):
+        if call == "write":
+            handle.write(b'{"source-ref":"half')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Corrections(path).add(said("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(jsonl if call == "write" else module.os, call, fails)
+        with pytest.raises(CorrectionsError, match=r"corrections\.jsonl: No space left"):
+            Corrections(path).add(said("b"))
+    assert [row["source-ref"] for row in written(path)] == ["a"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_taking_back_fails_as_if_it_had_not_been(path, monkeypatch, call):
+    def fails(*_arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    identity = Corrections(path).add(said("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, call, fails)
+        with pytest.raises(CorrectionsError, match="Read-only"):
+            Corrections(path).remove(identity)
+    assert [row["source-ref"] for row in written(path)] == ["a"]
+    assert os.listdir(os.path.dirname(path)) == ["corrections.jsonl"]
+
+
+def test_a_file_that_is_kept_locked_is_said_to_be(path, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.02)
+    Corrections(path).add(said("a"))
+    with jsonl.open_locked(path):
+        with pytest.raises(CorrectionsError, match="another process has kept it locked"):
+            Corrections(path).add(said("b"))
+        with pytest.raises(CorrectionsError, match="another process has kept it locked"):
+            Corrections(path).news()
+
+
+WRITER = """
+import random, sys
+from datetime import UTC, datetime
+from alpaca_labeler.table.corrections import *
+who, count, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+rows = random.Random(who)
+ours = Corrections(path)
+mine = []
+for number in range(count):
+    row = {"source-ref": f"{who}-{number}" + "x" * rows.randrange(200)}
+    mine.append(ours.add(decision(row, Label("a", 1, "a"), who, datetime.now(UTC))))
+    ours.news()
+    if rows.random() < 0.3:
+        assert ours.remove(mine.pop(rows.randrange(len(mine))))
+print(*mine)
+"""
+
+
+def test_several_processes_lose_nothing_of_one_another(path):
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, f"person-{number}", "60", path],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    reader, known = Corrections(path), []
+    while any(writer.poll() is None for writer in writers):
+        news = reader.news()
+        known = news.rows if news.anew else known + news.rows
+    outputs = [writer.communicate(timeout=60)[0] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4
+    expected = {identity for output in outputs for identity in output.split()}
+    with open(path, "rb") as file:
+        lines = file.readlines()
+    assert {identify(line) for line in lines} == expected
+    assert len(lines) == len(expected)
+    news = reader.news()
+    known = news.rows if news.anew else known + news.rows
+    assert known == [json.loads(line) for line in lines]
+
+
+def test_killed_at_any_moment_every_line_is_whole_and_none_that_was_confirmed_is_lost(path):
+    code = WRITER.replace("mine.append(", "mine.append(print(f'{number}', flush=True) or ").replace(
+        "< 0.3", "< 0.0"
+    )
+    wait = random.Random(1)
+    for number in range(6):
+        who = f"person-{number}"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, who, "100000", path], stdout=subprocess.PIPE, text=True
+        )
+        told = [process.stdout.readline() for _ in range(wait.randrange(2, 60))]
+        process.kill()
+        process.communicate()
+        Corrections(path).add(said(f"after {who}"))
+        names = [row["source-ref"] for row in written(path)]
+        assert f"after {who}" in names
+        for number_told in told[:-1]:  # the number is said before its row is written
+            assert any(name.startswith(f"{who}-{int(number_told)}") for name in names)

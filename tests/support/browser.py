@@ -1,0 +1,143 @@
+"""A real browser for the tests of pages: headless Chromium, and axe-core's judgement.
+
+Chromium is the machine's own (`CHROMIUM`, or one on the path): Playwright's downloads are not used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+ARGUMENTS = [  # nothing but the page under test is to be asked for anything
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+WIDE, NARROW = 1280, 390
+"""Widths that every page is held to: a laptop's window and a phone, in CSS pixels."""
+
+
+def find_chromium():
+    """Return the path of the machine's Chromium, or None."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def chromium():
+    """Run a headless Chromium with a new, empty profile. Skips the test where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = find_chromium()
+    if path is None:
+        pytest.skip("no Chromium: install it, or name one with CHROMIUM")
+    with playwright.sync_playwright() as driver:
+        # Chromium's own sandbox wants more rights than a container gives.
+        running = driver.chromium.launch(
+            executable_path=path, args=ARGUMENTS, chromium_sandbox=False
+        )
+        yield running
+        running.close()
+
+
+@contextmanager
+def reviewing(folder, *words):
+    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alpaca_labeler", "review", "--no-browser", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+    assert "Traceback" not in said, said
+
+
+def until(page, true):
+    """Wait, while the page goes on, for something that is about to be, and return it."""
+    for _ in range(200):
+        if found := true():
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError("it did not come about")
+
+
+@dataclass
+class Pages:
+    """Opens pages, and remembers what went wrong in them: nothing may, and nobody else be asked."""
+
+    browser: object
+    wrong: list[str] = field(default_factory=list)
+    contexts: list[object] = field(default_factory=list)
+
+    def __call__(self, width=WIDE, *, dark=False, **options):
+        """Open an empty page: `width` CSS pixels, a phone where it is narrow, light or dark."""
+        narrow = width < 600
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 844 if narrow else 800},
+            has_touch=narrow,
+            is_mobile=narrow,
+            color_scheme="dark" if dark else "light",
+            **options,
+        )
+        context.set_default_timeout(15_000)
+        self.contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self.wrong.append(f"error in the page: {error}"))
+        page.on("console", self._heard)
+        page.on("request", self._asked)
+        page.on("dialog", self._shown)
+        return page
+
+    def close(self):
+        for context in self.contexts:
+            context.close()
+
+    def _heard(self, message):
+        if message.type in {"error", "warning"}:
+            self.wrong.append(f"console: {message.text}")
+
+    def _asked(self, request):
+        if not request.url.startswith(("http://127.0.0.1:", "file://", "data:", "blob:")):
+            self.wrong.append(f"request: {request.url}")
+
+    def _shown(self, dialog):
+        self.wrong.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+
+def violations(page):
+    """Return what axe-core finds wrong with a page as it is now: `rule: element`, a line each."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response
+    return [
+        f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def is_too_wide(page):
+    """Tell whether a page has to be scrolled sideways."""
+    return page.evaluate(
+        "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    )
