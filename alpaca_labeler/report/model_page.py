@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from alpaca_labeler.handler.classifier import PROBABILITY_DIGITS
-from alpaca_labeler.report import charts, page
+from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import safe
 
 if TYPE_CHECKING:
@@ -423,8 +423,8 @@ def _mistakes(report: Report, decided: _Decided) -> str:
 
 def _thumbnail(pixels: npt.NDArray[np.uint8]) -> str:
     picture = Image.fromarray(pixels)
-    picture.thumbnail((page.THUMBNAIL_SIDE, page.THUMBNAIL_SIDE))
-    return page.jpeg(picture)
+    picture.thumbnail((thumbnails.SIDE, thumbnails.SIDE))
+    return thumbnails.data_uri(thumbnails.jpeg(picture))
 
 
 # --- the card ------------------------------------------------------------------------------------

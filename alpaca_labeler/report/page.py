@@ -5,19 +5,12 @@ A page loads nothing and runs nothing. Every text is escaped here, but for what 
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler.report.charts import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from PIL import Image
-
-THUMBNAIL_SIDE: Final = 320
-"""In pixels: sharp at the size shown, some 15 kB each."""
 
 # Contrast of every text with its ground is at least 4.5 : 1, light and dark.
 STYLE: Final = """
@@ -231,11 +224,3 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> s
         f'<table class="plain"><caption class="unseen">{safe(caption)}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{lines}</tbody></table>"
     )
-
-
-def jpeg(picture: Image.Image) -> str:
-    """Return an RGB picture as a data URI, with nothing in it but its pixels."""
-    file = io.BytesIO()
-    # Pillow would carry a JPEG's comment over into the new one.
-    picture.save(file, "JPEG", quality=80, comment=b"")
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

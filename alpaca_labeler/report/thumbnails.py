@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,12 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler.handler import images, storage
 from alpaca_labeler.handler.labeler import MAX_BYTES
-from alpaca_labeler.report import page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from PIL import Image
+
     from alpaca_labeler.handler.manifest_row import Row
+
+SIDE: Final = 320
+"""Longest side in pixels: sharp at the size shown, some 15 kB each."""
+
+QUALITY: Final = 80
+"""Of a JPEG, 0 to 100."""
 
 THREADS: Final = 4
 """Photos in hand at a time: each may be `MAX_BYTES` large, and larger once it is decoded."""
@@ -37,6 +46,19 @@ class Thumbnail:
     problem: str = ""
 
 
+def jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
+    """Return an RGB picture as a JPEG with nothing in it but its pixels."""
+    picture.info.clear()  # Pillow would write a comment of the original again
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def data_uri(encoded: bytes) -> str:
+    """Return a JPEG for the `src` of an image in a page that loads nothing."""
+    return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
+
+
 def thumbnails(rows: Sequence[Row], root: str) -> list[Thumbnail]:
     """Return a picture of each row's photo. Relative names are looked for below `root`."""
     with ThreadPoolExecutor(THREADS, "photo") as pool:
@@ -49,9 +71,9 @@ def _thumbnail(source_ref: str, root: str) -> Thumbnail:
         source_ref = storage.to_source_ref(os.path.join(root, storage.to_path(source_ref)))
     try:
         data = storage.read(source_ref, MAX_BYTES)
-        picture = images.picture(data, page.THUMBNAIL_SIDE)
+        picture = images.picture(data, SIDE)
     except storage.StorageError as error:
         return Thumbnail(problem=_REASONS.get(type(error), "The photo could not be read just now"))
     except images.ImageError as error:
         return Thumbnail(problem=f"Not shown: {error}")
-    return Thumbnail(page.jpeg(picture))
+    return Thumbnail(data_uri(jpeg(picture)))
