@@ -93,6 +93,10 @@ class ImageError(LabelerError):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Two arguments, so that a process can hand the error to another."""
+        return type(self), (self.code, str(self))
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInput:
@@ -143,11 +147,7 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     except Exception as error:
         raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
     with image:
-        if image.width * image.height > max_pixels:
-            raise ImageError(
-                "too-many-pixels",
-                f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
-            )
+        _check_pixels(image, max_pixels)
         if image.format in _JPEGS and _has_too_many_scans(image, data):
             raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
         try:
@@ -160,6 +160,14 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
         # SyntaxError, struct.error, IndexError, ...): all of it says the same of the file.
         except Exception as error:
             raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+
+
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            "too-many-pixels",
+            f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
+        )
 
 
 def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
@@ -194,6 +202,21 @@ def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
             f"{array.shape}",
         )
     return _model_input(Image.fromarray(array), size)
+
+
+def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
+    """Make the model's square from a Pillow image, whichever its mode. It is left as it is.
+
+    Its EXIF orientation is applied. `max_pixels` is the largest width x height that is taken.
+
+    Raises `ImageError` with code `too-many-pixels`, or `corrupt` if its file cannot be decoded.
+    """
+    _check_pixels(picture, max_pixels)
+    try:
+        whole = picture.copy()
+    except Exception as error:  # a lazily opened file is decoded here, and may be anything
+        raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+    return _model_input(whole, size)
 
 
 def _model_input(image: Image.Image, size: int) -> ModelInput:

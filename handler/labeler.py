@@ -10,24 +10,38 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
+from PIL import Image
 
 from . import bundle, images, manifest_row, storage
 from .bundle import Bundle
 from .classifier import Classifier, Prediction
+from .errors import LabelerError
 from .image_version import ImageVersion
 from .manifest_row import Failure, Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    ImageSource = (
+        bytes
+        | bytearray
+        | memoryview
+        | str
+        | os.PathLike[str]
+        | IO[bytes]
+        | Image.Image
+        | npt.NDArray[np.uint8]
+    )
 
 MAX_BYTES: Final = 100 * 2**20
 """Default limit on an encoded image: an uncompressed 33-megapixel TIFF still fits."""
@@ -66,8 +80,20 @@ class Outcome:
     """Why there is no label, for people."""
 
 
+def _utc_now() -> datetime:  # a lambda could not be pickled
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What `Labeler.predict_many` yields for an image that cannot be labelled."""
+
+    error: LabelerError
+    """Says what is wrong with the image, for people."""
+
+
 class Labeler:
-    """Labels photos with one model.
+    """Labels photos with one model. Threads may share one; it can be pickled.
 
     >>> Labeler().predict("tests/photos/alpaca.jpg").label
     'alpaca'
@@ -80,7 +106,7 @@ class Labeler:
         threads: int = 1,
         cores: int = 1,
         limits: Limits | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         """Load a model: a bundle, or the URI of one (folder, `s3://` prefix or pointer).
 
@@ -94,23 +120,104 @@ class Labeler:
         self._limits = limits or Limits()
         self._clock = clock
         self._threads = threads
+        self._cores = cores
+        self._start()
+
+    def _start(self) -> None:
         self._classifiers: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
-        for _ in range(cores):
-            self._classifiers.put(Classifier(self.bundle))
+        self._made = 0
+        for _ in range(self._cores):
+            self._add_classifier()
         self._held = _Budget(self._limits.held_bytes)
 
-    def predict(self, image: bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]) -> Prediction:
-        """Label one image: encoded bytes, a path or `s3://` URI, or uint8 pixels.
+    def _add_classifier(self) -> None:
+        self._classifiers.put(Classifier(self.bundle))
+        self._made += 1
 
-        Pixels are RGB of shape (height, width, 3) or grey of shape (height, width), 0..255.
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a process cannot hand to another: interpreters and locks."""
+        own = ("_classifiers", "_made", "_held")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
-        Raises `ImageError` where it cannot be labelled and `StorageError` where it cannot be read.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
+
+    def predict(self, image: ImageSource) -> Prediction:
+        """Label one image.
+
+        `image` is one of:
+
+        - encoded bytes (JPEG, PNG, WebP, ...), or an open binary file of them
+        - a path, or a `file://` or `s3://bucket/key` URI
+        - a Pillow image
+        - pixels: uint8, 0..255, RGB of shape (height, width, 3) or grey of shape (height, width)
+
+        A large JPEG is scaled while it is decoded, so the same photo given as decoded pixels may
+        have a slightly different probability (by less than 0.01 as a rule).
+
+        Raises `ImageError` if it cannot be labelled and `StorageError` if it cannot be read.
         """
+        return self._classify(self._source(image))[0]
+
+    def predict_many(
+        self, images: Iterable[ImageSource], *, workers: int | None = None
+    ) -> Iterator[Prediction | Failed]:
+        """Label many images and yield a result for each, in their order.
+
+        `images` is any iterable of what `predict` takes, and may be endless: it is read as results
+        are asked for. `workers` images are read, decoded and classified at a time, by default one
+        per core that this process may use; at most three times as many are in memory. An image
+        that cannot be labelled yields a `Failed` with the error, and the rest goes on.
+        """
+        workers = workers or available_cores()
+        while self._made < workers:
+            self._add_classifier()
+        waiting: deque[Future[Prediction | Failed]] = deque()
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
+        try:
+            for image in images:
+                waiting.append(pool.submit(self._predict_or_fail, image))
+                if len(waiting) >= 3 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _predict_or_fail(self, image: ImageSource) -> Prediction | Failed:
+        try:
+            return self.predict(image)
+        except LabelerError as error:
+            return Failed(error)
+
+    def _source(self, image: ImageSource) -> Callable[[int], images.ModelInput]:
+        max_bytes, max_pixels = self._limits.max_bytes, self._limits.max_pixels
         if isinstance(image, np.ndarray):
-            return self._classify(partial(images.from_array, image))[0]
-        if not isinstance(image, bytes):
-            image = storage.read(os.fspath(image), self._limits.max_bytes)
-        return self._classify(self._decoder(image))[0]
+            return partial(images.from_array, image)
+        if isinstance(image, Image.Image):
+            return partial(images.from_picture, image, max_pixels=max_pixels)
+        if isinstance(image, str | os.PathLike):
+            name = os.fspath(image)
+            if name.startswith(("http://", "https://")):
+                raise storage.NotFound(
+                    f"{name}: web addresses are not read; download the image and give its bytes"
+                )
+            return self._decoder(storage.read(name, max_bytes))
+        if hasattr(image, "read"):
+            data = image.read(max_bytes + 1)
+            if isinstance(data, str):
+                raise images.ImageError("unsupported", "the file is open as text: open it as 'rb'")
+            image = data
+        if not isinstance(image, bytes | bytearray | memoryview):
+            raise images.ImageError(
+                "unsupported",
+                f"{type(image).__name__} is not an image: give bytes, a path, an open binary file, "
+                "a Pillow image, a uint8 array or an s3:// URI; predict_many takes several",
+            )
+        if len(image) > max_bytes:
+            raise storage.TooLarge(f"the image has more bytes than the limit of {max_bytes:,}")
+        return self._decoder(bytes(image))
 
     def label(
         self, requests: Iterable[ImageVersion], *, deadline: float | None = None
@@ -194,6 +301,13 @@ def _finished(
     for future in done:
         del waiting[future]
         yield future.result()
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # macOS does not say
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _seconds_left(deadline: float | None) -> float | None:

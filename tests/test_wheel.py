@@ -1,0 +1,102 @@
+"""What is published: one wheel with one name, which works beside anybody's folders."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NOT_SOURCE = shutil.ignore_patterns(
+    ".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", ".aws-sam", "dist"
+)
+DECOYS = ("handler", "training", "cli", "infra")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that is made of it."""
+    source = tmp_path_factory.mktemp("source") / "project"
+    shutil.copytree(ROOT, source, symlinks=True, ignore=NOT_SOURCE)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    [sdist], [wheel] = (source / "dist").glob("*.tar.gz"), (source / "dist").glob("*.whl")
+    return sdist, wheel
+
+
+@pytest.fixture(scope="module")
+def stranger(built, tmp_path_factory):
+    """A Python with the wheel and its dependencies, and a folder of names that once collided."""
+    folder = tmp_path_factory.mktemp("stranger")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    [packages] = (folder / "venv/lib").glob("python*/site-packages")
+    with zipfile.ZipFile(built[1]) as wheel:
+        wheel.extractall(packages)
+    # The dependencies of this environment, without the checkout that is installed in it.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    for name in DECOYS:
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise RuntimeError('a decoy was imported')")
+    (folder / "main.py").write_text("raise RuntimeError('a decoy was imported')")
+    shutil.copytree(ROOT / "tests/photos", folder / "photos")
+
+    def run(*command):
+        done = subprocess.run(
+            [folder / "venv/bin/python", *command],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_the_wheel_has_one_top_level_name(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = {name.split("/")[0] for name in wheel.namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"alpaca_labeler"}
+
+
+def test_the_wheel_has_everything_that_is_not_python(built):
+    with zipfile.ZipFile(built[1]) as wheel:
+        names = {*wheel.namelist()}
+    data = [
+        path.relative_to(ROOT).as_posix()
+        for room in ("handler", "training", "alpaca_labeler")
+        for path in (ROOT / room).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"} and path.name != "NOTES.md"
+    ]
+    assert "handler/model/model.tflite" in data
+    for name in data:
+        inside = name if name.startswith("alpaca_labeler/") else f"alpaca_labeler/{name}"
+        if not inside.startswith("alpaca_labeler/handler/requirements"):  # of the function alone
+            assert inside in names
+
+
+def test_the_sdist_holds_no_links(built):
+    with tarfile.open(built[0]) as sdist:
+        assert not [member.name for member in sdist if member.issym() or member.islnk()]
+
+
+def test_the_command_works_beside_folders_of_those_names(stranger):
+    assert "8 photos" in stranger("-m", "alpaca_labeler", "label", "photos", "--workers", "1")
+    stranger("-m", "alpaca_labeler", "report")
+    stranger("-m", "alpaca_labeler", "review", "--help")
+    assert "0." in stranger("-m", "alpaca_labeler", "--version")
+
+
+def test_the_api_works_beside_folders_of_those_names(stranger):
+    code = "from alpaca_labeler import Labeler; print(Labeler().predict('photos/alpaca.jpg').label)"
+    assert stranger("-c", code) == "alpaca\n"
