@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-sam lint format bench fuzz soak clean
+.PHONY: help run check test test-sam lint format wheel bench fuzz soak audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,17 +19,30 @@ run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show 
 	@echo "The same as a serverless job, on this machine: upload, label, manifest"
 	@$(BIN)/alpaca sandbox --upload $(PHOTOS)
 
+check: lint  ## lint, and the tests that are fast: what to run before each commit
+	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile -m "not slow and not browser"
+
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-lint: $(VENV)/.test  ## check style, types and the template
+lint: $(VENV)/.test  ## check style, types, scripts (if npx is there) and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/cfn-lint --include-checks I --template template.yaml
+	@! command -v npx >/dev/null || npx --yes --package typescript@5.9 -- tsc --project jsconfig.json
 
 test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and a container engine)
 	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
+
+wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and use the wheel as a stranger would
+	rm -rf dist && $(BIN)/python -m build --quiet --outdir dist .
+	rm -rf build/stranger && $(PYTHON) -m venv build/stranger
+	build/stranger/bin/pip install --quiet --constraint requirements.txt dist/*.whl
+	mkdir build/stranger/decoys && cd build/stranger/decoys && \
+		mkdir handler training cli infra && cp -r $(CURDIR)/tests/photos . && \
+		../bin/alpaca label photos && ../bin/alpaca report && ../bin/alpaca review --help && \
+		../bin/python -c "import alpaca_labeler as a; print(a.Labeler().predict('photos/alpaca.jpg'))"
 
 bench: $(VENV)/.bench  ## measure labelling beside its peers, and write docs/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
@@ -40,7 +53,6 @@ fuzz: $(VENV)/.test  ## throw broken input at all that reads (FUZZ_SECONDS=8 a t
 soak: $(VENV)/.run  ## upload for SOAK_MINUTES (30) with faults: nothing lost, nothing grows
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(SOAK_MINUTES),30)
 
-.PHONY: audit
 audit: | $(BIN)/python  ## ask for known vulnerabilities of what is locked; list its licences
 	$(BIN)/python -m venv build/audit
 	build/audit/bin/python -m pip install --quiet pip-audit pip-licenses
@@ -52,7 +64,6 @@ format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: lock
 lock:  ## choose the newest versions of everything again (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url -o requirements.txt
 	uv pip compile handler/requirements.in --constraint requirements.txt --universal \

@@ -17,6 +17,22 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 
+NO_CHROMIUM = "no Chromium"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"chromium", "pages"} & {*item.fixturenames}:
+            item.add_marker("browser")
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum(NO_CHROMIUM in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} browser tests were skipped for want of a Chromium")
+
+
 @pytest.fixture
 def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
