@@ -15,13 +15,13 @@ import numpy as np
 
 from ..handler import bundle, images
 from ..handler.bundle import Card
-from . import evaluate, run
+from . import experiment, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .dataset import Dataset
-    from .run import Outcome
+    from .experiment import Outcome
 
 WEAK_KIND = 0.9
 """A kind of which a smaller share is right is named among the weaknesses."""
@@ -68,10 +68,10 @@ def document(
     """
     judged = outcome.judged
     truth = data.truth()[judged.indices]
-    kinds = evaluate.by_kind(
+    kinds = metrics.by_kind(
         [data.photos[index].kind for index in judged.indices], truth, judged.predicted
     )
-    parts = run.figures(data, judged, seed=outcome.settings.seed)
+    parts = experiment.figures(data, judged, seed=outcome.settings.seed)
     overall = parts.pop("all", None) or next(iter(parts.values()))
     made = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     own = {key: value for key, value in asdict(card).items() if key != "version"}
@@ -83,7 +83,7 @@ def document(
         "metrics": {
             "measured_on": _measured_on(outcome, data),
             **{name: _numbers(figure) for name, figure in overall.items()},
-            "confusion": evaluate.confusion(truth, judged.predicted),
+            "confusion": metrics.confusion(truth, judged.predicted),
             "needs_review": _share(_reviewed(outcome)),
             "int8_disagreement": round(disagreement, 5),
             "parts": {
@@ -153,7 +153,7 @@ def _weak(kinds: dict[str, dict[str, Any]]) -> list[str]:
     ]
 
 
-def _numbers(figure: evaluate.Figure) -> dict[str, float | None]:
+def _numbers(figure: metrics.Figure) -> dict[str, float | None]:
     return {key: _share(value) for key, value in asdict(figure).items()}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..handler.classifier import Classifier
 from ..handler.errors import LabelerError
-from . import evaluate, split
+from . import metrics, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .dataset import Dataset, Photo
-    from .evaluate import Figure
-    from .record import Model
+    from .metrics import Figure
+    from .provenance import Model
 
     Indices = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float64]
@@ -71,7 +71,7 @@ class Side:
     answers: Answers
     """To the photos that count."""
     figures: dict[str, Figure]
-    """`evaluate.measure`'s, and `needs_review`: the share of labels that want a look."""
+    """`metrics.measure`'s, and `needs_review`: the share of labels that want a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def compare(
         for model, found in zip((old, new), answers, strict=True)
     )
     gain = (after.answers.predicted == truth) - (before.answers.predicted == truth).astype(float)
-    difference = evaluate.bootstrap(
+    difference = metrics.bootstrap(
         lambda index: {"accuracy": float(gain[index].mean())},
         len(truth),
         seed=seed,
@@ -258,7 +258,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "flattering": comparison.flattering,
         "old": _side_document(comparison.old),
         "new": _side_document(comparison.new),
-        "difference": evaluate.numbers(comparison.difference),
+        "difference": metrics.numbers(comparison.difference),
         "mcnemar": {
             "both_right": comparison.both_right,
             "only_old": len(comparison.only_old),
@@ -288,14 +288,14 @@ def _side_document(side: Side) -> dict[str, Any]:
         "recorded": side.recorded,
         "by_cross_validation": int(side.answers.folds.sum()),
         "seen": int((~side.answers.sound).sum()),
-        "metrics": {name: evaluate.numbers(figure) for name, figure in side.figures.items()},
+        "metrics": {name: metrics.numbers(figure) for name, figure in side.figures.items()},
     }
 
 
 def _side(model: Model, found: Answers, truth: Indices, group: Indices, seed: int) -> Side:
-    figures = evaluate.bootstrap(
+    figures = metrics.bootstrap(
         lambda index: {
-            **evaluate.measure(truth[index], found.probabilities[index], found.predicted[index]),
+            **metrics.measure(truth[index], found.probabilities[index], found.predicted[index]),
             "needs_review": float(found.review[index].mean()),
         },
         len(truth),

@@ -19,7 +19,7 @@ from ..handler import bundle
 from ..handler.classifier import Classifier
 from ..handler.errors import LabelerError
 from . import card as cards
-from . import fit, record
+from . import fit, provenance
 from . import network as networks
 from .report import Mistake, Report
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .dataset import Dataset
+    from .experiment import Outcome
     from .recipe import Recipe
-    from .run import Outcome
 
 CALIBRATION_PHOTOS = 200
 """Enough for the ranges of all activations to settle; each costs about 50 ms."""
@@ -108,7 +108,7 @@ def export(
             f"otherwise than the network, more than the {max_disagreement:.1%} allowed: nothing "
             "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
-    photos = record.table(outcome, data, group)
+    photos = provenance.table(outcome, data, group)
     document = cards.document(
         card, outcome, data, disagreement=differing, photos=photos, about=about or {}
     )
@@ -117,7 +117,7 @@ def export(
     try:
         building.chmod(0o755)  # mkdtemp keeps others out
         (building / bundle.MODEL_FILE).write_bytes(model)
-        (building / record.PHOTOS_FILE).write_bytes(photos)
+        (building / provenance.PHOTOS_FILE).write_bytes(photos)
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (building / bundle.CARD_FILE).write_text(text, encoding="utf-8")
         (building / REPORT_FILE).write_text(
@@ -125,7 +125,7 @@ def export(
         )
         (building / KERAS_FILE).parent.mkdir()
         outcome.network.save(building / KERAS_FILE)
-        record.load(str(building))
+        provenance.load(str(building))
         building.rename(target)  # replaces an empty folder, nothing else
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -74,9 +74,9 @@ def measure(
 ) -> Comparison:
     """Compare the bundles of two URIs on a folder of photos, and warn of what it is worth."""
     from alpaca_labeler.training import compare as comparing
-    from alpaca_labeler.training import record
+    from alpaca_labeler.training import provenance
 
-    models = record.load(old), record.load(new)
+    models = provenance.load(old), provenance.load(new)
     labels = models[0].bundle.card.labels
     check_classes(dataset, old, labels)
     found = comparing.compare(

@@ -1,6 +1,6 @@
 """`alpaca models`: publish bundles to object storage and choose the one in use.
 
-It talks and does nothing else: what is done, and in which order, stands in `training.publish`.
+It talks and does nothing else: what is done, and in which order, stands in `training.registry`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from alpaca_labeler.training import publish as publishing
+    from alpaca_labeler.training import registry
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 
@@ -48,9 +48,9 @@ def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -
     To use it only if it is better: publish with --no-promote, then `alpaca models promote` with
     --require-better.
     """
-    from alpaca_labeler.training import publish as publishing
+    from alpaca_labeler.training import registry
 
-    done = publishing.publish(bundle, uri, promote=not no_promote, dry_run=dry_run, say=say)
+    done = registry.publish(bundle, uri, promote=not no_promote, dry_run=dry_run, say=say)
     _tell(done.move, dry_run=dry_run)
     click.echo(done.uri)
 
@@ -65,9 +65,9 @@ def list_command(uri: str, *, as_json: bool) -> None:
     alpaca models list s3://bucket/models/alpaca
     alpaca models list s3://bucket/models/alpaca --json | jq '.[] | select(.current)'
     """
-    from alpaca_labeler.training import publish as publishing
+    from alpaca_labeler.training import registry
 
-    found = publishing.versions(uri)
+    found = registry.versions(uri)
     if as_json:
         import json
         from dataclasses import asdict
@@ -109,7 +109,7 @@ def promote_command(uri: str, version: str, *, require_better: str | None, dry_r
     """
     approve = functools.partial(_require_better, require_better) if require_better else None
     _change(
-        lambda publishing: publishing.promote(uri, version, approve=approve, dry_run=dry_run),
+        lambda registry: registry.promote(uri, version, approve=approve, dry_run=dry_run),
         dry_run=dry_run,
     )
 
@@ -117,7 +117,7 @@ def promote_command(uri: str, version: str, *, require_better: str | None, dry_r
 def _require_better(dataset: str, current: str, candidate: str) -> None:
     """Raise unless one bundle labels a folder of photos better than another."""
     from alpaca_labeler.models import compare
-    from alpaca_labeler.training.publish import PublishError
+    from alpaca_labeler.training.registry import PublishError
 
     found = compare.measure(current, candidate, dataset)
     for line in compare.describe(found):
@@ -147,18 +147,18 @@ def rollback_command(uri: str, *, dry_run: bool) -> None:
     alpaca models rollback s3://bucket/models/alpaca
     alpaca models rollback s3://bucket/models/alpaca --dry-run
     """
-    _change(lambda publishing: publishing.rollback(uri, dry_run=dry_run), dry_run=dry_run)
+    _change(lambda registry: registry.rollback(uri, dry_run=dry_run), dry_run=dry_run)
 
 
-def _change(call: Callable[[Any], publishing.Move], *, dry_run: bool) -> None:
-    from alpaca_labeler.training import publish as publishing
+def _change(call: Callable[[Any], registry.Move], *, dry_run: bool) -> None:
+    from alpaca_labeler.training import registry
 
-    move = call(publishing)
+    move = call(registry)
     _tell(move, dry_run=dry_run)
     click.echo(move.after)
 
 
-def _tell(move: publishing.Move, *, dry_run: bool) -> None:
+def _tell(move: registry.Move, *, dry_run: bool) -> None:
     if move.moved:
         verb = "would move" if dry_run else "moved"
         say(f"{move.pointer}: {verb} from {move.before or 'nothing'} to {move.after}")
@@ -166,7 +166,7 @@ def _tell(move: publishing.Move, *, dry_run: bool) -> None:
         say(f"{move.pointer}: stays at {move.before or 'nothing'}; {move.reason}")
 
 
-def _row(version: publishing.Version) -> tuple[str, str, str, str]:
+def _row(version: registry.Version) -> tuple[str, str, str, str]:
     accuracy = ""
     if version.accuracy:
         accuracy = f"{version.accuracy.value:.3f}"

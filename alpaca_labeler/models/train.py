@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
-    from alpaca_labeler.training.evaluate import Figure
     from alpaca_labeler.training.fit import Epoch
+    from alpaca_labeler.training.metrics import Figure
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
 
@@ -109,7 +109,7 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
 
 def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     from alpaca_labeler.report.model_page import render
-    from alpaca_labeler.training import export, run, split
+    from alpaca_labeler.training import experiment, export, split
     from alpaca_labeler.training import recipe as recipes
 
     recipe = recipes.load(options["recipe"])
@@ -122,15 +122,15 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         data = _corrected(data, options["corrections"], options["photos_root"] or "")
     group = split.groups(data.photos, data.pixels, options["groups"])
     weights = None if options["weights"] == "none" else options["weights"]
-    settings = run.Settings(
+    settings = experiment.Settings(
         recipe, weights, options["seed"], options["folds"], _excluded(data, options["exclude"])
     )
-    outcome = run.train(data, group, settings, progress=_say_epoch, say=say)
+    outcome = experiment.train(data, group, settings, progress=_say_epoch, say=say)
     if outcome.interrupted:
         say("interrupted: the best model so far is kept")
     if recipe.name == "course":
         _print_reference(outcome.history)
-    for name, part in run.figures(data, outcome.judged, seed=settings.seed).items():
+    for name, part in experiment.figures(data, outcome.judged, seed=settings.seed).items():
         _print_figures(name, part)
     say("writing the 8-bit model, its card and its report")
     card = export.export(
@@ -148,9 +148,9 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
 
 
 def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Dataset:
-    from alpaca_labeler.training import corrections
+    from alpaca_labeler.training import relabel
 
-    done = corrections.add(data, files, photos_root=photos_root)
+    done = relabel.add(data, files, photos_root=photos_root)
     for line in done.skipped:
         say(f"skipped {printable(line)}")
     say(
@@ -180,9 +180,9 @@ def evaluate(
     Photos that the model was trained on say little and are left out, as far as the bundle's
     photos.csv names them. If it names all, all count, and a warning says so.
     """
-    from alpaca_labeler.training import compare, record, split
+    from alpaca_labeler.training import compare, provenance, split
 
-    model = record.load(bundle)
+    model = provenance.load(bundle)
     card = model.bundle.card
     check_classes(dataset, bundle, card.labels)
     data = load_photos(dataset, card.input_size, extras=extras, positive=card.labels[1])
@@ -196,7 +196,7 @@ def evaluate(
 def _evaluate(
     version: str, data: Dataset, answers: Answers, group: Any, *, seed: int, as_json: bool
 ) -> None:
-    from alpaca_labeler.training import evaluate as measuring
+    from alpaca_labeler.training import metrics
 
     unseen = ~answers.seen
     flattering = not unseen.any()
@@ -204,12 +204,12 @@ def _evaluate(
         say(f"warning: all {len(unseen)} photos were trained on: these figures flatter the model")
     counted = unseen | flattering
     truth, predicted = data.truth()[counted], answers.predicted[counted]
-    figures = measuring.figures(
+    figures = metrics.figures(
         truth, answers.probabilities[counted], predicted, seed=seed, groups=group[counted]
     )
     photos = [photo for photo, counts in zip(data.photos, counted, strict=True) if counts]
-    kinds = measuring.by_kind([photo.kind for photo in photos], truth, predicted)
-    confusion = measuring.confusion(truth, predicted)
+    kinds = metrics.by_kind([photo.kind for photo in photos], truth, predicted)
+    confusion = metrics.confusion(truth, predicted)
     review = float(answers.review[counted].mean())
     left_out = len(data.photos) - len(photos)
     if as_json:
@@ -219,7 +219,7 @@ def _evaluate(
             "left_out": left_out,
             "flattering": flattering,
             "skipped": data.skipped,
-            "metrics": {name: measuring.numbers(figure) for name, figure in figures.items()},
+            "metrics": {name: metrics.numbers(figure) for name, figure in figures.items()},
             "confusion": confusion,
             "needs_review": review,
             "kinds": kinds,

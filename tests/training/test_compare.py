@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from alpaca_labeler.main import main
 from alpaca_labeler.models.compare import compare as command
 from alpaca_labeler.models.train import evaluate as evaluate_command
-from alpaca_labeler.training import compare, dataset, record
+from alpaca_labeler.training import compare, dataset, provenance
 from alpaca_labeler.training.compare import CompareError, mcnemar
 from tests.support.bundles import make
 from tests.support.pets_photos import paint
@@ -49,7 +50,7 @@ def never(tmp_path):
 
 
 def call(*arguments, what=command):
-    return CliRunner().invoke(what, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, [what.name, *map(str, arguments)])
 
 
 def answer(*arguments, what=command):
@@ -156,7 +157,7 @@ def test_each_model_sees_the_photos_at_its_own_size(field, monkeypatch, tmp_path
 def test_photos_that_change_between_two_sizes_are_noticed(field, monkeypatch, tmp_path):
     monkeypatch.setattr(compare, "Classifier", lambda _: None)
     monkeypatch.setattr(compare, "answer", lambda *_, **__: None)
-    small = record.load(make(tmp_path / "small", day=3, input_size=32))
+    small = provenance.load(make(tmp_path / "small", day=3, input_size=32))
 
     def load(size):
         data = dataset.load(str(field), size)
@@ -164,7 +165,7 @@ def test_photos_that_change_between_two_sizes_are_noticed(field, monkeypatch, tm
         return data
 
     with pytest.raises(CompareError, match="changed while they were read"):
-        compare.compare(record.load("embedded"), small, load, seed=1)
+        compare.compare(provenance.load("embedded"), small, load, seed=1)
 
 
 def test_models_of_other_classes_are_refused(always, field, tmp_path):
@@ -268,7 +269,7 @@ def test_photos_of_one_source_widen_the_interval(always, never, farm, tmp_path):
 def test_comparing_needs_no_tensorflow():
     code = (
         "import sys; import alpaca_labeler.models.compare;"
-        "import alpaca_labeler.training.compare, alpaca_labeler.training.record;"
+        "import alpaca_labeler.training.compare, alpaca_labeler.training.provenance;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -278,7 +279,7 @@ def test_answers_are_those_of_the_labeler(farm):
     from alpaca_labeler.handler.labeler import Labeler
 
     data = dataset.load(str(farm), 256)
-    said = compare.answer(record.load("embedded"), data)
+    said = compare.answer(provenance.load("embedded"), data)
     labeler = Labeler()
     for place, photo in enumerate(data.photos):
         prediction = labeler.predict(photo.path)

@@ -12,7 +12,7 @@ from ai_edge_litert.interpreter import Interpreter
 from alpaca_labeler.handler import bundle
 from alpaca_labeler.handler.classifier import Classifier
 from alpaca_labeler.report.model_page import render
-from alpaca_labeler.training import card, export, fit, record
+from alpaca_labeler.training import card, export, fit, provenance
 from alpaca_labeler.training.export import ExportError
 
 
@@ -93,7 +93,7 @@ def test_the_card_tells_the_whole_story(folder, data):
 
 
 def test_the_record_tells_trained_photos_from_held_out_ones(folder, outcome, data):
-    known = record.load(str(folder)).record
+    known = provenance.load(str(folder)).record
     trained = {data.photos[index].sha256 for index in outcome.trained_on}
     held_out = {data.photos[index].sha256 for index in outcome.judged.indices}
     assert known.seen == trained

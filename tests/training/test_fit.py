@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from alpaca_labeler.training import dataset, fit, network, run, split
+from alpaca_labeler.training import dataset, experiment, fit, network, split
 from alpaca_labeler.training.network import NetworkError
 
 
@@ -208,8 +208,8 @@ def test_a_draw_is_half_positives_and_no_kind_drowns(pets):
 def cross_validate(data, recipe, weights, progress=silent, **settings):
     """The heads alone: what is asked here is who trains on what, not how well."""
     group = split.groups(data.photos, data.pixels)
-    chosen = run.Settings(tuned(recipe, epochs=0), weights, seed=1, folds=2, **settings)
-    return run.train(data, group, chosen, progress=progress, say=silent)
+    chosen = experiment.Settings(tuned(recipe, epochs=0), weights, seed=1, folds=2, **settings)
+    return experiment.train(data, group, chosen, progress=progress, say=silent)
 
 
 def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(
@@ -230,7 +230,7 @@ def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(
     assert not first & second
     assert outcome.judged.indices.tolist() == sorted(everything)
     assert np.ptp(outcome.judged.probabilities) > 0.1
-    assert "data set" in run.figures(data, outcome.judged, seed=1)
+    assert "data set" in experiment.figures(data, outcome.judged, seed=1)
 
 
 def test_cross_validation_can_be_interrupted(data, tiny, weights):

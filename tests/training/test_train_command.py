@@ -8,12 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from alpaca_labeler.handler.labeler import Labeler
+from alpaca_labeler.main import main
 from alpaca_labeler.models.train import NEEDS_TENSORFLOW, evaluate, train
 from alpaca_labeler.training import dataset
 
 
 def call(command, *arguments):
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, [command.name, *map(str, arguments)])
 
 
 def test_training_shows_its_progress_and_its_figures(trained):
@@ -92,7 +93,7 @@ def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
 def test_help_and_evaluation_need_no_tensorflow():
     code = (
         "import sys; from alpaca_labeler.models.train import train, evaluate;"
-        "import alpaca_labeler.training.evaluate, alpaca_labeler.training.dataset;"
+        "import alpaca_labeler.training.metrics, alpaca_labeler.training.dataset;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

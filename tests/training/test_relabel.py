@@ -10,7 +10,7 @@ import pytest
 
 from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.training import corrections, dataset, split
+from alpaca_labeler.training import dataset, relabel, split
 from alpaca_labeler.training.dataset import DatasetError, Extra
 from tests.support.pets_photos import CATS, DOGS, paint
 
@@ -59,7 +59,7 @@ def folder(tmp_path):
 
 def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data, write, folder):
     photo = folder / "0.png"
-    done = corrections.add(data, [write(person(photo, CATS, **seen(photo)))])
+    done = relabel.add(data, [write(person(photo, CATS, **seen(photo)))])
     assert (done.relabelled, done.confirmed, done.added, done.skipped) == (0, 0, 1, ())
     added = done.data.photos[-1]
     assert (added.name, added.path) == (f"corrected/{photo}", str(photo))
@@ -72,14 +72,14 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
 def test_the_pixels_are_those_that_labelling_sees(data, write, folder):
     from alpaca_labeler.handler import images
 
-    done = corrections.add(data, [write(person(folder / "0.png", CATS))])
+    done = relabel.add(data, [write(person(folder / "0.png", CATS))])
     expected = images.decode((folder / "0.png").read_bytes(), 32).pixels
     assert np.array_equal(done.data.pixels[-1], expected)
 
 
 def test_a_photo_of_the_data_set_is_relabelled_in_its_place(data, write, pets):
     wrong, right = pets / CATS / "03.png", pets / DOGS / "01.png"
-    done = corrections.add(data, [write(person(wrong, DOGS), person(right, DOGS))])
+    done = relabel.add(data, [write(person(wrong, DOGS), person(right, DOGS))])
     assert (done.relabelled, done.confirmed, done.added) == (1, 1, 0)
     assert len(done.data.photos) == len(data.photos) == len(done.data.pixels)
     changed = {photo.name: photo for photo in done.data.photos if photo.corrected}
@@ -92,14 +92,14 @@ def test_a_photo_of_the_data_set_is_relabelled_in_its_place(data, write, pets):
 def test_a_copy_of_a_photo_of_the_data_set_is_that_photo(data, write, pets, tmp_path):
     copy = tmp_path / "copy of 03.png"
     shutil.copy(pets / CATS / "03.png", copy)
-    done = corrections.add(data, [write(person(copy, DOGS))])
+    done = relabel.add(data, [write(person(copy, DOGS))])
     assert (done.relabelled, done.added) == (1, 0)
 
 
 def test_extra_photos_keep_their_finer_kind(pets, write, tmp_path):
     paint(tmp_path / "more" / "poodle" / "1.png", dog=True, number=50)
     data = dataset.load(str(pets), 32, extras=[Extra(DOGS, str(tmp_path / "more"))])
-    done = corrections.add(data, [write(person(tmp_path / "more" / "poodle" / "1.png", CATS))])
+    done = relabel.add(data, [write(person(tmp_path / "more" / "poodle" / "1.png", CATS))])
     assert (done.data.photos[-1].kind, done.data.photos[-1].label) == ("poodle", 0)
     assert done.data.photos[-1].extra
 
@@ -114,10 +114,10 @@ def test_the_last_word_of_people_counts(data, write, folder, tmp_path):
         person(tmp_path / "copy.png", CATS, minute=4),
         name="two.jsonl",
     )
-    done = corrections.add(data, [one, two])
+    done = relabel.add(data, [one, two])
     assert done.added == 2
     assert [photo.label for photo in done.data.photos[-2:]] == [1, 1]
-    assert corrections.add(data, [two, one]).data.fingerprint() == done.data.fingerprint()
+    assert relabel.add(data, [two, one]).data.fingerprint() == done.data.fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_the_last_word_of_people_counts(data, write, folder, tmp_path):
 )
 def test_a_photo_that_has_changed_since_is_skipped_and_named(data, write, folder, facts):
     stale, good = folder / "0.png", folder / "1.png"
-    done = corrections.add(
+    done = relabel.add(
         data,
         [write(person(stale, CATS, **{**seen(stale), **facts}), person(good, CATS, **seen(good)))],
     )
@@ -138,12 +138,12 @@ def test_of_several_words_the_one_about_the_present_photo_counts(data, write, fo
     photo = folder / "0.png"
     now = person(photo, DOGS, minute=1, **seen(photo))
     stale = person(photo, CATS, minute=2, size=1)
-    assert corrections.add(data, [write(now, stale)]).data.photos[-1].label == 1
+    assert relabel.add(data, [write(now, stale)]).data.photos[-1].label == 1
 
 
 def test_what_is_gone_or_no_photo_is_skipped_and_named(data, write, folder):
     (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:60])
-    done = corrections.add(
+    done = relabel.add(
         data,
         [write(*(person(folder / name, CATS) for name in ("0.png", "gone.png", "torn.png")))],
     )
@@ -156,16 +156,16 @@ def test_what_is_gone_or_no_photo_is_skipped_and_named(data, write, folder):
 
 def test_relative_names_start_at_the_photos_root(data, write, folder, monkeypatch):
     file = write(person("new/0.png", CATS), person(folder / "1.png", CATS))
-    done = corrections.add(data, [file], photos_root=str(folder.parent))
+    done = relabel.add(data, [file], photos_root=str(folder.parent))
     assert done.added == 2
     monkeypatch.chdir(folder.parent)
-    assert corrections.add(data, [file]).data.fingerprint() == done.data.fingerprint()
+    assert relabel.add(data, [file]).data.fingerprint() == done.data.fingerprint()
 
 
 def test_names_that_are_no_text_are_found(data, write, folder):
     path = os.fsdecode(bytes(folder) + b"/\xff.png")
     shutil.copy(folder / "0.png", path)
-    done = corrections.add(data, [write(person(storage.to_source_ref(path), CATS))])
+    done = relabel.add(data, [write(person(storage.to_source_ref(path), CATS))])
     assert (done.added, done.skipped) == (1, ())
     done.data.fingerprint()
 
@@ -174,12 +174,12 @@ def test_where_nothing_can_be_used_the_remedy_is_named(data, write):
     with pytest.raises(
         DatasetError, match=r"none of the corrections .*gone/1\.png.* --photos-root"
     ):
-        corrections.add(data, [write(person("gone/1.png", CATS))])
+        relabel.add(data, [write(person("gone/1.png", CATS))])
 
 
 def test_a_class_of_another_data_set_is_refused_by_name(data, write, folder):
     with pytest.raises(DatasetError, match=r"corrections\.jsonl: .*0\.png is called 'llama', but"):
-        corrections.add(data, [write(person(folder / "0.png", "llama"))])
+        relabel.add(data, [write(person(folder / "0.png", "llama"))])
 
 
 @pytest.mark.parametrize(
@@ -194,15 +194,15 @@ def test_a_file_that_holds_no_corrections_is_refused(data, tmp_path, content, co
     file = tmp_path / "corrections.jsonl"
     file.write_bytes(content)
     with pytest.raises(DatasetError, match=rf"corrections\.jsonl: .*{complaint}"):
-        corrections.add(data, [str(file)])
+        relabel.add(data, [str(file)])
     with pytest.raises(DatasetError, match="no such file"):
-        corrections.add(data, [str(tmp_path / "none.jsonl")])
+        relabel.add(data, [str(tmp_path / "none.jsonl")])
 
 
 def test_a_models_rows_beside_peoples_are_passed_over(data, write, folder):
     model = person(folder / "0.png", CATS)
     model["dogs-metadata"]["human-annotated"] = "no"
-    done = corrections.add(data, [write(model, person(folder / "1.png", CATS))])
+    done = relabel.add(data, [write(model, person(folder / "1.png", CATS))])
     assert done.added == 1
 
 
@@ -211,15 +211,15 @@ def test_rows_of_strange_shapes_are_errors_in_words(data, write, folder):
         row = person(folder / "0.png", CATS)
         row["dogs-metadata"]["class-name"] = name
         with pytest.raises(DatasetError, match="is called"):
-            corrections.add(data, [write(row)])
+            relabel.add(data, [write(row)])
     odd = person(folder / "0.png", CATS, size="big", etag=7, **{"last-modified": []})
-    assert corrections.add(data, [write(odd)]).added == 1
+    assert relabel.add(data, [write(odd)]).added == 1
 
 
 def test_a_class_must_not_vanish(data, write):
     rows = [person(photo.path, CATS) for photo in data.photos if photo.label]
     with pytest.raises(DatasetError, match="no photo of 'dogs' left"):
-        corrections.add(data, [write(*rows)])
+        relabel.add(data, [write(*rows)])
 
 
 def test_near_duplicates_of_corrections_stay_on_one_side_of_a_split(data, write, pets, tmp_path):
@@ -228,7 +228,7 @@ def test_near_duplicates_of_corrections_stay_on_one_side_of_a_split(data, write,
     larger = tmp_path / "larger.png"
     with Image.open(pets / CATS / "03.png") as photo:
         photo.resize((128, 96)).save(larger)
-    done = corrections.add(data, [write(person(larger, CATS))])
+    done = relabel.add(data, [write(person(larger, CATS))])
     group = split.groups(done.data.photos, done.data.pixels)
     assert done.added == 1
     assert group[-1] == group[3]
@@ -255,7 +255,7 @@ def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
     bucket.put_object(Bucket="farm", Key="1.png", Body=(folder / "2.png").read_bytes())
     rows = [person(f"s3://farm/{number}.png", CATS, etag=etag) for number, etag in enumerate(etags)]
     rows.append(person("s3://farm/gone.png", CATS))
-    done = corrections.add(data, [write(*rows)], photos_root=str(folder))
+    done = relabel.add(data, [write(*rows)], photos_root=str(folder))
     assert done.added == 1
     assert done.data.photos[-1].path == "s3://farm/0.png"
     assert [line.split(": ")[0] for line in done.skipped] == [
@@ -267,7 +267,7 @@ def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
 def test_corrections_may_lie_in_a_bucket_too(data, bucket):
     row = json.dumps(person("s3://farm/0.png", CATS)).encode()
     bucket.put_object(Bucket="farm", Key="corrections.jsonl", Body=row)
-    assert corrections.add(data, ["s3://farm/corrections.jsonl"]).added == 1
+    assert relabel.add(data, ["s3://farm/corrections.jsonl"]).added == 1
 
 
 @pytest.mark.parametrize("fault", [storage.Transient, storage.Denied])
@@ -283,4 +283,4 @@ def test_a_fault_that_passes_ends_the_run_and_is_not_skipped(data, write, monkey
 
     monkeypatch.setattr(storage, "fetch", fetch)
     with pytest.raises(DatasetError, match=r"SlowDown.*run again"):
-        corrections.add(data, [file])
+        relabel.add(data, [file])

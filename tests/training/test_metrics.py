@@ -4,7 +4,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from alpaca_labeler.training import evaluate, logistic
+from alpaca_labeler.training import logistic, metrics
 
 TRUTH = np.array([0, 0, 0, 1, 1, 1, 1, 0])
 SCORES = np.array([0.1, 0.2, 0.6, 0.7, 0.9, 0.4, 0.8, 0.3])
@@ -12,7 +12,7 @@ SCORES = np.array([0.1, 0.2, 0.6, 0.7, 0.9, 0.4, 0.8, 0.3])
 
 def test_figures_are_those_computed_by_hand():
     predicted = (SCORES >= 0.5).astype(int)
-    found = evaluate.measure(TRUTH, SCORES, predicted)
+    found = metrics.measure(TRUTH, SCORES, predicted)
     assert found["accuracy"] == 6 / 8
     assert found["balanced_accuracy"] == 6 / 8  # three of four of either class
     assert found["precision"] == 3 / 4
@@ -21,33 +21,33 @@ def test_figures_are_those_computed_by_hand():
     assert found["auc"] == 15 / 16  # of 16 pairs one, 0.4 below 0.6, is the wrong way round
     gaps = [0.1, 0.2, 0.6, -0.3, -0.1, -0.6, -0.2, 0.3]  # one photo in each of eight bins
     assert found["ece"] == pytest.approx(sum(map(abs, gaps)) / 8)
-    assert evaluate.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
+    assert metrics.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
 
 
 def test_balanced_accuracy_counts_both_classes_alike():
     truth = np.array([1, 0, 0, 0, 0, 0, 0, 0])
-    found = evaluate.measure(truth, np.zeros(8), np.zeros(8, int))
+    found = metrics.measure(truth, np.zeros(8), np.zeros(8, int))
     assert found["accuracy"] == 7 / 8
     assert found["balanced_accuracy"] == 1 / 2
 
 
 def test_log_loss_is_that_of_the_probability_given_to_the_truth():
-    assert evaluate.log_loss(np.array([1, 0]), np.array([0.8, 0.5])) == pytest.approx(
+    assert metrics.log_loss(np.array([1, 0]), np.array([0.8, 0.5])) == pytest.approx(
         -(math.log(0.8) + math.log(0.5)) / 2
     )
-    assert evaluate.log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-math.log(0.00005))
+    assert metrics.log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-math.log(0.00005))
 
 
 def test_equal_scores_count_half_in_auc():
-    assert evaluate.auc(np.array([0, 1]), np.array([0.5, 0.5])) == 0.5
+    assert metrics.auc(np.array([0, 1]), np.array([0.5, 0.5])) == 0.5
 
 
 def test_photos_of_one_bin_may_make_up_for_each_other():
-    assert evaluate.calibration_error(np.array([0, 1]), np.array([0.5, 0.5])) == 0
+    assert metrics.calibration_error(np.array([0, 1]), np.array([0.5, 0.5])) == 0
 
 
 def test_a_figure_without_meaning_is_nan():
-    found = evaluate.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
+    found = metrics.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
     without = {name for name, value in found.items() if math.isnan(value)}
     assert without == {"auc", "precision", "recall", "balanced_accuracy", "f1"}
 
@@ -55,7 +55,7 @@ def test_a_figure_without_meaning_is_nan():
 def test_intervals_hold_the_value_and_narrow_with_more_photos():
     def width(times):
         truth, scores = np.tile(TRUTH, times), np.tile(SCORES, times)
-        figure = evaluate.figures(truth, scores, (scores >= 0.5).astype(int), seed=1)["accuracy"]
+        figure = metrics.figures(truth, scores, (scores >= 0.5).astype(int), seed=1)["accuracy"]
         assert figure.low <= figure.value <= figure.high
         return figure.high - figure.low
 
@@ -64,7 +64,7 @@ def test_intervals_hold_the_value_and_narrow_with_more_photos():
 
 def test_intervals_are_the_same_for_the_same_seed():
     first, second = (
-        evaluate.figures(TRUTH, SCORES, (SCORES >= 0.5).astype(int), seed=5) for _ in range(2)
+        metrics.figures(TRUTH, SCORES, (SCORES >= 0.5).astype(int), seed=5) for _ in range(2)
     )
     assert first == second
 
@@ -72,19 +72,19 @@ def test_intervals_are_the_same_for_the_same_seed():
 def test_photos_of_one_group_are_drawn_together():
     """Ten copies of a photo say no more than the photo, and their interval must not be narrower."""
     predicted = (SCORES >= 0.5).astype(int)
-    alone = evaluate.figures(TRUTH, SCORES, predicted, seed=3)
+    alone = metrics.figures(TRUTH, SCORES, predicted, seed=3)
     copies = [np.repeat(values, 10) for values in (TRUTH, SCORES, predicted)]
-    together = evaluate.figures(*copies, seed=3, groups=np.repeat(np.arange(8), 10))
+    together = metrics.figures(*copies, seed=3, groups=np.repeat(np.arange(8), 10))
     for name, figure in alone.items():
         assert astuple(together[name]) == pytest.approx(astuple(figure)), name
-    apart = evaluate.figures(*copies, seed=3)["accuracy"]
+    apart = metrics.figures(*copies, seed=3)["accuracy"]
     assert apart.high - apart.low < (alone["accuracy"].high - alone["accuracy"].low) / 2
 
 
 def test_a_draw_takes_whole_groups_and_as_many_as_there_are():
     groups = np.array([5, 2, 5, 9, 2, 5])
     seen = []
-    evaluate.bootstrap(lambda index: seen.append(index) or {}, 6, seed=0, groups=groups)
+    metrics.bootstrap(lambda index: seen.append(index) or {}, 6, seed=0, groups=groups)
     for index in seen[:-1]:
         drawn = {group: int((groups[index] == group).sum()) for group in (2, 5, 9)}
         times = [drawn[2] / 2, drawn[5] / 3, drawn[9]]
@@ -98,9 +98,9 @@ def test_calibrated_probabilities_mean_what_they_say():
     random = np.random.default_rng(0)
     truth = (random.random(20_000) < 0.3).astype(int)
     logits = random.normal(truth * 2 - 1, 1) * 3 + 5  # off in scale and place
-    decision = evaluate.decide(truth, logits, np.ones(len(truth)))
+    decision = metrics.decide(truth, logits, np.ones(len(truth)))
     p = decision.probabilities(logits)
-    assert evaluate.calibration_error(truth, p) < 0.01
+    assert metrics.calibration_error(truth, p) < 0.01
     assert decision.threshold == 0.5
     best = max((((logits > at) == truth).mean()) for at in np.linspace(0, 10, 101))
     assert ((p >= 0.5) == truth).mean() > best - 0.003
@@ -109,8 +109,8 @@ def test_calibrated_probabilities_mean_what_they_say():
 def test_a_photo_counts_by_its_weight():
     truth = np.array([0, 0, 1, 1] * 25)
     logits = np.array([-2.0, 1.0, -1.0, 2.0] * 25)
-    even = evaluate.platt(truth, logits, np.ones(100))
-    heavy = evaluate.platt(truth, logits, np.where(truth == 1, 9.0, 1.0))
+    even = metrics.platt(truth, logits, np.ones(100))
+    heavy = metrics.platt(truth, logits, np.where(truth == 1, 9.0, 1.0))
     assert even[1] == pytest.approx(0, abs=1e-3)
     assert heavy[1] > 0.5
 
@@ -119,7 +119,7 @@ def test_outside_the_review_band_99_of_100_labels_are_right():
     random = np.random.default_rng(0)
     truth = (random.random(4000) < 0.4).astype(int)
     logits = random.normal(truth * 6 - 3, 2)
-    decision = evaluate.decide(truth, logits, np.ones(len(truth)))
+    decision = metrics.decide(truth, logits, np.ones(len(truth)))
     p = decision.probabilities(logits)
     low, high = decision.review_band
     assert low < decision.threshold < high
@@ -129,7 +129,7 @@ def test_outside_the_review_band_99_of_100_labels_are_right():
 
 
 def test_a_perfect_model_needs_no_review():
-    band = evaluate.review_band(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), 0.5)
+    band = metrics.review_band(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), 0.5)
     assert band == (0.5, 0.5)
 
 
@@ -137,20 +137,20 @@ def test_platt_recovers_a_stretched_logit():
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, 50_000)
     truth = (random.random(50_000) < logistic.sigmoid(logits)).astype(int)
-    scale, offset = evaluate.platt(truth, logits * 4 + 1, np.ones(50_000))
+    scale, offset = metrics.platt(truth, logits * 4 + 1, np.ones(50_000))
     assert scale == pytest.approx(0.25, abs=0.02)
     assert offset == pytest.approx(-0.25, abs=0.05)
 
 
 def test_platt_of_one_class_or_of_separable_photos_stays_finite():
-    assert evaluate.platt(np.ones(3, int), np.ones(3), np.ones(3)) == (1.0, 0.0)
+    assert metrics.platt(np.ones(3, int), np.ones(3), np.ones(3)) == (1.0, 0.0)
     truth, logits = np.array([0, 0, 1, 1]), np.array([-9.0, -8, 8, 9])
-    assert all(map(math.isfinite, evaluate.platt(truth, logits, np.ones(4))))
+    assert all(map(math.isfinite, metrics.platt(truth, logits, np.ones(4))))
 
 
 def test_kinds_are_counted_apart():
     truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1])
-    assert evaluate.by_kind(["sheep", "sheep", "goat", "alpaca"], truth, predicted) == {
+    assert metrics.by_kind(["sheep", "sheep", "goat", "alpaca"], truth, predicted) == {
         "alpaca": {"photos": 1, "right": 1, "called_positive": 1},
         "goat": {"photos": 1, "right": 1, "called_positive": 0},
         "sheep": {"photos": 2, "right": 1, "called_positive": 1},

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..handler import bundle, storage
 from ..handler.errors import LabelerError
 from ..handler.image_version import ImageVersion
-from . import record
+from . import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +129,7 @@ def publish(
     # What is uploaded are the very bytes that are verified, should the folder change meanwhile.
     document = storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES)
     whole = bundle.parse(document, model, name=base)
-    card, photos = whole.card, record.read(base, whole.document)
+    card, photos = whole.card, provenance.read(base, whole.document)
     say(f"{folder}: version {card.version} is whole")
 
     uri = storage.join(store, card.version)
@@ -137,7 +137,7 @@ def publish(
     # The card last: whoever finds one finds its model beside it.
     for name, data, content_type in (
         (bundle.MODEL_FILE, model, "application/octet-stream"),
-        (record.PHOTOS_FILE, photos, "text/csv; charset=utf-8"),
+        (provenance.PHOTOS_FILE, photos, "text/csv; charset=utf-8"),
         (bundle.CARD_FILE, document, "application/json"),
     ):
         if data is None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alpaca_labeler.handler.bundle import BundleError
-from alpaca_labeler.training import record
+from alpaca_labeler.training import provenance
 from alpaca_labeler.training.dataset import Dataset, Photo
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def table():
         settings=SimpleNamespace(excluded=frozenset({2})),
         judged=SimpleNamespace(indices=np.array([1, 2]), probabilities=np.array([0.25, 0.0])),
     )
-    return record.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))
+    return provenance.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))
 
 
 def test_a_line_tells_how_its_photo_was_used(table):
@@ -63,7 +63,7 @@ def test_a_line_tells_how_its_photo_was_used(table):
 
 
 def test_a_photo_counts_as_seen_with_another_of_its_group(table):
-    known = record.parse(table, "photos.csv")
+    known = provenance.parse(table, "photos.csv")
     assert {photo.name for photo in PHOTOS if photo.sha256 in known.seen} == {
         "cat/1.png",
         "cat/wrong.png",
@@ -85,11 +85,11 @@ def test_a_photo_counts_as_seen_with_another_of_its_group(table):
 )
 def test_what_is_no_record_is_refused_by_name(data):
     with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
-        record.parse(data, "here/photos.csv")
+        provenance.parse(data, "here/photos.csv")
 
 
 def test_the_embedded_bundle_goes_by_its_name():
-    assert record.load("embedded").bundle.card.labels == ("not alpaca", "alpaca")
+    assert provenance.load("embedded").bundle.card.labels == ("not alpaca", "alpaca")
 
 
 def test_the_functions_package_leaves_the_record_out(tmp_path):
@@ -107,5 +107,5 @@ def test_the_functions_package_leaves_the_record_out(tmp_path):
 
 
 def test_reading_a_record_needs_no_tensorflow():
-    code = "import sys, alpaca_labeler.training.record; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, alpaca_labeler.training.provenance; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import evaluate, fit, split
+from . import fit, metrics, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .dataset import Dataset
-    from .evaluate import Decision, Figure
+    from .metrics import Decision, Figure
     from .recipe import Recipe
 
     Indices = npt.NDArray[np.int64]
@@ -94,7 +94,7 @@ def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, dict[str, 
     if extra.any():
         parts["all"] = np.ones(len(truth), dtype=np.bool_)
     return {
-        name: evaluate.figures(
+        name: metrics.figures(
             truth[of],
             judged.probabilities[of],
             judged.predicted[of],
@@ -206,7 +206,7 @@ class _Job:
         weights = np.ones(len(indices))
         if 0 < (share := extra.mean()) < 1:
             weights = np.where(extra, 0.5 / share, 0.5 / (1 - share))
-        return evaluate.decide(self.truth[indices], logits, weights)
+        return metrics.decide(self.truth[indices], logits, weights)
 
     def _judge_by_others(self, fold: Indices, seen: Indices, logits: Floats) -> Judged:
         """Label each fold by what the other folds' photos say about calibration and threshold."""

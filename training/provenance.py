@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .dataset import Dataset
-    from .run import Outcome
+    from .experiment import Outcome
 
     Indices = npt.NDArray[np.int64]
 
