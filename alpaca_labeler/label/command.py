@@ -18,17 +18,17 @@ import click
 from alpaca_labeler.console import Progress, printable
 from alpaca_labeler.handler import storage
 from alpaca_labeler.handler.manifest_row import ManifestError
+from alpaca_labeler.handler.pool import WorkerError, Workers
+from alpaca_labeler.handler.worker import Job
 from alpaca_labeler.label import sort_into, sources
-from alpaca_labeler.label.pool import WorkerError, Workers
 from alpaca_labeler.label.sources import Skipped
-from alpaca_labeler.label.worker import Job
 from alpaca_labeler.table.ledger import Ledger, LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.label.worker import Done
+    from alpaca_labeler.handler.worker import Done
 
 EMBEDDED_MODEL: Final = os.path.join(os.path.dirname(storage.__file__), "model")
 

@@ -1,4 +1,4 @@
-"""One labelling process: `label.pool` starts it with `python -P -m alpaca_labeler.label.worker FD`.
+"""One labelling process: `pool` starts it with `python -P -m PACKAGE.worker FD`.
 
 A process of its own, so that a crash inside a native decoder costs one image and not the run.
 """
@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.handler.manifest_row import Row
+    from .image_version import ImageVersion
+    from .manifest_row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Done:
 
 def serve(parent: Connection) -> None:
     """Label batches until the parent hangs up. An unusable model is answered as error text."""
-    from alpaca_labeler.handler.bundle import BundleError
-    from alpaca_labeler.handler.labeler import Labeler, Limits
+    from .bundle import BundleError
+    from .labeler import Labeler, Limits
 
     job: Job = parent.recv()
     limits = Limits(max_bytes=job.max_bytes, max_pixels=job.max_pixels)
@@ -76,7 +76,7 @@ def serve(parent: Connection) -> None:
 def main() -> None:
     """Serve on the inherited file descriptor."""
     # The classes must be pickled under the name by which the parent knows them, not as __main__'s.
-    from alpaca_labeler.label import worker
+    from . import worker
 
     try:
         worker.serve(Connection(int(sys.argv[1])))

@@ -20,10 +20,10 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from typing import Final, Self
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.label.worker import Done, Job, Ready
+from . import manifest_row, storage
+from .errors import LabelerError
+from .image_version import ImageVersion
+from .worker import Done, Job, Ready
 
 BATCH: Final = 8
 """Images per thread that a worker is given at a time: few enough that all cores end together."""
@@ -150,7 +150,7 @@ def _start(job: Job) -> _Worker:
     with theirs:
         process = subprocess.Popen(
             # -P: a file called numpy.py in a folder of photos must not be imported.
-            [sys.executable, "-P", "-m", "alpaca_labeler.label.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             # NumPy's linear algebra, which labelling never uses, takes 50 ms to start its threads.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},

@@ -7,18 +7,18 @@ import sys
 
 import pytest
 
+from alpaca_labeler.handler import pool
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.label import pool
+from alpaca_labeler.handler.pool import WorkerError, Workers
+from alpaca_labeler.handler.worker import Job
 from alpaca_labeler.label.command import EMBEDDED_MODEL
-from alpaca_labeler.label.pool import WorkerError, Workers
-from alpaca_labeler.label.worker import Job
 from tests.support.runs import is_alive, wait_until
 
 JOB = Job(EMBEDDED_MODEL, 1, 10**8, 10**8)
 
 CRAFTED = """
 import os, sys, time
-from alpaca_labeler.label import worker
+from alpaca_labeler.handler import worker
 from alpaca_labeler.handler.labeler import Labeler
 real = Labeler.label_one
 def label_one(self, image):
