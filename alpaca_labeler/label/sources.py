@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from alpaca_labeler.handler import storage
+from alpaca_labeler.handler import skip, storage, walk
 from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler.skip import Kind, Skip, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-SUFFIXES: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .heic .heif".split()
-)
-
-SNIFFED_BYTES: Final = 32
-
-
-@dataclass(slots=True)
-class Skipped:
-    """What was passed over while looking for images."""
-
-    others: int = 0
-    """Files in folders that are no images by name or content, and hidden ones."""
-    folders: list[str] = field(default_factory=list)
-    """Folders that cannot be read."""
+__all__ = ["Skipped", "find"]
 
 
 def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     """List the images below `paths`, one after the other as they are found.
 
-    A path that names a file is an image whatever it is called. In folders, files count that are
-    called like one or begin like one; hidden files and linked folders are not followed.
+    A path that names a file is an image whatever it is called. Below folders and prefixes
+    `handler.skip` decides; in folders also files that begin like a photo count.
 
     Paths that overlap give each image once.
 
     Raises `StorageError` for a path that does not exist.
     """
     named = {path if path.strip("/") == "" else path.rstrip("/"): path for path in paths}
-    for name, path in named.items():
+    folders = []
+    for path in named.values():
         if storage.is_s3(path):
             if not any(_is_within(path, other) for other in named.values()):
                 yield from _objects(path, skipped)
         elif os.path.isdir(path):
-            yield from _folder(path, skipped, named.keys() - {name})
+            folders.append(path)
         else:
             yield _file(path)
+    apart = frozenset(map(os.path.abspath, named)) if len(named) > 1 else frozenset()
+    for entry in walk.files(folders, skipped.add, skipped.folders.append, apart=apart):
+        yield from _entry(entry, skipped)
 
 
 def _is_within(uri: str, other: str) -> bool:
@@ -56,51 +46,27 @@ def _is_within(uri: str, other: str) -> bool:
 
 
 def _objects(uri: str, skipped: Skipped) -> Iterator[ImageVersion]:
+    named = uri.rpartition("/")[0] + "/"
     for item in storage.list_objects(uri):
-        name = item.source_ref.rsplit("/", 1)[-1]
-        suffix = os.path.splitext(name)[1].lower()
-        # Keys without a suffix are common in buckets; one that ends with "/" marks a folder.
-        if name and not name.startswith(".") and (suffix in SUFFIXES or not suffix):
+        found = skip.by_path(item.source_ref[len(named) :])
+        if found is None or item.source_ref == uri:
             yield item
         else:
-            skipped.others += 1
-
-
-def _folder(top: str, skipped: Skipped, elsewhere: Collection[str]) -> Iterator[ImageVersion]:
-    # A stack of names, not of open folders or sorted lists: memory stays flat in a folder of any
-    # size.
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            entries = os.scandir(folder)
-        except OSError:
-            skipped.folders.append(folder)
-            continue
-        with entries:
-            for entry in entries:
-                if entry.path in elsewhere:
-                    continue
-                if entry.name.startswith("."):
-                    skipped.others += 1
-                elif entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    yield from _entry(entry, skipped)
+            skipped.add(Skip(found.kind, named + found.place))
 
 
 def _entry(entry: os.DirEntry[str], skipped: Skipped) -> Iterator[ImageVersion]:
-    named = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    named = os.path.splitext(entry.name)[1].lower() in skip.SUFFIXES
     try:
         status = entry.stat()
     except OSError:  # a dangling link, a loop of links, or a file that has just gone
         status = None
     if status is not None and not stat.S_ISREG(status.st_mode):
-        skipped.others += 1
-    elif named or (status is not None and _begins_like_an_image(entry.path)):
+        skipped.add(Skip(Kind.OTHER, entry.path))
+    elif named or (status is not None and _begins_like_a_photo(entry.path)):
         yield _version(entry.path, status)
     else:
-        skipped.others += 1
+        skipped.add(Skip(Kind.OTHER, entry.path))
 
 
 def _file(path: str) -> ImageVersion:
@@ -119,14 +85,9 @@ def _version(path: str, status: os.stat_result | None) -> ImageVersion:
     return ImageVersion(source_ref, status.st_size, storage.file_time(status.st_mtime_ns))
 
 
-def _begins_like_an_image(path: str) -> bool:
+def _begins_like_a_photo(path: str) -> bool:
     try:
         with open(path, "rb", buffering=0) as file:
-            start = file.read(SNIFFED_BYTES)
+            return skip.begins_like_a_photo(file.read(skip.SNIFFED_BYTES))
     except OSError:
         return False
-    return (
-        start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*"))
-        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
-        or (start[4:8] == b"ftyp" and start[8:12] in {b"avif", b"heic", b"heix", b"mif1"})
-    )
