@@ -1,0 +1,119 @@
+"""Make the pictures of the README from tests/photos: `python -m tests.support.pictures`.
+
+A real run in a terminal as SVG, and a screenshot of the real review page in a headless Chromium.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.support.browser import Pages, chromium, reviewing, until
+
+ROOT = Path(__file__).parents[2]
+TARGET = ROOT / "docs/pictures"
+
+COLUMNS = 80
+SESSION = ("alpaca label photos/", "alpaca manifest stats", "alpaca manifest show --limit 4")
+COLOURS = {"31": "#ff7b72", "32": "#7ee787", "33": "#f2cc60", "34": "#79c0ff", "36": "#76e3ea"}
+LINE, TOP, LEFT, CHARACTER = 19, 44, 18, 8.4  # pixels
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command in a terminal of its own and return what the terminal showed."""
+    main, terminal = pty.openpty()
+    words = [sys.executable, "-m", "alpaca_labeler", *command.split()[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(COLUMNS), "TERM": "xterm"}
+    process = subprocess.Popen(
+        words, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    os.close(terminal)
+    shown = bytearray()
+    while True:
+        try:
+            chunk = os.read(main, 4096)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(main)
+    if process.wait():
+        raise SystemExit(f"{command}: {shown.decode()}")
+    return shown.decode()
+
+
+def settled(text: str) -> list[str]:
+    """Return the lines that stay: a progress bar overwrites its own."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return [re.sub(r"\x1b\[(\?25[hl]|[0-9;]*[KJ])", "", line.split("\r")[-1]) for line in lines]
+
+
+def spans(line: str) -> str:
+    """Return a line with its colours and bold as SVG."""
+    out, style = [], ""
+    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
+        if not part.startswith("\x1b"):
+            out.append(f"<tspan{style}>{html.escape(part)}</tspan>" if part else "")
+            continue
+        for code in part[2:-1].split(";"):
+            if code in COLOURS:
+                style += f' fill="{COLOURS[code]}"'
+            elif code == "1":
+                style += ' font-weight="bold"'
+            elif code in {"", "0"}:
+                style = ""
+    return "".join(out)
+
+
+def drawing(lines: list[str]) -> str:
+    """Return terminal lines as an SVG picture."""
+    width, height = LEFT * 2 + round(COLUMNS * CHARACTER), TOP + LINE * len(lines) + 12
+    rows = "\n".join(
+        f'<text x="{LEFT}" y="{TOP + LINE * number}" xml:space="preserve">{spans(line)}</text>'
+        for number, line in enumerate(lines, 1)
+    )
+    dots = "".join(
+        f'<circle cx="{LEFT + 6 + 20 * n}" cy="20" r="6" fill="#484f58"/>' for n in range(3)
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="ui-monospace, Menlo, Consolas, monospace" '
+        f'font-size="14" fill="#e6edf3"><title>A terminal session of alpaca</title>'
+        f'<rect width="{width}" height="{height}" rx="10" fill="#0d1117"/>{dots}\n{rows}\n</svg>\n'
+    )
+
+
+def screenshot(folder: Path, target: Path) -> None:
+    """Take a picture of the review page of a folder that has been labelled."""
+    with chromium() as browser, reviewing(folder) as address:
+        pages = Pages(browser)
+        page = pages(width=1280)
+        page.goto(address)
+        shown = "document.images.length > 7 && [...document.images].every((i) => i.naturalWidth)"
+        until(page, lambda: page.evaluate(shown))
+        page.screenshot(path=target)
+        pages.close()
+
+
+def main() -> None:
+    """Make both pictures."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(ROOT / "tests/photos", folder / "photos")
+        lines: list[str] = []
+        for command in SESSION:
+            lines += [f"\x1b[1m$ {command}\x1b[0m", *settled(run(command, folder))]
+        (TARGET / "session.svg").write_text(drawing(lines), encoding="utf-8")
+        screenshot(folder, TARGET / "review.png")
+
+
+if __name__ == "__main__":
+    main()
