@@ -7,6 +7,7 @@ here reads or writes storage.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -153,6 +154,43 @@ def attribute(row: Row) -> str | None:
 def is_human(row: Row) -> bool:
     """Tell whether a person gave this label."""
     return metadata(row).get("human-annotated") == "yes"
+
+
+def label(row: Row) -> str | None:
+    """Return the class name of a label row; None if it has none, as a failure row."""
+    name = None if is_failure(row) else metadata(row).get("class-name")
+    return name if isinstance(name, str) else None
+
+
+def probability(row: Row) -> float | None:
+    """Return the model's probability of the positive class, 0..1; a person's row keeps it."""
+    found = number(block(row, "labeler").get("probability"))
+    return found if found is not None and 0 <= found <= 1 else None
+
+
+def confidence(row: Row) -> float | None:
+    """Return how certain the label is, 0..1."""
+    found = number(metadata(row).get("confidence"))
+    return found if found is not None and 0 <= found <= 1 else None
+
+
+def needs_review(row: Row) -> bool:
+    """Tell whether a person should look at the label: in the review band, and by no person yet."""
+    return (
+        not is_failure(row)
+        and not is_human(row)
+        and block(row, "labeler").get("needs-review") is True
+    )
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as it is; None for anything else that JSON holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def created(row: Row) -> str:

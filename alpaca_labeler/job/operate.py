@@ -13,8 +13,9 @@ from urllib.parse import quote_plus
 
 import click
 
-from alpaca_labeler.console import as_folder, dry_run_option, printable
-from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.console import dry_run_option, printable
+from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.table.table import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -188,8 +189,7 @@ def redrive(*, dead_letter_queue: str, dry_run: bool) -> None:
 
 
 def _rows(results_uri: str, prefix: str = "") -> Iterator[Row]:
-    for line, _ in compaction.table(as_folder(results_uri)):
-        row = manifest_row.parse(line)
+    for row in open_table(results_uri).rows():
         if row["source-ref"].startswith(prefix):
             yield row
 

@@ -23,6 +23,7 @@ from alpaca_labeler.handler.worker import Job
 from alpaca_labeler.label import sort_into, sources
 from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.table.ledger import Ledger, LedgerError
+from alpaca_labeler.table.table import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,8 +134,7 @@ def label(
 
     Exit code: 0 done, 1 too many failures, 2 wrong usage, 130 interrupted.
     """
-    if failures_path is None:
-        failures_path = os.path.join(os.path.dirname(manifest_path), "failures.jsonl")
+    failures_path = failures_path or beside(manifest_path, "failures")
     run = Run(
         paths, manifest_path, failures_path, model, workers, relabel, copy_to, link, max_pixels
     )

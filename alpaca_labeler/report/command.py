@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import as_folder, check_apart, printable, whole
-from alpaca_labeler.handler import manifest_row, merge, storage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from alpaca_labeler.console import check_apart, printable, whole
+from alpaca_labeler.handler import storage
+from alpaca_labeler.table.table import open_table
 
 
 @click.command()
@@ -51,10 +48,9 @@ if TYPE_CHECKING:
 @click.option("--no-photos", is_flag=True, help="Name the photos, and do not show them.")
 @click.option(
     "--photos-root",
-    default=".",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False),
-    help="Where relative names begin.  [default: the current folder]",
+    help="Where relative names begin.  [default: the manifest's folder]",
 )
 def report(
     *,
@@ -64,7 +60,7 @@ def report(
     least_certain: int,
     sample: int,
     no_photos: bool,
-    photos_root: str,
+    photos_root: str | None,
 ) -> None:
     """Make one HTML page of a manifest: counts, charts, and the photos to look at.
 
@@ -81,18 +77,14 @@ def report(
     from alpaca_labeler.report.manifest_page import render
     from alpaca_labeler.report.thumbnails import thumbnails
 
-    if storage.is_s3(source):
-        if failures is not None:
-            raise click.UsageError("--failures is for a manifest on this machine")
-        lines, name = _in_bucket(as_folder(source)), as_folder(source)
-    else:
-        check_apart(output, source)
-        lines, name = _in_files(source, failures), os.path.basename(source)
+    check_apart(output, source)
+    table = open_table(source, failures, photos_root=photos_root)
+    name = table.name if storage.is_s3(source) else os.path.basename(source)
     counts = Counts(least_certain, Sample(sample))
-    for line in lines:
-        counts.add(manifest_row.parse(line))
+    for row in table.rows():
+        counts.add(row)
     picked = counts.least_certain(), counts.drawn()
-    sheets = [(rows, None if no_photos else thumbnails(rows, photos_root)) for rows in picked]
+    sheets = [(rows, None if no_photos else thumbnails(rows, table.photos_root)) for rows in picked]
     page = render(counts, name, datetime.now(UTC), *sheets)
     with whole(output) as file:
         file.write(page)
@@ -103,23 +95,3 @@ def report(
             f"{missing:,} photo{'s' * (missing > 1)} could not be shown; the page says why",
             err=True,
         )
-
-
-def _in_files(path: str, failures: str | None) -> Iterator[bytes]:
-    beside = os.path.join(os.path.dirname(path), "failures.jsonl")
-    paths = [path]
-    if failures is not None:
-        paths.append(failures)
-    elif os.path.exists(beside) and not (os.path.exists(path) and os.path.samefile(beside, path)):
-        paths.append(beside)
-    for each in paths:
-        with open(each, "rb") as lines:
-            for _, line in merge.read(lines, each):
-                yield line
-
-
-def _in_bucket(results: str) -> Iterator[bytes]:
-    from alpaca_labeler.handler import compaction
-
-    for line, _ in compaction.table(results):
-        yield line

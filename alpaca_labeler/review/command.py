@@ -14,6 +14,7 @@ from alpaca_labeler.console import as_folder, printable
 from alpaca_labeler.handler import compaction, storage
 from alpaca_labeler.table.corrections import Corrections
 from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table.table import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,8 +77,7 @@ def review(
     on_s3 = storage.is_s3(source)
     found = _bucket(as_folder(source)) if on_s3 else _files(source)
     if corrections_path is None:
-        folder = "" if on_s3 else os.path.dirname(source)
-        corrections_path = os.path.join(folder, "corrections.jsonl")
+        corrections_path = "corrections.jsonl" if on_s3 else beside(source, "corrections")
     session = Session(
         found,
         Corrections(corrections_path),
@@ -133,7 +133,7 @@ def _files(path: str) -> Source:
     from alpaca_labeler.review.index import Index
     from alpaca_labeler.review.session import Source
 
-    failures = os.path.join(os.path.dirname(path), "failures.jsonl")
+    failures = beside(path, "failures")
     seen: list[object] = []
 
     def state() -> list[object]:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
-from alpaca_labeler.handler import compaction, manifest_row, merge, parts, storage
+from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.table import exports
+from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from alpaca_labeler.handler.manifest_row import Row
 
 HISTOGRAM_BINS = 10
@@ -38,20 +37,17 @@ def manifest() -> None:
     """
 
 
-def _file_argument(command: Callable[..., None]) -> Callable[..., None]:
-    return click.argument(
-        "file", default="manifest.jsonl", type=click.Path(exists=True, dir_okay=False)
-    )(command)
+_source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT)
 
 
 @manifest.command()
-@_file_argument
+@_source
 @click.option("--label", metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
 def show(
-    *, file: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
+    *, source: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
 ) -> None:
     """Print rows: confidence, label, photo. A failures file can be shown too.
 
@@ -63,9 +59,9 @@ def show(
     """
     chosen = (
         row
-        for row in _read(file)
-        if (label is None or manifest_row.metadata(row).get("class-name") == label)
-        and (not needs_review or manifest_row.block(row, "labeler").get("needs-review") is True)
+        for row in open_table(source).rows()
+        if (label is None or manifest_row.label(row) == label)
+        and (not needs_review or manifest_row.needs_review(row))
     )
     for row in islice(chosen, limit):
         click.echo(manifest_row.encode(row).decode().rstrip() if as_json else line(row))
@@ -77,19 +73,18 @@ def line(row: Row) -> str:
     if manifest_row.is_failure(row):
         failure = manifest_row.block(row, "failure")
         return f"{'failed':>6}   {printable(str(failure.get('code'))):<{LABEL_WIDTH}}  {name}"
-    facts = manifest_row.metadata(row)
-    mark = "?" if manifest_row.block(row, "labeler").get("needs-review") is True else " "
-    confidence = facts.get("confidence")
-    sure = f"{confidence:.4f}" if isinstance(confidence, float | int) else "?"
+    mark = "?" if manifest_row.needs_review(row) else " "
+    confidence = manifest_row.confidence(row)
+    sure = "?" if confidence is None else f"{confidence:.4f}"
     by = "person" if manifest_row.is_human(row) else sure
-    label = printable(str(facts.get("class-name")))
+    label = printable(manifest_row.label(row) or "no label")
     return f"{by:>6}{mark}  {label:<{LABEL_WIDTH}}  {name}"
 
 
 @manifest.command()
-@_file_argument
+@_source
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-def stats(*, file: str, as_json: bool) -> None:
+def stats(*, source: str, as_json: bool) -> None:
     """Count labels, reviews, models and failures.
 
     \b
@@ -100,18 +95,17 @@ def stats(*, file: str, as_json: bool) -> None:
         name: Counter() for name in ("label", "by", "model", "failure", "probability")
     }
     total = review = 0
-    for row in _read(file):
+    for row in open_table(source).rows():
         total += 1
         counts["model"][manifest_row.model_version(row) or "unknown"] += 1
         if manifest_row.is_failure(row):
             counts["failure"][str(manifest_row.block(row, "failure").get("code"))] += 1
             continue
-        counts["label"][str(manifest_row.metadata(row).get("class-name"))] += 1
+        counts["label"][manifest_row.label(row) or "no label"] += 1
         counts["by"]["person" if manifest_row.is_human(row) else "model"] += 1
-        labeler = manifest_row.block(row, "labeler")
-        review += labeler.get("needs-review") is True
-        probability = labeler.get("probability")
-        if isinstance(probability, float | int) and 0 <= probability <= 1:
+        review += manifest_row.needs_review(row)
+        probability = manifest_row.probability(row)
+        if probability is not None and not manifest_row.is_human(row):
             place = min(int(probability * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
             counts["probability"][f"{place / HISTOGRAM_BINS:.1f}"] += 1
     if as_json:
@@ -130,7 +124,7 @@ def stats(*, file: str, as_json: bool) -> None:
 
 
 @manifest.command()
-@_file_argument
+@_source
 @click.option(
     "--format",
     "form",
@@ -139,7 +133,7 @@ def stats(*, file: str, as_json: bool) -> None:
     help="What to make.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Where to.  [default: standard output]")
-def export(*, file: str, form: str, output: str | None) -> None:
+def export(*, source: str, form: str, output: str | None) -> None:
     """Convert a manifest for another tool, and count what that tool cannot take.
 
     \b
@@ -149,11 +143,11 @@ def export(*, file: str, form: str, output: str | None) -> None:
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
     """
     if output is not None:
-        check_apart(output, file)
+        check_apart(output, source)
     left_out: Counter[str] = Counter()
     folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
     with whole(output) if output is not None else nullcontext(sys.stdout) as out:
-        written = exports.FORMATS[form](_read(file), out, left_out, folder)
+        written = exports.FORMATS[form](open_table(source).rows(), out, left_out, folder)
     click.echo(f"{written:,} written", err=True)
     for reason, count in sorted(left_out.items()):
         click.echo(f"{count:,} left out: {reason}", err=True)
@@ -231,14 +225,8 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
     if on_s3:
         plan = to_bucket(said, as_folder(results), dry_run=dry_run)
     else:
-        beside = os.path.join(os.path.dirname(results), "failures.jsonl")
-        plan = to_files(said, results, failures_path or beside, dry_run=dry_run)
+        failures_path = failures_path or beside(results, "failures")
+        plan = to_files(said, results, failures_path, dry_run=dry_run)
     click.echo(f"{len(plan.rows):,} {'would be ' * dry_run}applied", err=True)
     for reason, count in plan.left.items():
         click.echo(f"{count:,} {reason}", err=True)
-
-
-def _read(file: str) -> Iterator[Row]:
-    with open(file, "rb") as lines:
-        for _, line in merge.read(lines, file):
-            yield manifest_row.parse(line)

@@ -19,9 +19,9 @@ from tests.support import runs
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd = [
-        {"source-ref": "x", key: value}
+        {"source-ref": f"x {key} {number}", key: value}
         for key in ("labeler", "failure", "a-metadata")
-        for value in (None, "text", {"confidence": "high", "probability": 7})
+        for number, value in enumerate((None, "text", {"confidence": "high", "probability": 7}))
     ]
     rows = [row(), row("n\x1b[2J\n", "not alpaca", **{"needs-review": True}), FAILURE, *odd]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
@@ -38,7 +38,7 @@ def test_show_prints_a_line_a_row_and_steers_no_terminal(run):
     output = run("show").stdout
     assert output.count("\n") == 12
     assert "\x1b" not in output
-    assert output.startswith("0.9000   alpaca        s3://b/a.jpg\n")
+    assert "\n0.9000   alpaca        s3://b/a.jpg\n" in output
     assert run("show", "--label", "alpaca").stdout.count("\n") == 1
     assert run("show", "--needs-review").stdout.count("\n") == 1
     assert run("show", "--limit", "2", "--json").stdout.count("\n") == 2

@@ -1,0 +1,105 @@
+"""The one door to rows: a manifest on this machine with what lies beside it, or a bucket's results.
+
+Every command that reads rows reads them here, so that all of them see the same.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.table.ledger import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alpaca_labeler.handler.manifest_row import Row
+
+DEFAULT = "manifest.jsonl"
+
+
+class TableError(LabelerError):
+    """There is no such table. The message names it and the remedy."""
+
+
+def beside(manifest: str, kind: Literal["failures", "corrections"]) -> str:
+    """Return where a manifest's failures or corrections lie.
+
+    >>> beside("farm/manifest.jsonl", "failures"), beside("farm/goats.jsonl", "failures")
+    ('farm/failures.jsonl', 'farm/goats.failures.jsonl')
+    """
+    folder, name = os.path.split(manifest)
+    stem = "" if name == DEFAULT else f"{name.removesuffix('.jsonl')}."
+    return os.path.join(folder, f"{stem}{kind}.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The rows of one manifest or one bucket, merged when they are read."""
+
+    name: str
+    """For people: the manifest's path, or the `s3://` prefix."""
+    failures: str
+    """Path of the failures; empty for a bucket."""
+    photos_root: str
+    """Folder at which relative names begin."""
+
+    def lines(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield (line, is a failure): one row per photo, sorted by `source-ref`.
+
+        Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
+        """
+        if storage.is_s3(self.name):
+            return compaction.table(self.name)
+        return Ledger(self.name, self.failures).table()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the same rows, parsed."""
+        return (manifest_row.parse(line) for line, _ in self.lines())
+
+    def place(self, source_ref: str) -> str:
+        """Return where a photo is read: an `s3://` URI, or a path as `storage` takes it."""
+        if storage.is_s3(source_ref):
+            return source_ref
+        # An absolute path stays as it is.
+        path = os.path.join(self.photos_root, storage.to_path(source_ref))
+        return storage.to_source_ref(path)
+
+    def state(self) -> tuple[object, ...]:
+        """Return what differs once a local manifest holds other rows; empty for a bucket."""
+        files = () if storage.is_s3(self.name) else (self.name, self.failures)
+        return tuple(map(_state, files))
+
+
+def open_table(
+    source: str, failures: str | None = None, *, photos_root: str | None = None
+) -> Table:
+    """Open a local manifest, or a bucket's results (`s3://bucket/labels/`).
+
+    `failures` is the path of a local manifest's failures, if they do not lie beside it.
+    `photos_root` is the folder at which relative names begin, if that is not the manifest's own.
+
+    Raises `TableError` if there is no such manifest.
+    """
+    if storage.is_s3(source):
+        if failures is not None:
+            raise TableError("--failures is for a manifest on this machine")
+        return Table(f"{source.rstrip('/')}/", "", photos_root or "")
+    for path in (source, failures):
+        if path is not None and not os.path.exists(path):
+            raise TableError(f"{path}: there is no such file; `alpaca label FOLDER` writes one")
+        if path is not None and not os.path.isfile(path):
+            raise TableError(f"{path}: not a file; name a manifest, such as {DEFAULT}")
+    folder = os.path.dirname(os.path.realpath(source))
+    return Table(source, failures or beside(source, "failures"), photos_root or folder)
+
+
+def _state(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
