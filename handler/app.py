@@ -56,7 +56,11 @@ def _settings() -> Settings:
 def _model() -> CurrentModel:
     from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
 
-    return CurrentModel(_settings(), warn=logger.error)
+    def warn(problem: str) -> None:
+        logger.error(problem)
+        metrics.add_metric("ModelNotFollowed", MetricUnit.Count, 1)
+
+    return CurrentModel(_settings(), warn=warn)
 
 
 @logger.inject_lambda_context
@@ -150,6 +154,7 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         logger.error("a part cannot be read and stays where it is", extra={"problem": part})
     metrics.add_metric("Compacted", MetricUnit.Count, int(done.committed))
     metrics.add_metric("PartsMerged", MetricUnit.Count, done.parts)
+    metrics.add_metric("BrokenParts", MetricUnit.Count, len(done.broken))
     metrics.flush_metrics()
     answer = {
         "committed": done.committed,

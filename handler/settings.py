@@ -43,6 +43,8 @@ class Settings:
     """MAX_PIXELS: width x height of an image."""
     max_parts: int
     """MAX_PARTS: merged by one compaction."""
+    queue: str | None
+    """QUEUE_URL: of the queue that takes what a direct call leaves; None raises instead."""
     log_level: str
     """LOG_LEVEL."""
 
@@ -77,6 +79,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         max_bytes=_number(environment, "MAX_BYTES", 100 * _MEGABYTE, 1, 1024 * _MEGABYTE),
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),
         max_parts=_number(environment, "MAX_PARTS", 10_000, 1, 1_000_000),
+        queue=environment.get("QUEUE_URL") or None,
         log_level=level,
     )
 

@@ -121,9 +121,7 @@ def references():
 
 def test_every_reference_resolves():
     known = {*PARAMETERS, *RESOURCES, *PSEUDO}
-    # SAM makes the alias: LabelFunction.Alias
-    unresolved = [r for r in references() if r[1].removesuffix(".Alias") not in known]
-    assert not unresolved
+    assert [r for r in references() if r[1] not in known] == []
 
 
 def test_every_condition_and_mapping_resolves():
@@ -161,11 +159,7 @@ def test_every_parameter_is_in_the_consoles_form():
             ["s3://b-1/", "s3://b-1/labels/x/y", "s3://b-1/models/*/latest.json", "models/a/b"],
         ),
         ("ExistingInputBucket", ["", "farm-photos.2026"], ["s3://farm", "Farm", "a", "farm/x"]),
-        (
-            "CompactEvery",
-            ["rate(1 minute)", "rate(15 minutes)", "cron(0 * * * ? *)"],
-            ["rate(0 minutes)", "rate(1 minutes)", "15 minutes"],
-        ),
+        ("ExistingResultsBucket", ["", "results-1"], ["s3://results", "Results"]),
     ],
 )
 def test_a_parameter_refuses_what_would_not_work(parameter, good, bad):
@@ -176,8 +170,20 @@ def test_a_parameter_refuses_what_would_not_work(parameter, good, bad):
 
 def test_every_memory_size_has_its_cores():
     sizes = PARAMETERS["MemorySize"]["AllowedValues"]
-    cores = {int(size): int(m["Count"]) for size, m in TEMPLATE["Mappings"]["Cores"].items()}
+    cores = {int(size): int(m["All"]) for size, m in TEMPLATE["Mappings"]["Cores"].items()}
     assert cores == {size: size // 1769 for size in sizes}  # 1,769 MB is one vCPU
+
+
+def test_pictures_too_large_for_the_memory_are_refused():
+    [rule] = TEMPLATE["Rules"].values()
+    large = str(max(PARAMETERS["MaxPixels"]["AllowedValues"]))
+    assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "MaxPixels"}, large]}
+    [assertion] = rule["Assertions"]
+    smallest = str(min(PARAMETERS["MemorySize"]["AllowedValues"]))
+    assert assertion["Assert"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "MemorySize"}, smallest]}],
+    }
+    assert "MemorySize=3538" in assertion["AssertDescription"]
 
 
 # --- the functions are the code ------------------------------------------------------------------
@@ -229,12 +235,9 @@ def test_what_is_built_is_what_the_runtime_runs():
     assert GLOBALS["Runtime"] == f"python{version}"
 
 
-def test_snapshots_are_of_published_versions_behind_an_alias():
-    label = properties("LabelFunction")
-    assert {"ApplyOn": "PublishedVersions"} in both(label["SnapStart"])
-    assert label["AutoPublishAlias"] == "live"
-    assert label["AutoPublishAliasAllProperties"] is True
-    assert "EphemeralStorage" not in label, "snapshots allow no more than 512 MB"
+def test_what_is_deployed_is_what_runs():
+    """An alias moves when SAM sees a change, and it sees no changed parameter."""
+    assert not [p for _, p in walk(TEMPLATE) if {"AutoPublishAlias", "SnapStart"} & set(p)]
 
 
 # --- nothing is lost -----------------------------------------------------------------------------
@@ -262,7 +265,9 @@ def test_the_queues_settings_stay_within_lambdas_rules():
 
 def test_what_fails_again_and_again_is_kept_as_a_dead_letter():
     redrive = properties("Queue")["RedrivePolicy"]
-    assert redrive["maxReceiveCount"] >= 5
+    # Handed-back messages come again 30 s x receives later (handler/requeue.py).
+    receives = redrive["maxReceiveCount"]
+    assert sum(30 * n for n in range(1, receives)) >= 20 * 60, "an outage of 20 minutes"
     assert text(redrive["deadLetterTargetArn"]) == "${DeadLetterQueue.Arn}"
     kept = properties("DeadLetterQueue")["MessageRetentionPeriod"]
     # A dead letter is as old as its first arrival.
@@ -287,9 +292,17 @@ def test_the_bucket_may_send_before_it_is_made():
     assert sources == [f"arn:${{AWS::Partition}}:s3:::{name}", "${InputRule.Arn}"]
 
 
-def test_compaction_runs_alone_and_on_a_schedule():
+def test_a_restored_photo_is_announced_as_a_new_one_is():
+    configured = properties("InputBucket")["NotificationConfiguration"]["QueueConfigurations"]
+    events = {item["Event"]: item for item in configured}
+    assert set(events) == {"s3:ObjectCreated:*", "s3:ObjectRestore:Completed"}
+    assert len({json.dumps(item["Filter"]) for item in configured}) == 1
+    kinds = properties("InputRule")["EventPattern"]["detail-type"]
+    assert kinds == ["Object Created", "Object Restore Completed"]
+
+
+def test_compaction_runs_on_a_schedule():
     compact = properties("CompactFunction")
-    assert compact["ReservedConcurrentExecutions"] == 1
     [event] = compact["Events"].values()
     assert event["Type"] == "ScheduleV2"
     assert event["Properties"]["ScheduleExpression"] == {"Ref": "CompactEvery"}
@@ -297,16 +310,27 @@ def test_compaction_runs_alone_and_on_a_schedule():
 
 
 @pytest.mark.parametrize("bucket", BUCKETS)
-def test_photos_and_labels_outlive_the_stack(bucket):
-    assert RESOURCES[bucket]["DeletionPolicy"] == "Retain"
+def test_photos_and_labels_outlive_the_stack_but_not_a_deployment_that_fails(bucket):
+    assert RESOURCES[bucket]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert RESOURCES[bucket]["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_new_account_can_deploy():
+    """It may run ten functions at once, and can reserve none of them."""
+    assert not [p for _, p in walk(TEMPLATE) if "ReservedConcurrentExecutions" in p]
+
+
+def test_one_stack_name_can_be_used_in_every_region():
+    for bucket in BUCKETS:
+        name = text(properties(bucket).get("BucketName", "${AWS::Region}"))
+        assert "${AWS::Region}" in name
 
 
 # --- nothing labels its own results --------------------------------------------------------------
 
 
 def test_results_land_in_a_bucket_that_triggers_nothing():
-    assert text(environment("LabelFunction")["RESULTS_URI"]) == "s3://${ResultsBucket}/labels/"
+    assert text(environment("LabelFunction")["RESULTS_URI"]) == "s3://${Results}/labels/"
     assert all(
         "ResultsBucket" not in text(v) for v in both(environment("LabelFunction")["INPUT_URI"])
     )
@@ -328,9 +352,12 @@ def test_no_role_may_write_where_photos_are():
 
 # --- least privilege -----------------------------------------------------------------------------
 
-NEW = "arn:${AWS::Partition}:s3:::${AWS::StackName}-photos-${AWS::AccountId}"
+NEW = "arn:${AWS::Partition}:s3:::${AWS::StackName}-photos-${AWS::AccountId}-${AWS::Region}"
 EXISTING = "arn:${AWS::Partition}:s3:::${ExistingInputBucket}"
-RESULTS = "${ResultsBucket.Arn}"
+RESULTS = "arn:${AWS::Partition}:s3:::${Results}"
+RESULTS_BUCKET = {
+    "Fn::If": ["NewResults", {"Ref": "ResultsBucket"}, {"Ref": "ExistingResultsBucket"}]
+}
 STATES = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
 
 ALLOWED = {
@@ -338,6 +365,8 @@ ALLOWED = {
         ("sqs:ReceiveMessage", "${Queue.Arn}"),
         ("sqs:DeleteMessage", "${Queue.Arn}"),
         ("sqs:GetQueueAttributes", "${Queue.Arn}"),
+        ("sqs:SendMessage", "${Queue.Arn}"),
+        ("sqs:ChangeMessageVisibility", "${Queue.Arn}"),
         ("s3:GetObject", f"{NEW}/${{InputPrefix}}*"),
         ("s3:GetObject", f"{EXISTING}/${{InputPrefix}}*"),
         ("s3:ListBucket", NEW),
@@ -365,7 +394,7 @@ ALLOWED = {
     "BackfillRole": {
         ("s3:ListBucket", NEW),
         ("s3:ListBucket", EXISTING),
-        ("lambda:InvokeFunction", "${LabelFunction.Alias}"),
+        ("lambda:InvokeFunction", "${LabelFunction.Arn}"),
         ("s3:PutObject", f"{RESULTS}/backfills/*"),
         ("s3:GetObject", f"{RESULTS}/backfills/*"),
         ("s3:ListMultipartUploadParts", f"{RESULTS}/backfills/*"),
@@ -461,21 +490,30 @@ def test_the_state_machine_gets_every_value_it_names():
     assert named == set(properties("Backfill")["DefinitionSubstitutions"])
 
 
-def test_a_backfill_calls_the_live_function_in_batches():
+def test_a_backfill_calls_the_function_of_the_queue_in_batches():
     state = json.loads(STATE_MACHINE)["States"]["LabelExistingPhotos"]
     assert state["ItemReader"]["Resource"].endswith(":states:::s3:listObjectsV2")
     assert state["ItemBatcher"]["MaxItemsPerBatch"] == 100
     assert state["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
     assert 0 < state["ToleratedFailurePercentage"] <= 10
     substitutions = properties("Backfill")["DefinitionSubstitutions"]
-    assert substitutions["LabelFunction"] == {"Ref": "LabelFunction.Alias"}
-    assert text(substitutions["ResultsBucket"]) == "${ResultsBucket}"
+    assert text(substitutions["LabelFunction"]) == "${LabelFunction.Arn}"
+    assert substitutions["ResultsBucket"] == RESULTS_BUCKET
 
 
 def test_a_batch_of_a_backfill_fits_an_express_execution_twice():
     state = json.loads(STATE_MACHINE)["States"]["LabelExistingPhotos"]
     assert state["ItemProcessor"]["ProcessorConfig"]["ExecutionType"] == "EXPRESS"
     assert 2 * FUNCTIONS["LabelFunction"]["Timeout"] < 300  # an express execution's five minutes
+
+
+def test_a_batch_that_fails_is_labelled_photo_by_photo_in_a_process_of_its_own():
+    state = json.loads(STATE_MACHINE)["States"]["LabelExistingPhotos"]
+    states = state["ItemProcessor"]["States"]
+    [caught] = states["LabelBatch"]["Catch"]
+    assert caught["ErrorEquals"] == ["States.ALL"]
+    assert "'isolated': true" in caught["Output"]
+    assert states[caught["Next"]]["Arguments"] == states["LabelBatch"]["Arguments"]
 
 
 def test_reports_of_a_backfill_land_where_its_role_may_write_and_labels_are_not():
@@ -487,7 +525,7 @@ def test_reports_of_a_backfill_land_where_its_role_may_write_and_labels_are_not(
 
 OF_AWS = {
     "AWS/SQS": {"ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"},
-    "AWS/Lambda": {"Errors", "Duration", "Throttles", "ConcurrentExecutions"},
+    "AWS/Lambda": {"Errors", "Duration", "Invocations", "Throttles", "ConcurrentExecutions"},
     "AWS/States": {"ExecutionsFailed"},
 }
 """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/aws-services-cloudwatch-metrics.html"""
@@ -513,21 +551,68 @@ def test_an_alarm_watches_a_metric_that_somebody_emits(alarm):
 @pytest.mark.parametrize("alarm", ALARMS)
 def test_an_alarm_says_what_to_do_and_tells_somebody(alarm):
     given = properties(alarm)
-    assert len(given["AlarmDescription"]) > 40
-    assert given["TreatMissingData"] == "notBreaching"
+    first = text(given["AlarmDescription"]).partition(" First")[2].partition(": ")[2]
+    assert re.fullmatch(r"alpaca (status|.* --stack) \$\{AWS::StackName\}( --list)?", first), first
     assert {"Ref": "AlarmTopicArn"} in both(given["AlarmActions"])
+    if given["TreatMissingData"] != "notBreaching":
+        # What is missing is the trouble: the alarm tells when it is left without data.
+        assert {"Ref": "AlarmTopicArn"} in both(given["InsufficientDataActions"])
 
 
 def test_what_can_go_wrong_has_an_alarm():
     assert set(ALARMS) == {
         "BackfillFailedAlarm",
+        "BrokenPartsAlarm",
         "CompactErrorsAlarm",
+        "CompactStoppedAlarm",
         "DeadLettersAlarm",
         "FailureRateAlarm",
         "LabelDurationAlarm",
         "LabelErrorsAlarm",
+        "ModelPointerAlarm",
         "OldestMessageAlarm",
+        "RetriesAlarm",
     }
+
+
+def value_of(alarm, **sums):
+    """What CloudWatch computes of one period's sums: no more of its language than stands here."""
+    [expression] = [m["Expression"] for m in properties(alarm)["Metrics"] if "Expression" in m]
+    python = re.sub(r"^IF\((.+?), (.+), 0\)$", r"(\2) if (\1) else 0", expression)
+    return eval(python, {}, sums)
+
+
+def test_an_outage_is_heard_within_ten_minutes():
+    [period] = {m["MetricStat"]["Period"] for m in properties("RetriesAlarm")["Metrics"][1:]}
+    given = properties("RetriesAlarm")
+    assert period * given["EvaluationPeriods"] <= 300
+    # One photo alone, handed back after 0, 30 and 90 seconds, is enough to tell.
+    assert value_of("RetriesAlarm", retried=3, labelled=0, failed=0) > given["Threshold"]
+    assert value_of("RetriesAlarm", retried=0, labelled=0, failed=0) == 0
+    assert value_of("RetriesAlarm", retried=10, labelled=900, failed=90) < given["Threshold"]
+
+
+def test_a_few_odd_files_raise_no_alarm_and_many_do():
+    threshold = PARAMETERS["FailurePercent"]["Default"]
+    assert value_of("FailureRateAlarm", failed=1, labelled=0) == 0
+    assert value_of("FailureRateAlarm", failed=49, labelled=0) == 0
+    assert value_of("FailureRateAlarm", failed=11, labelled=39) > threshold
+
+
+def test_one_batch_that_is_repeated_with_success_raises_no_alarm():
+    given = properties("LabelErrorsAlarm")
+    assert (given["DatapointsToAlarm"], given["EvaluationPeriods"], given["Period"]) == (2, 3, 300)
+
+
+def test_compaction_that_is_never_started_is_heard():
+    given = properties("CompactStoppedAlarm")
+    assert (given["MetricName"], given["ComparisonOperator"]) == (
+        "Invocations",
+        "LessThanThreshold",
+    )
+    rarest = PARAMETERS["CompactEvery"]["AllowedValues"][-1]
+    assert rarest == "rate(1 hour)"
+    assert given["Period"] * given["EvaluationPeriods"] >= 2 * 3600, "no alarm between two runs"
 
 
 def test_the_duration_alarm_goes_off_before_the_timeout_does():

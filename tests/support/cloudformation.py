@@ -1,0 +1,116 @@
+"""template.yaml as SAM translates it and as CloudFormation resolves it for given parameters."""
+
+import contextlib
+import copy
+import os
+import re
+from functools import cache
+from pathlib import Path
+from unittest import mock
+
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+TEMPLATE = Path(__file__).parents[2] / "template.yaml"
+PSEUDO = {
+    "AWS::AccountId": "111122223333",
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-central-1",
+    "AWS::StackName": "farm",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+NO_VALUE = object()
+
+
+@cache
+def _source():
+    return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def translated(**parameters):
+    """Return (the template without SAM's own resources, the value of every parameter)."""
+    template = copy.deepcopy(_source())
+    for resource in template["Resources"].values():  # as `sam package` leaves them
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://code/package.zip"
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            resource["Properties"]["DefinitionUri"] = "s3://code/definition.json"
+    values = {name: str(given["Default"]) for name, given in template["Parameters"].items()}
+    values |= parameters
+    region = {"AWS_DEFAULT_REGION": PSEUDO["AWS::Region"]}
+    with mock.patch.dict(os.environ, region), contextlib.redirect_stdout(None):
+        return Translator({}, Parser()).translate(template, dict(values)), values
+
+
+def deployed(**parameters):
+    """Return name -> (type, properties) of every resource that a stack would have."""
+    template, values = translated(**parameters)
+    resolve = _Resolver(template, PSEUDO | values)
+    return {
+        name: (resource["Type"], resolve(resource.get("Properties", {})))
+        for name, resource in template["Resources"].items()
+        if "Condition" not in resource or resolve.condition(resource["Condition"])
+    }
+
+
+class _Resolver:
+    """CloudFormation's functions; a resource's name and attributes stay `<Name>`, `<Name.Arn>`."""
+
+    def __init__(self, template, values):
+        self.template = template
+        self.values = values
+
+    def condition(self, name):
+        return self(self.template["Conditions"][name])
+
+    def __call__(self, value):
+        if isinstance(value, list):
+            resolved = map(self, value)
+            return [item for item in resolved if item is not NO_VALUE]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            [(name, argument)] = value.items()
+            if name == "Ref":
+                return NO_VALUE if argument == "AWS::NoValue" else self._named(argument)
+            if name == "Condition" and isinstance(argument, str):
+                return self.condition(argument)
+            if name.startswith("Fn::"):
+                return getattr(self, f"_{name[4:].lower()}")(argument)
+        resolved = {key: self(item) for key, item in value.items()}
+        return {key: item for key, item in resolved.items() if item is not NO_VALUE}
+
+    def _named(self, name):
+        return self.values.get(name, f"<{name}>")
+
+    def _getatt(self, path):
+        return f"<{'.'.join(path)}>"
+
+    def _sub(self, argument):
+        pattern, local = argument if isinstance(argument, list) else (argument, {})
+        local = {name: self(item) for name, item in local.items()}
+        return re.sub(
+            r"\$\{([^!}]+)\}", lambda m: str(local.get(m[1]) or self._named(m[1])), pattern
+        )
+
+    def _if(self, argument):
+        name, yes, no = argument
+        return self(yes if self.condition(name) else no)
+
+    def _equals(self, pair):
+        one, other = map(self, pair)
+        return str(one) == str(other)
+
+    def _not(self, argument):
+        return not self(argument[0])
+
+    def _findinmap(self, argument):
+        name, first, second = map(self, argument)
+        return self.template["Mappings"][name][first][second]
+
+    def _select(self, argument):
+        return self(argument[1])[int(argument[0])]
+
+    def _split(self, argument):
+        return self(argument[1]).split(argument[0])
