@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 import click
 
@@ -19,10 +19,50 @@ if TYPE_CHECKING:
 SHOWN_PROBLEMS: Final = 5
 """Problems are named as they come, up to this many: the rest is in the failures file."""
 
+REDRAW_SECONDS: Final = 0.1
+BAR_WIDTH: Final = 24
+
 TRACEBACK: Final = "ALPACA_TRACEBACK"
 """If this environment variable is set, a fault of our own is shown with its traceback."""
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+class Failed(click.ClickException):
+    """The end of a command, with one sentence that says why. Exits with 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence on stderr."""
+        label = click.style("Error:", fg="red", bold=True)
+        click.echo(f"{label} {self.message}", file, err=file is None, color=self.show_color)
+
+
+class Refused(Failed):
+    """Wrong usage that one sentence explains. Exits with 2."""
+
+    exit_code = 2
+
+
+def _set_quiet(ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001
+    if value:
+        ctx.meta[__name__] = True
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    expose_value=False,
+    callback=_set_quiet,
+    help="Print only results and problems.",
+)
+"""Silences `say` and `Progress` for one command."""
+
+
+def is_quiet() -> bool:
+    """Tell whether the command that runs was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.meta.get(__name__, False)
 
 
 def sentence(error: Exception) -> str | None:
@@ -48,7 +88,15 @@ def sentence(error: Exception) -> str | None:
 
 
 def say(text: str) -> None:
-    """Tell a person how it goes, on stderr; what a command answers goes to stdout."""
+    """Tell a person on stderr how it goes, unless --quiet; results go to stdout."""
+    if not is_quiet():
+        warn(text)
+
+
+def warn(text: str) -> None:
+    """Tell a person on stderr what went wrong, also if --quiet."""
+    if Progress.shown is not None:
+        Progress.shown.clear()
     click.echo(text, err=True)
 
 
@@ -84,47 +132,83 @@ def check_apart(output: str, source: str) -> None:
 
 
 class Progress:
-    """Counts photos that are done. A context manager."""
+    """A line on a terminal that says how far it is. A context manager.
 
-    def __init__(self, total: int | None) -> None:
-        """`total` is None where it is not known."""
-        self._bar = click.progressbar(
-            length=total or 0,
-            label="labelling",
-            file=sys.stderr,
-            width=24,
-            show_eta=total is not None,
-            show_percent=total is not None,
-            show_pos=True,
-            item_show_func=self._rate,
-            update_min_steps=8,
-            hidden=not sys.stderr.isatty() or total == 0,
-        )
+    It never takes more than one line, however narrow the terminal, and is gone when it is done.
+    """
+
+    shown: Progress | None = None
+    """The one on the terminal now: other lines must clear it first."""
+
+    def __init__(self, label: str, total: int | None = None) -> None:
+        """Count up to `total`; None if that is not known."""
+        self._label, self._total = label, total
         self._began = time.monotonic()
-        self._done = 0
-        self._problems = 0
+        self._drawn = 0.0
+        self._done = self._problems = 0
 
     def __enter__(self) -> Self:
-        self._bar.__enter__()
+        if sys.stderr.isatty() and not is_quiet():
+            Progress.shown = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.render_finish()
-        more = self._problems - SHOWN_PROBLEMS
-        if more > 0:
-            click.echo(f"... and {more:,} more problems", err=True)
+        self.clear()
+        Progress.shown = None
+        if (more := self._problems - SHOWN_PROBLEMS) > 0:
+            warn(f"... and {more:,} more problems")
 
     def step(self, problem: str = "") -> None:
-        """Count one more photo, and name its problem where there is one."""
-        self._done += 1
-        self._bar.update(1, self._done)
-        if not problem:
-            return
-        self._problems += 1
-        if self._problems <= SHOWN_PROBLEMS:
-            if not self._bar.hidden:
-                click.echo("\r\x1b[K", nl=False, err=True)
-            click.echo(printable(problem), err=True)
+        """Count one more, and name its problem if it has one."""
+        if problem:
+            self._problems += 1
+            if self._problems <= SHOWN_PROBLEMS:
+                warn(printable(problem))
+        self.at(self._done + 1, self._total)
 
-    def _rate(self, _item: object) -> str:
-        return f"{self._done / (time.monotonic() - self._began):,.0f} photos/s"
+    def at(self, done: int, total: int | None, label: str | None = None) -> None:
+        """Show that `done` of `total` are done; another `label` begins another count."""
+        now = time.monotonic()
+        if label is not None and label != self._label:
+            self._label, self._began, self._drawn = label, now, 0.0
+        self._done, self._total = done, total
+        if Progress.shown is self and (now - self._drawn >= REDRAW_SECONDS or done == total):
+            self._drawn = now
+            text = progress_line(self._label, done, total, now - self._began, _columns() - 1)
+            click.echo(f"\r{text}\x1b[K", nl=False, err=True, color=True)
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if Progress.shown is self and self._drawn:
+            self._drawn = 0.0
+            click.echo("\r\x1b[K", nl=False, err=True, color=True)
+
+
+def progress_line(label: str, done: int, total: int | None, seconds: float, width: int) -> str:
+    """Return how far it is in at most `width` characters, the most useful facts first to stay."""
+    rate = done / seconds if seconds >= 1 else 0.0  # sooner it is a guess
+    count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    facts = [label, count]
+    if total:
+        facts.append(f"{done / total:.0%}")
+    if rate:
+        if total:
+            minutes, rest = divmod(round((total - done) / rate), 60)
+            facts.append(f"{minutes // 60}:{minutes % 60:02}:{rest:02} left")
+        facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+    while len(facts) > 2 and len("  ".join(facts)) > width:
+        facts.pop()
+    if len("  ".join(facts)) > width:
+        facts = [count]
+    room = min(BAR_WIDTH, width - len("  ".join(facts)) - len("  []"))
+    if total and room >= BAR_WIDTH // 3:
+        full = round(room * min(done / total, 1))
+        facts.insert(1, f"[{'#' * full}{'-' * (room - full)}]")
+    return "  ".join(facts)[:width]
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:  # not a terminal after all, as in a test
+        return 80

@@ -4,105 +4,111 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import sys
 from typing import Any, Final
 
 import click
 
 from alpaca_labeler import console
+from alpaca_labeler.help import Group
 
-COMMANDS: Final = {
-    "label": (
-        "alpaca_labeler.label.command",
-        "Label photos: files, folders or s3:// prefixes, into a manifest.",
-    ),
-    "manifest": (
-        "alpaca_labeler.table.command",
-        "Look into a manifest, correct it, or convert it.",
-    ),
-    "report": (
-        "alpaca_labeler.report.command",
-        "Make one HTML page of a manifest: counts, charts, and the photos to look at.",
-    ),
-    "review": (
-        "alpaca_labeler.review.command",
-        "Look at labels in a browser and correct them, with two keys.",
-    ),
-    "train": (
-        "alpaca_labeler.models.train",
-        "Train a model on DATASET, a folder with one sub-folder for each of two classes.",
-    ),
-    "evaluate": (
-        "alpaca_labeler.models.train",
-        "Measure BUNDLE, as it labels, on DATASET: a folder with a sub-folder for each class.",
-    ),
-    "compare": (
-        "alpaca_labeler.models.compare",
-        "Compare two bundles, OLD and NEW, on DATASET: a folder with a sub-folder for each class.",
-    ),
-    "sandbox": (
-        "alpaca_labeler.job.sandbox",
-        "Run bucket, queue, function and compaction on this machine, without AWS.",
-    ),
-    "audit": (
-        "alpaca_labeler.job.operate",
-        "Compare a bucket with its results, and name every image without a row.",
-    ),
-    "retry": (
-        "alpaca_labeler.job.operate",
-        "Send images that could not be labelled to the queue again.",
-    ),
-    "backfill": (
-        "alpaca_labeler.job.operate",
-        "Label what is in a bucket already: by Step Functions, or through the queue.",
-    ),
-    "redrive": (
-        "alpaca_labeler.job.operate",
-        "Move what is in the dead-letter queue back to the queue it came from.",
-    ),
-    "models": (
-        "alpaca_labeler.models.registry",
-        "Publish model bundles and choose the one in use.",
-    ),
+EXIT_INTERRUPTED: Final = 130
+
+SECTIONS: Final = {
+    "Photos": {
+        "label": ("alpaca_labeler.label.command", "Label photos: files, folders or buckets."),
+        "review": ("alpaca_labeler.review.command", "Correct labels in a browser."),
+        "report": ("alpaca_labeler.report.command", "Make one HTML page from a manifest."),
+        "manifest": (
+            "alpaca_labeler.table.command",
+            "Show, count, convert or correct the labels in a manifest.",
+        ),
+    },
+    "Models": {
+        "train": ("alpaca_labeler.models.train", "Train a model on two folders of photos."),
+        "evaluate": (
+            "alpaca_labeler.models.train",
+            "Measure a model on photos whose classes are known.",
+        ),
+        "compare": ("alpaca_labeler.models.compare", "Say which of two models is better."),
+        "models": (
+            "alpaca_labeler.models.registry",
+            "Publish models and choose the one in use.",
+        ),
+    },
+    "The job on AWS": {
+        "sandbox": (
+            "alpaca_labeler.job.sandbox",
+            "Run the whole job on this machine, without AWS.",
+        ),
+        "audit": ("alpaca_labeler.job.operate", "Name every image in a bucket without a row."),
+        "retry": ("alpaca_labeler.job.operate", "Queue images again that could not be labelled."),
+        "backfill": ("alpaca_labeler.job.operate", "Label what is in a bucket already."),
+        "redrive": ("alpaca_labeler.job.operate", "Queue again what the dead-letter queue holds."),
+    },
+    "Your shell": {
+        "completion": (
+            "alpaca_labeler.arguments",
+            "Print the script that completes commands on Tab.",
+        ),
+    },
 }
-"""Name: (module that has the command under that name, what `alpaca --help` says of it)."""
+"""Heading: {command: (the module that has it under that name, the first line of its help)}."""
+
+COMMANDS: Final = {name: found for each in SECTIONS.values() for name, found in each.items()}
 
 
-class _Lazy(click.Group):
+class _Main(Group):
+    sections = SECTIONS
+
+    def __init__(self, **settings: Any) -> None:
+        # Stand-ins: enough to list and to suggest commands.
+        names = {name: click.Command(name, help=text) for name, (_, text) in COMMANDS.items()}
+        super().__init__(commands=names, **settings)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        if os.environ.get("NO_COLOR"):  # https://no-color.org
+            extra["color"] = False
+        return super().make_context(*args, **extra)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS:
+            self.commands[name] = getattr(importlib.import_module(COMMANDS[name][0]), name)
+        return super().get_command(ctx, name)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.UsageError, click.exceptions.Exit, console.Failed):
             raise
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("\nInterrupted.", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+        except click.ClickException as error:
+            raise console.Failed(error.message) from error
         except Exception as error:
             if (said := console.sentence(error)) is None:
                 raise
-            raise click.ClickException(said) from error
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(COMMANDS[name][0]), name)
-        return command
-
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+            raise console.Failed(said) from error
 
 
-@click.command(cls=_Lazy)
+@click.command(
+    cls=_Main,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="alpaca-labeler")
 def main() -> None:
     """Label photos in bulk with a model of your own.
 
     \b
-        alpaca label holiday/               labels a folder into manifest.jsonl
-        alpaca manifest stats               says what came out
-        alpaca train photos/                trains on photos/CLASS-A and photos/CLASS-B
-        alpaca label holiday/ --model runs/latest
+    alpaca label holiday/
+    alpaca review
+    alpaca report --open
+    alpaca train photos/
+    alpaca label holiday/ --model runs/latest
+
+    Two classes, such as alpaca and not alpaca. `alpaca COMMAND -h` explains a command.
     """
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no ü still gets its line
         if isinstance(stream, io.TextIOWrapper):

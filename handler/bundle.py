@@ -33,6 +33,9 @@ RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
 EMBEDDED: Final = str(Path(__file__).parent / "model")
 """The bundle that ships with the code, so that everything works with nothing configured."""
 
+EMBEDDED_NAME: Final = "embedded"
+"""What people call it. A folder of that name is `./embedded`."""
+
 
 class BundleError(LabelerError):
     """A bundle cannot be used. The message names the bundle and what to do."""
@@ -106,10 +109,12 @@ def load(uri: str = EMBEDDED) -> Bundle:
 
 
 def resolve(uri: str) -> str:
-    """Follow a pointer (`….json`) to the bundle it names; any other URI is returned as it is.
+    """Follow a pointer (`….json`), or `embedded`, to the bundle it names; other URIs stay.
 
     Raises `BundleError` when the pointer cannot be read or does not name a bundle.
     """
+    if uri == EMBEDDED_NAME:
+        return EMBEDDED
     if not uri.endswith(".json"):
         return uri
     name = uri.rsplit("/", 1)[-1]

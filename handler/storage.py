@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import stat
 import threading
 import time
@@ -24,7 +25,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import IO, Any, Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from .errors import LabelerError
 from .image_version import ImageVersion
@@ -97,6 +98,43 @@ class Stamp:
 def is_s3(uri: str) -> bool:
     """Tell an S3 URI from a local path."""
     return uri.startswith(S3_SCHEME)
+
+
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_AWS_HOST: Final = re.compile(
+    r"(?:(.+)\.)?s3(?!-accesspoint)[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?"
+)
+_READABLE: Final = "give a file, a folder or s3://bucket/prefix/"
+
+
+def as_uri(text: str) -> str:
+    """Return a path, or an address in S3 as people write it, in the one form used here.
+
+    `S3://` and `s3a://`, an object's https URL and a bucket's ARN become `s3://bucket/key`, a
+    `file://` URI becomes its path, and paths stay as they are. Raises `StorageError` for an address
+    that cannot be read: of another store, of an access point, or without a bucket.
+    """
+    scheme, separator, rest = text.partition("://")
+    if text.startswith("arn:"):
+        scheme, separator, rest = "s3", "://", text.removeprefix("arn:aws:s3:::")
+        if rest == text:
+            raise StorageError(f"{text}: name the bucket behind it, as s3://bucket/prefix/")
+    if not separator or not scheme.isalnum() or os.path.lexists(text):
+        return text
+    scheme = scheme.lower()
+    if scheme == "file":
+        return to_path(FILE_SCHEME + rest)
+    if scheme in {"http", "https"}:
+        host, _, path = rest.partition("/")
+        found = _AWS_HOST.fullmatch(host.lower())
+        if found is None or "?" in path:
+            raise StorageError(f"{text}: web addresses cannot be read; {_READABLE}")
+        rest = f"{found[1]}/{unquote(path)}" if found[1] else unquote(path)
+    elif scheme not in {"s3", "s3a", "s3n"}:
+        raise StorageError(f"{text}: {scheme}:// cannot be read; {_READABLE}")
+    if not _BUCKET.fullmatch(rest.partition("/")[0]):
+        raise StorageError(f"{text}: not of the form s3://bucket/key")
+    return S3_SCHEME + rest
 
 
 def split_s3(uri: str) -> tuple[str, str]:
@@ -450,7 +488,7 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
         except ValueError as error:  # botocore's word for an endpoint that is no URL
             raise Denied(f"{uri}: AWS is not set up right: {error}") from error
         except ParamValidationError as error:
-            raise NotFound(f"{uri}: not a name that S3 allows ({error})") from error
+            raise NotFound(f"{uri}: not a name that S3 allows") from error
         except (BotoCoreError, OSError) as error:
             raise Transient(f"{uri}: {error}") from error
     raise AssertionError("unreachable")

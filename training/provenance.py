@@ -105,7 +105,7 @@ def load(uri: str) -> Model:
 
     Raises `BundleError`, also for a record that is not this bundle's.
     """
-    base = bundle.EMBEDDED if uri == EMBEDDED else bundle.resolve(uri)
+    base = bundle.resolve(uri)
     made = bundle.load(base)
     data = read(base, made.document)
     return Model(made, None if data is None else parse(data, storage.join(base, PHOTOS_FILE)))

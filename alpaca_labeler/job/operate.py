@@ -76,7 +76,7 @@ def audit(
     as_json: bool,
     dry_run: bool,
 ) -> None:
-    """Compare a bucket with its results, and name every image without a row.
+    """Name every image in a bucket without a row.
 
     \b
         alpaca audit s3://photos/ s3://results/labels/
@@ -115,7 +115,7 @@ def audit(
 @click.option("--code", multiple=True, metavar="CODE", help="Only failures of this code.")
 @dry_run_option
 def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool) -> None:
-    """Send images that could not be labelled to the queue again.
+    """Queue images again that could not be labelled.
 
     \b
         alpaca retry s3://results/labels/ --queue URL --dry-run
@@ -142,7 +142,7 @@ def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool)
 def backfill(
     *, input_uri: str, queue: str | None, state_machine: str | None, dry_run: bool
 ) -> None:
-    """Label what is in a bucket already: by Step Functions, or through the queue.
+    """Label what is in a bucket already.
 
     \b
         alpaca backfill s3://photos/farm/ --state-machine ARN
@@ -172,11 +172,11 @@ def backfill(
 @click.argument("dead_letter_queue", metavar="DLQ-URL")
 @dry_run_option
 def redrive(*, dead_letter_queue: str, dry_run: bool) -> None:
-    """Move what is in the dead-letter queue back to the queue it came from.
+    """Queue again what the dead-letter queue holds.
 
     \b
-        alpaca redrive https://sqs.eu-west-1.amazonaws.com/123456789012/photos-dlq --dry-run
-        alpaca redrive https://sqs.eu-west-1.amazonaws.com/123456789012/photos-dlq
+        alpaca redrive "$DLQ_URL" --dry-run
+        alpaca redrive "$DLQ_URL"
     """
     sqs = _aws("sqs")
     facts = sqs.get_queue_attributes(

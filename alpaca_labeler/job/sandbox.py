@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="Upload these photos, show their labels and the manifest, and stop.",
 )
 def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
-    """Run bucket, queue, function and compaction on this machine, without AWS.
+    """Run the whole job on this machine, without AWS.
 
     \b
         alpaca sandbox

@@ -120,7 +120,7 @@ def label(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Label photos: files, folders or s3:// prefixes, into a manifest.
+    """Label photos: files, folders or buckets.
 
     \b
         alpaca label holiday/
@@ -280,7 +280,7 @@ def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
     total = None if run.on_s3 else len(ahead)
     if total == LOOK_AHEAD:
         total = sum(1 for _ in _todo(run, ledger, Skipped()))
-    with Progress(total) as progress:
+    with Progress("labelling", total) as progress:
         for done in pool.label(chain(ahead, todo)):
             if done.row is not None and done.label is None and ledger.had_failed(done.image):
                 report.unchanged += 1

@@ -35,12 +35,14 @@ def compare(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Compare two bundles, OLD and NEW, on DATASET: a folder with a sub-folder for each class.
+    """Say which of two models is better.
 
     \b
     alpaca compare embedded runs/better photos/
     alpaca compare s3://bucket/models/alpaca/latest.json runs/better photos/
     alpaca compare embedded runs/better photos/ --json | jq -r .verdict
+
+    DATASET is a folder with a sub-folder for each class.
 
     A bundle is a folder, an s3:// prefix or latest.json, or the word embedded. Both label the
     photos as they would in use. Photos that a model was trained on are answered by its

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import say
+from alpaca_labeler.help import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
 
 
-@click.group(name="models")
+@click.group(cls=Group, name="models")
 def models() -> None:
-    """Publish model bundles and choose the one in use.
+    """Publish models and choose the one in use.
 
     \b
     alpaca models publish runs/today s3://bucket/models/alpaca
@@ -38,12 +39,14 @@ def models() -> None:
 @click.option("--no-promote", is_flag=True, help="Upload only: latest.json stays as it is.")
 @_dry_run
 def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -> None:
-    """Upload BUNDLE to URI/<version>/ and point URI/latest.json to it if it is the newest.
+    """Upload a bundle, and use it if it is the newest.
 
     \b
     alpaca models publish runs/today s3://bucket/models/alpaca
     alpaca models publish runs/today s3://bucket/models/alpaca --no-promote
     alpaca models publish runs/today s3://bucket/models/alpaca --dry-run
+
+    It goes to URI/<version>/, and URI/latest.json names the version in use.
 
     To use it only if it is better: publish with --no-promote, then `alpaca models promote` with
     --require-better.
@@ -59,7 +62,7 @@ def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -
 @click.argument("uri")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_command(uri: str, *, as_json: bool) -> None:
-    """List the versions published at URI, newest first, and mark the one in use.
+    """List the versions, newest first, and mark the one in use.
 
     \b
     alpaca models list s3://bucket/models/alpaca
@@ -94,7 +97,7 @@ def list_command(uri: str, *, as_json: bool) -> None:
 )
 @_dry_run
 def promote_command(uri: str, version: str, *, require_better: str | None, dry_run: bool) -> None:
-    """Point URI/latest.json to VERSION, be it newer or older than the one in use.
+    """Use a version, newer or older than the one in use.
 
     \b
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f
@@ -141,7 +144,7 @@ def _require_better(dataset: str, current: str, candidate: str) -> None:
 @click.argument("uri")
 @_dry_run
 def rollback_command(uri: str, *, dry_run: bool) -> None:
-    """Point URI/latest.json to the version that was in use before.
+    """Use the version that was in use before.
 
     \b
     alpaca models rollback s3://bucket/models/alpaca

@@ -87,7 +87,7 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     help="Which class is asked for. Default: the one the other negates ('not …'), else the last.",
 )
 def train(dataset: str, output: str | None, **options: Any) -> None:
-    """Train a model on DATASET, a folder with one sub-folder for each of two classes.
+    """Train a model on two folders of photos.
 
     \b
     alpaca train photos/
@@ -95,6 +95,8 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     alpaca train photos/ --corrections corrections.jsonl --output runs/corrected
     alpaca train photos/ --recipe course
     alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
+
+    DATASET is a folder with one sub-folder for each of two classes.
 
     A correction wins over the folder a photo lies in. Photos that are gone, or have changed since,
     are skipped and named.
@@ -170,12 +172,14 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 def evaluate(
     bundle: str, dataset: str, *, extras: Any, groups: tuple[str, ...], seed: int, as_json: bool
 ) -> None:
-    """Measure BUNDLE, as it labels, on DATASET: a folder with a sub-folder for each class.
+    """Measure a model on photos whose classes are known.
 
     \b
     alpaca evaluate runs/better photos/
     alpaca evaluate embedded photos/ --groups scenes.csv
     alpaca evaluate s3://bucket/models/alpaca/latest.json photos/ --json
+
+    DATASET is a folder with a sub-folder for each class. The model labels as it does in use.
 
     Photos that the model was trained on say little and are left out, as far as the bundle's
     photos.csv names them. If it names all, all count, and a warning says so.

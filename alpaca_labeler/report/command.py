@@ -62,7 +62,7 @@ def report(
     no_photos: bool,
     photos_root: str | None,
 ) -> None:
-    """Make one HTML page of a manifest: counts, charts, and the photos to look at.
+    """Make one HTML page from a manifest.
 
     \b
         alpaca report

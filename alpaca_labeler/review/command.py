@@ -59,7 +59,7 @@ def review(
     port: int,
     no_browser: bool,
 ) -> None:
-    """Look at labels in a browser and correct them, with two keys.
+    """Correct labels in a browser.
 
     \b
         alpaca review

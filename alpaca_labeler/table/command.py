@@ -14,6 +14,7 @@ import click
 
 from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
+from alpaca_labeler.help import Group
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
@@ -25,9 +26,9 @@ BAR_WIDTH = 32
 LABEL_WIDTH = 12
 
 
-@click.group()
+@click.group(cls=Group)
 def manifest() -> None:
-    """Look into a manifest, correct it, or convert it.
+    """Show, count, convert or correct the labels in a manifest.
 
     \b
         alpaca manifest stats
@@ -49,7 +50,7 @@ _source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT)
 def show(
     *, source: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
 ) -> None:
-    """Print rows: confidence, label, photo. A failures file can be shown too.
+    """Print the rows: confidence, label, photo.
 
     \b
         alpaca manifest show
@@ -130,11 +131,12 @@ def stats(*, source: str, as_json: bool) -> None:
     "form",
     type=click.Choice(sorted(exports.FORMATS)),
     required=True,
-    help="What to make.",
+    metavar="FORMAT",
+    help=f"One of {', '.join(sorted(exports.FORMATS))}.",
 )
 @click.option("-o", "--output", metavar="FILE", help="Where to.  [default: standard output]")
 def export(*, source: str, form: str, output: str | None) -> None:
-    """Convert a manifest for another tool, and count what that tool cannot take.
+    """Convert a manifest for another tool.
 
     \b
         alpaca manifest export --format csv -o labels.csv
@@ -157,7 +159,7 @@ def export(*, source: str, form: str, output: str | None) -> None:
 @click.argument("results", metavar="RESULTS")
 @click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
 def cat(*, results: str, failures: bool) -> None:
-    """Print a bucket's rows, one an image, whatever has been compacted yet.
+    """Print a bucket's rows, one per image.
 
     \b
         alpaca manifest cat s3://results/labels/ > manifest.jsonl
@@ -173,7 +175,7 @@ def cat(*, results: str, failures: bool) -> None:
 @click.argument("results", metavar="RESULTS")
 @dry_run_option
 def compact(*, results: str, dry_run: bool) -> None:
-    """Merge a bucket's parts into its manifest now, as the schedule would.
+    """Merge a bucket's parts into its manifest now.
 
     \b
         alpaca manifest compact s3://results/labels/ --dry-run
@@ -201,7 +203,7 @@ def compact(*, results: str, dry_run: bool) -> None:
 )
 @dry_run_option
 def apply(*, corrections: str, results: str, failures_path: str | None, dry_run: bool) -> None:
-    """Bring people's rows into a manifest, where they outrank a model's.
+    """Bring corrections from elsewhere into a manifest.
 
     \b
         alpaca manifest apply corrections.jsonl manifest.jsonl

@@ -438,3 +438,56 @@ def test_a_wrong_setup_is_for_the_operator_to_mend(monkeypatch, variable, value,
     with pytest.raises(storage.Denied, match=words):
         storage.read("s3://bucket/key", 10)
     storage._new_client.cache_clear()
+
+
+# --- addresses as people write them --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "uri"),
+    [
+        ("s3://bucket/a b+c.jpg", "s3://bucket/a b+c.jpg"),
+        ("S3://bucket/prefix/", "s3://bucket/prefix/"),
+        ("s3a://bucket/prefix/", "s3://bucket/prefix/"),
+        ("s3n://bucket", "s3://bucket"),
+        ("arn:aws:s3:::bucket/prefix/", "s3://bucket/prefix/"),
+        ("https://bucket.s3.amazonaws.com/a%20b%2Bc.jpg", "s3://bucket/a b+c.jpg"),
+        ("https://my.bucket.s3.eu-west-1.amazonaws.com/k", "s3://my.bucket/k"),
+        ("https://s3.eu-west-1.amazonaws.com/bucket/k", "s3://bucket/k"),
+        ("https://s3-eu-west-1.amazonaws.com/bucket/", "s3://bucket/"),
+        ("https://b.s3.dualstack.us-west-2.amazonaws.com/k", "s3://b/k"),
+        ("https://b.s3.cn-north-1.amazonaws.com.cn/k", "s3://b/k"),
+        ("file:///photos/a%20b.jpg", "/photos/a b.jpg"),
+        ("photos/", "photos/"),
+        ("C: and D://", "C: and D://"),
+        ("-", "-"),
+    ],
+)
+def test_addresses_are_understood_as_people_write_them(text, uri):
+    assert storage.as_uri(text) == uri
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("gs://bucket/k", "gs:// cannot be read"),
+        ("https://example.com/a.jpg", "web addresses cannot be read"),
+        ("https://b.s3.amazonaws.com/k?X-Amz-Signature=1", "web addresses cannot be read"),
+        ("https://n-123.s3-accesspoint.eu-west-1.amazonaws.com/k", "web addresses cannot be read"),
+        ("arn:aws:s3:eu-west-1:123456789012:accesspoint/name", "name the bucket behind it"),
+        ("s3://", "not of the form s3://bucket/key"),
+        ("s3:///key", "not of the form s3://bucket/key"),
+        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "not of the form s3://bucket/key"),
+    ],
+)
+def test_other_addresses_are_refused_in_one_line(text, why):
+    with pytest.raises(storage.StorageError) as caught:
+        storage.as_uri(text)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gs:/photos").mkdir(parents=True)
+    assert storage.as_uri("gs://photos") == "gs://photos"

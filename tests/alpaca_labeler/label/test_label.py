@@ -71,7 +71,9 @@ def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypat
     monkeypatch.setattr(module, "LOOK_AHEAD", ahead)
     ends = []
     real = module.Progress
-    monkeypatch.setattr(module, "Progress", lambda total: ends.append(total) or real(total))
+    monkeypatch.setattr(
+        module, "Progress", lambda name, total: ends.append(total) or real(name, total)
+    )
     report = json.loads(CliRunner().invoke(main, ["label", "photos", "--json"]).stdout)
     counts = [sum(report["labels"].values()), report["unchanged"], report["not_images"]]
     assert (counts, ends) == ([4, 3, 1], [4])
