@@ -24,6 +24,7 @@ from alpaca_labeler.handler.manifest_row import ManifestError
 from alpaca_labeler.table import jsonl
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from alpaca_labeler.handler.manifest_row import Row
@@ -120,15 +121,19 @@ class Corrections:
         self._last_line = b""
 
     def add(self, row: Row) -> str:
-        """Write a row, and return what `remove` takes once it is safely on the disk.
+        """Write one row as `add_all` does; return what `remove` takes."""
+        self.add_all([row])
+        return identify(manifest_row.encode(row))
 
-        Raises `CorrectionsError`; then nothing was written.
+    def add_all(self, rows: Sequence[Row]) -> None:
+        """Write rows at once; when this returns they are safely on the disk.
+
+        Raises `CorrectionsError`; then none was written.
         """
-        line = manifest_row.encode(row)
         with self._locked() as handle:
             end = os.fstat(handle.fileno()).st_size
             try:
-                jsonl.write(handle, line)
+                jsonl.write(handle, b"".join(map(manifest_row.encode, rows)))
                 os.fsync(handle.fileno())
             except OSError:
                 with suppress(OSError):  # a torn line is mended by the next one who writes
@@ -136,21 +141,29 @@ class Corrections:
                 raise
             if end == 0:
                 _sync_folder(self.path)
-        return identify(line)
 
     def remove(self, identity: str) -> bool:
-        """Take back the one row that `identify` names so; False where there is none.
+        """Take back the one row that `identify` names so; False if there is none."""
+        return self.remove_all({identity}) > 0
 
-        Raises `CorrectionsError`; then nothing was removed.
+    def remove_all(self, identities: Collection[str]) -> int:
+        """Take back the rows that `identify` names so; return how many there were.
+
+        Raises `CorrectionsError`; then none was removed.
         """
         with self._locked() as handle:
-            place = _find(handle, identity)
-            if place is None:
-                return False
             new_name = jsonl.new_name(self.path)
+            removed = 0
             try:
-                with open(new_name, "wb") as new:
-                    _copy_without(handle, place, new)
+                handle.seek(0)
+                with open(handle.fileno(), "rb", closefd=False) as old, open(new_name, "wb") as new:
+                    for line in old:
+                        if identify(line) in identities:
+                            removed += 1
+                        else:
+                            new.write(line)
+                    if not removed:
+                        return 0
                     new.flush()
                     os.fsync(new.fileno())
                     os.chmod(new_name, stat.S_IMODE(os.fstat(handle.fileno()).st_mode))
@@ -159,7 +172,7 @@ class Corrections:
                 with suppress(FileNotFoundError):
                     os.unlink(new_name)
             _sync_folder(self.path)
-        return True
+        return removed
 
     def news(self) -> News:
         """Return the rows that came since the last call; all of them in the first.
@@ -247,25 +260,6 @@ def _persons(line: bytes, path: str) -> Row:
             "corrections; name another with --corrections"
         )
     return row
-
-
-def _find(handle: IO[bytes], identity: str) -> tuple[int, int] | None:
-    """Return where the row stands: (its first byte, the first after it)."""
-    end = 0
-    handle.seek(0)
-    with open(handle.fileno(), "rb", closefd=False) as lines:
-        for line in lines:
-            end += len(line)
-            if identify(line) == identity:
-                return end - len(line), end
-    return None
-
-
-def _copy_without(handle: IO[bytes], place: tuple[int, int], new: IO[bytes]) -> None:
-    size = os.fstat(handle.fileno()).st_size
-    for start, end in ((0, place[0]), (place[1], size)):
-        for at in range(start, end, 2**20):
-            new.write(os.pread(handle.fileno(), min(2**20, end - at), at))
 
 
 def _sync_folder(path: str) -> None:
