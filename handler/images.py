@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError, features
+import PIL
+from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
 
+from . import raw, skip
 from .errors import LabelerError
 
 if TYPE_CHECKING:
@@ -28,7 +30,17 @@ PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
 """Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
 
 MAX_PIXELS: Final = 100_000_000
-"""Default limit on width x height: above every common camera, and 400 MB at most once decoded."""
+"""Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB.
+
+A JPEG counts as it is decoded, scaled by up to 1/8, so that a phone's 108 or 200 megapixels are
+few. What takes less memory or more than 10 bytes has another limit, by `_LIMITS`.
+"""
+
+_LIMITS: Final = {"progressive JPEG": 2.2, "HEIC": 2.2, "WebP": 0.75}
+"""Times `MAX_PIXELS`: they take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
+
+Phones of 200 megapixels (16384 x 12288) pass in either form, and no more than 1.6 GB is taken.
+"""
 
 MAX_ASPECT: Final = 4 / 3
 """Longest side over shortest that is squeezed into the square; what lies beyond is cropped evenly.
@@ -44,7 +56,7 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
-_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"})
+_HEIC_BRANDS: Final = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 
 _STRIP_PIXELS: Final = 2**20
@@ -85,6 +97,11 @@ else:
     pillow_heif.register_heif_opener()
     FORMATS.append("HEIF")
 
+DECODER: Final = "-".join(
+    ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
+)
+"""Which decoder this is: what it cannot read, another may."""
+
 
 class ImageError(LabelerError):
     """This image can never be labelled as it is. `code` is stable, the message is for people."""
@@ -118,7 +135,7 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
     Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or
     `corrupt`.
     """
-    return _opened(data, max_pixels, lambda image: _model_input(image, size))
+    return _opened(data, max_pixels, lambda image: _model_input(image, size, max_pixels))
 
 
 def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -127,7 +144,7 @@ def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image
     `longest` is the longest side of the answer in pixels; a smaller picture stays as it is.
     Formats, limits and errors are those of `decode`.
     """
-    return _opened(data, max_pixels, lambda image: _picture(image, longest))
+    return _opened(data, max_pixels, lambda image: _picture(image, longest, max_pixels))
 
 
 def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
@@ -136,22 +153,14 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
         raise ImageError("empty", "the file is empty (0 bytes)")
     # Only ever raised: another thread may be reading with another limit.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise _not_an_image(data) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
-        raise ImageError(
-            "too-many-pixels", f"over the limit of {max_pixels:,} pixels: {_say(error)}"
-        ) from error
-    except Exception as error:
-        raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
+    image = _open(data, max_pixels)
     with image:
-        _check_pixels(image, max_pixels)
         if image.format in _JPEGS and _has_too_many_scans(image, data):
             raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
         try:
             return use(image)
+        except ImageError:
+            raise
         except MemoryError as error:
             raise ImageError(
                 "too-many-pixels", "there is not enough memory to decode it"
@@ -162,12 +171,29 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
             raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
 
 
-def _check_pixels(image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    if (maker := raw.maker(data)) is not None:
+        raise ImageError(
+            "unsupported",
+            f"a RAW photo{maker and f' of {maker}'}, of which only the preview could be read: "
+            "export it as a JPEG, or label the JPEG beside it",
+        )
+    try:
+        # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
+        if data.startswith(b"\xff\xd8\xff"):
+            return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (UnidentifiedImageError, SyntaxError):
+        raise _not_an_image(data) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise ImageError(
             "too-many-pixels",
-            f"{image.width} x {image.height} pixels is over the limit of {max_pixels:,} pixels",
-        )
+            f"over the limit of {max_pixels:,} pixels: {_say(error)}; --max-pixels raises it",
+        ) from error
+    except Exception as error:
+        if not skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
+            raise _not_an_image(data) from None
+        raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
 
 
 def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
@@ -201,7 +227,7 @@ def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
             f"an array must be uint8 (height, width, 3) or (height, width), not {array.dtype} "
             f"{array.shape}",
         )
-    return _model_input(Image.fromarray(array), size)
+    return _model_input(Image.fromarray(array), size, array.size)
 
 
 def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
@@ -211,19 +237,20 @@ def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXEL
 
     Raises `ImageError` with code `too-many-pixels`, or `corrupt` if its file cannot be decoded.
     """
-    _check_pixels(picture, max_pixels)
+    _check_pixels(picture.size, picture.size, max_pixels)
     try:
         whole = picture.copy()
     except Exception as error:  # a lazily opened file is decoded here, and may be anything
         raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
-    return _model_input(whole, size)
+    return _model_input(whole, size, max_pixels)
 
 
-def _model_input(image: Image.Image, size: int) -> ModelInput:
+def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
     width, height = image.size
     crop_width = min(width, height * MAX_ASPECT)
     crop_height = min(height, width * MAX_ASPECT)
-    _draft(image, _ceil(size * width / crop_width), _ceil(size * height / crop_height))
+    wanted = _ceil(size * width / crop_width), _ceil(size * height / crop_height)
+    _prepare(image, wanted, max_pixels)
     turn = _orientation(image)
     scale_x, scale_y = image.width / width, image.height / height
     left, top = (width - crop_width) / 2 * scale_x, (height - crop_height) / 2 * scale_y
@@ -242,20 +269,40 @@ def _model_input(image: Image.Image, size: int) -> ModelInput:
     return ModelInput(np.asarray(square), width, height)
 
 
-def _picture(image: Image.Image, longest: int) -> Image.Image:
+def _picture(image: Image.Image, longest: int, max_pixels: int) -> Image.Image:
     scale = min(1.0, longest / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    _draft(image, width, height)
+    _prepare(image, (width, height), max_pixels)
     turn = _orientation(image)
     small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     upright = _rgb(small)
     return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
 
 
-def _draft(image: Image.Image, width: int, height: int) -> None:
-    """Let libjpeg scale by 1/2, 1/4 or 1/8 while it decodes: the smallest that still covers."""
+def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> None:
+    """Scale a JPEG while it is decoded, and refuse a picture that would still take too much.
+
+    libjpeg scales by 1/2, 1/4 or 1/8: the smallest that still covers `wanted`.
+    """
+    size = image.size
+    kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format or "", "")
     if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
-        image.draft(None, (width, height))
+        image.draft(None, wanted)
+        if image.info.get("progressive"):  # all of its coefficients are held, whatever the scale
+            kind = "progressive JPEG"
+    _check_pixels(size, size if kind else image.size, max_pixels, kind)
+
+
+def _check_pixels(
+    size: tuple[int, int], decoded: tuple[int, int], max_pixels: int, kind: str = ""
+) -> None:
+    limit = int(max_pixels * _LIMITS.get(kind, 1))
+    if decoded[0] * decoded[1] > limit:
+        raise ImageError(
+            "too-many-pixels",
+            f"{size[0]} x {size[1]} pixels is over the limit of {limit:,} pixels"
+            f"{f' for {kind}' if kind else ''}; --max-pixels raises it",
+        )
 
 
 def _orientation(image: Image.Image) -> int:
@@ -266,7 +313,7 @@ def _orientation(image: Image.Image) -> int:
         turn = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
         return 1  # a broken EXIF block does not make a broken picture
-    return turn if isinstance(turn, int) else 1
+    return turn if turn in _TRANSPOSE else 1
 
 
 def _plain(image: Image.Image) -> Image.Image:

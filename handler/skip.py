@@ -61,8 +61,9 @@ _PLACEHOLDERS: Final = frozenset(
 _HADOOP_MARKER: Final = "_$folder$"
 
 _MAGIC: Final = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*"),
-    *(b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"FOVb"),
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF, BigTIFF
+    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0", b"FOVb"),  # RAW files that are no TIFF
 )
 _DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows `BM` and 12 bytes in a bitmap."""

@@ -19,6 +19,7 @@ from PIL import Image
 
 from alpaca_labeler.handler import images
 from alpaca_labeler.handler.images import ImageError, decode, from_array, picture
+from tests.support.raw import CFA, directory, tiff
 
 SIZE = 64
 LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
@@ -204,7 +205,20 @@ def test_heic_is_not_turned_twice(turn):
 def test_an_orientation_that_does_not_exist_is_none(turn):
     exif = Image.Exif()
     exif[0x0112] = turn
-    assert (decode(encoded(scene(), "PNG", exif=exif), SIZE).pixels == reference(scene())).all()
+    seen = decode(encoded(scene(), "PNG", exif=exif), SIZE)
+    assert (seen.width, seen.height) == scene().size
+    assert (seen.pixels == reference(scene())).all()
+
+
+def test_an_orientation_in_xmp_counts_if_exif_has_none():
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    stored = scene().transpose(ORIENTATIONS[6])
+    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp), SIZE)
+    assert (seen.width, seen.height) == scene().size
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp, exif=exif), SIZE)
+    assert (seen.width, seen.height) == stored.size
 
 
 def columns(width, height):
@@ -285,12 +299,86 @@ def test_a_truncated_file_is_corrupt_wherever_it_ends(form):
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
         (b"%PDF-1.7\n", "not-an-image"),
         (bytes(4096), "not-an-image"),
+        (b"BMW notes: the oil was changed in May.\n" * 99, "not-an-image"),
+        (b"GIF89a is a format of 1989.\n" * 99, "not-an-image"),
     ],
 )
 def test_what_is_no_image_says_so(data, code):
     with pytest.raises(ImageError) as refusal:
         decode(data, SIZE)
     assert refusal.value.code == code
+
+
+THUMBNAIL, FULL = directory(16, tag_254=1), directory(64)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"following": [THUMBNAIL], "inside": [FULL]},
+        {"following": [directory(16)], "inside": [directory(8), FULL]},
+        {"following": [THUMBNAIL, directory(8), FULL]},
+        {"following": [directory(16) | {50706: b"\1\4\0\0"}]},
+        {"following": [directory(16, tag_262=CFA)]},
+        {"following": [directory(16)], "inside": [directory(16, tag_262=34892)]},
+        {"following": [directory(64, tag_259=65535)]},
+        {"following": [FULL], "mark": b"CR\2\0"},
+        {"following": [FULL], "mark": b"IIII"},
+    ],
+    ids=["NEF", "SRW", "pages", "DNG", "CFA", "linear", "PEF", "CR2", "IIQ"],
+)
+def test_a_raw_file_is_not_taken_for_its_thumbnail(parts, order):
+    data = tiff(
+        *parts["following"],
+        inside=parts.get("inside", ()),
+        mark=parts.get("mark", b""),
+        order=order,
+    )
+    with pytest.raises(ImageError, match=r"RAW photo, .* export it as a JPEG") as refusal:
+        decode(data, SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+def test_a_raw_file_names_the_maker_of_its_camera():
+    data = tiff(THUMBNAIL | {271: b"NIKON CORPORATION\0"}, inside=[FULL])
+    with pytest.raises(ImageError, match="RAW photo of NIKON CORPORATION"):
+        decode(data, SIZE)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"FUJIFILMCCD-RAW 0201",
+        b"IIRO\x08\0\0\0",
+        b"IIU\0\x18\0\0\0",
+        b"FOVb\2\0\2\0",
+        b"\0MRM\0\1",
+        b"II\x1a\0\0\0HEAPCCDR",
+        b"\0\0\0\x18ftypcrx \0\0\0\1",
+    ],
+)
+def test_a_raw_file_that_is_no_tiff_is_unsupported_too(start):
+    with pytest.raises(ImageError, match="RAW photo") as refusal:
+        decode(start + bytes(100), SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"following": [FULL], "inside": [directory(16)]},
+        {"following": [FULL, THUMBNAIL]},
+        {"following": [directory(64), directory(80)]},
+        {"following": [directory(16, tag_254=1)]},
+        {"following": [FULL | {271: b"NIKON CORPORATION\0"}]},
+    ],
+    ids=["pyramid", "thumbnail after", "pages", "small alone", "scanner"],
+)
+def test_a_tiff_with_smaller_or_other_pictures_behind_the_first_is_none(parts):
+    side = parts["following"][0][256]
+    seen = decode(tiff(*parts["following"], inside=parts.get("inside", ())), SIZE)
+    assert (seen.width, seen.height) == (side, side)
 
 
 STARTS = [
@@ -353,8 +441,35 @@ def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():
 def test_the_pixel_limit_is_the_callers():
     data = encoded(Image.new("RGB", (100, 100)), "PNG")
     assert decode(data, SIZE, max_pixels=10_000).width == 100
-    with pytest.raises(ImageError, match="9,999"):
+    with pytest.raises(ImageError, match=r"9,999 pixels; --max-pixels raises it"):
         decode(data, SIZE, max_pixels=9_999)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "least"),
+    [
+        ("JPEG", {}, 100 * 100 // 64),  # decoded at an eighth
+        ("JPEG", {"progressive": True}, 4_546),
+        ("HEIF", {}, 4_546),
+        ("WEBP", {}, 13_334),
+        ("PNG", {}, 10_000),
+    ],
+)
+def test_each_format_counts_by_the_memory_that_it_takes(form, options, least):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    data = encoded(Image.new("RGB", (100, 100)), form, **options)
+    assert decode(data, 8, max_pixels=least + 15).width == 100
+    with pytest.raises(ImageError, match="100 x 100 pixels is over the limit") as refusal:
+        decode(data, 8, max_pixels=int(least * 0.9))
+    assert refusal.value.code == "too-many-pixels"
+
+
+@pytest.mark.parametrize("size", [(12032, 9024), (16384, 12288)])
+def test_a_phone_of_108_or_200_megapixels_stays_below_the_limit(size):
+    data = encoded(Image.new("RGB", size), "JPEG", quality=50)
+    seen = decode(data, SIZE)
+    assert (seen.width, seen.height) == size
 
 
 def test_the_same_bytes_give_the_same_pixels_in_any_thread(photos):
@@ -397,8 +512,9 @@ def test_no_warning_reaches_the_terminal():
     assert done.stderr == b""
 
 
-def test_without_pillow_heif_the_refusal_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"hevc", b"mif1"])
+def test_without_pillow_heif_the_refusal_says_what_to_install(monkeypatch, brand):
     monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
     with pytest.raises(ImageError, match="pip install pillow-heif") as refusal:
-        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64), SIZE)
+        decode(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64), SIZE)
     assert refusal.value.code == "unsupported"

@@ -1,0 +1,47 @@
+"""Small TIFFs built tag by tag: as cameras write RAW files, and as others write pictures."""
+
+from __future__ import annotations
+
+import struct
+
+SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE, SUB_IFDS = 254, 256, 257, 259, 262, 271, 330
+DNG_VERSION = 50706
+CFA = 32803
+
+
+def directory(side: int, **more) -> dict[int, object]:
+    """The tags of a grey picture of `side` x `side` pixels; `more` as `tag_330=...`."""
+    tags = {WIDTH: side, HEIGHT: side, 258: 8, COMPRESSION: 1, PHOTOMETRIC: 1, 277: 1, 278: side}
+    return tags | {int(name.removeprefix("tag_")): value for name, value in more.items()}
+
+
+def tiff(*following, inside=(), mark: bytes = b"", order: str = "<") -> bytes:
+    """A TIFF of the directories `following`, one after the other; the first one holds `inside`."""
+    data = bytearray((b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 0) + mark)
+    places = [_append(data, tags, order) for tags in inside]
+    first = following[0] | ({SUB_IFDS: places} if places else {})
+    end = 4
+    for tags in (first, *following[1:]):
+        struct.pack_into(f"{order}I", data, end, _append(data, tags, order))
+        end = len(data) - 4
+    return bytes(data)
+
+
+def _append(data: bytearray, tags: dict[int, object], order: str) -> int:
+    """Append the directory, with its picture and its long values before it; return its place."""
+    tags = tags | {273: len(data), 279: tags[WIDTH] * tags[HEIGHT]}
+    data += bytes(range(256)) * (tags[279] // 256 + 1)
+    entries = []
+    for tag, value in sorted(tags.items()):
+        values = value if isinstance(value, list | bytes) else [value]
+        kind, packed = 4, b"".join(struct.pack(f"{order}I", one) for one in values)
+        if isinstance(value, bytes):
+            kind, packed = (1 if tag == DNG_VERSION else 2), value
+        if len(packed) > 4:
+            packed, place = struct.pack(f"{order}I", len(data)), packed
+            data += place
+        entries.append(struct.pack(f"{order}HHI4s", tag, kind, len(values), packed))
+    data += bytes(len(data) % 2)
+    place = len(data)
+    data += struct.pack(f"{order}H", len(entries)) + b"".join(entries) + bytes(4)
+    return place
