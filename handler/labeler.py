@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from . import bundle, images, manifest_row, storage
+from . import bundle, cores, images, manifest_row, storage
 from .bundle import Bundle
 from .classifier import Classifier, Prediction
 from .errors import LabelerError
@@ -170,7 +170,7 @@ class Labeler:
         per core that this process may use; at most three times as many are in memory. An image
         that cannot be labelled yields a `Failed` with the error, and the rest goes on.
         """
-        workers = workers or available_cores()
+        workers = workers or cores.usable()
         while self._made < workers:
             self._add_classifier()
         waiting: deque[Future[Prediction | Failed]] = deque()
@@ -262,7 +262,8 @@ class Labeler:
                 version = fetched.version
                 prediction, seen = self._classify(self._decoder(fetched.data))
         except images.ImageError as error:
-            return self._failed(image, version, Failure(error.code, str(error)))
+            decoder = images.DECODER if error.code in images.DECODER_CODES else ""
+            return self._failed(image, version, Failure(error.code, str(error), decoder))
         except storage.StorageError as error:
             code = FAILURE_CODES.get(type(error))
             if isinstance(error, storage.Denied) and not storage.is_s3(image.source_ref):
@@ -301,13 +302,6 @@ def _finished(
     for future in done:
         del waiting[future]
         yield future.result()
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # macOS does not say
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _seconds_left(deadline: float | None) -> float | None:

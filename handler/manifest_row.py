@@ -45,6 +45,8 @@ class Failure:
     """Stable, for programs: `empty`, `not-an-image`, `corrupt`, `not-found`, ..."""
     message: str
     """For people."""
+    decoder: str = ""
+    """Which decoder could not read it, if another one might."""
 
 
 def label_row(
@@ -88,6 +90,7 @@ def failure_row(
             "code": failure.code,
             # Libraries may quote a file's name, and a name may be no text.
             "message": failure.message.encode(errors="backslashreplace").decode(),
+            **({"decoder": failure.decoder} if failure.decoder else {}),
             "creation-date": timestamp(created),
         },
         "labeler": {"model-version": model_version, **_version_facts(version)},

@@ -5,6 +5,7 @@ A process of its own, so that a crash inside a native decoder costs one image an
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -31,6 +32,8 @@ class Ready:
 
     model_version: str
     labels: tuple[str, str]
+    decoder: str
+    """`images.DECODER`: a photo that another one could not read is worth another try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Done:
 
 def serve(parent: Connection) -> None:
     """Label batches until the parent hangs up. An unusable model is answered as error text."""
+    from . import images
     from .bundle import BundleError
     from .labeler import Labeler, Limits
 
@@ -57,7 +61,8 @@ def serve(parent: Connection) -> None:
     except BundleError as error:
         parent.send(str(error))
         return
-    parent.send(Ready(labeler.card.version, labeler.card.labels))
+    parent.send(Ready(labeler.card.version, labeler.card.labels, images.DECODER))
+    _silence_libraries()
     while True:
         batch: list[ImageVersion] = parent.recv()
         for outcome in labeler.label(batch):
@@ -71,6 +76,17 @@ def serve(parent: Connection) -> None:
                     found.needs_review if found else False,
                 )
             )
+
+
+def _silence_libraries() -> None:
+    """Keep what native decoders print off the terminal: libtiff's warnings name no file.
+
+    Python's own messages stay, and the parent reports a crash.
+    """
+    terminal = os.dup(sys.stderr.fileno())
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
 
 
 def main() -> None:

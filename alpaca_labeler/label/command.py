@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from alpaca_labeler.console import Progress, printable
-from alpaca_labeler.handler import storage
+from alpaca_labeler.handler import cores, storage
 from alpaca_labeler.handler.manifest_row import ManifestError
 from alpaca_labeler.handler.pool import WorkerError, Workers
 from alpaca_labeler.handler.worker import Job
@@ -39,18 +39,13 @@ S3_THREADS: Final = 16
 LOOK_AHEAD: Final = 10_000
 """Photos that are found before the first is labelled: a few megabytes of names."""
 
+MAX_WORKERS: Final = 256
+
 MAX_BYTES: Final = 100 * 2**20
 """Largest encoded photo that is read."""
 
 EXIT_TOO_MANY_FAILURES: Final = 1
 EXIT_INTERRUPTED: Final = 130
-
-
-def _cores() -> int:
-    # Those that this process may use, where the system says so (macOS does not).
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -77,9 +72,9 @@ def _cores() -> int:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 256),
-    default=_cores,
-    help="Processes that label at the same time.  [default: one a core]",
+    type=click.IntRange(1, MAX_WORKERS),
+    default=lambda: min(cores.usable(), MAX_WORKERS),
+    help="Processes that label at the same time.  [default: one per core of this process]",
 )
 @click.option("--relabel", is_flag=True, help="Label all again, not only what is new.")
 @click.option(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import sys
 
 import pytest
+from PIL import Image
 
-from alpaca_labeler.handler import pool
+from alpaca_labeler.handler import images, pool
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.pool import WorkerError, Workers
 from alpaca_labeler.handler.worker import Job
@@ -98,3 +101,19 @@ def test_a_folder_of_photos_is_not_imported_from(tmp_path, monkeypatch):
     with Workers(JOB, 1) as workers:
         assert workers.ready().labels == ("not alpaca", "alpaca")
     assert os.listdir(tmp_path) == ["numpy.py"]
+
+
+def test_what_a_decoder_prints_stays_off_the_terminal(tmp_path, capfd):
+    out = io.BytesIO()
+    Image.effect_noise((64, 48), 80).save(out, "TIFF", compression="tiff_lzw")
+    planar_configuration = struct.pack("<HH", 284, 3)
+    data = out.getvalue().replace(planar_configuration, struct.pack("<HH", 284, 2))
+    (tmp_path / "odd.tif").write_bytes(data)
+    with pytest.raises(images.ImageError):
+        images.decode(data, 8)
+    assert "PlanarConfiguration" in capfd.readouterr().err
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        [done] = workers.label([ImageVersion(f"{tmp_path}/odd.tif")])
+    assert done.row["failure"]["code"] == "corrupt"
+    assert capfd.readouterr().err == ""
