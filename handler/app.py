@@ -4,7 +4,7 @@
     compact    on a schedule: parts -> manifest and failures
 
 In Lambda the settings are checked and the model is loaded at start, where an error is an init
-error and a snapshot keeps the result; elsewhere at the first call.
+error; elsewhere at the first call.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from __future__ import annotations
 import functools
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from . import events, manifest_row, parts, settings, storage
+from . import events, manifest_row, parts, requeue, settings, storage
 from .image_version import ImageVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
     from .labeler import Labeler
     from .manifest_row import Row
     from .settings import Settings
+    from .worker import Done
 
 RESERVED_SECONDS: Final = 10.0
 """Of an invocation's time, kept for writing the part and answering: two slow S3 calls fit."""
 RESERVED_SHARE: Final = 0.25
-"""At most this share of the time, where the function's timeout is short."""
+"""At most this share of the time, if the function's timeout is short."""
+
+DECODE_SECONDS: Final = 40
+"""In a process of its own, an image that takes longer to decode is given up, so that two such
+images leave time for the others."""
 
 _SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
 
@@ -67,16 +73,21 @@ def _model() -> CurrentModel:
 def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
     """Label the images that an event names, and answer in the form its sender expects.
 
-    Raises `UnknownEvent` for an event of no known kind, and `Unfinished` where images are to be
-    tried again and an error is the only way to say so.
+    Raises `UnknownEvent` for an event of no known kind, and `Unfinished` if images are to be tried
+    again and an error is the only way to say so.
     """
     batch = events.parse(event, within=_settings().input)
     left = context.get_remaining_time_in_millis() / 1000
     deadline = time.monotonic() + left - min(RESERVED_SECONDS, RESERVED_SHARE * left)
     results, unfinished = process(batch, _model().labeler(), _settings().results, deadline=deadline)
+    if time.monotonic() >= deadline:
+        # A decoder that hangs keeps its interpreter for good: the next call loads another.
+        _model.cache_clear()
     for id_, problem in batch.broken.items():
         logger.error("not an event to label", extra={"id": id_, "problem": problem})
-    return events.answer(batch, results, unfinished)
+    queue = _settings().queue
+    queued = _hand_back(batch, results, unfinished, queue) if queue else 0
+    return events.answer(batch, results, {} if queued else unfinished, queued)
 
 
 def process(
@@ -90,14 +101,23 @@ def process(
     rows: list[Row] = []
     done: dict[str, str] = {}
     unfinished: dict[str, str] = {}
+    refused: dict[str, Row] = {}
     images = _each_once(request.image for request in batch.requests)
-    for outcome in labeler.label(images, deadline=deadline):
+    label = partial(_label_isolated, labeler) if batch.isolated else labeler.label
+    for outcome in label(images, deadline=deadline):
         source_ref = outcome.image.source_ref
         if outcome.row is None:
             unfinished[source_ref] = outcome.problem
+            if outcome.refused is not None:
+                refused[source_ref] = outcome.refused
             continue
         rows.append(outcome.row)
-        done[source_ref] = outcome.prediction.label if outcome.prediction else outcome.problem
+        done[source_ref] = outcome.label or outcome.problem
+    if any(not manifest_row.is_failure(row) for row in rows):
+        # S3 gave us others, so our role is well: these belong to somebody else, or the reader pays.
+        for source_ref, row in refused.items():
+            rows.append(row)
+            done[source_ref] = unfinished.pop(source_ref)
     try:
         if rows:
             parts.write(results, rows)
@@ -108,6 +128,40 @@ def process(
         done = {}
     _report(rows, unfinished)
     return done, unfinished
+
+
+def _label_isolated(
+    labeler: Labeler, images: list[ImageVersion], *, deadline: float | None
+) -> Iterator[Done]:
+    from .pool import Workers
+    from .worker import Job
+
+    limits = labeler.limits
+    job = Job(labeler.bundle, 1, limits.max_bytes, limits.max_pixels, DECODE_SECONDS)
+    with Workers(job, labeler.cores, ahead=1) as workers:
+        workers.ready()
+        yield from workers.label(images, deadline=deadline)
+
+
+def _hand_back(
+    batch: Batch, results: dict[str, str], unfinished: dict[str, str], queue: str
+) -> int:
+    """Have what is left tried again soon; return how many images a direct caller may forget.
+
+    A direct caller would repeat its whole batch for one slow image, so the queue takes what is
+    left. If nothing at all was labelled, the trouble is not the images', and the caller waits.
+    """
+    try:
+        if batch.trigger is events.Trigger.QUEUE:
+            again = {r.id for r in batch.requests if r.image.source_ref in unfinished}
+            again |= set(batch.broken)
+            requeue.soon(queue, (batch.messages[id_] for id_ in batch.ids if id_ in again))
+        elif batch.trigger is events.Trigger.CALLER and results:
+            images = _each_once(request.image for request in batch.requests)
+            return requeue.send(queue, (i for i in images if i.source_ref in unfinished))
+    except storage.StorageError as error:
+        logger.warning("nothing could be handed to the queue", extra={"problem": str(error)})
+    return 0
 
 
 def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:

@@ -6,6 +6,9 @@ is decoded here, exactly once:
 
     S3 notification, S3 Batch Operations    form-encoded (`red+flower%2B.jpg`)
     EventBridge, Distributed Map, plain     as they are
+
+An event is known by its shape, not by who says that it sent it: other stores write S3's
+notifications too, SNS wraps them, and EventBridge Pipes make arrays of them.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from __future__ import annotations
 import enum
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
+from . import skip
 from .errors import LabelerError
 from .image_version import ImageVersion
 from .storage import S3_SCHEME
@@ -68,6 +72,16 @@ class Trigger(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """What a queue says of one of its messages."""
+
+    receipt: str
+    """With which its visibility is changed; empty if unknown."""
+    receives: int
+    """How many times it was delivered, this time included."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One image to be labelled."""
 
@@ -88,6 +102,10 @@ class Batch:
     """What the answer must repeat of the question."""
     ids: tuple[str, ...] = ()
     """Of all messages or tasks, in their order."""
+    messages: Mapping[str, Message] = field(default_factory=dict)
+    """Of a queue, by id."""
+    isolated: bool = False
+    """One of the images may have killed an earlier call: label each in a process that may die."""
 
 
 def parse(event: object, *, within: str) -> Batch:
@@ -96,8 +114,8 @@ def parse(event: object, *, within: str) -> Batch:
     A queue's message, or a job's task, that cannot be read is `broken` on its own. Raises
     `UnknownEvent` where the whole event is: silence would be taken for success.
     """
-    if not isinstance(event, Mapping):
-        raise UnknownEvent(f"an event is a JSON object, not {type(event).__name__}")
+    if not isinstance(event, Mapping | list):
+        raise UnknownEvent(f"an event is a JSON object or array, not {type(event).__name__}")
     try:
         return _parse(event, within)
     except UnknownEvent:
@@ -106,17 +124,23 @@ def parse(event: object, *, within: str) -> Batch:
         raise UnknownEvent(f"the event cannot be read: {_say(error)}") from error
 
 
-def _parse(event: Event, within: str) -> Batch:
-    records = event.get("Records")
+def _parse(event: Event | list[Any], within: str) -> Batch:
+    if not event:
+        raise UnknownEvent("an event that holds nothing")
+    # EventBridge Pipes send a queue's messages, or other events, as an array.
+    records = event if isinstance(event, list) else event.get("Records")
     if isinstance(records, list) and records and _is_queued(records[0]):
         # A message that cannot be read is handed back alone. It comes again until the queue moves
         # it to the dead letters, where an alarm and a person find it: dropped, an image could be
         # lost without a word; raised, every other image of the batch would be tried again too.
-        messages = [(_name(record["messageId"]), record["body"]) for record in records]
-        return _separate(
-            Trigger.QUEUE, messages, lambda body: [*_images(json.loads(body))], within=within
+        bodies = [(_name(record["messageId"]), record["body"]) for record in records]
+        batch = _separate(
+            Trigger.QUEUE, bodies, lambda body: [*_images(json.loads(body))], within=within
         )
-    if "tasks" in event and "invocationId" in event:
+        messages = {record["messageId"]: _message(record) for record in records}
+        again = any(message.receives > 1 for message in messages.values())
+        return replace(batch, messages=messages, isolated=again)
+    if isinstance(event, Mapping) and "tasks" in event and "invocationId" in event:
         return _separate(
             Trigger.BATCH_JOB,
             [(_name(task["taskId"]), task) for task in event["tasks"]],
@@ -128,11 +152,23 @@ def _parse(event: Event, within: str) -> Batch:
             },
         )
     images = [_inside(image, within) for image in _images(event)]
-    return Batch(Trigger.CALLER, tuple(Request(image.source_ref, image) for image in images))
+    return Batch(
+        Trigger.CALLER,
+        tuple(Request(image.source_ref, image) for image in images if _is_wanted(image, within)),
+        isolated=isinstance(event, Mapping) and event.get("isolated") is True,
+    )
 
 
 def _is_queued(record: object) -> bool:
-    return isinstance(record, Mapping) and record.get("eventSource") == "aws:sqs"
+    return isinstance(record, Mapping) and "messageId" in record and "body" in record
+
+
+def _message(record: Event) -> Message:
+    attributes = record.get("attributes") or {}
+    return Message(
+        str(record.get("receiptHandle") or ""),
+        _whole(attributes.get("ApproximateReceiveCount")) or 1,
+    )
 
 
 def _separate(
@@ -147,7 +183,8 @@ def _separate(
     broken: dict[str, str] = {}
     for id_, item in items:
         try:
-            requests += [Request(id_, _inside(image, within)) for image in read(item)]
+            images = [_inside(image, within) for image in read(item)]
+            requests += [Request(id_, image) for image in images if _is_wanted(image, within)]
         except _UNREADABLE as error:
             broken[id_] = _say(error)
     return Batch(trigger, tuple(requests), broken, frame or {}, tuple(id_ for id_, _ in items))
@@ -163,15 +200,47 @@ def _inside(image: ImageVersion, within: str) -> ImageVersion:
     return image
 
 
+def _is_wanted(image: ImageVersion, within: str) -> bool:
+    return not is_skipped(image.source_ref, within)
+
+
+def is_skipped(source_ref: str, within: str) -> bool:
+    """Tell whether an object below `within` is skipped by its name, as a folder marker is.
+
+    One whose name is not a photo's is not: the function reads it and sees.
+    """
+    found = skip.by_path(source_ref.removeprefix(within[: within.rindex("/") + 1]))
+    return found is not None and found.kind is not skip.Kind.OTHER
+
+
 # --- one reader for each source ------------------------------------------------------------------
 
 
-def _images(event: Event) -> Iterator[ImageVersion]:
+def _images(event: Event | list[Any]) -> Iterator[ImageVersion]:
+    for document in _documents(event):
+        yield from _from_document(document)
+
+
+def _documents(event: Event | list[Any]) -> Iterator[Event]:
+    """Take off what is around: arrays, S3's `Records`, the envelopes of SNS."""
+    if isinstance(event, list):
+        for item in event:
+            yield from _documents(item)
+    elif isinstance(records := event.get("Records"), list) and records:
+        yield from _documents(records)
+    elif "Sns" in event:  # SNS calls a function so
+        yield from _documents(json.loads(event["Sns"]["Message"]))
+    elif event.get("Type") == "Notification":  # and writes so to a queue
+        yield from _documents(json.loads(event["Message"]))
+    else:
+        yield event
+
+
+def _from_document(event: Event) -> Iterator[ImageVersion]:
     if event.get("Event") == "s3:TestEvent":
         return
-    if isinstance(event.get("Records"), list) and event["Records"]:
-        for record in event["Records"]:
-            yield from _from_notification(record)
+    if "eventName" in event:
+        yield from _from_notification(event)
     elif event.get("source") == "aws.s3" and "detail-type" in event:
         yield from _from_event_bridge(event)
     elif "Items" in event and "BatchInput" in event:
@@ -186,18 +255,16 @@ def _images(event: Event) -> Iterator[ImageVersion]:
     else:
         raise UnknownEvent(
             f"an event with {', '.join(map(str, event)) or 'nothing'} is not one of: S3 "
-            "notification, SQS, EventBridge, S3 Batch Operations, Distributed Map batch, "
+            "notification, SNS, SQS, EventBridge, S3 Batch Operations, Distributed Map batch, "
             '{"bucket": …, "keys": […]}'
         )
 
 
 def _from_notification(record: Event) -> Iterator[ImageVersion]:
-    # MinIO and older events write the prefix `s3:` before the name.
-    name = record["eventName"].removeprefix("s3:")
-    if record.get("eventSource", "aws:s3") != "aws:s3" or not name.startswith(
-        _NEW_IMAGE + _GONE_IMAGE
-    ):
-        raise UnknownEvent(f"a record of {record.get('eventSource')} {name} announces no image")
+    # MinIO writes `s3:` before the name. eventSource is aws:s3, minio:s3, ceph:s3...
+    name = str(record["eventName"]).removeprefix("s3:")
+    if not name.startswith(_NEW_IMAGE + _GONE_IMAGE):
+        raise UnknownEvent(f"a record of {record.get('eventSource')}, {name}, announces no image")
     if name.startswith(_NEW_IMAGE):
         s3 = record["s3"]
         found = s3["object"]
@@ -298,11 +365,13 @@ def _moment(value: object) -> str | None:
 # --- the answer ----------------------------------------------------------------------------------
 
 
-def answer(batch: Batch, results: Mapping[str, str], unfinished: Mapping[str, str]) -> Event:
+def answer(
+    batch: Batch, results: Mapping[str, str], unfinished: Mapping[str, str], queued: int = 0
+) -> Event:
     """Answer as the trigger expects, so that it tries again what is needed and nothing else.
 
     `results` says of each source-ref that has a row now which row that is, `unfinished` of each one
-    without a row why it wants another try.
+    without a row why it wants another try. A direct caller hears how many the queue took instead.
 
     A queue delivers the named messages again. A job repeats the tasks that failed for the time
     being; an image that can never be labelled has its failure row, so its task did succeed, and a
@@ -318,7 +387,8 @@ def answer(batch: Batch, results: Mapping[str, str], unfinished: Mapping[str, st
                 f"{len(unfinished)} of {len(batch.requests)} images are to be tried again, first: "
                 f"{first}"
             )
-        return {"images": len(batch.requests), "rows": len(results)}
+        counts = {"images": len(batch.requests), "rows": len(results)}
+        return counts | ({"queued": queued} if queued else {})
     again: dict[str, str] = {}
     said: dict[str, str] = {}
     for request in batch.requests:

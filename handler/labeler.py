@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import threading
 import time
 from collections import deque
@@ -51,7 +52,8 @@ FAILURE_CODES: Final[dict[type[storage.StorageError], str]] = {
     storage.TooLarge: "too-large",
     storage.Unavailable: "unavailable",
 }
-"""Storage errors that are an answer. So is `Denied` for a file; on S3 the operator mends it."""
+"""Storage errors that are an answer. So is `Denied` for a file; on S3 the operator repairs it,
+unless other images of the batch can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class Limits:
     """Of the encoded image."""
     max_pixels: int = images.MAX_PIXELS
     """Width x height of the picture, checked before it is decoded."""
+    decode_seconds: int = 0
+    """If decoding one image takes longer, SIGALRM ends this process, which must be a worker; 0
+    never does. No exception could end a native decoder that hangs."""
     held_bytes: int = 4 * MAX_BYTES
     """Of encoded images in memory at a time, over all threads."""
 
@@ -78,6 +83,13 @@ class Outcome:
     """Of a labelled image."""
     problem: str = ""
     """Why there is no label, for people."""
+    refused: Row | None = None
+    """If S3 denied this image: the failure row to write if it did not deny the others."""
+
+    @property
+    def label(self) -> str | None:
+        """The class of a labelled image."""
+        return self.prediction.label if self.prediction else None
 
 
 def _utc_now() -> datetime:  # a lambda could not be pickled
@@ -117,7 +129,8 @@ class Labeler:
         """
         self.bundle = model if isinstance(model, Bundle) else bundle.load(model)
         self.card = self.bundle.card
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
+        self.cores = cores
         self._clock = clock
         self._threads = threads
         self._cores = cores
@@ -128,7 +141,7 @@ class Labeler:
         self._made = 0
         for _ in range(self._cores):
             self._add_classifier()
-        self._held = _Budget(self._limits.held_bytes)
+        self._held = _Budget(self.limits.held_bytes)
 
     def _add_classifier(self) -> None:
         self._classifiers.put(Classifier(self.bundle))
@@ -192,7 +205,7 @@ class Labeler:
             return Failed(error)
 
     def _source(self, image: ImageSource) -> Callable[[int], images.ModelInput]:
-        max_bytes, max_pixels = self._limits.max_bytes, self._limits.max_pixels
+        max_bytes, max_pixels = self.limits.max_bytes, self.limits.max_pixels
         if isinstance(image, np.ndarray):
             return partial(images.from_array, image)
         if isinstance(image, Image.Image):
@@ -237,30 +250,36 @@ class Labeler:
         self, requests: Iterable[ImageVersion], deadline: float | None
     ) -> Iterator[Outcome]:
         waiting: dict[Future[Outcome], ImageVersion] = {}
+        over = threading.Event()
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="label")
         try:
             for image in requests:
                 if _seconds_left(deadline) == 0:
                     yield _out_of_time(image)
                     continue
-                waiting[pool.submit(self.label_one, image)] = image
+                waiting[pool.submit(self.label_one, image, over)] = image
                 if len(waiting) >= 2 * self._threads:
                     yield from _finished(waiting, deadline)
             while waiting and _seconds_left(deadline) != 0:
                 yield from _finished(waiting, deadline)
             yield from map(_out_of_time, waiting.values())
         finally:
-            # Past the deadline nobody waits for a download that hangs; its own time limit ends it.
+            # Past the deadline nobody waits for a download that hangs; its own time limit ends it,
+            # and what has arrived is not decoded at the expense of the next batch.
+            over.set()
             pool.shutdown(wait=deadline is None, cancel_futures=True)
 
-    def label_one(self, image: ImageVersion) -> Outcome:
-        """Label one image. Never raises for what is wrong with the image."""
+    def label_one(self, image: ImageVersion, over: threading.Event | None = None) -> Outcome:
+        """Label one image. Never raises for what is wrong with the image.
+
+        Once `over` is set it is not decoded, and has no row.
+        """
         version = image
         try:
-            with self._held.take(image.size or self._limits.max_bytes):
-                fetched = storage.fetch(image, self._limits.max_bytes)
+            with self._held.take(image.size or self.limits.max_bytes):
+                fetched = storage.fetch(image, self.limits.max_bytes)
                 version = fetched.version
-                prediction, seen = self._classify(self._decoder(fetched.data))
+                prediction, seen = self._classify(self._decoder(fetched.data), over)
         except images.ImageError as error:
             decoder = images.DECODER if error.code in images.DECODER_CODES else ""
             return self._failed(image, version, Failure(error.code, str(error), decoder))
@@ -269,7 +288,10 @@ class Labeler:
             if isinstance(error, storage.Denied) and not storage.is_s3(image.source_ref):
                 code = "unreadable"
             if code is None:
-                return Outcome(image, None, problem=str(error))
+                refused = None
+                if isinstance(error, storage.Denied):
+                    refused = self._failed(image, version, Failure("denied", str(error))).row
+                return Outcome(image, None, problem=str(error), refused=refused)
             return self._failed(image, version, Failure(code, str(error)))
         row = manifest_row.label_row(
             version, (seen.width, seen.height), prediction, self.card, self._clock()
@@ -281,18 +303,35 @@ class Labeler:
         return Outcome(image, row, problem=failure.message)
 
     def _decoder(self, data: bytes) -> Callable[[int], images.ModelInput]:
-        return partial(images.decode, data, max_pixels=self._limits.max_pixels)
+        return partial(images.decode, data, max_pixels=self.limits.max_pixels)
 
     def _classify(
-        self, decode: Callable[[int], images.ModelInput]
+        self,
+        decode: Callable[[int], images.ModelInput],
+        over: threading.Event | None = None,
     ) -> tuple[Prediction, images.ModelInput]:
         # Decoding takes a turn too: it needs a core as much as inference does, and far more memory.
         classifier = self._classifiers.get()
         try:
-            seen = decode(self.card.input_size)
+            if over is not None and over.is_set():
+                raise storage.Transient("no time left in this run")
+            with _ended_after(self.limits.decode_seconds):
+                seen = decode(self.card.input_size)
             return classifier.predict(seen.pixels), seen
         finally:
             self._classifiers.put(classifier)
+
+
+@contextmanager
+def _ended_after(seconds: int) -> Iterator[None]:
+    if not seconds:
+        yield
+        return
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def _finished(

@@ -1,7 +1,7 @@
-"""Labelling on all cores: processes that are replaced when they die.
+"""Labelling in processes that are replaced when they die: a decoder's crash costs one image.
 
-The standard library's pools take the whole run down with a worker and cannot say which image it was
-at.
+The command line labels so on all cores; the function does when an image may have killed it. The
+standard library's pools take the whole run down with a worker and cannot say which image it was at.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from .errors import LabelerError
 from .image_version import ImageVersion
 from .worker import Done, Job, Ready
 
-BATCH: Final = 8
+AHEAD: Final = 8
 """Images per thread that a worker is given at a time: few enough that all cores end together."""
 
 START_SECONDS: Final = 60.0
 IMAGE_SECONDS: Final = 120.0
-"""A worker that answers nothing for so long hangs in a decoder, and is replaced."""
+"""A worker that answers nothing for so long hangs, and is replaced. One that hangs in a decoder
+ends by itself (`Job.decode_seconds`)."""
 
 
 class WorkerError(LabelerError):
@@ -49,10 +50,14 @@ class _Worker:
 class Workers:
     """A fixed number of labelling processes. A context manager: leaving it ends them."""
 
-    def __init__(self, job: Job, count: int) -> None:
-        """Start `count` processes; they load the model while the caller goes on."""
+    def __init__(self, job: Job, count: int, *, ahead: int = AHEAD) -> None:
+        """Start `count` processes; they load the model while the caller goes on.
+
+        Each is given `ahead` images per thread at a time. With 1 it is known at once which of them
+        killed a worker; with more, they are tried again one by one.
+        """
         self._job = job
-        self._batch = BATCH * job.threads
+        self._batch = ahead * job.threads
         self._workers = [_start(job) for _ in range(count)]
         self._ready: Ready | None = None
 
@@ -71,15 +76,23 @@ class Workers:
             raise WorkerError("no worker was asked for")
         return self._ready
 
-    def label(self, images: Iterable[ImageVersion]) -> Iterator[Done]:
+    def label(
+        self, images: Iterable[ImageVersion], *, deadline: float | None = None
+    ) -> Iterator[Done]:
         """Label images and yield what became of each, as they come. Call `ready` before.
 
-        An image that kills its worker, or that it hangs on, comes back with a failure row. Raises
-        `WorkerError` where a replacement cannot be started.
+        An image that kills its worker, or that it hangs on, comes back with a failure row. After
+        `deadline` (of `time.monotonic`) what is left comes back without a row. Raises `WorkerError`
+        if a replacement cannot be started.
         """
         source = iter(images)
         suspects: deque[ImageVersion] = deque()
         while True:
+            left = 1.0 if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                given = [image for worker in self._workers for image in worker.given.values()]
+                yield from map(_out_of_time, (*given, *suspects, *source))
+                return
             for worker in self._workers:
                 # Half a batch ahead, so that no worker ever waits for the next one.
                 if len(worker.given) <= self._batch // 2:
@@ -87,20 +100,12 @@ class Workers:
             busy = [worker for worker in self._workers if worker.given]
             if not busy:
                 return
-            for link in wait([worker.link for worker in busy], timeout=1.0):
+            for link in wait([worker.link for worker in busy], timeout=min(1.0, left)):
                 worker = next(worker for worker in busy if worker.link is link)
-                try:
-                    done: Done = worker.link.recv()
-                except (EOFError, ConnectionError):
-                    yield from self._replace(worker, suspects, "crashed", "crashed the decoder")
-                else:
-                    worker.heard = time.monotonic()
-                    worker.given.pop(done.image.source_ref, None)
-                    yield done
+                yield from self._hear(worker, suspects)
             for worker in busy:
                 if worker.given and time.monotonic() - worker.heard > IMAGE_SECONDS:
-                    reason = f"was not decoded within {IMAGE_SECONDS:.0f} s"
-                    yield from self._replace(worker, suspects, "timeout", reason)
+                    yield from self._replace(worker, suspects, slow=True)
 
     def _give(
         self, worker: _Worker, source: Iterator[ImageVersion], suspects: deque[ImageVersion]
@@ -122,27 +127,45 @@ class Workers:
         except ConnectionError:
             return  # it has died; the next wait finds its end of the link closed
 
+    def _hear(self, worker: _Worker, suspects: deque[ImageVersion]) -> Iterator[Done]:
+        try:
+            done: Done = worker.link.recv()
+        except (EOFError, ConnectionError):
+            yield from self._replace(worker, suspects)
+        else:
+            worker.heard = time.monotonic()
+            worker.given.pop(done.image.source_ref, None)
+            yield done
+
     def _replace(
-        self, worker: _Worker, suspects: deque[ImageVersion], code: str, reason: str
+        self, worker: _Worker, suspects: deque[ImageVersion], *, slow: bool = False
     ) -> Iterator[Done]:
-        _end(worker)
+        hung = _end(worker) == -signal.SIGALRM
         given = list(worker.given.values())
         worker.given.clear()
         if len(given) == 1:
-            yield self._culprit(given[0], code, reason)
+            yield self._culprit(given[0], hung=hung, slow=slow)
         else:
             suspects.extend(given)
         fresh = _start(self._job)
         worker.process, worker.link = fresh.process, fresh.link
         _greet(worker)
 
-    def _culprit(self, image: ImageVersion, code: str, reason: str) -> Done:
-        version = self._ready.model_version if self._ready else ""
+    def _culprit(self, image: ImageVersion, *, hung: bool, slow: bool) -> Done:
+        seconds = self._job.decode_seconds if hung else IMAGE_SECONDS
+        code, reason = "crashed", "crashed the decoder"
+        if hung or slow:
+            code, reason = "timeout", f"was not decoded within {seconds:.0f} s"
         failure = manifest_row.Failure(code, f"{image.source_ref}: {reason}")
-        if code == "timeout" and storage.is_s3(image.source_ref):
+        if slow and storage.is_s3(image.source_ref):
             return Done(image, None, failure.message)  # the network may have been slow
+        version = self._ready.model_version if self._ready else ""
         row = manifest_row.failure_row(image, failure, version, datetime.now(UTC))
         return Done(image, row, failure.message)
+
+
+def _out_of_time(image: ImageVersion) -> Done:
+    return Done(image, None, f"{image.source_ref}: no time left in this run")
 
 
 def _start(job: Job) -> _Worker:
@@ -152,8 +175,9 @@ def _start(job: Job) -> _Worker:
             # -P: a file called numpy.py in a folder of photos must not be imported.
             [sys.executable, "-P", "-m", f"{__package__}.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
+            # On Lambda the package is not installed, and -P leaves the working directory out.
             # NumPy's linear algebra, which labelling never uses, takes 50 ms to start its threads.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, who decides what comes of the rest
         )
@@ -175,8 +199,17 @@ def _greet(worker: _Worker) -> Ready:
     return answer
 
 
-def _end(worker: _Worker) -> None:
+def _path() -> str:
+    depth = __name__.count(".") + 1
+    root = os.path.abspath(__file__)
+    for _ in range(depth):
+        root = os.path.dirname(root)
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+
+
+def _end(worker: _Worker) -> int:
+    """End a worker, which holds nothing that needs to be put away; return its exit code."""
     worker.link.close()
     if worker.process.poll() is None:
-        os.kill(worker.process.pid, signal.SIGKILL)  # it holds nothing that needs to be put away
-    worker.process.wait()
+        os.kill(worker.process.pid, signal.SIGKILL)
+    return worker.process.wait()

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .bundle import Bundle
     from .image_version import ImageVersion
     from .manifest_row import Row
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 class Job:
     """What a worker is told first."""
 
-    model: str
+    model: str | Bundle
     threads: int
     max_bytes: int
     max_pixels: int
+    decode_seconds: int = 120
+    """A worker that decodes one image for longer hangs, and dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Done:
     problem: str = ""
     label: str | None = None
     needs_review: bool = False
+    refused: Row | None = None
+    """As `labeler.Outcome` has it."""
 
 
 def serve(parent: Connection) -> None:
@@ -55,7 +60,9 @@ def serve(parent: Connection) -> None:
     from .labeler import Labeler, Limits
 
     job: Job = parent.recv()
-    limits = Limits(max_bytes=job.max_bytes, max_pixels=job.max_pixels)
+    limits = Limits(
+        max_bytes=job.max_bytes, max_pixels=job.max_pixels, decode_seconds=job.decode_seconds
+    )
     try:
         labeler = Labeler(job.model, threads=job.threads, limits=limits)
     except BundleError as error:
@@ -72,8 +79,9 @@ def serve(parent: Connection) -> None:
                     outcome.image,
                     outcome.row,
                     outcome.problem,
-                    found.label if found else None,
+                    outcome.label,
                     found.needs_review if found else False,
+                    outcome.refused,
                 )
             )
 

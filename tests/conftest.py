@@ -38,7 +38,7 @@ def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
     from moto import mock_aws
 
-    from alpaca_labeler.handler import storage
+    from alpaca_labeler.handler import requeue, storage
 
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -51,8 +51,10 @@ def aws(monkeypatch):
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     with mock_aws():
         storage._new_client.cache_clear()
+        requeue._client.cache_clear()
         yield storage.client()
     storage._new_client.cache_clear()
+    requeue._client.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -176,6 +176,7 @@ def _wire(endpoint: str) -> Sandbox:
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     queue_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+    os.environ["QUEUE_URL"] = queue_url
     arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
     s3.put_bucket_notification_configuration(
         Bucket=INPUT_BUCKET,

@@ -6,9 +6,19 @@ import sys
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 
-from alpaca_labeler.handler import app, bundle, current_model, events, manifest_row, parts, storage
+from alpaca_labeler.handler import (
+    app,
+    bundle,
+    current_model,
+    events,
+    manifest_row,
+    parts,
+    requeue,
+    storage,
+)
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.settings import from_environment
 
@@ -203,6 +213,125 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     assert "secret" not in json.dumps(emf)
     [log] = [line for line in lines if line.get("image") == "s3://photos/secret.jpg"]
     assert log["function_request_id"] == Context.aws_request_id
+
+
+# --- what is left ---
+
+
+def denied(monkeypatch, *names):
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        if image.source_ref.rpartition("/")[2] in names:
+            raise storage.Denied(f"{image.source_ref}: Access Denied")
+        return real(image, max_bytes)
+
+    app._model()
+    monkeypatch.setattr(storage, "fetch", fetch)
+
+
+@needs_model
+def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monkeypatch):
+    put(function, "alpaca.jpg", "coffee.jpg")
+    denied(monkeypatch, "coffee.jpg")
+    event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
+    assert app.label(event, Context()) == {"images": 2, "rows": 2}
+    [rows] = written(function)
+    assert [row.get("failure", {}).get("code") for row in rows] == [None, "denied"]
+    assert "Access Denied" in rows[1]["failure"]["message"]
+
+
+@needs_model
+def test_where_s3_denies_everything_nothing_is_believed_of_the_photos(function, monkeypatch):
+    put(function, "alpaca.jpg", "coffee.jpg")
+    denied(monkeypatch, "alpaca.jpg", "coffee.jpg")
+    answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]), Context())
+    assert failures(answer) == ["m1", "m2"]
+
+
+@pytest.fixture
+def queue(function, monkeypatch):  # noqa: ARG001 - it starts moto
+    """Give the job's queue, with a client that looks into it."""
+    sqs = boto3.client("sqs")
+    url = sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
+    monkeypatch.setenv("QUEUE_URL", url)
+    app._settings.cache_clear()
+    return sqs, url
+
+
+@needs_model
+def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes(
+    function, queue, monkeypatch
+):
+    put(function, "alpaca.jpg")
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        if "slow" in image.source_ref:
+            raise storage.Transient("slow")
+        return real(image, max_bytes)
+
+    app._model()
+    monkeypatch.setattr(storage, "fetch", fetch)
+    event = {
+        "BatchInput": {"bucket": "photos"},
+        "Items": [{"Key": "alpaca.jpg"}, {"Key": "slow +1.jpg", "Size": 5, "Etag": "e"}],
+    }
+    assert app.label(event, Context()) == {"images": 2, "rows": 1, "queued": 1}
+    sqs, url = queue
+    [message] = sqs.receive_message(QueueUrl=url)["Messages"]
+    again = events.parse(json.loads(message["Body"]), within="s3://photos/")
+    assert [r.image for r in again.requests] == [
+        ImageVersion("s3://photos/slow +1.jpg", size=5, etag="e")
+    ]
+
+
+@needs_model
+@pytest.mark.usefixtures("queue")
+def test_where_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
+    put(function, "alpaca.jpg")
+    denied(monkeypatch, "alpaca.jpg")
+    with pytest.raises(events.Unfinished):
+        app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
+
+
+@needs_model
+@pytest.mark.parametrize("body", ["{", '{"bucket": "photos", "keys": ["alpaca.jpg"]}'])
+def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body):
+    put(function, "alpaca.jpg")
+    denied(monkeypatch, "alpaca.jpg")
+    asked = []
+    monkeypatch.setattr(requeue, "_call", lambda _operation, _queue, entries: asked.extend(entries))
+    sqs, url = queue
+    sqs.send_message(QueueUrl=url, MessageBody=body)
+    [message] = sqs.receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
+    event = {
+        "Records": [
+            {
+                "messageId": message["MessageId"],
+                "receiptHandle": message["ReceiptHandle"],
+                "body": message["Body"],
+                "attributes": message["Attributes"],
+            }
+        ]
+    }
+    assert failures(app.label(event, Context())) == [message["MessageId"]]
+    assert asked == [
+        {"Id": "0", "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 30}
+    ]
+
+
+@needs_model
+@pytest.mark.usefixtures("queue")
+def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch):
+    put(function, "alpaca.jpg", "coffee.jpg")
+    denied(monkeypatch, "alpaca.jpg")
+
+    def fail(*_):
+        raise storage.Transient("no queue")
+
+    monkeypatch.setattr(requeue, "_call", fail)
+    assert failures(app.label(queued(m1=["alpaca.jpg"]), Context())) == ["m1"]
 
 
 # --- compact ---

@@ -104,6 +104,109 @@ def test_a_message_that_cannot_be_read_is_handed_back_alone():
     assert [item["itemIdentifier"] for item in answer["batchItemFailures"]] == [*batch.ids[1:]]
 
 
+def record(key="farm/one.jpg", source="aws:s3", name="ObjectCreated:Put"):
+    where = {"bucket": {"name": "photos"}, "object": {"key": key}}
+    return {"eventSource": source, "eventName": name, "s3": where}
+
+
+def queued(*bodies, receives=1):
+    return [
+        {
+            "messageId": f"m{number}",
+            "receiptHandle": f"r{number}",
+            "body": json.dumps(body),
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+        }
+        for number, body in enumerate(bodies)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("aws:s3", "ObjectCreated:CompleteMultipartUpload"),
+        ("minio:s3", "s3:ObjectCreated:Put"),
+        ("ceph:s3", "ObjectCreated:Copy"),
+        ("ceph:s3", "s3:ObjectCreated:Post"),
+        (None, "s3:ObjectCreated:Put"),
+    ],
+)
+def test_a_notification_is_known_by_its_name_whichever_store_wrote_it(source, name):
+    event = {
+        "EventName": name,
+        "Key": "photos/farm/one.jpg",
+        "Records": [record("a+b", source, name)],
+    }
+    assert refs(events.parse(event, within="s3://photos/")) == ["s3://photos/a b"]
+
+
+S3 = {"Records": [record("a+1"), record("b")]}
+EVENT_BRIDGE = {
+    "source": "aws.s3",
+    "detail-type": "Object Restore Completed",
+    "detail": {"bucket": {"name": "photos"}, "object": {"key": "a+1"}},
+}
+
+
+def notification(event):
+    return {"Type": "Notification", "TopicArn": "t", "Message": json.dumps(event)}
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        ({"Records": queued(notification(S3))}, ["a 1", "b"]),
+        ({"Records": queued(S3)}, ["a 1", "b"]),  # SNS with raw delivery
+        ({"Records": queued(notification(notification(S3)))}, ["a 1", "b"]),
+        (
+            {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": json.dumps(S3)}}]},
+            ["a 1", "b"],
+        ),
+        (queued(S3, EVENT_BRIDGE), ["a 1", "b", "a+1"]),
+        (queued(notification(EVENT_BRIDGE)), ["a+1"]),
+        ([EVENT_BRIDGE, S3], ["a+1", "a 1", "b"]),
+        ({"Records": queued([EVENT_BRIDGE])}, ["a+1"]),
+    ],
+)
+def test_what_others_put_around_an_event_is_taken_off(event, expected):
+    assert refs(events.parse(event, within="s3://photos/")) == [
+        f"s3://photos/{k}" for k in expected
+    ]
+
+
+def test_pipes_hear_of_messages_as_a_queue_does():
+    batch = events.parse(queued(S3, {"hello": "world"}), within="s3://photos/")
+    done = dict.fromkeys(refs(batch), "alpaca")
+    assert events.answer(batch, done, {}) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+
+@pytest.mark.parametrize(
+    "key", ["farm/", "x/y/", "farm_$folder$", "@eaDir/one.jpg", ".trash/a.jpg"]
+)
+def test_a_folder_marker_is_no_image(key):
+    event = {"Records": queued({"Records": [record(key)]})}
+    batch = events.parse(event, within="s3://photos/")
+    assert (batch.requests, batch.broken) == ((), {})
+    assert events.parse({"bucket": "photos", "keys": [key]}, within="s3://photos/").requests == ()
+
+
+def test_a_name_that_is_no_photos_is_looked_at():
+    batch = events.parse(
+        {"bucket": "photos", "keys": ["a.jpg?size=2", "b.php", "c"]}, within="s3://"
+    )
+    assert len(batch.requests) == 3
+
+
+def test_a_message_received_again_may_have_killed_the_function():
+    assert not events.parse({"Records": queued(S3)}, within="s3://").isolated
+    assert events.parse(
+        {"Records": [*queued(S3), *queued(S3, receives=2)]}, within="s3://"
+    ).isolated
+    plain = {"bucket": "photos", "keys": ["a.jpg"]}
+    assert not events.parse(plain, within="s3://").isolated
+    assert events.parse(plain | {"isolated": True}, within="s3://").isolated
+
+
 @pytest.mark.parametrize("name", ["s3-put", "eventbridge-created", "distributed-map", "plain"])
 def test_an_image_outside_the_input_is_refused(name):
     with pytest.raises(UnknownEvent, match="not below INPUT_URI, s3://photos/barn/"):
@@ -125,7 +228,11 @@ def test_an_image_outside_the_input_is_a_failed_message_or_task():
         {},
         {"hello": "world"},
         {"Records": []},
-        {"Records": [{"eventSource": "aws:sns", "eventName": "x"}]},
+        {"Records": [{"eventSource": "aws:dynamodb", "eventName": "INSERT"}]},
+        {"Records": [{"eventSource": "aws:kinesis", "kinesis": {}}]},
+        {"Records": [{"EventSource": "aws:sns", "Sns": {"Message": "hello"}}]},
+        {"Type": "Notification", "Message": "{}"},
+        [{"hello": "world"}],
         {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectTagging:Put"}]},
         {"Records": [{"eventSource": "aws:s3", "eventName": "ObjectCreated:Put"}]},
         {"Records": ["text"]},

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -24,11 +25,17 @@ import os, sys, time
 from alpaca_labeler.handler import worker
 from alpaca_labeler.handler.labeler import Labeler
 real = Labeler.label_one
-def label_one(self, image):
+def label_one(self, image, *rest):
     if "kills" in image.source_ref: os.abort()
     if "hangs" in image.source_ref: time.sleep(60)
-    return real(self, image)
+    return real(self, image, *rest)
 Labeler.label_one = label_one
+from alpaca_labeler.handler import images
+real_decode = images.decode
+def decode(data, *rest, **options):
+    if b"ENDLESS" in data: time.sleep(60)
+    return real_decode(data, *rest, **options)
+images.decode = decode
 worker.main()
 """
 
@@ -66,6 +73,33 @@ def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
         done = {d.image.source_ref: d for d in workers.label(images)}
     assert done["hangs.jpg"].row["failure"]["code"] == "timeout"
     assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+@pytest.mark.usefixtures("crafted")
+@pytest.mark.parametrize("ahead", [1, 8])
+def test_a_decoder_that_never_ends_is_the_one_that_fails(photos, tmp_path, ahead):
+    endless = tmp_path / "endless.jpg"
+    endless.write_bytes((photos / "cat.png").read_bytes() + b"ENDLESS")
+    good = [ImageVersion(f"{photos}/{name}") for name in ("cat.png", "coffee.jpg")]
+    with Workers(Job(EMBEDDED_MODEL, 1, 10**8, 10**8, 1), 1, ahead=ahead) as workers:
+        workers.ready()
+        done = list(workers.label([good[0], ImageVersion(str(endless)), good[1]]))
+    assert len(done) == 3
+    [failed] = [d for d in done if d.label is None]
+    assert failed.image.source_ref == str(endless)
+    assert failed.row["failure"]["code"] == "timeout"
+    assert "within 1 s" in failed.problem
+
+
+@pytest.mark.usefixtures("crafted")
+def test_after_the_deadline_everything_left_comes_back_without_a_row(photos):
+    images = [ImageVersion("hangs.jpg"), *[ImageVersion(f"{photos}/cat.png")] * 4]
+    with Workers(JOB, 1, ahead=1) as workers:
+        workers.ready()
+        began = time.monotonic()
+        done = list(workers.label(images, deadline=began + 0.5))
+        assert time.monotonic() - began < 5
+    assert [(d.image, d.row) for d in done] == [(image, None) for image in images]
 
 
 def test_an_unusable_model_is_said_in_its_own_words():

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import app, compaction, manifest_row, storage
+from alpaca_labeler.handler import app, compaction, manifest_row, pool, requeue, storage
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
 
@@ -26,11 +26,11 @@ def running(monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     before = dict(os.environ)
-    for cached in (app._settings, app._model, storage._new_client):
+    for cached in (app._settings, app._model, storage._new_client, requeue._client):
         cached.cache_clear()
     with local_aws.start() as started:
         yield started
-    for cached in (app._settings, app._model, storage._new_client):
+    for cached in (app._settings, app._model, storage._new_client, requeue._client):
         cached.cache_clear()
     os.environ.clear()
     os.environ.update(before)
@@ -72,6 +72,47 @@ def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_pa
     assert [row["failure"]["code"] for row in failed] == ["not-an-image"]
     assert {row["source-ref"] for row in shown} == {
         row["source-ref"] for row in (*labelled, *failed)
+    }
+
+
+DIES = """
+import os
+from alpaca_labeler.handler import images, worker
+real = images.decode
+def decode(data, *rest, **options):
+    if b"POISON" in data: os.kill(os.getpid(), 11)
+    return real(data, *rest, **options)
+images.decode = decode
+worker.main()
+"""
+
+
+def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
+    real = pool.subprocess.Popen
+    monkeypatch.setattr(
+        pool.subprocess,
+        "Popen",
+        lambda command, **options: real([sys.executable, "-c", DIES, command[-1]], **options),
+    )
+    good = (PHOTOS / "alpaca.jpg").read_bytes()
+    s3 = boto3.client("s3")
+    for number in range(5):
+        body = good + (b"POISON" if number == 2 else b"")
+        s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key=f"p{number}.jpg", Body=body)
+    # The function died with all of them: SQS shows them again, and counts.
+    taken = running.sqs.receive_message(
+        QueueUrl=running.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
+    )
+    assert len(taken["Messages"]) >= 5
+    shown = []
+    running.run(shown.append, until_idle=True)
+
+    assert {row["source-ref"][-6:-4]: row.get("failure", {}).get("code") for row in shown} == {
+        "p0": None,
+        "p1": None,
+        "p2": "crashed",
+        "p3": None,
+        "p4": None,
     }
 
 
