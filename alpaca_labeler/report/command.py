@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import webbrowser
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
-from alpaca_labeler.console import check_apart, printable, whole
-from alpaca_labeler.handler import storage
-from alpaca_labeler.table.table import open_table
+from alpaca_labeler.console import check_apart, printable, say, whole
 
 
 @click.command()
@@ -23,11 +23,12 @@ from alpaca_labeler.table.table import open_table
     type=click.Path(dir_okay=False),
     help="Where the page goes.",
 )
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--failures",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
-    help="The photos that could not be labelled.  [default: failures.jsonl beside the manifest]",
+    help="The photos that could not be labelled.  [default: those beside the manifest]",
 )
 @click.option(
     "--least-certain",
@@ -35,27 +36,28 @@ from alpaca_labeler.table.table import open_table
     default=24,
     show_default=True,
     metavar="N",
-    help="Show so many labels nearest to the threshold.",
+    help="Number of labels nearest to the threshold to show.",
 )
 @click.option(
     "--sample",
     type=click.IntRange(0, 1000),
-    default=24,
+    default=12,
     show_default=True,
     metavar="N",
-    help="Show so many drawn by lot.",
+    help="Number of photos of each label to show, chosen at random.",
 )
-@click.option("--no-photos", is_flag=True, help="Name the photos, and do not show them.")
+@click.option("--no-photos", is_flag=True, help="List the photos' names only.")
 @click.option(
     "--photos-root",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False),
-    help="Where relative names begin.  [default: the manifest's folder]",
+    help="Folder at which relative names begin.  [default: the manifest's]",
 )
 def report(
     *,
     source: str,
     output: str,
+    open_page: bool,
     failures: str | None,
     least_certain: int,
     sample: int,
@@ -65,33 +67,37 @@ def report(
     """Make one HTML page from a manifest.
 
     \b
-        alpaca report
+        alpaca report --open
         alpaca report manifest.jsonl -o holiday.html
         alpaca report s3://results/labels/ --no-photos
         alpaca report manifest.jsonl --photos-root /mnt/photos
 
     The page is a single file that loads nothing and runs nothing. MANIFEST is a file, by default
-    manifest.jsonl, or a bucket's results. The same manifest gives the same page, but for its date.
+    manifest.jsonl, or a bucket's results. The same manifest gives the same page, except its date.
     """
-    from alpaca_labeler.report.counts import Counts, Sample
-    from alpaca_labeler.report.manifest_page import render
+    from alpaca_labeler.report import manifest_page
     from alpaca_labeler.report.thumbnails import thumbnails
+    from alpaca_labeler.table.counts import Counts
+    from alpaca_labeler.table.table import open_table
 
     check_apart(output, source)
+    if not output.lower().endswith((".html", ".htm")):
+        raise click.UsageError(f"--output {printable(output)}: the page is HTML; name it .html")
     table = open_table(source, failures, photos_root=photos_root)
-    name = table.name if storage.is_s3(source) else os.path.basename(source)
-    counts = Counts(least_certain, Sample(sample))
+    counts = Counts(least_certain, sample)
     for row in table.rows():
         counts.add(row)
-    picked = counts.least_certain(), counts.drawn()
-    sheets = [(rows, None if no_photos else thumbnails(rows, table.photos_root)) for rows in picked]
-    page = render(counts, name, datetime.now(UTC), *sheets)
+    sheets = [
+        (rows, None if no_photos else thumbnails(rows, table.place))
+        for rows in (counts.least_certain(), *counts.sampled())
+    ]
+    page = manifest_page.render(
+        counts, os.path.basename(table.name) or table.name, datetime.now(UTC), *sheets
+    )
     with whole(output) as file:
         file.write(page)
-    missing = sum(bool(each.problem) for _, pictures in sheets for each in pictures or ())
-    click.echo(f"{counts.rows:,} rows -> {printable(output)}", err=True)
-    if missing:
-        click.echo(
-            f"{missing:,} photo{'s' * (missing > 1)} could not be shown; the page says why",
-            err=True,
-        )
+    say(f"{counts.rows:,} rows -> {printable(output)}")
+    if missing := sum(bool(each.problem) for _, pictures in sheets for each in pictures or ()):
+        say(f"{missing:,} photo{'s' * (missing > 1)} could not be shown; the page says why")
+    if open_page:
+        webbrowser.open(Path(output).absolute().as_uri())

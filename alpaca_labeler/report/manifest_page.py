@@ -1,350 +1,271 @@
-"""A report's page: what was counted, as HTML, in the look of the training report."""
+"""What `alpaca report` shows of a table: figures, charts and photos, for `pages/manifest.html`."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Final
+import os.path
+import shlex
+from datetime import date
+from typing import TYPE_CHECKING, Any, Final
 
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.report import charts, page
-from alpaca_labeler.report.charts import safe
+from alpaca_labeler.report.charts import NBSP, percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from alpaca_labeler.handler.manifest_row import Row
-    from alpaca_labeler.report.counts import Counts
     from alpaca_labeler.report.thumbnails import Thumbnail
+    from alpaca_labeler.table.counts import Counts, Group
+
+SHOWN: Final = 12
+"""Models and reasons on the page: the commonest."""
 
 SHOWN_LABELS: Final = 4
 """Labels with a tile of their own."""
-SHOWN_MODELS: Final = 12
-SHOWN_REASONS: Final = 12
-TICKS: Final = 4
-"""Dates that fit below a drawing on a phone."""
 
-SERIES: Final = ("a", "b", "warm")
-"""Colours of the positive label, the others, and failures."""
+SHOWN_FOLDERS: Final = 100
+"""Where folders are more, their parents are shown."""
+
+BARS: Final = 40
+"""Most bars of a chart of days."""
+
+DATES: Final = 3
+"""Dates that fit below a chart on a phone."""
+
+JUDGED: Final = 50
+"""Photos with a person's label from which on the page measures the model on them."""
+
+SERIES: Final = ("label-1", "label-0", "bad")
+"""Styles of label 1, the others, and failures."""
+
+LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Look here first."
 
 Sheet = tuple["Sequence[Row]", "Sequence[Thumbnail] | None"]
-"""Rows and their pictures; None where pictures are not wanted."""
+"""Rows and their pictures; None if pictures are not wanted."""
 
 
-def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, sample: Sheet) -> str:
+def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *samples: Sheet) -> str:
     """Return the report as one self-contained HTML page, for `encoding="utf-8"`.
 
-    `name` says which manifest it is, `made` is when, in UTC.
+    `name` says which manifest it is, `made` is when, in UTC. `samples` are of the photos with label
+    1 and of the others.
     """
-    sections = [
-        _figures(counts),
-        _scores(counts),
-        _times(counts),
-        _sheet(
-            "least",
-            "Least certain",
-            "The labels nearest to the threshold, the nearest first. Look here first.",
-            least_certain,
-        ),
-        _sheet("sample", "Random sample", _sampled(counts, sample[0]), sample),
-        _reasons(counts),
-        _models(counts),
+    labels = sorted(counts.labels.items(), key=lambda item: (item[0][0] != 1, -item[1], item[0]))
+    labelled = counts.labels.total()
+    positive = next((name for (index, name), _ in labels if index == 1), "label 1")
+    others = [name for (index, name), _ in labels if index != 1]
+    names = positive, others[0] if len(others) == 1 else "other labels", "failed"
+    of_class = [
+        sum(count for (index, _), count in labels if (index == 1) == positive)
+        for positive in (True, False)
     ]
-    title = f"{counts.rows:,} photo{'s' * (counts.rows != 1)}"
-    header = (
-        f'<header><p class="eyebrow">Label report</p><h1>{title}</h1>'
-        f'<p class="lead">{_verdict(counts)}</p><ul class="facts">'
-        f"<li>from <b><bdi>{safe(name)}</bdi></b></li>"
-        f"<li>made <b>{made:%Y-%m-%d %H:%M} UTC</b></li></ul></header>"
-    )
-    return page.page(f"{title}: label report", header, sections)
+    shown = [(name, count, SERIES[index != 1]) for (index, name), count in labels[:SHOWN_LABELS]]
+    more = labelled - sum(count for _, count, _ in shown)
+    above, folders = _folders(counts.folders)
+    sampled = [
+        (
+            f"sample-{place}",
+            f"Random sample: {names[place]}",
+            f"{len(sheet[0]):,} of {count:,}, chosen at random.",
+            _sheet(sheet),
+        )
+        for place, (sheet, count) in enumerate(zip(samples, of_class, strict=True))
+    ]
+    values = {
+        "name": name,
+        "command": f"alpaca review {shlex.quote(name)}",
+        "made": f"{made:%Y-%m-%d %H:%M} UTC",
+        "counts": counts,
+        "names": names,
+        "labels": shown,
+        "more_labels": more,
+        "figures": _figures(counts, shown, more),
+        "judged": _judged(counts, names),
+        "scores": _scores(counts, names),
+        "days": _days(counts, names),
+        "parent": above,
+        "folders": folders,
+        "sheets": [("least", "Least certain", LEAST_CERTAIN, _sheet(least_certain)), *sampled],
+        "pictures": least_certain[1] is not None,
+        "reasons": sorted(counts.reasons.items(), key=lambda item: (-item[1].count, item[0])),
+        "models": [
+            (version, f"{count:,}", percent(count / labelled))
+            for version, count in sorted(
+                counts.models.items(), key=lambda item: (-item[1], item[0])
+            )
+        ],
+        "limit": SHOWN,
+    }
+    return page.render("manifest.html", values)
 
 
-def _verdict(counts: Counts) -> str:
-    if not counts.rows:
-        return "The manifest is empty."
-    said = [f"<b>{count:,}</b> {safe(name)}" for (_, name), count in _labels(counts)[:SHOWN_LABELS]]
-    if more := counts.labels.total() + counts.labels.others - _shown(counts):
-        said.append(f"<b>{more:,}</b> others")
-    text = f"{', '.join(said)}. " if said else ""
-    if counts.review:
-        text += f"<b>{counts.review:,}</b> want{'s' * (counts.review == 1)} a person's look. "
-    if counts.failed:
-        text += f"<b>{counts.failed:,}</b> could not be labelled."
-    return text
-
-
-def _labels(counts: Counts) -> list[tuple[tuple[int, str], int]]:
-    """Return the labels, the positive class first, then by number."""
-    return sorted(counts.labels.items(), key=lambda item: (item[0][0] != 1, -item[1], item[0]))
-
-
-def _shown(counts: Counts) -> int:
-    return sum(count for _, count in _labels(counts)[:SHOWN_LABELS])
-
-
-# --- the figures ---------------------------------------------------------------------------------
-
-
-def _figures(counts: Counts) -> str:
-    labelled = counts.labels.total() + counts.labels.others
+def _figures(
+    counts: Counts, labels: Sequence[tuple[str, int, str]], more: int
+) -> list[tuple[str, str, str, str]]:
+    labelled = counts.labels.total()
     tiles = [
-        (name, count, f"{_percent(count, labelled)} of the labels")
-        for (_, name), count in _labels(counts)[:SHOWN_LABELS]
+        (name, count, f"{percent(count / labelled)} of the labels") for name, count, _ in labels
     ]
-    if more := labelled - _shown(counts):
-        tiles.append(("Other labels", more, f"{_percent(more, labelled)} of the labels"))
+    if more:
+        tiles.append(("Other labels", more, f"{percent(more / labelled)} of the labels"))
+    by = "labelled or confirmed by a person"
+    if judged := counts.judged.total():
+        by = f"{counts.changed():,} of {judged:,} changed"
     tiles += [
-        ("Needs review", counts.review, "in the review band, and seen by nobody yet"),
-        ("By people", counts.people, "labelled or confirmed by a person"),
+        ("Needs review", counts.review, "in the review band, not yet seen by a person"),
+        ("By people", counts.people, by),
         ("Failed", counts.failed, "could not be labelled"),
     ]
     if counts.unlabelled:
-        tiles.append(
-            ("Without a label", counts.unlabelled, "rows that are no label and no failure")
+        tiles.append(("Without a label", counts.unlabelled, "rows with no label and no failure"))
+    return [(name, f"{count:,}", "", text) for name, count, text in tiles]
+
+
+def _judged(counts: Counts, names: Sequence[str]) -> list[tuple[str, str, str, str]]:
+    """Return tiles that measure the model on people's labels, if they are enough."""
+    total = counts.judged.total()
+    if total < JUDGED:
+        return []
+    shares = [("Accuracy", total - counts.changed(), total, "of all are labelled right")]
+    for truth, name in ((True, names[0]), (False, names[1])):
+        if of_class := counts.judged[truth, True] + counts.judged[truth, False]:
+            meaning = f"of those that are “{name}” are found"
+            shares.append((f"Recall of {name}", counts.judged[truth, truth], of_class, meaning))
+    return [
+        (
+            name,
+            percent(right / all_),
+            charts.range_text(*charts.wilson(right, all_)),
+            f"{right:,} of {all_:,}: {meaning}",
         )
-    drawn = "".join(
-        f'<li class="tile"><h3>{safe(name)}</h3><p class="figure">{count:,}</p><p>{text}</p></li>'
-        for name, count, text in tiles
-    )
-    return page.section(
-        "figures", "What came out", "One row a photo.", f'<ul class="tiles">{drawn}</ul>'
-    )
+        for name, right, all_, meaning in shares
+    ]
 
 
-def _scores(counts: Counts) -> str:
-    most = max(map(sum, counts.scores))
-    if not most:
-        return ""
-    positive = _positive(counts)
-    x = charts.Axis(0, 1, (0, 0.25, 0.5, 0.75, 1))
-    # Powers of ten, but for those so near to the ground that their text would stand on its.
-    steps = [step for step in (10**power for power in range(16)) if most / 64 <= step <= most]
-    y = charts.Axis(0, math.sqrt(most) * 1.08, (0, *map(math.sqrt, steps)))
-    width = 1 / len(counts.scores)
+def _scores(counts: Counts, names: Sequence[str]) -> dict[str, Any] | None:
+    total = sum(map(sum, counts.scores))
+    if not total:
+        return None
+    y = charts.root_axis(max(map(sum, counts.scores)))
+    bins = len(counts.scores)
+    titles = [
+        f"{100 * place // bins} to {100 * (place + 1) // bins}{NBSP}%: {sum(stack):,}"
+        for place, stack in enumerate(counts.scores)
+    ]
     low, high = counts.band
-    marks = [
-        charts.stacked_bars(
-            counts.scores,
-            SERIES[:2],
-            y,
-            names=[
-                f"{index * width:.2f} to {(index + 1) * width:.2f}: {sum(stack):,}"
-                for index, stack in enumerate(counts.scores)
-            ],
-            height=math.sqrt,
-        )
+    return {
+        "x": charts.PROBABILITY,
+        "y": y,
+        "bars": charts.stacked(counts.scores, SERIES[:2], titles, y),
+        "thresholds": [value for value, _ in counts.thresholds.most_common(3)],
+        "band": (low, high) if low <= high else None,
+        "label": f"Histogram of {total:,} probabilities of {names[0]}",
+    }
+
+
+def _days(counts: Counts, names: Sequence[str]) -> dict[str, Any] | None:
+    """Return the chart of days. One day for all tells when they were copied, and not more."""
+    if len(counts.days) < 2:
+        return None
+    days = {date.fromisoformat(day).toordinal(): group for day, group in counts.days.items()}
+    first = min(days)
+    step = -(-(max(days) - first + 1) // BARS)
+    stacks = [[0, 0, 0] for _ in range((max(days) - first) // step + 1)]
+    for day, group in days.items():
+        stack = stacks[(day - first) // step]
+        for series in range(3):
+            stack[series] += group[series]
+    starts = [str(date.fromordinal(first + place * step)) for place in range(len(stacks))]
+    every = -(-len(starts) // DATES)
+    most = max(map(sum, stacks))
+    y = charts.nice_axis(0, max(most, 4), charts.short_count)
+    rows = [
+        (start, *map("{:,}".format, stack)) for start, stack in zip(starts, stacks, strict=True)
     ]
-    keys = [page.key("a", positive), page.key("b", _negative(counts))]
-    if low <= high:
-        across = round(max(x.at(high) - x.at(low), 0.4), 3)
-        band = f'<rect class="band" x="{x.at(low)}%" width="{across}%" y="0" height="100%"/>'
-        marks.insert(0, band)
-        keys.append(page.key("band", f"needs review, {low:g} to {high:g}"))
-    thresholds = [value for value, _ in counts.thresholds.most_common(3)]
-    for place, threshold in enumerate(thresholds):
-        at = x.at(threshold)
-        side, dx = ("end", -6) if at > 50 else ("start", 6)
-        marks.append(f'<line class="threshold" x1="{at}%" x2="{at}%" y1="-6" y2="100%"/>')
-        if place:  # the text of a second one could stand on the first one's
-            continue
-        marks.append(
-            f'<text class="tick strong" x="{at}%" dx="{dx}" y="-6" text-anchor="{side}">'
-            f"threshold {threshold:g}</text>"
-        )
-    return page.section(
-        "scores",
-        "How sure the model is",
-        f"Far from the threshold is sure, on either side: “{safe(positive)}” lies to its right.",
-        page.figure(
-            "Probabilities",
-            f"{' '.join(keys)} Counts stand on a square-root scale, so that a single photo can be "
-            "seen. People's labels are not among them.",
-            charts.chart(
-                "".join(marks),
-                label=f"Histogram of {sum(map(sum, counts.scores)):,} probabilities of {positive}; "
-                f"threshold {', '.join(f'{value:g}' for value in thresholds) or 'unknown'}",
-                x=x,
-                y=y,
-                x_title=f"Probability of “{positive}”",
-                y_title="Photos",
-                x_text=lambda value: f"{100 * value:.0f} %",
-                y_text=lambda value: _short(round(value * value)),
-            ),
+    return {
+        "step": step,
+        "x": charts.Axis(
+            0,
+            len(stacks),
+            tuple(place + 0.5 for place in range(0, len(stacks), every)),
+            lambda place: starts[int(place)],
         ),
-    )
-
-
-def _positive(counts: Counts) -> str:
-    return next((name for (index, name), _ in _labels(counts) if index == 1), "label 1")
-
-
-def _negative(counts: Counts) -> str:
-    others = [name for (index, name), _ in _labels(counts) if index != 1]
-    return others[0] if len(others) == 1 else "other labels"
-
-
-def _times(counts: Counts) -> str:
-    found = counts.times.bars()
-    if found is None:
-        return ""
-    bars, names = found.bars, (_positive(counts), _negative(counts), "failed")
-    most = max(sum(bar.counts) for bar in bars)
-    every = -(-len(bars) // TICKS)
-    x = charts.Axis(0, len(bars), tuple(place + 0.5 for place in range(0, len(bars), every)))
-    y = charts.nice_axis(0, max(most, 4))
-    starts = [f"{bar.start:{found.form}}" for bar in bars]
-    said = [
-        f"{start}: {yes:,} {names[0]}, {no:,} {names[1]}, {failed:,} {names[2]}"
-        for start, (yes, no, failed) in zip(starts, (bar.counts for bar in bars), strict=True)
-    ]
-    keys = " ".join(
-        page.key(SERIES[place], name)
-        for place, name in enumerate(names)
-        if any(bar.counts[place] for bar in bars)
-    )
-    first, last = bars[0].start, bars[-1].start
-    stretch = f"{first:%Y-%m-%d}"
-    if first.date() != last.date():
-        stretch = f"the first bar begins on {first:%Y-%m-%d}, the last on {last:%Y-%m-%d}"
-    without = f" {counts.times.undated:,} rows have no date." if counts.times.undated else ""
-    table = page.table(
-        "Rows by date",
-        ("From", *names),
-        [
-            (start, *(f"{count:,}" for count in bar.counts))
-            for start, bar in zip(starts, bars, strict=True)
-            if any(bar.counts)
+        "y": y,
+        "bars": charts.stacked(
+            stacks,
+            SERIES,
+            [
+                f"{row[0]}: {', '.join(map(' '.join, zip(row[1:], names, strict=True)))}"
+                for row in rows
+            ],
+            y,
+        ),
+        "keys": [
+            (style, name)
+            for place, (style, name) in enumerate(zip(SERIES, names, strict=True))
+            if any(stack[place] for stack in stacks)
         ],
-    )
-    return page.section(
-        "times",
-        "Over time",
-        f"When the rows were made, in UTC: {stretch}.{without}",
-        page.figure(
-            f"By {found.step}" if found.step[0].isalpha() else f"In steps of {found.step}",
-            keys,
-            charts.chart(
-                charts.stacked_bars([bar.counts for bar in bars], SERIES, y, names=said),
-                label=f"Rows by date, {len(bars)} bars, the highest {most:,}",
-                x=x,
-                y=y,
-                x_title="",
-                y_title="Photos",
-                x_text=lambda place: starts[int(place)],
-                y_text=lambda value: _short(round(value)),
-            ),
-        )
-        + f'<details class="wrap"><summary>The same as a table</summary>{table}</details>',
-    )
+        "undated": counts.rows - counts.unlabelled - sum(sum(group[:3]) for group in days.values()),
+        "rows": [row for row, stack in zip(rows, stacks, strict=True) if any(stack)],
+        "label": f"Photos by day, {starts[0]} to {starts[-1]}; the highest bar is {most:,}",
+    }
 
 
-# --- sheets of photos ----------------------------------------------------------------------------
+def _folders(folders: dict[str, Group]) -> tuple[str, list[tuple[str, ...]]]:
+    """Return the folder that holds all, and the rows of a table of its sub-folders, by name.
 
-
-def _sampled(counts: Counts, rows: Sequence[Row]) -> str:
-    labelled = counts.labels.total() + counts.labels.others
-    if len(rows) == labelled:
-        return "All labelled photos."
-    return f"{len(rows):,} of the {labelled:,} labelled photos, drawn by lot."
-
-
-def _sheet(key: str, title: str, lead: str, sheet: Sheet) -> str:
-    rows, pictures = sheet
-    if not rows:
-        return ""
-    if pictures is None:
-        lines = [(f"{_sure(row)} {_label(row)}", _name(row)) for row in rows]
-        return page.section(key, title, lead, page.table(title, ("Label", "Photo"), lines))
-    tiles = "".join(map(_tile, rows, pictures))
-    return page.section(key, title, lead, f'<ul class="mistakes">{tiles}</ul>')
-
-
-def _tile(row: Row, picture: Thumbnail) -> str:
-    name, label = _name(row), _label(row)
-    shown = (
-        f'<img class="whole" alt="{safe(name)}: {safe(label)}" src="{picture.uri}" width="320" '
-        'height="320" decoding="async">'
-        if picture.uri
-        else f'<p class="gone">{safe(picture.problem)}</p>'
-    )
-    review = manifest_row.block(row, "labeler").get("needs-review") is True
-    flag = ' <span class="flag">review</span>' if review and not manifest_row.is_human(row) else ""
-    return (
-        f'<li class="mistake">{shown}<p><b>{safe(_sure(row))}</b> {safe(label)}{flag}</p>'
-        f'<p class="name few"><bdi>{safe(name)}</bdi></p></li>'
-    )
-
-
-def _name(row: Row) -> str:
-    name: str = row["source-ref"]
-    return name
-
-
-def _label(row: Row) -> str:
-    return str(manifest_row.metadata(row).get("class-name"))
-
-
-def _sure(row: Row) -> str:
-    if manifest_row.is_human(row):
-        return "by a person"
-    confidence = manifest_row.metadata(row).get("confidence")
-    known = isinstance(confidence, int | float) and not isinstance(confidence, bool)
-    return f"{confidence:.4f}" if known else "?"
-
-
-# --- failures and models -------------------------------------------------------------------------
-
-
-def _reasons(counts: Counts) -> str:
-    if not counts.failed:
-        return ""
-    reasons = sorted(counts.reasons.items(), key=lambda item: (-item[1].count, item[0]))
-    boxes = []
-    for code, reason in reasons[:SHOWN_REASONS]:
-        examples = "".join(
-            f'<p>{safe(message)}</p><p class="name few"><bdi>{safe(name)}</bdi></p>'
-            for name, message in reason.examples
-        )
-        boxes.append(
-            f'<li class="tile"><h3>{safe(code)} <span>{reason.count:,}</span></h3>{examples}</li>'
-        )
-    more = counts.other_reasons + sum(reason.count for _, reason in reasons[SHOWN_REASONS:])
-    rest = f" {more:,} failed for other reasons." if more else ""
-    return page.section(
-        "reasons",
-        "What failed, and why",
-        f"The commonest reason first, with examples.{rest}",
-        f'<ul class="reasons">{"".join(boxes)}</ul>',
-    )
-
-
-def _models(counts: Counts) -> str:
-    labelled = counts.labels.total() + counts.labels.others
-    if not labelled:
-        return ""
-    lines = [
-        (version, f"{count:,}", _percent(count, labelled))
-        for version, count in sorted(counts.models.items(), key=lambda item: (-item[1], item[0]))
+    If they are more than `SHOWN_FOLDERS`, their parents are shown, or else the largest of them.
+    """
+    found = folders
+    depth = max((name.count("/") for name in folders), default=0)
+    while len(found) > SHOWN_FOLDERS and depth:
+        found = {}
+        for name, group in folders.items():
+            _add(found, "/".join(name.split("/")[:depth]), group)
+        depth -= 1
+    if len(found) == 1:
+        found = folders
+    largest = sorted(found, key=lambda name: (-sum(found[name][:3]), name))
+    rest: dict[str, Group] = {}
+    for name in largest[SHOWN_FOLDERS:]:
+        _add(rest, f"{len(found) - SHOWN_FOLDERS:,} more folders", found[name])
+    shown = sorted(largest[:SHOWN_FOLDERS])
+    # The slashes at the ends make a common beginning a common folder.
+    above = os.path.commonprefix([f"{name}/" for name in shown]).rpartition("/")[0]  # noqa: RUF071
+    rows = [(name[len(above) :].lstrip("/") or ".", found[name]) for name in shown]
+    return above, [
+        (name, f"{sum(group[:3]):,}", *map("{:,}".format, group))
+        for name, group in [*rows, *rest.items()]
     ]
-    table = page.table("Models", ("Version", "Labels", "Share"), lines[:SHOWN_MODELS])
-    more = len(lines) - SHOWN_MODELS
-    rest = f" And {more:,} more." if more > 0 else ""
-    return page.section(
-        "models",
-        "Models",
-        f"Which version labelled how many photos.{rest}",
-        f'<div class="wrap">{table}</div>',
-    )
 
 
-def _percent(count: int, whole: int) -> str:
-    return f"{100 * count / whole:.1f} %" if whole else "-"
+def _add(groups: dict[str, Group], name: str, group: Group) -> None:
+    groups[name] = [a + b for a, b in zip(groups.get(name, [0] * 4), group, strict=True)]
 
 
-def _short(count: int) -> str:
-    """Return a count in the room that stands left of a drawing."""
-    for unit, size in (("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count}"
+def _sheet(sheet: Sheet) -> list[dict[str, Any]]:
+    rows, pictures = sheet
+    found: Sequence[Thumbnail | None] = pictures or [None] * len(rows)
+    return [
+        {
+            "caption": (row["source-ref"], f"{manifest_row.label(row)}, {_certainty(row)}"),
+            "name": (name := row["source-ref"]),
+            "alt": f"{name}: {manifest_row.label(row)}",
+            "label": str(manifest_row.label(row)),
+            "style": SERIES[row.get(manifest_row.attribute(row) or "") != 1],
+            "certainty": _certainty(row),
+            "review": manifest_row.needs_review(row),
+            "uri": picture.uri if picture else "",
+            "problem": picture.problem if picture else "",
+        }
+        for row, picture in zip(rows, found, strict=True)
+    ]
+
+
+def _certainty(row: Row) -> str:
+    if manifest_row.is_human(row):
+        return "person"
+    confidence = manifest_row.confidence(row)
+    return "?" if confidence is None else percent(confidence)

@@ -21,7 +21,6 @@ from alpaca_labeler.table.table import DEFAULT, beside, open_table
 if TYPE_CHECKING:
     from alpaca_labeler.handler.manifest_row import Row
 
-HISTOGRAM_BINS = 10
 BAR_WIDTH = 32
 LABEL_WIDTH = 12
 
@@ -92,29 +91,30 @@ def stats(*, source: str, as_json: bool) -> None:
         alpaca manifest stats
         alpaca manifest stats labels.jsonl --json
     """
-    counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("label", "by", "model", "failure", "probability")
-    }
-    total = review = 0
+    from alpaca_labeler.table.counts import BINS, Counts
+
+    counts = Counts()
     for row in open_table(source).rows():
-        total += 1
-        counts["model"][manifest_row.model_version(row) or "unknown"] += 1
-        if manifest_row.is_failure(row):
-            counts["failure"][str(manifest_row.block(row, "failure").get("code"))] += 1
-            continue
-        counts["label"][manifest_row.label(row) or "no label"] += 1
-        counts["by"]["person" if manifest_row.is_human(row) else "model"] += 1
-        review += manifest_row.needs_review(row)
-        probability = manifest_row.probability(row)
-        if probability is not None and not manifest_row.is_human(row):
-            place = min(int(probability * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)
-            counts["probability"][f"{place / HISTOGRAM_BINS:.1f}"] += 1
+        counts.add(row)
+    labels: Counter[str] = Counter()
+    for (_, label), count in counts.labels.items():
+        labels[label] += count
+    found: dict[str, dict[str, int]] = {
+        "label": labels,
+        "by": {"person": counts.people, "model": labels.total() - counts.people},
+        "model": counts.models,
+        "failure": {code: reason.count for code, reason in counts.reasons.items()},
+        "probability": {f"{i / BINS:.2f}": n for i, n in enumerate(map(sum, counts.scores)) if n},
+    }
     if as_json:
-        plain: dict[str, Any] = {name: dict(sorted(c.items())) for name, c in counts.items()}
-        click.echo(json.dumps({"rows": total, "needs_review": review, **plain}, indent=2))
+        plain: dict[str, Any] = {name: dict(sorted(each.items())) for name, each in found.items()}
+        total = {"rows": counts.rows, "needs_review": counts.review, "changed": counts.changed()}
+        click.echo(json.dumps(total | plain, indent=2))
         return
-    click.echo(f"{total:,} rows, {review:,} need a look")
-    for name, counter in counts.items():
+    click.echo(f"{counts.rows:,} rows, {counts.review:,} need review")
+    if judged := counts.judged.total():
+        click.echo(f"people changed {counts.changed():,} of {judged:,} labels")
+    for name, counter in found.items():
         if counter:
             click.echo(f"\n{name}")
         widest = max((len(printable(key)) for key in counter), default=0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
-from datetime import datetime, timedelta
+import subprocess
+import sys
+import webbrowser
+from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,9 +20,8 @@ from PIL import Image
 
 from alpaca_labeler.handler import manifest_row, parts
 from alpaca_labeler.main import main
-from alpaca_labeler.report import counts
-from alpaca_labeler.report.counts import MANY, Counts, Sample
-from alpaca_labeler.report.times import _MOST_KEYS, MOST_BARS, Times
+from alpaca_labeler.report.manifest_page import SHOWN_FOLDERS, render
+from alpaca_labeler.table.counts import Counts
 from tests.support.browser import NARROW, WIDE, is_too_wide, violations
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;\u202e\n.jpg"
@@ -49,10 +50,11 @@ def row(name, probability=0.9, *, review=False, date="2026-01-31T12:00:00.000000
     }
 
 
-def person(name, index=0):
+def person(name, index=0, was=None):
     said = row(name, float(index))
     said["pet-metadata"]["human-annotated"] = "yes"
-    return {**said, "labeler": {"model-version": MODEL}}
+    model_said = {"model-class-name": was} if was else {}
+    return {**said, "labeler": {"model-version": MODEL, **model_said}}
 
 
 def failed(name, code="corrupt", message="it is cut off"):
@@ -118,29 +120,27 @@ SOME = [
 def test_the_page_counts_labels_reviews_people_and_failures():
     write("manifest.jsonl", *SOME)
     write("failures.jsonl", failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes"))
-    assert (
-        report() == "8 rows -> report.html\n4 photos could not be shown; the page says why\n"
-        or ("8 rows -> report.html" in report())
-    )
+    assert report("--no-photos") == "8 rows -> report.html\n"
     words = page().words()
     for said in (
         "8 photos",
+        "3 cat, 2 dog. 2 need review. 3 could not be labelled.",
+        "to correct labels: alpaca review manifest.jsonl",
         "cat 3 60.0 % of the labels",
         "dog 2 40.0 % of the labels",
         "Needs review 2 in",
         "By people 1 labelled",
         "Failed 3 could",
-        "corrupt 2 it is cut off",
+        "corrupt 2 it is cut off f.jpg g.jpg",
         "empty 1 no bytes h.jpg",
         f"{MODEL} 5 100.0 %",
-        "needs review, 0.4 to 0.55",
-        "threshold 0.5",
+        "needs review, 40 % to 55 %",
+        "threshold 50 %",
         "Probability of “cat”",
-        "In steps of 5 minutes",
         "from manifest.jsonl",
     ):
         assert said in words, said
-    assert "alpaca" not in words
+    assert "alpaca " not in words.replace("alpaca review", "")
 
 
 @pytest.mark.usefixtures("folder")
@@ -148,12 +148,13 @@ def test_the_least_certain_come_first_and_people_have_decided():
     write("manifest.jsonl", *SOME)
     report("--no-photos", "--least-certain", 3, "--sample", 0)
     words = page().words()
-    assert "Photo 0.5500 cat c.jpg 0.6000 dog d.jpg 0.8800 dog b.jpg" in words
+    assert "Label c.jpg cat, 55.0 % d.jpg dog, 60.0 % b.jpg dog, 88.0 %" in words
     assert "Random sample" not in words
     report("--no-photos", "--least-certain", 0)
-    assert "Least certain" not in page().words()
-    assert "All labelled photos." in page().words()
-    assert "by a person cat e.jpg" in page().words()
+    words = page().words()
+    assert "Least certain" not in words
+    assert "Random sample: cat 3 of 3, chosen at random." in words
+    assert "e.jpg cat, person" in words
 
 
 @pytest.mark.usefixtures("folder")
@@ -164,7 +165,59 @@ def test_the_same_manifest_gives_the_same_page_but_for_its_date():
         report("--no-photos")
         pages.append(re.sub(r"made <b>[^<]*</b>", "", Path("report.html").read_text()))
     assert pages[0] == pages[1]
-    assert "24 of the 500 labelled photos, drawn by lot" in pages[0]
+    assert "12 of 240, chosen at random" in pages[0]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_page_says_what_people_changed_and_from_50_of_them_measures_the_model():
+    rows = [person(f"{n:02}.jpg", n % 2, was=("dog", "cat")[n % 2 or n < 5]) for n in range(49)]
+    write("manifest.jsonl", *rows)
+    report("--no-photos")
+    assert "By people 49 3 of 49 changed" in page().words()  # 0, 2 and 4
+    assert "The model on your photos" not in page().words()
+    write("manifest.jsonl", *rows, person("50.jpg", 0, was="dog"))
+    report("--no-photos")
+    words = page().words()
+    assert "Accuracy 94.0 % 83.8 % to 97.9 % 47 of 50" in words
+    assert "Recall of cat 100.0 % 86.2 % to 100.0 % 24 of 24" in words
+    assert "Recall of dog 88.5 % 71.0 % to 96.0 % 23 of 26" in words
+
+
+@pytest.mark.usefixtures("folder")
+def test_photos_are_counted_by_day_unless_all_are_of_one():
+    days = ["2026-01-01", "2026-01-01", "2026-01-03"]
+    rows = [
+        row(f"{place}.jpg", **{"last-modified": f"{day}T10:00:00Z"})
+        for place, day in enumerate(days)
+    ]
+    write("manifest.jsonl", *rows[:2])
+    report("--no-photos")
+    assert "Photos by day" not in page().words()
+    write("manifest.jsonl", *rows, row("x.jpg"))
+    report("--no-photos")
+    words = page().words()
+    assert "1 have no date" in words
+    assert "From cat other labels failed 2026-01-01 2 0 0 2026-01-03 1 0 0" in words
+
+
+@pytest.mark.usefixtures("folder")
+def test_photos_are_counted_by_folder_and_by_parents_where_folders_are_many():
+    many = SHOWN_FOLDERS
+    write(
+        "manifest.jsonl",
+        *(row(f"/farm/north/{n}/a.jpg") for n in range(many)),
+        row("/farm/b.jpg", 0.1),
+    )
+    write("failures.jsonl", failed("/farm/south/1/a.jpg"))
+    report("--no-photos")
+    words = page().words()
+    assert "All are in /farm." in words
+    assert f". 1 0 1 0 0 north {many} {many} 0 0 0 south 1 0 0 1 0" in words
+    write("manifest.jsonl", *(row(f"{n:04}/a.jpg") for n in range(many + 7)))
+    write("failures.jsonl")
+    report("--no-photos")
+    words = page().words()
+    assert f"{many - 1:04} 1 1 0 0 0 7 more folders 7 7 0 0 0" in words
 
 
 def test_a_bucket_has_the_same_page(folder, aws):
@@ -178,11 +231,11 @@ def test_a_bucket_has_the_same_page(folder, aws):
     write("failures.jsonl", failed("s3://photos/c.jpg"))
     report("-o", "here.html")
     there, here = (
-        re.sub("from .*? UTC", "", page(f"{name}.html").words(), count=1)
+        re.sub("from .*? What came out", "", page(f"{name}.html").words(), count=1)
         for name in ("there", "here")
     )
     assert there == here
-    assert "The photo is not there any more" in there
+    assert "The photo is no longer there" in there
     assert len(page("there.html").all("img")) == 2  # once in each sheet
     assert "on this machine" in report("s3://r/l/", "--failures", folder / "x.jpg", code=1)
 
@@ -219,7 +272,7 @@ def test_photos_are_found_below_their_root_and_shown_whole_and_upright(folder):
     import io
 
     data = base64.b64decode(pictures[0]["src"].removeprefix("data:image/jpeg;base64,"))
-    assert Image.open(io.BytesIO(data)).size == (213, 320)
+    assert Image.open(io.BytesIO(data)).size == (480, 720)
     assert b"secret" not in data
 
 
@@ -231,8 +284,8 @@ def test_a_photo_that_cannot_be_shown_has_a_tile_that_says_why(folder):
     assert "6 photos could not be shown" in report("--sample", 0)
     words = page().words()
     assert page().all("img") == []
-    assert words.count("The photo is not there any more") == 3
-    assert words.count("The photo is archived, or no regular file") == 2
+    assert words.count("The photo is no longer there") == 3
+    assert words.count("The photo is archived, or not a regular file") == 2
     assert words.count("Not shown: not a JPEG") == 1
 
 
@@ -266,6 +319,31 @@ def test_wrong_usage_is_said_in_a_sentence():
     assert "name another file" in report("-o", "./manifest.jsonl", code=2)
     assert Path("manifest.jsonl").read_bytes() == before
     assert "none/x.html: No such file" in report("-o", "none/x.html", code=1)
+    assert "report.pdf: the page is HTML" in report("-o", "report.pdf", code=2)
+    assert not os.path.exists("report.pdf")
+
+
+@pytest.mark.usefixtures("folder")
+def test_open_shows_the_page_in_the_browser(monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    write("manifest.jsonl", row("a.jpg"))
+    report("-o", "ü #1.htm")
+    assert opened == []
+    report("-o", "ü #1.htm", "--open")
+    assert opened == [Path("ü #1.htm").absolute().as_uri()]
+
+
+def test_templates_are_loaded_only_to_make_a_page():
+    code = """
+import json, sys
+from alpaca_labeler.main import main
+try: main(["report", "--help"], standalone_mode=True)
+except SystemExit: pass
+print(json.dumps([name for name in ("jinja2", "PIL", "numpy", "boto3") if name in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 # --- hostile rows --------------------------------------------------------------------------------
@@ -278,8 +356,10 @@ def hostile(folder, request):
     odd = row(HOSTILE, 0.5, review=True)
     odd["pet-metadata"] |= {"class-name": HOSTILE, "confidence": "high"}
     odd["labeler"]["model-version"] = HOSTILE
+    odd["labeler"]["last-modified"] = HOSTILE
     long = row("deep/" * 200 + ".jpg", 0.49, review=True)
-    write("manifest.jsonl", odd, long, row("a.jpg"), *SOME)
+    old, new = (row(f"{day}.jpg", **{"last-modified": day}) for day in ("2025-12-31", "2026-01-01"))
+    write("manifest.jsonl", odd, long, old, new, row("a.jpg"), *SOME)
     write("failures.jsonl", failed(f"{HOSTILE} 2", HOSTILE, HOSTILE), failed("x", 7, None))
     report(*getattr(request, "param", ()))
     return folder / "report.html"
@@ -297,7 +377,7 @@ def test_hostile_names_stay_text(hostile):
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("width", [WIDE, 768, NARROW])
 def test_in_a_browser_it_is_whole_and_accessible(pages, hostile, width, dark):
     opened = pages(width, dark=dark)
     opened.goto(f"file://{hostile}")
@@ -305,16 +385,52 @@ def test_in_a_browser_it_is_whole_and_accessible(pages, hostile, width, dark):
     assert violations(opened) == []
     assert not is_too_wide(opened)
     sizes = opened.evaluate("[...document.images].map(each => each.naturalWidth)")
-    assert sizes == [320] * 2  # one photo, in both sheets
+    assert sizes == [720] * 2  # one photo, in two sheets
     assert opened.locator("h2").all_inner_texts() == [
         "What came out",
-        "How sure the model is",
-        "Over time",
+        "How certain the model is",
+        "Photos by day",
+        "Photos by folder",
         "Least certain",
-        "Random sample",
+        "Random sample: cat",
+        "Random sample: dog",
         "What failed, and why",
         "Models",
     ]
+    assert opened.locator(".photo p").evaluate_all(
+        "all => all.every(each => each.className == 'gone' || each.clientHeight < 30)"
+    )
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_photo_opens_large_and_closes_again_by_keyboard_alone(pages, folder, width):
+    jpeg(folder / "a.jpg")
+    jpeg(folder / "b.jpg")
+    write("manifest.jsonl", row("a.jpg", 0.6), row("b.jpg", 0.7))
+    report("--sample", 0)
+    opened = pages(width)
+    opened.goto(f"file://{folder / 'report.html'}")
+
+    def shown():
+        return opened.locator("img").evaluate_all(
+            "all => all.filter(each => each.clientWidth > innerWidth / 2).map(each => each.alt)"
+        )
+
+    assert shown() == []
+    opened.locator("a:has(img)").first.focus()
+    opened.keyboard.press("Enter")
+    assert shown() == ["a.jpg: cat"]
+    assert violations(opened) == []
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")  # next
+    assert shown() == ["b.jpg: cat"]
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")  # close
+    assert shown() == []
+    assert (
+        opened.locator(":target").evaluate("each => each.querySelector('img').alt") == "b.jpg: cat"
+    )
 
 
 @pytest.mark.parametrize("hostile", [["--no-photos"]], indirect=True)
@@ -344,6 +460,8 @@ BLOCK = st.dictionaries(
             "model-version",
             "human-annotated",
             "confidence",
+            "last-modified",
+            "model-class-name",
         ]
     ),
     json_values,
@@ -361,107 +479,9 @@ ANY_ROW = st.fixed_dictionaries(
 
 @given(st.lists(ANY_ROW, max_size=6))
 def test_any_rows_have_a_page(rows):
-    from alpaca_labeler.report.manifest_page import render
-
-    counts = Counts(3, Sample(3))
+    counts = Counts(3, 3)
     for each in rows:
         counts.add(each)
     assert counts.labels.total() + counts.failed + counts.unlabelled == len(rows) == counts.rows
-    sheets = (counts.least_certain(), None), (counts.drawn(), None)
+    sheets = [(picked, None) for picked in (counts.least_certain(), *counts.sampled())]
     render(counts, "m", datetime(2026, 1, 1), *sheets).encode()  # noqa: DTZ001 - as in a row
-
-
-# --- counting in flat memory ---------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(0, 100), max_size=60), st.integers(0, 9))
-def test_the_least_certain_are_those_nearest_to_the_threshold(percents, size):
-    rows = [row(f"{place}", percent / 100) for place, percent in enumerate(percents)]
-    counts = Counts(size, Sample(0))
-    for each in rows:
-        counts.add(each)
-    expected = sorted(rows, key=lambda each: abs(each["labeler"]["probability"] - 0.5))
-    assert counts.least_certain() == expected[:size]
-
-
-@given(st.integers(0, 300), st.integers(0, 9))
-def test_a_sample_has_no_row_twice_and_as_many_as_asked(rows, size):
-    sample = Sample(size)
-    for number in range(rows):
-        sample.offer({"source-ref": f"{number}"})
-    places = [place for place, _ in sample.rows]
-    assert len(places) == len(set(places)) == min(rows, size)
-    assert all(each["source-ref"] == f"{place}" for place, each in sample.rows)
-
-
-def test_every_row_has_the_same_chance_to_be_drawn(monkeypatch):
-    drawn = Counter()
-    for seed in range(2000):
-        monkeypatch.setattr(counts, "_SEED", seed)
-        sample = Sample(5)
-        for number in range(50):
-            sample.offer({"source-ref": f"{number}"})
-        drawn.update(place for place, _ in sample.rows)
-    # Each is expected 200 times, with a standard deviation of 13.4: five of them either way.
-    assert sorted(drawn) == list(range(50))
-    assert 133 < min(drawn.values()) <= max(drawn.values()) < 267
-
-
-def test_names_without_end_are_only_counted():
-    counts = Counts(3, Sample(3))
-    for number in range(3 * MANY):
-        labelled = row("a", number / 10**6, threshold=number / 10**6)
-        labelled["pet-metadata"]["class-name"] = labelled["labeler"]["model-version"] = f"{number}"
-        counts.add(labelled)
-        counts.add(failed("b", code=f"{number}"))
-    for tally in (counts.labels, counts.models, counts.thresholds):
-        assert len(tally) == MANY
-        assert tally.total() + tally.others == 3 * MANY
-    assert len(counts.reasons) == MANY
-    assert counts.other_reasons == 2 * MANY
-
-
-EPOCH = datetime(2026, 1, 1)  # noqa: DTZ001 - dates of rows have no zone
-SPANS = st.sampled_from([1, 90, 5000, 10**5, 10**6, 10**8, 10**9])
-
-
-@given(SPANS, st.lists(st.floats(0, 1), min_size=1, max_size=50))
-def test_bars_are_few_even_and_hold_every_row(span, places):
-    times = Times()
-    dates = [EPOCH + timedelta(seconds=span * place) for place in places]
-    for date in dates:
-        times.add(date.isoformat(timespec="microseconds"), 1)
-    found = times.bars()
-    assert 1 <= len(found.bars) <= MOST_BARS
-    starts = [bar.start for bar in found.bars]
-    assert starts == sorted(set(starts))
-    ends = [*starts[1:], max(dates) + timedelta(1)]
-    held = [sum(a <= date < b for date in dates) for a, b in zip(starts, ends, strict=True)]
-    assert [bar.counts for bar in found.bars] == [[0, count, 0] for count in held]
-
-
-@pytest.mark.parametrize("step", [1, 61, 3601, 90_000, 4_000_000])
-def test_dates_without_end_are_counted_coarser(step):
-    times = Times()
-    for number in range(3 * _MOST_KEYS):
-        moment = EPOCH + timedelta(seconds=number * step)
-        times.add(moment.isoformat(timespec="microseconds"), number % 3)
-    assert len(times._counts) <= _MOST_KEYS
-    bars = times.bars().bars
-    assert [sum(counts) for counts in zip(*(bar.counts for bar in bars), strict=True)] == (
-        [_MOST_KEYS] * 3
-    )
-
-
-@pytest.mark.parametrize("date", ["", "yesterday", "2026-13-01T00:00:00", "20260131T120000000"])
-def test_what_is_no_date_is_said(date):
-    times = Times()
-    times.add(date, 0)
-    assert (times.undated, times.bars()) == (1, None)
-
-
-def test_the_whole_calendar_can_be_shown():
-    times = Times()
-    for date in ("0001-01-01T00:00:00.000000", "9999-12-31T23:59:59.999999"):
-        times.add(date, 0)
-    assert len(times.bars().bars) <= MOST_BARS

@@ -9,6 +9,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -122,7 +123,7 @@ def test_it_loads_nothing_and_runs_nothing(report):
     assert not re.search(r"https?://|url\(|@import", text)
     assert not [attrs for _, attrs in page.tags for name in attrs if name.startswith("on")]
     sources = [attrs.get("src") or attrs.get("href") for _, attrs in page.tags]
-    assert all(source.startswith("data:") for source in sources if source)
+    assert all(source.startswith(("data:", "#")) for source in sources if source)
     [policy] = [a["content"] for a in page.all("meta") if "http-equiv" in a]
     assert "default-src 'none'" in policy
 
@@ -138,7 +139,7 @@ def test_every_figure_of_the_card_is_shown(report):
 def test_the_verdict_counts_what_the_card_decides(report):
     words = Page(render(report)).words()
     assert "97 of 100 photos labelled right" in words
-    assert "1 would be put before a person, 1 of the mistakes among them" in words
+    assert "1 (1.0 %) would be flagged for review, 1 of the 3 mistakes among them" in words
 
 
 def test_the_confusion_matrix_has_the_truth_in_its_rows(report):
@@ -154,7 +155,8 @@ def test_the_threshold_itself_is_positive_as_it_is_for_the_classifier(report):
 def test_kinds_are_listed_hardest_first(report):
     words = Page(render(report)).words()
     assert re.search(
-        r"goat not alpaca 1 1 0\.0 %.*llama alpaca 40 2 95\.0 %.*sheep not alpaca 59 0 100\.0 %",
+        r"goat not alpaca 1 1 0 flagged 0\.0 % 0\.0 %.*llama alpaca 40 2 1 flagged 2\.5 % 95\.0 %"
+        r".*sheep not alpaca 59 0 0\.0 % 100\.0 %",
         words,
     )
 
@@ -225,7 +227,7 @@ def test_photos_of_one_class_are_enough(report, truth):
 def test_without_validation_only_the_training_curve_is_drawn(report):
     page = Page(render(replace(report, history=[Epoch("frozen", 1, 0.7, 0.6)])))
     curves = [a["class"] for a in page.all("polyline")]
-    assert curves == ["curve b", "curve b"]
+    assert curves == ["curve training", "curve training"]
     assert "1. frozen, 1 epoch." in page.words()
 
 
@@ -234,15 +236,49 @@ def test_a_training_that_diverged_still_has_its_page(report):
     Page(render(replace(report, history=wild)))
 
 
-def test_stacks_are_as_high_as_their_sum_and_parted_in_proportion():
-    y = charts.Axis(0, 10, (0, 10))
-    names = ["one", HOSTILE, "three"]
-    drawn = Page(
-        charts.stacked_bars([(1, 3), (0, 0), (9, 0)], "ab", y, names=names, height=math.sqrt)
-    )
-    bars = [(a["class"], float(a["y"][:-1]), float(a["height"][:-1])) for a in drawn.all("rect")]
-    assert bars == [("bar a", 95, 5), ("bar b", 80, 15), ("bar a", 70, 30)]
-    assert drawn.words() == "one three"
+def test_an_interval_without_a_width_is_not_shown(report):
+    sure = {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}}
+    words = Page(render(replace(report, card={**report.card, "metrics": sure}))).words()
+    assert "Accuracy 100.0 % of all photos" in words
+    assert "100.0 % to 100.0 %" not in words
+
+
+def test_a_value_and_its_unit_stay_on_one_line(report):
+    assert not re.search(r"\d (%|px)", "".join(Page(render(report)).text))
+
+
+def test_stacks_are_as_high_as_their_sum_and_divided_in_proportion():
+    y = charts.Axis(0, 9, (0, 9), scale=math.sqrt)
+    bars = charts.stacked([(1, 3), (0, 0), (9, 0)], ("a", "b"), ("one", "two", "three"), y)
+    assert [(bar.title, bar.parts) for bar in bars] == [
+        ("one", [("a", 83.333, 16.667), ("b", 33.333, 50.0)]),
+        ("three", [("a", 0.0, 100.0)]),
+    ]
+
+
+def test_bars_of_two_classes_stand_back_to_back():
+    y = charts.root_axis(100, mirrored=True)
+    [bar] = charts.mirrored([100], [25], ("cat", "dog"), y)
+    assert bar.parts == [("label-1", 0.0, 50.0), ("label-0", 50.0, 25.0)]
+    assert bar.title == "0 to 100\u00a0%: 100 cat, 25 dog"
+
+
+@pytest.mark.parametrize("most", [1, 2, 7, 100, 101, 650, 123_456])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_no_bar_is_higher_than_the_last_tick_and_ticks_do_not_touch(most, mirrored):
+    axis = charts.root_axis(most, mirrored=mirrored)
+    places = sorted(map(axis.at, axis.ticks))
+    assert axis.at(most) <= axis.at(max(axis.ticks)) == 100
+    assert all(b - a >= 10 for a, b in pairwise(places))
+
+
+@pytest.mark.parametrize(
+    ("found", "count", "low", "high"),
+    [(0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (45, 50, 0.7864, 0.9565)],
+)
+def test_intervals_of_shares_are_those_of_wilson(found, count, low, high):
+    # https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval, and scipy's binomtest
+    assert charts.wilson(found, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_a_picture_leaves_with_its_pixels_only():
