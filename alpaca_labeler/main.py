@@ -110,6 +110,17 @@ def main() -> None:
 
     Two classes, such as alpaca and not alpaca. `alpaca COMMAND -h` explains a command.
     """
+    _use_utf8()
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no ü still gets its line
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode if the locale would misread the names of files.
+
+    A manifest is UTF-8, and a photo has one name, whichever locale it is labelled in.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell

@@ -150,3 +150,17 @@ def test_there_are_no_colours_in_a_pipe():
         env={name: value for name, value in os.environ.items() if name != "NO_COLOR"},
     )
     assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_names_are_utf_8_in_any_locale(tmp_path):
+    name = "ü 中.jsonl"
+    (tmp_path / name).write_bytes(b'{"source-ref":"caf\xc3\xa9.jpg","failure":{"code":"empty"}}\n')
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [*ALPACA, "manifest", "show", os.fsencode(name)],
+        cwd=tmp_path,
+        env=os.environ | locale,
+        capture_output=True,
+        check=True,
+    )
+    assert "café.jpg" in done.stdout.decode()
