@@ -6,7 +6,8 @@ S3 errors become one small tree, so that nobody else needs to know botocore's:
     |-- NotFound        no such object, version, bucket or file
     |-- Denied          no permission, or no credentials: for the operator to mend
     |-- TooLarge        more bytes than the caller allows
-    |-- Unavailable     archived (Glacier), or not a regular file: reading it again will not help
+    |-- Unavailable     archived, encrypted with a key that is not ours, for readers who pay, or
+    |                   not a regular file: reading it again will not help
     |-- Conflict        a conditional write found another state than the one it was made for
     `-- Transient       throttling, timeouts, 5xx, broken connections: worth another try, later
 """
@@ -63,7 +64,7 @@ class TooLarge(StorageError):
 
 
 class Unavailable(StorageError):
-    """It exists but cannot be read as it is: archived, or not a regular file."""
+    """It exists but cannot be read as it is, now or later: the message says why."""
 
 
 class Conflict(StorageError):
@@ -494,8 +495,20 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
     raise AssertionError("unreachable")
 
 
+_KEY_IS_LOST: Final = {
+    f"KMS.{name}Exception"
+    for name in ("Disabled", "InvalidKeyUsage", "KMSInvalidState", "NotFound")
+}
+_NOT_FOR_US: Final = ("kms:Decrypt", "Server Side Encryption", "equester pays", "equester Pays")
+"""Parts of S3's own sentences, all under codes that mean other things too: AccessDenied of a key's
+policy, InvalidRequest of an object with a key of its writer's (SSE-C), AccessDenied of a bucket
+whose readers pay."""
+
+
 def _translate(uri: str, error: Any) -> StorageError:
     code: str = error.response["Error"]["Code"]
+    words: str = error.response["Error"].get("Message") or ""
+    said = f"{code}: {words.rstrip('.')}" if words else code
     status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}:
         return NotFound(f"{uri}: there is no such object ({code})")
@@ -503,11 +516,13 @@ def _translate(uri: str, error: Any) -> StorageError:
         return Conflict(f"{uri}: it is not in the expected state")
     if code == "InvalidObjectState":
         return Unavailable(f"{uri}: archived; restore it first")
+    if code in _KEY_IS_LOST or any(part in words for part in _NOT_FOR_US):
+        return Unavailable(f"{uri}: S3 does not hand it out ({said})")
     # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than
     # believed.
     if status in {401, 403}:
-        return Denied(f"{uri}: access denied ({code})")
-    return Transient(f"{uri}: {code}")
+        return Denied(f"{uri}: access denied ({said})")
+    return Transient(f"{uri}: {said}")
 
 
 def _real_version(version_id: str | None) -> str | None:

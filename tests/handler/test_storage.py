@@ -46,8 +46,9 @@ class Answers:
         return call
 
 
-def refusal(code, status=400):
-    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+def refusal(code, status=400, message=None):
+    said = {"Code": code} | ({"Message": message} if message else {})
+    answer = {"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}
     return ClientError(answer, "Operation")
 
 
@@ -313,6 +314,18 @@ def test_two_writes_that_meet_for_ever_are_for_later(answers):
 # --- S3: errors ----------------------------------------------------------------------------------
 
 
+SSE_C = (
+    "The object was stored using a form of Server Side Encryption. The correct parameters must be "
+    "provided to retrieve the object."
+)
+
+
+def test_what_s3_says_itself_is_passed_on(answers):
+    answers(refusal("InvalidRequest", 400, SSE_C))
+    with pytest.raises(storage.Unavailable, match="InvalidRequest: The object was stored using"):
+        storage.read("s3://photos/a.jpg", 10)
+
+
 @pytest.mark.parametrize(
     ("error", "ours"),
     [
@@ -329,6 +342,16 @@ def test_two_writes_that_meet_for_ever_are_for_later(answers):
         (refusal("NoSuchKey", 404), storage.NotFound),
         (refusal("NoSuchBucket", 404), storage.NotFound),
         (refusal("InvalidObjectState", 403), storage.Unavailable),
+        (refusal("KMS.DisabledException", 400, "arn:...:key/x is disabled."), storage.Unavailable),
+        (refusal("KMS.ThrottlingException", 400, "Rate exceeded"), storage.Transient),
+        (refusal("InvalidRequest", 400, SSE_C), storage.Unavailable),
+        (refusal("InvalidRequest", 400, "Missing header"), storage.Transient),
+        (
+            refusal("AccessDenied", 403, "not authorized to perform: kms:Decrypt"),
+            storage.Unavailable,
+        ),
+        (refusal("AccessDenied", 403, "Bucket is a Requester Pays bucket"), storage.Unavailable),
+        (refusal("AccessDenied", 403, "Access Denied"), storage.Denied),
     ],
 )
 def test_each_error_is_of_its_kind_and_names_the_object(answers, error, ours):
