@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from . import text_files
 from .dataset import DatasetError
 
 if TYPE_CHECKING:
@@ -90,21 +90,23 @@ def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
 
 
 def _read_groups(file: str, photos: Sequence[Photo]) -> list[tuple[int, str]]:
-    try:
-        with Path(file).open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines)
-            columns = set(reader.fieldnames or ())
-            column = "group" if "group" in columns else "source"
-            if not {"file", column} <= columns:
-                raise DatasetError(f"{file}: needs the columns `file` and `group` (or `source`)")
-            named = {row["file"]: row[column] for row in reader if row["file"] and row[column]}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{file}: {error}") from error
+    columns, rows = text_files.rows(file)
+    column = "group" if "group" in columns else "source"
+    if not {"file", column} <= {*columns}:
+        raise DatasetError(
+            f"{file}: needs the columns `file` and `group` (or `source`); it has "
+            f"{', '.join(map(repr, columns))}"
+        )
+    named = {
+        text_files.same(row["file"]): row[column]
+        for row in rows
+        if row.get("file") and row.get(column)
+    }
     found = []
     for index, photo in enumerate(photos):
         parts = PurePosixPath(photo.path).parts
         for start in range(len(parts)):
-            tail = "/".join(parts[start:])
+            tail = text_files.same("/".join(parts[start:]))
             if tail in named:
                 found.append((index, named[tail]))
                 break

@@ -237,13 +237,14 @@ def _evaluate(
 
 def _excluded(data: Dataset, files: tuple[str, ...]) -> frozenset[int]:
     """Return the indices of the photos that files of names (the end of a path) name."""
-    lines = [line.strip() for file in files for line in Path(file).read_text("utf-8").splitlines()]
-    names = {line for line in lines if line and not line.startswith("#")}
+    from alpaca_labeler.training import text_files
+
+    names = {text_files.same(line) for file in files for line in text_files.lines(file)}
     found = {
         index: name
         for index, photo in enumerate(data.photos)
         for name in names
-        if f"/{photo.path}".endswith(f"/{name}")
+        if text_files.same(f"/{photo.path}").endswith(f"/{name}")
     }
     for name in sorted(names - set(found.values())):
         say(f"--exclude: no photo is called {name}")
