@@ -495,12 +495,11 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
     raise AssertionError("unreachable")
 
 
-_KEY_IS_LOST: Final = {
-    f"KMS.{name}Exception"
-    for name in ("Disabled", "InvalidKeyUsage", "KMSInvalidState", "NotFound")
-}
-_NOT_FOR_US: Final = ("kms:Decrypt", "Server Side Encryption", "equester pays", "equester Pays")
-"""Parts of S3's own sentences, all under codes that mean other things too: AccessDenied of a key's
+_KEY_IS_LOST: Final = frozenset(
+    f"KMS.{kind}Exception" for kind in "Disabled InvalidKeyUsage KMSInvalidState NotFound".split()
+)
+_NOT_FOR_US: Final = ("kms:decrypt", "server side encryption", "requester pays")
+"""Parts of S3's own sentences, under codes that mean other things too: AccessDenied of a key's
 policy, InvalidRequest of an object with a key of its writer's (SSE-C), AccessDenied of a bucket
 whose readers pay."""
 
@@ -516,7 +515,7 @@ def _translate(uri: str, error: Any) -> StorageError:
         return Conflict(f"{uri}: it is not in the expected state")
     if code == "InvalidObjectState":
         return Unavailable(f"{uri}: archived; restore it first")
-    if code in _KEY_IS_LOST or any(part in words for part in _NOT_FOR_US):
+    if code in _KEY_IS_LOST or any(part in words.lower() for part in _NOT_FOR_US):
         return Unavailable(f"{uri}: S3 does not hand it out ({said})")
     # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than
     # believed.
