@@ -6,9 +6,9 @@ played: a loop receives messages and calls the handler, as the event source mapp
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,11 +19,13 @@ from uuid import uuid4
 
 from moto.server import ThreadedMotoServer
 
-from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler import bundle, manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
 
 if TYPE_CHECKING:
     from alpaca_labeler.handler.manifest_row import Row
 
+HOST: Final = "127.0.0.1"
 INPUT_BUCKET: Final = "photos"
 RESULTS_BUCKET: Final = "results"
 QUEUE: Final = "photos-to-label"
@@ -33,6 +35,10 @@ MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
 FUNCTION_SECONDS: Final = 60.0
 COMPACT_SECONDS: Final = 5.0
 """Labels are merged into the manifest when nothing has arrived for so long."""
+
+
+class SandboxError(LabelerError):
+    """The sandbox cannot start. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +143,16 @@ class Sandbox:
 def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
     """Start the sandbox on 127.0.0.1; port 0 takes a free one. Leaving stops it, with all it holds.
 
-    Sets AWS variables of this process, so that nothing in it can reach a real account.
+    Sets AWS variables of this process, so that nothing in it can reach a real account. Raises
+    `SandboxError` for a port that is taken, and `BundleError`.
     """
+    if port:  # moto would wait for ever for a server that cannot start
+        _check_free(port)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
-    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server = ThreadedMotoServer(HOST, port, verbose=False)
     server.start()
     _, chosen = server.get_host_and_port()
-    endpoint = f"http://127.0.0.1:{chosen}"
+    endpoint = f"http://{HOST}:{chosen}"
     try:
         os.environ.update(
             AWS_ENDPOINT_URL=endpoint,
@@ -159,11 +168,23 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
             LOG_LEVEL="WARNING",
         )
         os.environ.pop("AWS_PROFILE", None)
+        if model:
+            bundle.load(bundle.resolve(model))
         yield _wire(endpoint)
     finally:
         # moto keeps what it holds for the life of the process, whatever server it came through.
         urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
         server.stop()
+
+
+def _check_free(port: int) -> None:
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise SandboxError(
+            f"port {port}: {reason}; give another one, or none for a free one"
+        ) from error
 
 
 def _wire(endpoint: str) -> Sandbox:
@@ -187,10 +208,3 @@ def _wire(endpoint: str) -> Sandbox:
         },
     )
     return Sandbox(endpoint, queue_url, sqs, app)
-
-
-def environment(sandbox: Sandbox) -> str:
-    """Return the `--env-vars` file with which `sam local invoke` reaches the sandbox, as JSON."""
-    names = ("AWS_ENDPOINT_URL", "INPUT_URI", "RESULTS_URI", "MODEL_URI")
-    known = {name: os.environ[name] for name in names} | {"AWS_ENDPOINT_URL": sandbox.endpoint}
-    return json.dumps({"Parameters": known}, indent=2)

@@ -1,20 +1,17 @@
-"""`alpaca audit`, `retry`, `backfill` and `redrive`: what an operator does with a running job.
-
-None of them labels anything: they compare, and hand work to the queue or to Step Functions.
-"""
+"""`alpaca audit` and `retry`: compare a bucket with its table, and hand work to the queue."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import quote_plus
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from alpaca_labeler.console import dry_run_option, printable
-from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.console import as_folder, dry_run_option, printable, say
+from alpaca_labeler.handler import compaction, events, manifest_row, parts, requeue, storage
+from alpaca_labeler.job.stack import StackError, from_stack
 from alpaca_labeler.table.table import open_table
 
 if TYPE_CHECKING:
@@ -23,11 +20,13 @@ if TYPE_CHECKING:
     from alpaca_labeler.handler.image_version import ImageVersion
     from alpaca_labeler.handler.manifest_row import Row
 
-SQS_BATCH: Final = 10
-"""Messages in one SendMessageBatch call."""
+STATES: Final = ("labelled", "failed", "missing", "stale", "outdated", "gone")
+"""Of an image. `stale`: the row is of another version; `outdated`: an older model's; `gone`: there
+is a row and no object."""
 
+TO_LABEL: Final = frozenset({"missing", "stale", "outdated"})
 
-_queue = click.option("--queue", metavar="URL", help="URL of the job's queue.")
+queue_option = click.option("--queue", metavar="URL", help="The job's queue.")
 
 
 class Audited(NamedTuple):
@@ -37,11 +36,16 @@ class Audited(NamedTuple):
     """None for a row whose object is gone."""
     source_ref: str
     state: str
-    """`labelled`, `failed`, `stale` (the row is of another version), `missing` or `gone`."""
+    """One of `STATES`."""
 
 
-def compare(images: Iterable[ImageVersion], rows: Iterable[Row]) -> Iterator[Audited]:
-    """Walk both lists, each sorted by source-ref, side by side; memory stays flat."""
+def compare(
+    images: Iterable[ImageVersion], rows: Iterable[Row], model_before: str = ""
+) -> Iterator[Audited]:
+    """Walk both lists, each sorted by source-ref, side by side; memory stays flat.
+
+    Labels by models older than `model_before` are `outdated`.
+    """
     table = iter(rows)
     row = next(table, None)
     for image in images:
@@ -51,78 +55,116 @@ def compare(images: Iterable[ImageVersion], rows: Iterable[Row]) -> Iterator[Aud
         if row is None or row["source-ref"] != image.source_ref:
             yield Audited(image, image.source_ref, "missing")
             continue
-        stale = manifest_row.version_of(row).etag not in {image.etag, None}
-        state = "failed" if manifest_row.is_failure(row) else "labelled"
-        yield Audited(image, image.source_ref, "stale" if stale else state)
+        yield Audited(image, image.source_ref, _state(image, row, model_before))
         row = next(table, None)
     while row is not None:
         yield Audited(None, row["source-ref"], "gone")
         row = next(table, None)
 
 
+def _state(image: ImageVersion, row: Row, model_before: str) -> str:
+    if manifest_row.version_of(row).etag not in {image.etag, None}:
+        return "stale"
+    if manifest_row.is_failure(row):
+        return "failed"
+    # Versions begin with the time at which the model was made.
+    if not manifest_row.is_human(row) and (manifest_row.model_version(row) or "") < model_before:
+        return "outdated"
+    return "labelled"
+
+
 @click.command()
-@click.argument("input_uri", metavar="INPUT")
-@click.argument("results_uri", metavar="RESULTS")
-@click.option("--requeue", is_flag=True, help="Send missing and stale images to the queue.")
-@_queue
+@click.argument("input_uri", metavar="[INPUT]", required=False)
+@click.argument("results_uri", metavar="[RESULTS]", required=False)
+@click.option("--requeue", "send", is_flag=True, help="Queue what is missing, stale or outdated.")
+@click.option(
+    "--model-before", default="", metavar="VERSION", help="Labels by older models are outdated."
+)
+@click.option("--check", is_flag=True, help="Exit with 1 if something is to be labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
+@queue_option
+@from_stack(
+    input_uri=("INPUT", "InputUri"),
+    results_uri=("RESULTS", "ResultsUri"),
+    queue=("--queue", "QueueUrl"),
+)
 @dry_run_option
 def audit(
     *,
     input_uri: str,
     results_uri: str,
-    requeue: bool,
-    queue: str | None,
+    send: bool,
+    model_before: str,
+    check: bool,
     as_json: bool,
+    queue: str | None,
     dry_run: bool,
 ) -> None:
     """Name every image in a bucket without a row.
 
     \b
-        alpaca audit s3://photos/ s3://results/labels/
-        alpaca audit s3://photos/farm/ s3://results/labels/ --requeue --queue URL
+        alpaca audit --stack alpaca
+        alpaca audit --stack alpaca --requeue
+        alpaca audit --stack alpaca --model-before 20261124 --requeue
+        alpaca audit s3://photos/farm/ s3://results/labels/ --check
 
-    Names what is `missing` or `stale` (its row is of an older version) on standard output.
+    Names on standard output what is `missing`, `stale` (its row is of an older version) or, with
+    --model-before, `outdated`.
     """
-    if requeue and not queue:
-        raise click.UsageError("--requeue needs --queue URL")
+    if send and queue is None:
+        raise click.UsageError("--requeue needs --queue URL or --stack NAME")
+    results_uri = as_folder(results_uri)
+    _check_has_table(results_uri)
     counts: Counter[str] = Counter()
 
-    def to_send() -> Iterator[ImageVersion]:
-        images = storage.list_objects(input_uri)
-        for found in compare(
-            (image for image in images if not image.source_ref.endswith("/")),
-            _rows(results_uri, input_uri),
-        ):
+    def to_label() -> Iterator[ImageVersion]:
+        images = objects(input_uri)
+        for found in compare(images, _rows(results_uri, input_uri), model_before):
             counts[found.state] += 1
             if as_json:
                 click.echo(json.dumps({"source-ref": found.source_ref, "state": found.state}))
-            elif found.state in {"missing", "stale"}:
+            elif found.state in TO_LABEL:
                 click.echo(f"{found.state}\t{printable(found.source_ref)}")
-            if found.image is not None and found.state in {"missing", "stale"}:
+            if found.image is not None and found.state in TO_LABEL:
                 yield found.image
 
-    sent = _send(to_send(), queue if requeue and not dry_run else None)
-    for state in ("labelled", "failed", "missing", "stale", "gone"):
-        click.echo(f"{state:<9} {counts[state]:>11,}", err=True)
-    if requeue:
-        click.echo(f"{'would queue' if dry_run else 'queued'} {sent:,}", err=True)
+    total = hand_over(to_label(), queue if send and not dry_run else None)
+    for state in STATES if model_before else (s for s in STATES if s != "outdated"):
+        say(f"{state:<9} {counts[state]:>11,}")
+    if send:
+        say(f"{'would queue' if dry_run else 'queued'} {total:,}")
+    if check and total:
+        sys.exit(1)
+
+
+def _check_has_table(results_uri: str) -> None:
+    for name in (parts.PREFIX, compaction.MANIFEST.partition(".")[0], compaction.FAILURES):
+        if next(storage.list_objects(results_uri + name), None) is not None:
+            return
+    raise StackError(
+        f"{results_uri}: holds neither a table nor a part. Give the prefix that labels are written "
+        "to; if nothing has been labelled yet, `alpaca backfill` does it"
+    )
 
 
 @click.command()
-@click.argument("results_uri", metavar="RESULTS")
-@click.option("--queue", required=True, metavar="URL", help="URL of the job's queue.")
+@click.argument("results_uri", metavar="[RESULTS]", required=False)
 @click.option("--code", multiple=True, metavar="CODE", help="Only failures of this code.")
+@queue_option
+@from_stack(results_uri=("RESULTS", "ResultsUri"), queue=("--queue", "QueueUrl"))
 @dry_run_option
-def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool) -> None:
+def retry(*, results_uri: str, queue: str | None, code: tuple[str, ...], dry_run: bool) -> None:
     """Queue images again that could not be labelled.
 
     \b
-        alpaca retry s3://results/labels/ --queue URL --dry-run
-        alpaca retry s3://results/labels/ --queue URL --code too-many-pixels
+        alpaca retry --stack alpaca --dry-run
+        alpaca retry --stack alpaca --code too-many-pixels
+        alpaca retry s3://results/labels/ --queue URL
 
-    For failures that a new version of the function, or another limit, can now label.
+    For failures that a new version of the function, another limit or permission can now label.
     """
+    if queue is None and not dry_run:
+        raise click.UsageError("give --queue URL or --stack NAME")
 
     def failed() -> Iterator[ImageVersion]:
         for row in _rows(results_uri):
@@ -130,106 +172,23 @@ def retry(*, results_uri: str, queue: str, code: tuple[str, ...], dry_run: bool)
                 click.echo(f"{row['failure'].get('code')}\t{printable(row['source-ref'])}")
                 yield manifest_row.version_of(row)
 
-    sent = _send(failed(), None if dry_run else queue)
-    click.echo(f"{'would queue' if dry_run else 'queued'} {sent:,}", err=True)
+    total = hand_over(failed(), None if dry_run else queue)
+    say(f"{'would queue' if dry_run else 'queued'} {total:,}")
 
 
-@click.command()
-@click.argument("input_uri", metavar="INPUT")
-@_queue
-@click.option("--state-machine", metavar="ARN", help="The job's Distributed Map.")
-@dry_run_option
-def backfill(
-    *, input_uri: str, queue: str | None, state_machine: str | None, dry_run: bool
-) -> None:
-    """Label what is in a bucket already.
-
-    \b
-        alpaca backfill s3://photos/farm/ --state-machine ARN
-        alpaca backfill s3://photos/farm/ --queue URL
-
-    Step Functions labels up to 10,000 batches at a time; the queue goes at the pace of new uploads.
-    """
-    if (queue is None) == (state_machine is None):
-        raise click.UsageError("give either --state-machine ARN or --queue URL")
-    _, prefix = storage.split_s3(input_uri)
-    if queue is not None:
-        images = (
-            image for image in storage.list_objects(input_uri) if not image.source_ref.endswith("/")
-        )
-        sent = _send(images, None if dry_run else queue)
-        click.echo(f"{'would queue' if dry_run else 'queued'} {sent:,}", err=True)
-        return
-    request = json.dumps({"prefix": prefix})
-    if dry_run:
-        click.echo(f"would start {state_machine} with {request}", err=True)
-        return
-    answer = _aws("stepfunctions").start_execution(stateMachineArn=state_machine, input=request)
-    click.echo(answer["executionArn"])
+def objects(input_uri: str) -> Iterator[ImageVersion]:
+    """List the objects below `input_uri` that the function would label."""
+    for image in storage.list_objects(input_uri):
+        if not events.is_skipped(image.source_ref, input_uri):
+            yield image
 
 
-@click.command()
-@click.argument("dead_letter_queue", metavar="DLQ-URL")
-@dry_run_option
-def redrive(*, dead_letter_queue: str, dry_run: bool) -> None:
-    """Queue again what the dead-letter queue holds.
-
-    \b
-        alpaca redrive "$DLQ_URL" --dry-run
-        alpaca redrive "$DLQ_URL"
-    """
-    sqs = _aws("sqs")
-    facts = sqs.get_queue_attributes(
-        QueueUrl=dead_letter_queue, AttributeNames=["ApproximateNumberOfMessages", "QueueArn"]
-    )["Attributes"]
-    waiting = facts["ApproximateNumberOfMessages"]
-    if not dry_run:
-        sqs.start_message_move_task(SourceArn=facts["QueueArn"])
-    click.echo(f"{'would move' if dry_run else 'moving'} about {waiting} messages", err=True)
+def hand_over(images: Iterable[ImageVersion], queue: str | None) -> int:
+    """Queue images, one per message; without a queue only count them."""
+    return sum(1 for _ in images) if queue is None else requeue.send(queue, images)
 
 
 def _rows(results_uri: str, prefix: str = "") -> Iterator[Row]:
     for row in open_table(results_uri).rows():
         if row["source-ref"].startswith(prefix):
             yield row
-
-
-def _send(images: Iterable[ImageVersion], queue: str | None) -> int:
-    """Send images as S3 would announce them, one a message; without a queue only count them."""
-    sqs = _aws("sqs") if queue is not None else None
-    sent = 0
-    waiting = iter(images)
-    while batch := list(islice(waiting, SQS_BATCH)):
-        if sqs is not None:
-            entries = [
-                {"Id": str(number), "MessageBody": json.dumps({"Records": [_record(image)]})}
-                for number, image in enumerate(batch)
-            ]
-            answer = sqs.send_message_batch(QueueUrl=queue, Entries=entries)
-            if answer.get("Failed"):
-                raise storage.Transient(
-                    f"{queue}: took only {sent + len(answer['Successful']):,} messages "
-                    f"({answer['Failed'][0].get('Message')}); run this again"
-                )
-        sent += len(batch)
-    return sent
-
-
-def _record(image: ImageVersion) -> dict[str, Any]:
-    bucket, key = storage.split_s3(image.source_ref)
-    item = {"key": quote_plus(key), "size": image.size, "eTag": image.etag}
-    return {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "s3": {
-            "bucket": {"name": bucket},
-            "object": {name: value for name, value in item.items() if value is not None},
-        },
-    }
-
-
-def _aws(service: str) -> Any:
-    import boto3
-
-    return boto3.client(service)

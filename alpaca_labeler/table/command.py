@@ -15,6 +15,7 @@ import click
 from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.help import Group
+from alpaca_labeler.job.stack import from_stack
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
@@ -156,14 +157,15 @@ def export(*, source: str, form: str, output: str | None) -> None:
 
 
 @manifest.command()
-@click.argument("results", metavar="RESULTS")
+@click.argument("results", metavar="[RESULTS]", required=False)
 @click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
+@from_stack(results=("RESULTS", "ResultsUri"))
 def cat(*, results: str, failures: bool) -> None:
     """Print a bucket's rows, one per image.
 
     \b
         alpaca manifest cat s3://results/labels/ > manifest.jsonl
-        alpaca manifest cat s3://results/labels/ --failures
+        alpaca manifest cat --stack alpaca --failures
     """
     out = sys.stdout.buffer
     for row, is_failure in compaction.table(as_folder(results)):
@@ -172,14 +174,15 @@ def cat(*, results: str, failures: bool) -> None:
 
 
 @manifest.command()
-@click.argument("results", metavar="RESULTS")
+@click.argument("results", metavar="[RESULTS]", required=False)
+@from_stack(results=("RESULTS", "ResultsUri"))
 @dry_run_option
 def compact(*, results: str, dry_run: bool) -> None:
     """Merge a bucket's parts into its manifest now.
 
     \b
         alpaca manifest compact s3://results/labels/ --dry-run
-        alpaca manifest compact s3://results/labels/
+        alpaca manifest compact --stack alpaca
     """
     results = as_folder(results)
     if dry_run:

@@ -13,8 +13,8 @@ def python(code):
 
 
 def test_the_labeler_is_imported_in_well_under_half_a_second():
-    code = "import time; t = time.perf_counter(); import alpaca_labeler.handler.labeler; "
-    code += "print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import alpaca_labeler.handler.labeler; "
+    code += "print(time.process_time() - t)"
     assert min(python(code) for _ in range(3)) < 0.5
 
 

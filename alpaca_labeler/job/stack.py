@@ -1,0 +1,84 @@
+"""What a deployed stack says of itself, so that nobody types URIs and ARNs at night."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from alpaca_labeler.handler.errors import LabelerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class StackError(LabelerError):
+    """There is no such stack, or it is of another template. The message names it."""
+
+
+def client(service: str) -> Any:
+    """Return a boto3 client of the account and region that the environment names."""
+    import boto3
+
+    return boto3.client(service)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return CloudFormation's description of a stack. Raises `StackError` if there is none."""
+    from botocore.exceptions import ClientError
+
+    cloudformation = client("cloudformation")
+    try:
+        stack: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        region = cloudformation.meta.region_name
+        raise StackError(
+            f"{name}: there is no such stack in {region}; set AWS_REGION, or see `sam list "
+            "stack-outputs`"
+        ) from error
+    return stack
+
+
+class Outputs(dict[str, str]):
+    """A stack's outputs by name. One that is not there raises `StackError`."""
+
+    def __init__(self, stack: dict[str, Any]) -> None:
+        super().__init__((o["OutputKey"], o["OutputValue"]) for o in stack.get("Outputs", ()))
+        self._stack = stack["StackName"]
+
+    def __missing__(self, name: str) -> str:
+        raise StackError(
+            f"{self._stack}: has no output {name}; deploy it again with the template of this "
+            "version"
+        )
+
+
+def from_stack(**wanted: tuple[str, str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the option --stack, which fills in parameters that were not given.
+
+    `wanted` says of each parameter what the command line calls it and which output holds it. One
+    that is called by a word in capitals (an argument) must then be known.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option("--stack", metavar="NAME", help="Read what is not given from this stack.")
+        @functools.wraps(command)
+        def run(*, stack: str | None, **given: Any) -> None:
+            if stack is not None:
+                known = Outputs(describe(stack))
+                for parameter, (_, output) in wanted.items():
+                    if given.get(parameter) is None:
+                        given[parameter] = known[output]
+            missing = [
+                name for parameter, (name, _) in wanted.items() if given.get(parameter) is None
+            ]
+            if arguments := [name for name in missing if name.isupper()]:
+                raise click.UsageError(f"give {' and '.join(arguments)}, or --stack NAME")
+            command(**given)
+
+        return run
+
+    return decorate
