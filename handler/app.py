@@ -19,7 +19,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from . import events, manifest_row, parts, requeue, settings, storage
-from .image_version import ImageVersion
+from .image_version import ImageVersion, padded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -173,7 +173,7 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
             continue
         if other.sequencer and image.sequencer:
             chosen[image.source_ref] = max(
-                other, image, key=lambda each: manifest_row.padded(each.sequencer or "")
+                other, image, key=lambda each: padded(each.sequencer or "")
             )
         else:  # which is later is unknown, so no announcement's size may refuse the download
             chosen[image.source_ref] = ImageVersion(image.source_ref)

@@ -7,15 +7,16 @@ here reads or writes storage.
 
 from __future__ import annotations
 
+import codecs
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from .errors import LabelerError
-from .image_version import ImageVersion
+from .image_version import ImageVersion, padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,9 @@ TASK_TYPE: Final = "groundtruth/image-classification"
 Row = dict[str, Any]
 """One parsed JSON line: a label row, or a failure row where it has the key `failure`."""
 
+
+WITHDRAWN: Final = "withdrawn"
+"""Key in a model's row: when a person withdrew what people had decided."""
 
 _DEEP: Final = 100
 """Brackets in a line that make a closer look worth while: a row has four."""
@@ -73,7 +77,7 @@ def label_row(
             "probability": prediction.probability,
             "threshold": card.threshold,
             "needs-review": prediction.needs_review,
-            **_version_facts(version),
+            **version_facts(version),
             "width": size[0],
             "height": size[1],
         },
@@ -93,11 +97,12 @@ def failure_row(
             **({"decoder": failure.decoder} if failure.decoder else {}),
             "creation-date": timestamp(created),
         },
-        "labeler": {"model-version": model_version, **_version_facts(version)},
+        "labeler": {"model-version": model_version, **version_facts(version)},
     }
 
 
-def _version_facts(version: ImageVersion) -> dict[str, Any]:
+def version_facts(version: ImageVersion) -> dict[str, Any]:
+    """Return a version as a row's `labeler` block names it."""
     return {
         "etag": version.etag,
         "version-id": version.version_id,
@@ -117,11 +122,18 @@ def encode(row: Row) -> bytes:
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def check_encoding(start: bytes) -> None:
+    """Raise `ManifestError` if a file that begins so is UTF-16, as some Windows editors save."""
+    if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{"}:
+        raise ManifestError("saved as UTF-16; open it in an editor and save it as UTF-8")
+
+
 def parse(line: bytes) -> Row:
-    """Read one line. Raises `ManifestError` where it is not a row with a `source-ref`."""
+    """Read one line. Raises `ManifestError` if it is not a row with a `source-ref`."""
     try:
-        row = orjson.loads(line)
+        row = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
+        check_encoding(line)
         raise ManifestError(f"not JSON ({error})") from None
     if not isinstance(row, dict) or not isinstance(row.get("source-ref"), str):
         raise ManifestError("no `source-ref`, so it is not a manifest row")
@@ -235,111 +247,137 @@ def _text(value: object) -> str:
 
 def names_version(row: Row) -> bool:
     """Tell whether the row says which version of the image it speaks of."""
-    return _identity(row) != _UNKNOWN
+    return version_of(row).is_named()
 
 
 def same_version(row: Row, other: Row) -> bool:
     """Tell whether two rows of one image speak of the same version of it."""
-    return bool(_names(row) & _names(other))
+    return version_of(row).is_same(version_of(other))
 
 
 def winner(rows: Sequence[Row]) -> Row:
     """Return the one row that stands for an image, of all that were ever written for it.
 
-    The newest version of the image wins. Within one version a person's row wins over a model's, a
-    label over a failure, the newer model's over the older's, and of equal rows the first that was
-    made, so that a row delivered again changes nothing. It carries the sequencer of its version,
-    whichever row brought it, so that merging in another order gives the same. `rows` are of one
-    `source-ref`, at least one, in any order.
+    | rows of one image  | the winner                                                             |
+    |--------------------|------------------------------------------------------------------------|
+    | different versions | the newest version: by sequencer if all have one, else by date         |
+    | of one version     | a person's last decision, unless it was withdrawn                      |
+    |                    | else a label over a failure, the newer model, the row that came first  |
+
+    A version is its content: see `ImageVersion.is_same`. The winner carries the newest date and
+    sequencer of its version, whichever row brought them, so that merging in another order gives the
+    same. `rows` are of one `source-ref`, at least one, in any order.
     """
     # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
     candidates = sorted(_by_version(rows), key=lambda group: min(map(encode, group)))
     newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
-    chosen = min(newest, key=_rank)
-    sequencer = max((version_of(row).sequencer or "" for row in newest), key=_order)
-    if sequencer in {"", version_of(chosen).sequencer}:
-        return chosen
-    return {**chosen, "labeler": {**chosen["labeler"], "sequencer": sequencer}}
+    chosen = decided(sorted(newest, key=encode)) or by_model(newest, min(models(newest), key=_rank))
+    return with_facts(chosen, _newest_facts(newest))
 
 
 def latest(rows: Sequence[Row]) -> Row:
-    """Return the one row that stands for an image where the order of writing is known.
+    """Return the one row that stands for an image if the order of writing is known.
 
     One run after the other on one machine: what was seen last is what is there, whatever the dates
-    say, and the model that was asked last was asked on purpose. Only a person's row of the same
-    version stays. `rows` are of one `source-ref`, at least one, oldest first.
+    say, and the model that was asked last was asked on purpose. Only what a person decided about
+    the same version stays. `rows` are of one `source-ref`, at least one, oldest first.
     """
-    # A file that could not even be looked at is, for all that is known, the one it was.
-    known = [row for row in rows if names_version(row)] or rows
-    now = _identity(known[-1])
-    human = [row for row in rows if is_human(row) and _identity(row) == now]
-    return human[-1] if human else rows[-1]
+    # A file that could not even be opened is, for all that is known, the one it was.
+    known = [row for row in rows if names_version(row)] or [*rows]
+    last = known[-1]
+    group = next(group for group in _by_version(known) if any(row is last for row in group))
+    now = [row for row in known if any(row is each for each in group)]
+    if (person := decided(now)) is not None:
+        return with_facts(person, version_of(([*models(now)] or [last])[-1]))
+    return by_model(now, rows[-1] if rows[-1] is not last else models(now)[-1])
 
 
-def _identity(row: Row) -> tuple[object, ...]:
-    version = version_of(row)
-    return version.version_id, version.etag, version.last_modified, version.size
+def decided(rows: Sequence[Row]) -> Row | None:
+    """Return what a person decided last, of rows of one version; None if nothing, or withdrawn."""
+    since = _last_withdrawal(rows)
+    people = [row for row in rows if is_human(row) and (created(row) > since or not since)]
+    # Of two of one moment, the one that stands last.
+    return max(reversed(people), key=created) if people else None
 
 
-_UNKNOWN: Final = (None, None, None, None)
-"""The identity of a row that does not say which version of the image it speaks of."""
+def withdrawn(row: Row) -> str:
+    """Return when a person withdrew what people had decided about this image; empty if nobody did.
+
+    Such a row is the model's again. Decisions up to that moment do not count.
+    """
+    return "" if is_human(row) else _text(block(row, "labeler").get(WITHDRAWN))
+
+
+def _last_withdrawal(rows: Sequence[Row]) -> str:
+    return max(map(withdrawn, rows), default="")
+
+
+def models(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that no person made."""
+    return [row for row in rows if not is_human(row)]
+
+
+def by_model(rows: Sequence[Row], chosen: Row) -> Row:
+    """Return the chosen row with the last withdrawal among `rows`: an older decision may follow."""
+    since = _last_withdrawal(rows)
+    if since == withdrawn(chosen):
+        return chosen
+    return {**chosen, "labeler": {**block(chosen, "labeler"), WITHDRAWN: since}}
+
+
+def with_facts(row: Row, facts: ImageVersion) -> Row:
+    """Return the row as one of this state of its image, as far as that is known."""
+    known = version_facts(version_of(row))
+    new = {name: value for name, value in version_facts(facts).items() if value != known[name]}
+    if facts.last_modified is None:  # then the version's number and size are not known for sure
+        new = {name: value for name, value in new.items() if value is not None}
+    return {**row, "labeler": {**block(row, "labeler"), **new}} if new else row
 
 
 def _by_version(rows: Sequence[Row]) -> list[list[Row]]:
     """Part rows by the version of the image that they speak of."""
-    found: list[tuple[set[object], list[Row]]] = []
-    for row in rows:
-        names, group = _names(row), [row]
-        apart = []
-        for other_names, other in found:
-            if names & other_names:
-                names, group = names | other_names, other + group
-            else:
-                apart.append((other_names, other))
-        found = [*apart, (names, group)]
-    return [group for _, group in found]
+    groups: list[list[Row]] = []
+    # Those whose content is known come first: two of one date and size may still differ in it.
+    for row in sorted(rows, key=lambda row: (not version_of(row).etag, encode(row))):
+        group = next((g for g in groups if any(same_version(row, each) for each in g)), None)
+        if group is None and not names_version(row):
+            group = next((g for g in groups if not names_version(g[0])), None)
+        if group is None:
+            groups.append([row])
+        else:
+            group.append(row)
+    return groups
 
 
-def _names(row: Row) -> set[object]:
-    """Return what tells the row's version from others; rows that share one speak of the same."""
-    version = version_of(row)
-    names: set[object] = {_identity(row)}
-    # An image that could not be read is dated by its announcement, not by its header: a moment
-    # apart. An announcement tells its version for certain.
-    if version.etag and version.sequencer:
-        names.add((version.etag, padded(version.sequencer)))
-    return names
+def _newest_facts(group: Sequence[Row]) -> ImageVersion:
+    # A failure may be dated by its announcement, a moment apart from the image's own date.
+    rows = [row for row in group if not is_failure(row)] or group
+    versions = [version_of(row) for row in rows]
+    newest = max(versions, key=lambda v: (v.last_modified or "", v.version_id or "", v.size or 0))
+    return replace(
+        newest,
+        etag=max(v.etag or "" for v in map(version_of, group)) or None,
+        sequencer=max((v.sequencer or "" for v in map(version_of, group)), key=_order) or None,
+    )
 
 
 def _newest_version(candidates: list[list[Row]]) -> list[Row]:
-    facts = [[(version_of(row), created(row)) for row in group] for group in candidates]
-    sequencers = [
-        max((padded(v.sequencer) for v, _ in group if v.sequencer), default="") for group in facts
-    ]
+    facts = [_newest_facts(group) for group in candidates]
     # A sequencer orders what S3 announced; rows of a backfill have none, and then the date decides.
     # Both agree but for a multipart upload, which bears the date of its beginning.
-    if all(sequencers):
-        keys: list[tuple[str, ...]] = [(sequencer,) for sequencer in sequencers]
+    if all(version.sequencer for version in facts):
+        keys: list[tuple[str, ...]] = [(padded(version.sequencer or ""),) for version in facts]
     else:
         keys = [
             (
-                max(v.last_modified or "" for v, _ in group),
+                version.last_modified or "",
                 # Within one second only the reading itself tells: it was the current version then.
-                min(made for _, made in group),
-                sequencer,
+                min(map(created, group)),
+                padded(version.sequencer or ""),
             )
-            for group, sequencer in zip(facts, sequencers, strict=True)
+            for version, group in zip(facts, candidates, strict=True)
         ]
     return candidates[keys.index(max(keys))]
-
-
-def padded(sequencer: str) -> str:
-    """Return a sequencer so that it compares as text.
-
-    S3's are hex strings of any length, compared with the shorter padded with zeros at its right:
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
-    """
-    return sequencer.upper().ljust(64, "0")
 
 
 def _order(sequencer: str) -> tuple[str, str]:
@@ -348,11 +386,10 @@ def _order(sequencer: str) -> tuple[str, str]:
 
 def _rank(row: Row) -> tuple[object, ...]:
     return (
-        not is_human(row),
-        is_failure(row),
+        label(row) is None,
+        not is_failure(row),
         _Descending(model_version(row)),
-        # A person's later word corrects the earlier one; a model's says the same again.
-        _Descending(created(row)) if is_human(row) else created(row),
+        created(row),  # a model says the same again
         encode(row),
     )
 

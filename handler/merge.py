@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import heapq
 import itertools
 import tempfile
@@ -35,7 +36,9 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
             return
         if len(line) > MAX_LINE_BYTES:
             raise ManifestError(f"{name}: line {number} is longer than {MAX_LINE_BYTES:,} bytes")
-        if line.isspace():
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if not line or line.isspace():
             continue
         try:
             source_ref = manifest_row.parse(line)["source-ref"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import hashlib
 import os
 import re
 import stat
@@ -32,7 +33,7 @@ from .errors import LabelerError
 from .image_version import ImageVersion
 
 S3_SCHEME: Final = "s3://"
-FILE_SCHEME: Final = "file://"
+FILE_SCHEME: Final = "file:"
 
 DOWNLOAD_SECONDS: Final = 60.0
 """Longest time one photo may take to arrive, and one MiB of a table, which may have any size.
@@ -157,9 +158,9 @@ def join(base: str, name: str) -> str:
 def to_source_ref(path: str) -> str:
     """Name a local file in a manifest.
 
-    The path itself, where it is text; a name that is not UTF-8 cannot stand in JSON, and one that
-    looks like a URI would be read as one: both become a `file://` URI with its bytes
-    percent-encoded.
+    The path itself, if it is text; a name that is not UTF-8 cannot stand in JSON, and one that
+    looks like a URI would be read as one: both become a `file:` URI with its bytes percent-encoded,
+    `file:///...` for an absolute path.
     """
     try:
         path.encode()
@@ -167,13 +168,15 @@ def to_source_ref(path: str) -> str:
         plain = False
     else:
         plain = not path.startswith((S3_SCHEME, FILE_SCHEME))
-    return path if plain else FILE_SCHEME + quote(os.path.abspath(os.fsencode(path)))
+    if plain:
+        return path
+    return FILE_SCHEME + "//" * os.path.isabs(path) + quote(os.fsencode(path))
 
 
 def to_path(source_ref: str) -> str:
     """Return the local path that `to_source_ref` named."""
     if source_ref.startswith(FILE_SCHEME):
-        return os.fsdecode(unquote_to_bytes(source_ref[len(FILE_SCHEME) :]))
+        return os.fsdecode(unquote_to_bytes(source_ref[len(FILE_SCHEME) :].removeprefix("//")))
     return source_ref
 
 
@@ -189,6 +192,17 @@ def file_time(nanoseconds: int) -> str:
     ):  # a date no calendar has: still a fixed name for it
         return f"@{nanoseconds}"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+
+
+def digest(data: bytes) -> str:
+    """Name the content of a file, as S3's ETag names an object's."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_of(path: str) -> str:
+    """Name the content of a file that need not fit in memory. Raises `OSError`."""
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -229,7 +243,7 @@ def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
                     f"{image.source_ref}: {status.st_size:,} bytes, over the limit of {max_bytes:,}"
                 )
             data = file.read(status.st_size)
-    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns))
+    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns), digest(data))
     return Fetched(data, version)
 
 

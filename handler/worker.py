@@ -27,6 +27,8 @@ class Job:
     max_pixels: int
     decode_seconds: int = 120
     """A worker that decodes one image for longer hangs, and dies."""
+    folder: str = ""
+    """At which relative names of images begin; empty for the current folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def serve(parent: Connection) -> None:
     except BundleError as error:
         parent.send(str(error))
         return
+    if job.folder:  # only now: the model's path is relative to the folder that we started in
+        os.chdir(job.folder)
     parent.send(Ready(labeler.card.version, labeler.card.labels, images.DECODER))
     _silence_libraries()
     while True:

@@ -23,6 +23,7 @@ from alpaca_labeler.handler.worker import Job
 from alpaca_labeler.label import sort_into, sources
 from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.table.ledger import Ledger, LedgerError
+from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.table import beside
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class Run:
     def start(self, workers: int) -> Workers:
         """Start the processes that label."""
         threads = S3_THREADS if self.on_s3 else 1
-        return Workers(Job(self.model, threads, MAX_BYTES, self.max_pixels), workers)
+        folder = Places(self.manifest_path).folder
+        return Workers(Job(self.model, threads, MAX_BYTES, self.max_pixels, folder=folder), workers)
 
 
 @dataclass(slots=True)
@@ -261,7 +263,7 @@ def _label(run: Run) -> Report:
         ledger.settle()
         report.seconds = time.monotonic() - began
         if run.copy_to is not None and not report.interrupted:
-            sort_into.copy(ledger.rows(), run.paths, run.copy_to, link=run.link)
+            sort_into.copy(ledger.rows(), ledger.places, run.paths, run.copy_to, link=run.link)
     for folder in report.skipped.folders:
         click.echo(f"{printable(folder)}: this folder cannot be read", err=True)
     return report
@@ -295,7 +297,7 @@ def _named(done: Done) -> str:
 def _todo(
     run: Run, ledger: Ledger, skipped: Skipped, report: Report | None = None
 ) -> Iterator[ImageVersion]:
-    for image in sources.find(run.paths, skipped):
+    for image in map(ledger.named, sources.find(run.paths, skipped)):
         if not ledger.has(image):
             yield image
         elif report is not None:

@@ -7,38 +7,43 @@ import re
 import shutil
 from typing import TYPE_CHECKING
 
-from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler import manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.places import Places
 
 
-def copy(rows: Iterable[Row], paths: Sequence[str], target: str, *, link: bool) -> None:
+def copy(
+    rows: Iterable[Row], places: Places, paths: Sequence[str], target: str, *, link: bool
+) -> None:
     """Copy each labelled file below `paths` to `target`/LABEL/, with its folders.
 
     Two of `paths` with the same last name get folders of their own. A copy that is there already,
     of the same size and time, is left as it is. Raises `OSError`.
     """
-    tops = _names(paths)
+    tops = _names(paths, places)
     for row in rows:
-        source = os.path.abspath(storage.to_path(row["source-ref"]))
+        source = places.path(row["source-ref"])
         top = next((top for top in tops if _is_below(source, top)), None)
         if top is None or not os.path.isfile(source):
             continue
         inside = "" if source == top else os.path.relpath(source, top)
-        folder = _folder_name(manifest_row.metadata(row).get("class-name"))
+        folder = _folder_name(manifest_row.label(row))
         place = os.path.join(target, folder, tops[top], inside).rstrip(os.sep)
         os.makedirs(os.path.dirname(place), exist_ok=True)
         _put(source, place, link=link)
 
 
-def _names(paths: Sequence[str]) -> dict[str, str]:
+def _names(paths: Sequence[str], places: Places) -> dict[str, str]:
     """What each path is called in the target, the longest path first."""
     names: dict[str, str] = {}
-    for top in dict.fromkeys(map(os.path.abspath, paths)):
-        stem, suffix = os.path.splitext(os.path.basename(top))
+    for path in paths:
+        if (top := places.absolute(path)) in names:
+            continue
+        stem, suffix = os.path.splitext(os.path.basename(os.path.abspath(path)))
         name = stem + suffix
         number = 1
         while name in names.values():

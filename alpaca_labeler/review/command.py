@@ -12,9 +12,8 @@ import click
 
 from alpaca_labeler.console import as_folder, printable
 from alpaca_labeler.handler import compaction, storage
-from alpaca_labeler.table.corrections import Corrections
 from alpaca_labeler.table.ledger import Ledger
-from alpaca_labeler.table.table import beside
+from alpaca_labeler.table.table import beside, open_corrections, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -76,11 +75,10 @@ def review(
 
     on_s3 = storage.is_s3(source)
     found = _bucket(as_folder(source)) if on_s3 else _files(source)
-    if corrections_path is None:
-        corrections_path = "corrections.jsonl" if on_s3 else beside(source, "corrections")
+    corrections = open_corrections(open_table(source), corrections_path)
     session = Session(
         found,
-        Corrections(corrections_path),
+        corrections,
         dict(enumerate(labels or ())),
         annotator or _user(),
     )
@@ -93,7 +91,7 @@ def review(
             webbrowser.open(server.address)
         server.serve_forever()
     except KeyboardInterrupt:
-        click.echo(_farewell(session, corrections_path, source), err=True)
+        click.echo(_farewell(session, corrections.path), err=True)
     finally:
         server.server_close()
 
@@ -118,13 +116,12 @@ def _check(session: Session, source: str) -> None:
         )
 
 
-def _farewell(session: Session, corrections_path: str, source: str) -> str:
+def _farewell(session: Session, corrections_path: str) -> str:
     if session.made == 0:
         return "\nNothing was corrected."
     path = printable(corrections_path)
     return (
         f"\n{session.made:,} correction{'s' * (session.made > 1)} in {path}. Next:\n"
-        f"  alpaca manifest apply {path} {printable(source)}\n"
         f"  alpaca train DATASET --corrections {path}"
     )
 

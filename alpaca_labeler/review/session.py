@@ -20,13 +20,14 @@ from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.handler.manifest_row import ManifestError
 from alpaca_labeler.review import shown
 from alpaca_labeler.review.index import label_name
-from alpaca_labeler.table.corrections import Corrections, Label, decision
+from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.review.index import Index
+    from alpaca_labeler.table.corrections import BucketCorrections, Corrections
 
 KINDS: Final = ("all", "review", "failed")
 PEOPLE: Final = ("all", "left", "changed", "confirmed")
@@ -81,7 +82,7 @@ class Session:
     def __init__(
         self,
         source: Source,
-        corrections: Corrections,
+        corrections: Corrections | BucketCorrections,
         classes: dict[int, str],
         annotator: str,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -97,6 +98,8 @@ class Session:
         self._clock = clock
         self._lock = threading.RLock()
         self._counter = 0
+        self._steps: list[tuple[int, Row | None, Row | None]] = []
+        """(row, decision, the one before) of what was decided here; None once taken back."""
         self.made = 0
         """Decisions that were made here, and not taken back."""
         self.reload()
@@ -293,7 +296,10 @@ class Session:
                 }
             made = max(self._clock(), self._last_word(row) + _TICK)
             label = Label(self.index.attribute, index, name)
-            identity = self._corrections.add(decision(found, label, self.annotator, made))
+            new = decision(found, label, self.annotator, made)
+            self._corrections.add_all([new])
+            identity = str(len(self._steps))
+            self._steps.append((row, new, self._said.get(row)))
             self.made += 1
             self._follow()
             return identity
@@ -301,16 +307,26 @@ class Session:
     def undo(self, identity: str) -> bool:
         """Take back one decision; False where it is not there. Raises `CorrectionsError`."""
         with self._lock:
-            removed = self._corrections.remove(identity)
-            self.made -= removed
+            if not identity.isdecimal() or int(identity) >= len(self._steps):
+                return False
             self._follow()
-            return removed
+            row, taken, before = self._steps[int(identity)]
+            if taken is None:
+                return False
+            self._steps[int(identity)] = row, None, None
+            self.made -= 1
+            if self._said.get(row) == taken:  # else somebody has decided since, and that counts
+                made = max(self._clock(), self._last_word(row) + _TICK)
+                new = again(before, made) if before else withdrawal(taken, made)
+                self._corrections.add_all([new])
+                self._follow()
+            return True
 
     def _last_word(self, row: int) -> datetime:
         # A clock that was set back must not make the earlier word the last one.
         said = self._said.get(row)
         try:
-            return datetime.fromisoformat(manifest_row.created(said or {})).replace(tzinfo=UTC)
+            return datetime.fromisoformat(made_at(said or {})).replace(tzinfo=UTC)
         except ValueError:
             return datetime.min.replace(tzinfo=UTC)
 
@@ -336,9 +352,13 @@ class Session:
             if row is None:
                 continue
             known = self._said.get(row)
-            if known is not None and manifest_row.created(known) > manifest_row.created(said):
+            if known is not None and made_at(known) > made_at(said):
                 continue
-            self._said[row] = said
-            self._given[row] = self.index.labels[label_name(manifest_row.metadata(said))]
+            if manifest_row.withdrawn(said):
+                self._said.pop(row, None)
+                self._given[row] = -1
+            else:
+                self._said[row] = said
+                self._given[row] = self.index.labels[label_name(manifest_row.metadata(said))]
             taken.append(row)
         return taken

@@ -1,21 +1,18 @@
-"""People's rows into a manifest, on this machine or in a bucket: `alpaca manifest apply`.
+"""Corrections from elsewhere into a table, on this machine or in a bucket: `alpaca manifest apply`.
 
-A person's row speaks of the version of the photo that the person saw. It is taken in where the
-table still has that version, or no row of the photo at all; of several, the last word counts.
+What `alpaca review` writes beside a manifest, or into a bucket, counts without it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import compaction, manifest_row, parts, storage
-from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.table import jsonl
+from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.table import corrections
+from alpaca_labeler.table.corrections import BucketCorrections, CorrectionsError, Skipped
 from alpaca_labeler.table.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -23,15 +20,12 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.handler.manifest_row import Row
 
-PATIENCE: Final = 10.0
-"""Seconds that another process may keep the corrections locked; a write takes milliseconds."""
-
-PART_ROWS: Final = 10_000
-"""Rows of one part at most: some 6 MB, what a full batch of the function writes."""
-
 KNOWN: Final = "there already"
-OUTDATED: Final = "passed over: the photo has another version there, which wants a look of its own"
-UNNAMED: Final = "passed over: which version of the photo was seen is not said, nor is there a row"
+OUTDATED: Final = "skipped: the photo has another version there; review it again"
+UNNAMED: Final = (
+    "skipped: the correction does not name a photo version, and the manifest has no row for it"
+)
+BY_MODEL: Final = "skipped: by a model"
 
 
 @dataclass(slots=True)
@@ -39,83 +33,55 @@ class Plan:
     """What corrections come to in one manifest."""
 
     rows: list[Row] = field(default_factory=list)
-    """To be written, one an image."""
+    """To be written, one per image."""
     left: Counter[str] = field(default_factory=Counter)
     """Images with nothing to write, by the reason."""
 
     def take(self, said: list[Row], current: Row | None) -> None:
         """Decide on one image, of which people said `said`; `current` is its row now, if any."""
-        if current is not None:
-            said = [_of_version_seen(row, current) for row in said]
-            said = [row for row in said if manifest_row.same_version(row, current)]
-        elif not any(map(manifest_row.names_version, said)):
-            self.left[UNNAMED] += 1
-            return
-        if not said:
-            self.left[OUTDATED] += 1
-            return
-        now = [current] if current is not None else []
-        word = manifest_row.winner([*now, *said])
-        if current is not None and manifest_row.encode(word) == manifest_row.encode(current):
+        named = [row for row in said if manifest_row.names_version(row)]
+        if current is None:
+            if named:
+                self.rows.append(manifest_row.winner(named))
+            else:
+                self.left[UNNAMED] += 1
+        elif (new := corrections.corrected(current, said)) != current:
+            self.rows.append(new)
+        elif len(named) < len(said) or any(manifest_row.same_version(r, current) for r in named):
             self.left[KNOWN] += 1
         else:
-            self.rows.append(word)
+            self.left[OUTDATED] += 1
 
 
-def read_corrections(path: str) -> dict[str, list[Row]]:
-    """Read people's rows, by `source-ref`.
+def read_corrections(path: str) -> tuple[dict[str, list[Row]], int]:
+    """Read what people decided, by `source-ref`, and how many rows by a model were skipped.
 
-    Raises `ManifestError` naming file, line and remedy where a line is no person's label, and
-    `OSError`.
+    Raises `CorrectionsError`.
     """
     said: dict[str, list[Row]] = {}
-    with open(path, "rb") as file:
-        try:
-            jsonl.lock(file, fcntl.LOCK_SH, time.monotonic() + PATIENCE)  # whole lines only
-        except BlockingIOError:
-            raise ManifestError(f"{path}: another process is writing it; try again") from None
-        for number, line in enumerate(file, 1):
-            if line.isspace():
-                continue
-            try:
-                row = _persons(line)
-            except ManifestError as error:
-                raise ManifestError(
-                    f"{path}: line {number}: {error}; take the line out, or name a file that "
-                    "`alpaca review` has written"
-                ) from None
-            said.setdefault(row["source-ref"], []).append(row)
-    return said
-
-
-def _persons(line: bytes) -> Row:
-    row = manifest_row.parse(line)
-    name = row["source-ref"]
-    if manifest_row.is_failure(row):
-        raise ManifestError(f"the row of {name} is a failure, and no person's label")
-    if not manifest_row.is_human(row):
-        raise ManifestError(f'the row of {name} is no person\'s (`human-annotated` is not "yes")')
-    index, label = (
-        row.get(f"{manifest_row.attribute(row)}"),
-        manifest_row.metadata(row).get("class-name"),
-    )
-    if type(index) is not int or not isinstance(label, str):
-        raise ManifestError(f"the row of {name} has no label (an index and a `class-name`)")
-    return row
+    skipped = Skipped()
+    for source_ref, line in corrections.read(path, skipped):
+        said.setdefault(source_ref, []).append(manifest_row.parse(line))
+    return said, skipped.rows
 
 
 def to_files(
     said: Mapping[str, list[Row]], manifest_path: str, failures_path: str, *, dry_run: bool
 ) -> Plan:
-    """Bring people's rows into a manifest on this machine, locked meanwhile.
+    """Bring corrections into a manifest on this machine, locked meanwhile.
 
     Raises `LedgerError`, `ManifestError` and `OSError`; nothing is lost by any of them.
     """
     ledger = Ledger(manifest_path, failures_path)
+    here: dict[str, list[Row]] = {}
+    for name, rows in said.items():
+        modern = ledger.places.modern(name)
+        here.setdefault(modern, []).extend({**row, "source-ref": modern} for row in rows)
     with ExitStack() as stack:
         if not dry_run:
             stack.enter_context(ledger)
-        plan = _plan(said, ledger.table())
+            ledger.load(None)
+        plan = _plan(here, ledger.table())
         if not dry_run and plan.rows:
             for row in plan.rows:
                 ledger.append(row)
@@ -124,21 +90,20 @@ def to_files(
 
 
 def to_bucket(said: Mapping[str, list[Row]], results: str, *, dry_run: bool) -> Plan:
-    """Bring people's rows into a bucket's table, as immutable parts for the next compaction.
+    """Bring corrections into a bucket's table, as immutable parts for the next compaction.
 
-    `results` is `s3://bucket/labels/`. Raises `StorageError`, and `ManifestError` where the table
-    is damaged or a row is of no photo in a bucket.
+    `results` is `s3://bucket/labels/`. Raises `StorageError`, `ManifestError` if the table is
+    damaged, and `CorrectionsError` if a row is not of a photo in a bucket.
     """
     for name in said:
         if not storage.is_s3(name):
-            raise ManifestError(
+            raise CorrectionsError(
                 f"{name}: a file, and {results} is of photos in a bucket; apply its row to the "
                 "manifest.jsonl that it came from"
             )
     plan = _plan(said, compaction.table(results))
-    if not dry_run:
-        for start in range(0, len(plan.rows), PART_ROWS):
-            parts.write(results, plan.rows[start : start + PART_ROWS])
+    if not dry_run and plan.rows:
+        BucketCorrections(results).add_all(plan.rows)
     return plan
 
 
@@ -153,13 +118,3 @@ def _plan(said: Mapping[str, list[Row]], table: Iterable[tuple[bytes, bool]]) ->
     for rows in rest.values():
         plan.take(rows, None)
     return plan
-
-
-def _of_version_seen(row: Row, current: Row) -> Row:
-    """A row that does not say which version was seen, as other tools write them, is of this one."""
-    if manifest_row.names_version(row):
-        return row
-    return {
-        **row,
-        "labeler": {**manifest_row.block(current, "labeler"), **manifest_row.block(row, "labeler")},
-    }

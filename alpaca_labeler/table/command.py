@@ -213,10 +213,11 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
         alpaca manifest apply corrections.jsonl s3://results/labels/ --dry-run
         alpaca manifest apply corrections.jsonl s3://results/labels/
 
-    A row counts for the version of the photo that the person saw; of several of one photo the last
-    counts. Applied again, nothing changes.
+    What `alpaca review` writes beside a manifest or into a bucket counts without this. A correction
+    is of the version of the photo that the person saw; of several the last counts. Applied again,
+    nothing changes.
     """
-    from alpaca_labeler.table.apply import read_corrections, to_bucket, to_files
+    from alpaca_labeler.table.apply import BY_MODEL, read_corrections, to_bucket, to_files
 
     on_s3 = storage.is_s3(results)
     if on_s3 and failures_path is not None:
@@ -226,12 +227,13 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
             f"{results}: there is no such manifest; name the manifest.jsonl that was corrected, or "
             "s3://BUCKET/PREFIX/"
         )
-    said = read_corrections(corrections)
+    said, by_model = read_corrections(corrections)
     if on_s3:
         plan = to_bucket(said, as_folder(results), dry_run=dry_run)
     else:
         failures_path = failures_path or beside(results, "failures")
         plan = to_files(said, results, failures_path, dry_run=dry_run)
     click.echo(f"{len(plan.rows):,} {'would be ' * dry_run}applied", err=True)
-    for reason, count in plan.left.items():
+    plan.left[BY_MODEL] += by_model
+    for reason, count in (+plan.left).items():
         click.echo(f"{count:,} {reason}", err=True)

@@ -1,4 +1,4 @@
-"""Files of JSON lines that several processes append to: locked, mended, written line by line.
+"""Files of JSON lines that several processes append to: locked, repaired, written line by line.
 
 A lock is the system's own, on the open file: it ends with the process that holds it, however that
 ends.
@@ -6,11 +6,13 @@ ends.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
-from typing import IO, Final
+from typing import IO, Final, Literal
 
+from alpaca_labeler import console
 from alpaca_labeler.handler import manifest_row, merge
 from alpaca_labeler.handler.manifest_row import ManifestError
 
@@ -21,12 +23,30 @@ _ROW_START: Final = b'{"source-ref":'
 
 _PAUSE: Final = 0.005  # seconds between two tries for a lock
 
+_NOT_ON_THIS_DRIVE: Final = frozenset(
+    {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
+)
+"""What network drives and drives of other systems say of what they do not offer."""
+
+_warned: set[str] = set()
+
+
+def beside(manifest: str, kind: Literal["failures", "corrections"]) -> str:
+    """Return where a manifest's failures or corrections lie.
+
+    >>> beside("farm/manifest.jsonl", "failures"), beside("farm/goats.jsonl", "failures")
+    ('farm/failures.jsonl', 'farm/goats.failures.jsonl')
+    """
+    folder, name = os.path.split(manifest)
+    stem = "" if name == "manifest.jsonl" else f"{name.removesuffix('.jsonl')}."
+    return os.path.join(folder, f"{stem}{kind}.jsonl")
+
 
 def open_locked(path: str, *, patience: float = 0.0) -> IO[bytes]:
-    """Open a file for reading and appending, made where it is not there, and lock it.
+    """Open a file for reading and appending, made if it is not there, and lock it.
 
     `patience` is how many seconds another process may keep it locked. Raises `BlockingIOError`
-    after that, and `OSError` where the file cannot be written.
+    after that, and `OSError` if the file cannot be written.
     """
     ends = time.monotonic() + patience
     while True:
@@ -44,7 +64,7 @@ def open_locked(path: str, *, patience: float = 0.0) -> IO[bytes]:
 def lock(handle: IO[bytes], kind: int, ends: float) -> None:
     """Lock an open file (`LOCK_EX`, `LOCK_SH`) before `ends` of `time.monotonic`.
 
-    Raises `BlockingIOError`.
+    On a drive that has no locks, go on without one and say so once. Raises `BlockingIOError`.
     """
     while True:
         try:
@@ -53,6 +73,17 @@ def lock(handle: IO[bytes], kind: int, ends: float) -> None:
             if time.monotonic() >= ends:
                 raise
             time.sleep(_PAUSE)
+        except OSError as error:
+            if error.errno not in _NOT_ON_THIS_DRIVE:
+                raise
+            folder = os.path.dirname(os.path.abspath(handle.name))
+            if folder not in _warned:
+                _warned.add(folder)
+                console.say(
+                    f"{console.printable(folder)}: this drive cannot lock files. Do not let two "
+                    "commands write here at the same time."
+                )
+            return
         else:
             return
 
@@ -68,13 +99,14 @@ def is_named(handle: IO[bytes], path: str) -> bool:
 def mend(handle: IO[bytes]) -> None:
     """Cut off a last line that a kill or a full disk has torn. The file is open and locked.
 
-    Raises `ManifestError` where the end is no row's: somebody else's file, to be left as it is.
+    Raises `ManifestError` if the end is not a row's: somebody else's file, to be left as it is.
     """
     size = os.fstat(handle.fileno()).st_size
     if size == 0 or os.pread(handle.fileno(), 1, size - 1) == b"\n":
         return
     start = max(0, size - _TAIL)
     torn = os.pread(handle.fileno(), size - start, start).rpartition(b"\n")[2]
+    manifest_row.check_encoding(os.pread(handle.fileno(), 4, 0))
     if not torn.startswith(_ROW_START[: len(torn)]):
         raise ManifestError("it does not end as a manifest does")
     try:
@@ -83,6 +115,41 @@ def mend(handle: IO[bytes]) -> None:
         os.ftruncate(handle.fileno(), size - len(torn))
     else:
         write(handle, b"\n")
+
+
+def sync(file: IO[bytes]) -> None:
+    """Have what was written survive a loss of power, if the drive can promise that."""
+    file.flush()
+    _sync(file.fileno())
+
+
+def sync_folder(path: str) -> None:
+    """Have the name of a new file survive a loss of power, if the drive can promise that."""
+    try:
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    except OSError:  # some drives do not open folders
+        return
+    try:
+        _sync(folder)
+    finally:
+        os.close(folder)
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_ON_THIS_DRIVE:
+            raise
+
+
+def keep_mode(old: IO[bytes], new_path: str) -> None:
+    """Give a file's successor its permissions, on a drive that has such a thing."""
+    try:
+        os.chmod(new_path, os.fstat(old.fileno()).st_mode & 0o777)
+    except OSError as error:
+        if error.errno not in _NOT_ON_THIS_DRIVE:
+            raise
 
 
 def write(handle: IO[bytes], line: bytes) -> None:

@@ -1,8 +1,8 @@
-"""The manifest of a run on this machine: `manifest.jsonl` and `failures.jsonl`.
+"""The manifest on this machine: `manifest.jsonl`, its failures and its corrections.
 
 Rows are appended as they come, in one write each, so that a run that is killed leaves at most one
-torn line, and the next run cuts it off. A finished run leaves both files sorted, one row an image
-in the two together.
+torn line, and the next run cuts it off. A finished run leaves both files sorted, one row per image
+in the two together, with what people decided in it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,26 @@ import os
 import stat
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, islice
 from operator import eq
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from alpaca_labeler.handler import manifest_row, merge
+from alpaca_labeler.handler import manifest_row, merge, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.table import jsonl
+from alpaca_labeler.table import corrections, jsonl
+from alpaca_labeler.table.places import Places
 
 if TYPE_CHECKING:
     from alpaca_labeler.handler.manifest_row import Row
 
 TRIED_AGAIN: Final = frozenset({"unreadable", "unsupported", "too-many-pixels"})
-"""Failures that a user mends without touching the photo: by chmod, a package, `--max-pixels`."""
+"""Failures that a user repairs without touching the photo: by chmod, a package, `--max-pixels`."""
 
 
 class LedgerError(LabelerError):
@@ -45,17 +47,28 @@ class _File:
 
 
 class Ledger:
-    """Both files of a manifest, locked for one run. A context manager."""
+    """The files of a manifest, locked for one run. A context manager."""
 
-    def __init__(self, manifest_path: str, failures_path: str) -> None:
+    def __init__(
+        self, manifest_path: str, failures_path: str, corrections_path: str | None = None
+    ) -> None:
+        """Without `corrections_path` they lie beside the manifest."""
         self._labels, self._failures = (
             # A link stays a link: what it names is written.
             _File(os.path.realpath(path) if os.path.islink(path) else path)
             for path in (manifest_path, failures_path)
         )
+        self._corrections = corrections_path or jsonl.beside(manifest_path, "corrections")
+        self.places = Places(self._labels.path)
+        self.overruled: list[str] = []
+        """Photos with a new version, whose label a person gave to the one before."""
         self._settled = True
         self._ordered = False
-        self._index = self._failed = array("q")
+        self._old = False
+        self._index = self._failed = self._by_people = array("q")
+        self._seen = array("q")
+        self._gone: set[str] = set()
+        self._known_content: dict[str, ImageVersion] = {}
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
@@ -63,7 +76,7 @@ class Ledger:
         with ExitStack() as stack:
             for file in (self._labels, self._failures):
                 file.handle = stack.enter_context(_open_locked(file.path))
-                _mend(file.path, file.handle)
+                _repair(file.path, file.handle)
             self._exit = stack.pop_all()
         return self
 
@@ -78,10 +91,15 @@ class Ledger:
     def load(self, model_version: str | None) -> None:
         """Learn which images have a row by `model_version`, or by a person. None: learn of none.
 
-        Takes 16 bytes of memory an image. Raises `ManifestError` for a line that is no row.
+        What an earlier run or an earlier release left, and what people decided since, is settled
+        first. Takes 16 bytes of memory per image. Raises `ManifestError` for a line that is not a
+        row, and `CorrectionsError`.
         """
         self._scan(model_version)
-        if not self._settled:  # an earlier run was killed: of an image's rows only the last counts
+        if self._old and self._modernize():
+            self._scan(model_version)
+        if not self._settled or self._has_news():
+            self._settled = False
             self.settle()
             self._scan(model_version)
         self._ordered = True
@@ -91,8 +109,8 @@ class Ledger:
         self._scan(model_version)
 
     def _scan(self, model_version: str | None) -> None:
-        self._settled = True
-        images, known, failed = array("q"), array("q"), array("q")
+        self._settled, self._old = True, False
+        images, known, failed, people = array("q"), array("q"), array("q"), array("q")
         for file in (self._labels, self._failures):
             last = ""
             file.before = 0
@@ -102,16 +120,31 @@ class Ledger:
                 last = source_ref
                 row = manifest_row.parse(line)
                 images.append(hash(source_ref))
+                version, human = manifest_row.version_of(row), manifest_row.is_human(row)
+                self._old |= not version.etag and version.last_modified is not None
+                if human and version.etag:
+                    people.append(hash(version.etag))
                 if model_version is not None and (
-                    manifest_row.is_human(row) or manifest_row.model_version(row) == model_version
+                    human or manifest_row.model_version(row) == model_version
                 ):
                     code = manifest_row.block(row, "failure").get("code")
                     again = isinstance(code, str) and code in TRIED_AGAIN
-                    (failed if again else known).append(_key(manifest_row.version_of(row)))
+                    (failed if again else known).append(_key(version))
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)
         self._settled &= not any(map(eq, seen, islice(seen, 1, None)))
-        self._index, self._failed = _sorted(known), _sorted(failed)
+        self._index, self._failed, self._by_people = map(_sorted, (known, failed, people))
+
+    def named(self, image: ImageVersion) -> ImageVersion:
+        """Return a photo that was found under its name in this manifest, and note that it is there.
+
+        The name of a file is relative to the manifest's folder, however the command was called.
+        """
+        name = image.source_ref
+        if not storage.is_s3(name):
+            name = storage.to_source_ref(self.places.name(storage.to_path(name)))
+        self._seen.append(hash(name))
+        return image if name == image.source_ref else replace(image, source_ref=name)
 
     def has(self, image: ImageVersion) -> bool:
         """Tell whether this very version of the image has its row. Call `load` before.
@@ -128,19 +161,25 @@ class Ledger:
         """Write a row to the file where it belongs."""
         file = self._failures if manifest_row.is_failure(row) else self._labels
         self._settled = False
+        version = manifest_row.version_of(row)
+        if version.etag and _contains(self._by_people, hash(version.etag)):
+            self._known_content[row["source-ref"]] = version
         jsonl.write(_handle(file), manifest_row.encode(row))
 
     def settle(self) -> None:
-        """Bring both files to one sorted row an image. Killed at any point, it loses nothing."""
+        """Bring both files to one sorted row per image. Killed at any point, it loses nothing."""
+        self._give_labels_of_the_same_content()
         if self._settled:
             return
         names = [jsonl.new_name(file.path) for file in (self._labels, self._failures)]
+        overruled: list[str] = []
         try:
             with open(names[0], "wb") as labels, open(names[1], "wb") as failures:
                 rows = [0, 0]
-                for line, is_failure in self.table():
-                    (failures if is_failure else labels).write(line)
-                    rows[is_failure] += 1
+                for line, is_failure, _ in self._merged(overruled):
+                    if not self._gone or _name(line) not in self._gone:
+                        (failures if is_failure else labels).write(line)
+                        rows[is_failure] += 1
                 self._labels.before, self._failures.before = rows
                 for file, new in ((self._labels, labels), (self._failures, failures)):
                     self._replace(file, new)
@@ -148,6 +187,7 @@ class Ledger:
             for name in names:
                 with suppress(FileNotFoundError):
                     os.unlink(name)
+        self.overruled += overruled
         self._settled = True
 
     def table(self) -> Iterator[tuple[bytes, bool]]:
@@ -155,18 +195,101 @@ class Ledger:
 
         Needs no lock, and writes nothing.
         """
-        files = (self._failures, self._labels)
-        rows = [self._rows(file) for file in files]
-        if not self._ordered:
-            return merge.merge(merge.sort(chain(*rows)), choose=_latest)
-        # Where this run began is known, so no clock need be believed: it may have been set back.
-        before = [islice(some, file.before) for some, file in zip(rows, files, strict=True)]
-        return merge.merge(merge.sort(chain(*before, *rows)), choose=manifest_row.latest)
+        return ((line, is_failure) for line, is_failure, _ in self._merged())
 
     def rows(self) -> Iterator[Row]:
         """Read the label rows, in their order in the file."""
         for _, line in self._rows(self._labels):
             yield manifest_row.parse(line)
+
+    # --- photos that are there, and those that are gone ------------------------------------------
+
+    def found(self) -> Iterator[Row]:
+        """Yield the rows of the photos that this run has found: see `named`."""
+        seen = _sorted(self._seen)
+        for line, _ in self.table():
+            row = manifest_row.parse(line)
+            if _contains(seen, hash(row["source-ref"])):
+                yield row
+
+    def gone(self, listed: Iterable[str] = ()) -> list[str]:
+        """Return the names of photos that have a row and are no longer there.
+
+        `listed` are `s3://` prefixes of which this run has found all objects.
+        """
+        seen, prefixes = _sorted(self._seen), tuple(listed)
+        return [
+            source_ref
+            for file in (self._labels, self._failures)
+            for source_ref, _ in self._rows(file)
+            if not _contains(seen, hash(source_ref))
+            and (
+                source_ref.startswith(prefixes)
+                if storage.is_s3(source_ref)
+                else self.places.is_gone(source_ref)
+            )
+        ]
+
+    def prune(self, names: Iterable[str]) -> None:
+        """Remove the rows of these photos when the manifest is settled."""
+        self._gone.update(names)
+        self._settled &= not self._gone
+
+    # --- the rows --------------------------------------------------------------------------------
+
+    def _has_news(self) -> bool:
+        """Tell whether people decided something that is not in the manifest yet."""
+        return os.path.exists(self._corrections) and any(new for *_, new in self._merged())
+
+    def _merged(self, overruled: list[str] | None = None) -> Iterator[tuple[bytes, bool, bool]]:
+        """Yield the table as `table` does, and whether a correction changed the row.
+
+        A correction of a photo that has no row waits until it has one.
+        """
+        lines = merge.merge(*self._streams(), choose=partial(self._choose, overruled))
+        said = merge.sort(self._said())
+        waiting = next(said, None)
+        if waiting is None:
+            yield from ((line, is_failure, False) for line, is_failure in lines)
+            return
+        for line, is_failure in lines:
+            row = manifest_row.parse(line)
+            source_ref: str = row["source-ref"]
+            about = []
+            while waiting is not None and waiting[0] <= source_ref:
+                if waiting[0] == source_ref:
+                    about.append(manifest_row.parse(waiting[1]))
+                waiting = next(said, None)
+            new = corrections.corrected(row, about)
+            if new == row:
+                yield line, is_failure, False
+            else:
+                yield manifest_row.encode(new), manifest_row.is_failure(new), True
+
+    def _streams(self) -> list[Iterator[merge.Keyed]]:
+        files = (self._failures, self._labels)
+        rows = [self._rows(file) for file in files]
+        if not self._ordered:
+            return [merge.sort(chain(*rows))]
+        # Where this run began is known, so no clock need be believed: it may have been set back.
+        before = [islice(some, file.before) for some, file in zip(rows, files, strict=True)]
+        return [merge.sort(chain(*before, *rows))]
+
+    def _choose(self, overruled: list[str] | None, rows: list[Row]) -> Row:
+        chosen = manifest_row.latest(rows) if self._ordered else _latest(rows)
+        if overruled is not None and not manifest_row.is_human(chosen):
+            others = [row for row in rows if not manifest_row.same_version(row, chosen)]
+            if manifest_row.decided(others) is not None:
+                overruled.append(chosen["source-ref"])
+        return chosen
+
+    def _said(self) -> Iterator[merge.Keyed]:
+        for source_ref, line in corrections.read(self._corrections):
+            name = self.places.modern(source_ref)
+            if name == source_ref:
+                yield source_ref, line
+            else:
+                yield name, _renamed(line, name)
 
     def _rows(self, file: _File) -> Iterator[merge.Keyed]:
         try:
@@ -175,19 +298,59 @@ class Ledger:
             return
         with lines:
             try:
-                yield from merge.read(lines, file.path)
+                for source_ref, line in merge.read(lines, file.path):
+                    name = self.places.modern(source_ref)
+                    yield name, line if name == source_ref else _renamed(line, name)
             except ManifestError:
                 # Who only peeks finds what the next run will repair.
                 if file.handle is not None or not _is_torn_end(lines):
                     raise
 
+    def _give_labels_of_the_same_content(self) -> None:
+        """Give a person's label of a photo to the same photo under another name."""
+        new, self._known_content = self._known_content, {}
+        if not new:
+            return
+        wanted = {version.etag for version in new.values()}
+        said: dict[str | None, Row] = {}
+        for line, _ in self.table():
+            row = manifest_row.parse(line)
+            etag = manifest_row.version_of(row).etag
+            if etag in wanted and manifest_row.is_human(row):
+                new.pop(row["source-ref"], None)  # it has its own
+                said[etag] = max(said.get(etag, row), row, key=manifest_row.created)
+        for name, version in new.items():
+            if version.etag in said:
+                row = {**said[version.etag], "source-ref": name}
+                self.append(manifest_row.with_facts(row, version))
+        self._known_content = {}
+
+    def _modernize(self) -> bool:
+        """Give rows of an earlier release their present form; tell whether there were any."""
+        changed = False
+        for file in (self._labels, self._failures):
+            rows = map(manifest_row.parse, (line for _, line in self._rows(file)))
+            if all(self.places.settled(row) is row for row in rows):
+                continue
+            changed = True
+            new_name = jsonl.new_name(file.path)
+            try:
+                with open(new_name, "wb") as new:
+                    for _, line in self._rows(file):
+                        row = self.places.settled(manifest_row.parse(line))
+                        new.write(manifest_row.encode(row))
+                    self._replace(file, new)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(new_name)
+        return changed
+
     def _replace(self, file: _File, new: IO[bytes]) -> None:
-        new.flush()
-        os.fsync(new.fileno())
+        jsonl.sync(new)
         old = _handle(file)
-        os.chmod(new.name, os.fstat(old.fileno()).st_mode & 0o777)
+        jsonl.keep_mode(old, new.name)
         handle = self._exit.enter_context(open(new.name, "ab", buffering=0))  # noqa: SIM115
-        fcntl.flock(handle, fcntl.LOCK_EX)  # before it has the name that others open
+        jsonl.lock(handle, fcntl.LOCK_EX, 0.0)  # before it has the name that others open
         os.replace(new.name, file.path)
         file.handle = handle
         old.close()
@@ -195,7 +358,18 @@ class Ledger:
 
 def _key(image: ImageVersion) -> int:
     # 64 bits: among 10^8 images one changed file in 10^11 is taken for an old one.
-    return hash((image.source_ref, image.etag or image.last_modified, image.size))
+    # A file is known before it is read: by its date, and not by its content.
+    content = image.etag if storage.is_s3(image.source_ref) else None
+    return hash((image.source_ref, content or image.last_modified, image.size))
+
+
+def _name(line: bytes) -> str:
+    name: str = manifest_row.parse(line)["source-ref"]
+    return name
+
+
+def _renamed(line: bytes, name: str) -> bytes:
+    return manifest_row.encode({**manifest_row.parse(line), "source-ref": name})
 
 
 def _latest(rows: list[Row]) -> Row:
@@ -251,7 +425,7 @@ def _open_locked(path: str) -> IO[bytes]:
         ) from error
 
 
-def _mend(path: str, handle: IO[bytes]) -> None:
+def _repair(path: str, handle: IO[bytes]) -> None:
     """Cut off a torn last line; its image is labelled again."""
     try:
         jsonl.mend(handle)

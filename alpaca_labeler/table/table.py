@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from alpaca_labeler.handler import compaction, manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.table.corrections import BucketCorrections, Corrections
+from alpaca_labeler.table.jsonl import beside
 from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alpaca_labeler.handler.manifest_row import Row
 
+__all__ = ["DEFAULT", "Table", "TableError", "beside", "open_corrections", "open_table"]
+
 DEFAULT = "manifest.jsonl"
 
 
 class TableError(LabelerError):
     """There is no such table. The message names it and the remedy."""
-
-
-def beside(manifest: str, kind: Literal["failures", "corrections"]) -> str:
-    """Return where a manifest's failures or corrections lie.
-
-    >>> beside("farm/manifest.jsonl", "failures"), beside("farm/goats.jsonl", "failures")
-    ('farm/failures.jsonl', 'farm/goats.failures.jsonl')
-    """
-    folder, name = os.path.split(manifest)
-    stem = "" if name == DEFAULT else f"{name.removesuffix('.jsonl')}."
-    return os.path.join(folder, f"{stem}{kind}.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +38,8 @@ class Table:
     """For people: the manifest's path, or the `s3://` prefix."""
     failures: str
     """Path of the failures; empty for a bucket."""
-    photos_root: str
-    """Folder at which relative names begin."""
+    photos_root: str | None = None
+    """Folder at which relative names begin, if it is not the manifest's own."""
 
     def lines(self) -> Iterator[tuple[bytes, bool]]:
         """Yield (line, is a failure): one row per photo, sorted by `source-ref`.
@@ -65,13 +59,19 @@ class Table:
         if storage.is_s3(source_ref):
             return source_ref
         # An absolute path stays as it is.
-        path = os.path.join(self.photos_root, storage.to_path(source_ref))
-        return storage.to_source_ref(path)
+        path = storage.to_path(source_ref)
+        if self.photos_root is not None:
+            return storage.to_source_ref(os.path.join(self.photos_root, path))
+        there = Places(self.name).path(source_ref)
+        # Earlier releases named photos by the folder that the command was called in.
+        return storage.to_source_ref(path if _is_only(path, there) else there)
 
     def state(self) -> tuple[object, ...]:
         """Return what differs once a local manifest holds other rows; empty for a bucket."""
-        files = () if storage.is_s3(self.name) else (self.name, self.failures)
-        return tuple(map(_state, files))
+        if storage.is_s3(self.name):
+            return ()
+        corrections = beside(self.name, "corrections")
+        return tuple(map(_state, (self.name, self.failures, corrections)))
 
 
 def open_table(
@@ -87,14 +87,35 @@ def open_table(
     if storage.is_s3(source):
         if failures is not None:
             raise TableError("--failures is for a manifest on this machine")
-        return Table(f"{source.rstrip('/')}/", "", photos_root or "")
+        return Table(f"{source.rstrip('/')}/", "", photos_root)
     for path in (source, failures):
         if path is not None and not os.path.exists(path):
             raise TableError(f"{path}: there is no such file; `alpaca label FOLDER` writes one")
         if path is not None and not os.path.isfile(path):
             raise TableError(f"{path}: not a file; name a manifest, such as {DEFAULT}")
-    folder = os.path.dirname(os.path.realpath(source))
-    return Table(source, failures or beside(source, "failures"), photos_root or folder)
+    return Table(source, failures or beside(source, "failures"), photos_root)
+
+
+def open_corrections(table: Table, path: str | None = None) -> Corrections | BucketCorrections:
+    """Return where decisions about a table are written: to `path`, or where its readers look.
+
+    Raises `TableError` if `path` is the table itself.
+    """
+    if path is None and storage.is_s3(table.name):
+        return BucketCorrections(table.name)
+    for other in (table.name, table.failures):
+        if (
+            path
+            and os.path.exists(other)
+            and os.path.exists(path)
+            and os.path.samefile(other, path)
+        ):
+            raise TableError(f"{path}: part of the manifest; name another file with --corrections")
+    return Corrections(path or beside(table.name, "corrections"))
+
+
+def _is_only(path: str, other: str) -> bool:
+    return os.path.exists(path) and not os.path.lexists(other)
 
 
 def _state(path: str) -> tuple[int, int, int] | None:

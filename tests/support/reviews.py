@@ -66,10 +66,15 @@ def session(folder, *, classes=None, annotator="kim", **options):
 
 
 def said(folder):
-    """(name, index, annotator) of each row of the corrections."""
+    """(name, index, annotator) of each decision that counts in the corrections."""
     path = folder / "corrections.jsonl"
-    rows = map(json.loads, path.read_bytes().splitlines()) if path.exists() else []
-    return [(r["source-ref"], r["pet"], r["labeler"]["annotator"]) for r in rows]
+    found = []
+    for row in map(json.loads, path.read_bytes().splitlines() if path.exists() else ()):
+        if manifest_row.withdrawn(row):
+            found = [each for each in found if each[0] != row["source-ref"]]
+        else:
+            found.append((row["source-ref"], row["pet"], row["labeler"]["annotator"]))
+    return found
 
 
 @contextmanager

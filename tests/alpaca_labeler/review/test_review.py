@@ -353,8 +353,8 @@ def test_what_people_said_before_is_there_at_the_start_and_comes_last(folder):
 
 def test_a_word_about_another_version_of_the_photo_does_not_count(folder):
     other = row("a/dog.png", size=1)
-    Corrections(str(folder / "corrections.jsonl")).add(
-        decision(other, Label("pet", 0, "cat"), "kim", NOON)
+    Corrections(str(folder / "corrections.jsonl")).add_all(
+        [decision(other, Label("pet", 0, "cat"), "kim", NOON)]
     )
     assert tile_of(session(folder), "dog")["status"] == "left"
 
@@ -384,7 +384,7 @@ def test_a_name_for_a_class_is_never_guessed(tmp_path):
 def test_corrections_that_are_none_are_refused(folder):
     done = alpaca("review", "--no-browser", "--corrections", "manifest.jsonl", cwd=folder)
     assert done.returncode == 1
-    assert "name another with --corrections" in done.stderr
+    assert "name another file with --corrections" in done.stderr
     (folder / "corrections.jsonl").mkdir()
     with pytest.raises(CorrectionsError, match="not a regular file"):
         session(folder)
@@ -393,7 +393,7 @@ def test_corrections_that_are_none_are_refused(folder):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["none.jsonl"], "none.jsonl: No such file"),
+        (["none.jsonl"], "`alpaca label FOLDER` writes one"),
         (["empty.jsonl"], "empty.jsonl: no rows"),
         (["notes.txt"], "notes.txt: line 1: not JSON"),
         (["plain.jsonl"], "no row of it has a label"),

@@ -16,7 +16,7 @@ from alpaca_labeler.handler.bundle import Card
 from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import Failure
-from alpaca_labeler.table import apply
+from alpaca_labeler.table import apply, corrections
 from alpaca_labeler.table.ledger import Ledger
 from tests.support.fake_s3 import FakeS3
 
@@ -206,7 +206,10 @@ def test_a_row_of_another_tool_is_of_the_version_that_is_there(place):
     table.write(row)
     table.apply(bare)
     table.write(label(image(name), model="9-z", second=50))
-    assert table.table()[name] == {**bare, "labeler": row["labeler"]}
+    found = table.table()[name]
+    assert {key: found[key] for key in bare} == bare
+    assert manifest_row.same_version(found, row)
+    assert found["labeler"]["model-class-name"] == manifest_row.label(row)
 
 
 def test_a_manifest_of_another_tool_says_no_version_either(tmp_path):
@@ -219,7 +222,7 @@ def test_a_manifest_of_another_tool_says_no_version_either(tmp_path):
 
 
 def test_many_rows_go_into_parts_that_compaction_can_read(place, monkeypatch):
-    monkeypatch.setattr(apply, "PART_ROWS", 3)
+    monkeypatch.setattr(corrections, "PART_ROWS", 3)
     table, name = place
     rows = [person(label(image(f"{name}{number}"))) for number in range(8)]
     table.apply(*rows)
@@ -231,7 +234,7 @@ def test_many_rows_go_into_parts_that_compaction_can_read(place, monkeypatch):
 
 def test_a_file_has_no_place_in_a_buckets_table(monkeypatch):
     monkeypatch.setattr(storage, "client", FakeS3)
-    with pytest.raises(manifest_row.ManifestError, match=r"^a\.jpg: a file"):
+    with pytest.raises(corrections.CorrectionsError, match=r"^a\.jpg: a file"):
         apply.to_bucket(by_name(person(label(image("a.jpg")))), RESULTS, dry_run=False)
 
 
@@ -252,18 +255,18 @@ GOOD = person(label(image("a.jpg")))
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (label(image("a.jpg")), "no person's"),
-        (failure(image("a.jpg")), "is a failure"),
         ({**GOOD, "alpaca": "1"}, "has no label"),
         ({**GOOD, "alpaca": True}, "has no label"),
         ({**GOOD, "alpaca-metadata": {"human-annotated": "yes"}}, "has no label"),
         ({"alpaca": 1}, "no `source-ref`"),
     ],
 )
-def test_what_is_no_persons_row_is_refused_with_its_line(tmp_path, row, message):
+def test_a_correction_that_cannot_be_read_is_refused_with_its_line(tmp_path, row, message):
     path = tmp_path / "corrections.jsonl"
     path.write_text(json.dumps(GOOD) + "\n\n" + json.dumps(row) + "\n")
-    with pytest.raises(manifest_row.ManifestError, match=r"corrections\.jsonl: line 3: ") as caught:
+    with pytest.raises(
+        corrections.CorrectionsError, match=r"corrections\.jsonl: line 3: "
+    ) as caught:
         apply.read_corrections(str(path))
     assert message in str(caught.value)
     assert "take the line out" in str(caught.value)

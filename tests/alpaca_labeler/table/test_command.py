@@ -108,8 +108,8 @@ def test_what_people_say_stays_when_photos_are_labelled_again(tmp_path, photos):
         persons(by_model[name]),
         persons({"source-ref": "photos/broken.jpg", **mended, "labeler": failed["labeler"]}),
     ]
-    write(tmp_path / "corrections.jsonl", *said)
-    done = runs.alpaca("manifest", "apply", "corrections.jsonl", "manifest.jsonl", cwd=tmp_path)
+    write(tmp_path / "theirs.jsonl", *said)
+    done = runs.alpaca("manifest", "apply", "theirs.jsonl", "manifest.jsonl", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "2 applied\n")
     expected = {**by_model, **{each["source-ref"]: each for each in said}}
     assert runs.rows(tmp_path / "manifest.jsonl") == expected
@@ -117,7 +117,7 @@ def test_what_people_say_stays_when_photos_are_labelled_again(tmp_path, photos):
 
     before = (tmp_path / "manifest.jsonl").read_bytes()
     assert runs.label("photos", cwd=tmp_path)["unchanged"] == len(expected)
-    done = runs.alpaca("manifest", "apply", "corrections.jsonl", "manifest.jsonl", cwd=tmp_path)
+    done = runs.alpaca("manifest", "apply", "theirs.jsonl", "manifest.jsonl", cwd=tmp_path)
     assert done.stderr == "0 applied\n2 there already\n"
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
 
@@ -159,17 +159,17 @@ def test_apply_says_what_it_would_do(tmp_path):
     before = (tmp_path / "m.jsonl").read_bytes()
     done = apply(tmp_path / "c.jsonl", tmp_path / "m.jsonl", "--dry-run")
     assert done.stderr.splitlines()[0] == "1 would be applied"
-    assert done.stderr.splitlines()[1].startswith("1 passed over: the photo has another version")
+    assert done.stderr.splitlines()[1].startswith("1 skipped: the photo has another version")
     assert (tmp_path / "m.jsonl").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["c.jsonl", "m.jsonl"]
 
 
 def test_apply_refuses_what_it_cannot_believe(tmp_path):
     write(tmp_path / "m.jsonl", row())
-    write(tmp_path / "c.jsonl", persons(row()), row("n\x1b[2J"))
+    write(tmp_path / "c.jsonl", row(), {**persons(row("n\x1b[2J")), "alpaca": "x"})
     before = (tmp_path / "m.jsonl").read_bytes()
     done = apply(tmp_path / "c.jsonl", tmp_path / "m.jsonl", code=1)
-    assert "c.jsonl: line 2: the row of n\\x1b[2J is no person's" in done.stderr
+    assert "c.jsonl: line 2: the row of n\\x1b[2J has no label" in done.stderr
     assert (tmp_path / "m.jsonl").read_bytes() == before
     assert "no such manifest" in apply(tmp_path / "c.jsonl", tmp_path / "x.jsonl", code=2).stderr
     assert "no such manifest" in apply(tmp_path / "c.jsonl", tmp_path, code=2).stderr

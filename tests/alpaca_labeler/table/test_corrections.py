@@ -1,4 +1,4 @@
-"""What people say of photos: written at once, taken back exactly, never lost to one another."""
+"""What people decide about photos: written at once, taken back exactly, never lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,11 @@ from alpaca_labeler.table.corrections import (
     Corrections,
     CorrectionsError,
     Label,
+    Skipped,
+    again,
+    corrected,
     decision,
-    identify,
+    withdrawal,
 )
 
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
@@ -75,6 +79,11 @@ def test_a_decision_has_the_manifests_own_form():
         },
         "labeler": {
             "model-version": "1-a",
+            "probability": 0.8808,
+            "threshold": 0.5,
+            "model-class-name": "alpaca",
+            "model-needs-review": False,
+            "model-creation-date": "2026-01-01T12:00:00.000000",
             "etag": "e7",
             "version-id": "v",
             "sequencer": "0A",
@@ -135,9 +144,9 @@ def test_rows_are_appended_and_told_to_those_who_read_along(path):
     ours, theirs = Corrections(path), Corrections(path)
     assert ours.news() == module.News([], anew=False)
     first, second = said("ü\n.jpg"), said("b.jpg")
-    ours.add(first)
+    ours.add_all([first])
     assert theirs.news().rows == [first]
-    ours.add(second)
+    ours.add_all([second])
     assert theirs.news() == module.News([second], anew=False)
     assert theirs.news() == module.News([], anew=False)
     assert written(path) == [first, second]
@@ -150,78 +159,106 @@ def _umask():
     return mask
 
 
-def test_one_decision_is_taken_back_and_no_other(path):
-    ours, theirs = Corrections(path), Corrections(path)
-    rows = [said("a", YES), said("a", NO, minute=2), said("b"), said("a", YES, minute=3)]
-    identities = [ours.add(row) for row in rows]
-    theirs.news()
-    os.chmod(path, 0o640)
-    assert ours.remove(identities[1])
-    assert not ours.remove(identities[1])
-    assert theirs.news() == module.News([rows[0], rows[2], rows[3]], anew=True)
-    assert written(path) == [rows[0], rows[2], rows[3]]
-    assert os.stat(path).st_mode & 0o777 == 0o640
-    assert os.listdir(os.path.dirname(path)) == ["corrections.jsonl"]
+def test_what_is_taken_back_does_not_count_any_more_whatever_was_merged_before():
+    row = model_row()
+    first, second = said(label=NO, minute=1), said(label=YES, minute=2)
+    back = withdrawal(second, NOON + timedelta(minutes=3))
+    later = said(label=NO, minute=4)
+    assert {**row, "labeler": {**row["labeler"], "withdrawn": back["labeler"]["withdrawn"]}} == back
+    for order in permutations([first, second, back]):
+        assert corrected(row, order) == back  # none is in the manifest yet
+        assert corrected(second, order) == back  # a run has merged the decision
+        assert corrected(back, order) == back
+        assert manifest_row.winner([row, *order]) == back
+        assert manifest_row.winner([manifest_row.winner([row, order[0]]), *order[1:]]) == back
+        assert corrected(row, [*order, later]) == later
 
 
-def test_the_only_decision_is_taken_back_and_made_again(path):
-    ours, theirs = Corrections(path), Corrections(path)
-    for _ in range(2):
-        identity = ours.add(said())
-        assert ours.news().rows == theirs.news().rows == [said()]
-        assert ours.remove(identity)
-        assert ours.news() == theirs.news() == module.News([], anew=True)
-    ours.add(said())
-    assert ours.news().rows == theirs.news().rows == [said()]
+def test_a_decision_counts_again_after_a_later_one_was_taken_back():
+    first, second = said(label=NO, minute=1), said(label=YES, minute=2)
+    once_more = again(first, NOON + timedelta(minutes=3))
+    assert corrected(second, [first, second, once_more]) == once_more
+    assert manifest_row.label(once_more) == "not"
+
+
+def test_a_failure_is_a_failure_again_when_its_label_is_withdrawn():
+    version = ImageVersion("a.jpg", 7, "2026-01-01T00:00:00Z", "e7")
+    failed = manifest_row.failure_row(version, Failure("corrupt", "cut off"), "1-a", NOON)
+    row = decision(failed, YES, "kim", NOON + timedelta(minutes=1))
+    back = withdrawal(row, NOON + timedelta(minutes=2))
+    assert (back["failure"], back["source-ref"]) == (failed["failure"], "a.jpg")
+    assert manifest_row.winner([failed, row, back]) == back
+
+
+def test_a_newer_model_labels_what_was_withdrawn():
+    newer = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
+    row = model_row(card=newer, logit=-2.0, minute=9)
+    back = withdrawal(said(minute=1), NOON + timedelta(minutes=2))
+    for rows in permutations([row, back, said(minute=1)]):
+        found = manifest_row.winner(rows)
+        assert (found["labeler"]["model-version"], manifest_row.label(found)) == ("2-b", "not")
+        assert manifest_row.winner([found, said(minute=1)]) == found
+
+
+def test_a_decision_of_another_tool_that_is_withdrawn_has_no_label_until_the_next_run():
+    bare = {key: value for key, value in said().items() if key != "labeler"}
+    back = withdrawal(bare, NOON + timedelta(minutes=2))
+    assert manifest_row.label(back) is None
+    assert manifest_row.label(corrected(model_row(), [bare, back])) == "alpaca"
 
 
 def test_a_reader_notices_a_file_that_was_changed_to_the_same_length(path):
     ours, theirs = Corrections(path), Corrections(path)
-    identities = [ours.add(said(name)) for name in "abc"]
+    ours.add_all([said("a"), said("b")])
     theirs.news()
-    for identity in identities[:2]:  # a file system may give the new file the old one's number
-        ours.remove(identity)
-    for name in "de":
-        ours.add(said(name))
+    os.unlink(path)  # a file system may give the new file the old one's number
+    ours.add_all([said("c"), said("d")])
     news = theirs.news()
     assert news.anew
-    assert [row["source-ref"] for row in news.rows] == ["c", "d", "e"]
+    assert [row["source-ref"] for row in news.rows] == ["c", "d"]
 
 
 def test_a_link_stays_a_link(path, tmp_path):
     os.symlink("real.jsonl", path)
-    identity = Corrections(path).add(said("a"))
-    Corrections(path).add(said("b"))
-    Corrections(path).remove(identity)
+    Corrections(path).add_all([said("a")])
+    Corrections(path).add_all([said("b")])
     assert os.path.islink(path)
-    assert [row["source-ref"] for row in written(tmp_path / "real.jsonl")] == ["b"]
+    assert [row["source-ref"] for row in written(tmp_path / "real.jsonl")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("share", [1, 12, 100, -2])
 def test_a_torn_end_is_passed_over_and_cut_off_by_the_next_who_writes(path, share):
-    Corrections(path).add(said("a"))
+    Corrections(path).add_all([said("a")])
     with open(path, "ab") as file:
         file.write(manifest_row.encode(said("b"))[:share])
     assert [row["source-ref"] for row in Corrections(path).news().rows] == ["a"]
-    Corrections(path).add(said("c"))
+    Corrections(path).add_all([said("c")])
     assert [row["source-ref"] for row in written(path)] == ["a", "c"]
 
 
 def test_a_deleted_file_is_read_as_empty(path):
     ours = Corrections(path)
-    ours.add(said("a"))
+    ours.add_all([said("a")])
     ours.news()
     os.unlink(path)
     assert ours.news() == module.News([], anew=True)
-    ours.add(said("b"))
+    ours.add_all([said("b")])
     assert [row["source-ref"] for row in ours.news().rows] == ["b"]
+
+
+def test_rows_by_a_model_are_skipped_and_counted(path):
+    Corrections(path).add_all([model_row("a"), said("b"), model_row("c")])
+    skipped = Skipped()
+    assert [name for name, _ in module.read(path, skipped)] == ["b"]
+    assert skipped.rows == 2
+    assert Corrections(path).news().rows == [said("b")]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
         (b"notes\n", "not JSON"),
-        (manifest_row.encode(model_row()), r"row of a\.jpg is no person's.*--corrections"),
+        (b'{"source-ref":"a","x":1,"x-metadata":{"human-annotated":"yes"}}\n', "has no label"),
         (b'{"source-ref":' + b'"x' * 2**20, "longer than"),
     ],
 )
@@ -236,17 +273,17 @@ def test_notes_without_an_end_are_not_written_to(path):
     with open(path, "wb") as file:
         file.write(b"my notes")
     with pytest.raises(CorrectionsError, match="see --corrections"):
-        Corrections(path).add(said())
+        Corrections(path).add_all([said()])
     with open(path, "rb") as file:
         assert file.read() == b"my notes"
 
 
 def test_what_is_no_file_is_refused(path, tmp_path):
     with pytest.raises(CorrectionsError, match="not a regular file"):
-        Corrections(str(tmp_path)).add(said())
+        Corrections(str(tmp_path)).add_all([said()])
     os.mkfifo(path)
     with pytest.raises(CorrectionsError, match="not a regular file"):
-        Corrections(path).add(said())
+        Corrections(path).add_all([said()])
     with pytest.raises(CorrectionsError, match="not a regular file"):
         Corrections(path).news()
 
@@ -255,14 +292,14 @@ def test_what_is_no_file_is_refused(path, tmp_path):
 
 
 def test_a_full_disk_leaves_what_was_there(path):
-    Corrections(path).add(said("a"))
+    Corrections(path).add_all([said("a")])
     before = os.stat(path).st_size
     code = (
         "import resource, signal, sys; from alpaca_labeler.table.corrections import *\n"
         "from alpaca_labeler.handler import manifest_row\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({before + 40}, {before + 40}))\n"
-        "try: Corrections(sys.argv[1]).add(manifest_row.parse(sys.stdin.buffer.read()))\n"
+        "try: Corrections(sys.argv[1]).add_all([manifest_row.parse(sys.stdin.buffer.read())])\n"
         "except CorrectionsError as error: print(error)\n"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
@@ -286,53 +323,37 @@ def test_a_write_that_fails_is_as_if_it_had_not_been(path, monkeypatch, call):
             handle.write(b'{"source-ref":"half')
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    Corrections(path).add(said("a"))
+    Corrections(path).add_all([said("a")])
     with monkeypatch.context() as patch:
         patch.setattr(jsonl if call == "write" else module.os, call, fails)
         with pytest.raises(CorrectionsError, match=r"corrections\.jsonl: No space left"):
-            Corrections(path).add(said("b"))
+            Corrections(path).add_all([said("b")])
     assert [row["source-ref"] for row in written(path)] == ["a"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_taking_back_fails_as_if_it_had_not_been(path, monkeypatch, call):
-    def fails(*_arguments):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    identity = Corrections(path).add(said("a"))
-    with monkeypatch.context() as patch:
-        patch.setattr(module.os, call, fails)
-        with pytest.raises(CorrectionsError, match="Read-only"):
-            Corrections(path).remove(identity)
-    assert [row["source-ref"] for row in written(path)] == ["a"]
-    assert os.listdir(os.path.dirname(path)) == ["corrections.jsonl"]
 
 
 def test_a_file_that_is_kept_locked_is_said_to_be(path, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.02)
-    Corrections(path).add(said("a"))
+    Corrections(path).add_all([said("a")])
     with jsonl.open_locked(path):
         with pytest.raises(CorrectionsError, match="another process has kept it locked"):
-            Corrections(path).add(said("b"))
+            Corrections(path).add_all([said("b")])
         with pytest.raises(CorrectionsError, match="another process has kept it locked"):
             Corrections(path).news()
 
 
 WRITER = """
+told = lambda number: None
 import random, sys
 from datetime import UTC, datetime
 from alpaca_labeler.table.corrections import *
 who, count, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 rows = random.Random(who)
 ours = Corrections(path)
-mine = []
 for number in range(count):
     row = {"source-ref": f"{who}-{number}" + "x" * rows.randrange(200)}
-    mine.append(ours.add(decision(row, Label("a", 1, "a"), who, datetime.now(UTC))))
+    told(number)
+    ours.add_all([decision(row, Label("a", 1, "a"), who, datetime.now(UTC))])
     ours.news()
-    if rows.random() < 0.3:
-        assert ours.remove(mine.pop(rows.randrange(len(mine))))
-print(*mine)
 """
 
 
@@ -340,8 +361,6 @@ def test_several_processes_lose_nothing_of_one_another(path):
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, f"person-{number}", "60", path],
-            stdout=subprocess.PIPE,
-            text=True,
         )
         for number in range(4)
     ]
@@ -349,22 +368,16 @@ def test_several_processes_lose_nothing_of_one_another(path):
     while any(writer.poll() is None for writer in writers):
         news = reader.news()
         known = news.rows if news.anew else known + news.rows
-    outputs = [writer.communicate(timeout=60)[0] for writer in writers]
-    assert [writer.returncode for writer in writers] == [0] * 4
-    expected = {identity for output in outputs for identity in output.split()}
-    with open(path, "rb") as file:
-        lines = file.readlines()
-    assert {identify(line) for line in lines} == expected
-    assert len(lines) == len(expected)
+    assert [writer.wait() for writer in writers] == [0] * 4
     news = reader.news()
     known = news.rows if news.anew else known + news.rows
-    assert known == [json.loads(line) for line in lines]
+    assert known == written(path)
+    names = {row["source-ref"].rstrip("x") for row in known}
+    assert names == {f"person-{who}-{number}" for who in range(4) for number in range(60)}
 
 
 def test_killed_at_any_moment_every_line_is_whole_and_none_that_was_confirmed_is_lost(path):
-    code = WRITER.replace("mine.append(", "mine.append(print(f'{number}', flush=True) or ").replace(
-        "< 0.3", "< 0.0"
-    )
+    code = WRITER.replace("lambda number: None", "lambda number: print(number, flush=True)")
     wait = random.Random(1)
     for number in range(6):
         who = f"person-{number}"
@@ -374,7 +387,7 @@ def test_killed_at_any_moment_every_line_is_whole_and_none_that_was_confirmed_is
         told = [process.stdout.readline() for _ in range(wait.randrange(2, 60))]
         process.kill()
         process.communicate()
-        Corrections(path).add(said(f"after {who}"))
+        Corrections(path).add_all([said(f"after {who}")])
         names = [row["source-ref"] for row in written(path)]
         assert f"after {who}" in names
         for number_told in told[:-1]:  # the number is said before its row is written
