@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 NBSP: Final = "\u00a0"
 """Keeps a value and its unit on one line."""
@@ -41,13 +42,12 @@ def range_text(low: float, high: float) -> str:
     return "" if ends[0] == ends[1] else " to ".join(ends)
 
 
-def wilson(found: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share, 0..1, of which `found` of `count` are known."""
-    share, z = found / count, 1.96
-    middle = share + z**2 / (2 * count)
-    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    scale = 1 + z**2 / count
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of `count`."""
+    z2 = 1.96**2 / count
+    middle = (share + z2 / 2) / (1 + z2)
+    reach = 1.96 * math.sqrt(share * (1 - share) / count + z2 / count / 4) / (1 + z2)
+    return max(middle - reach, 0.0), min(middle + reach, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,52 +103,72 @@ def root_axis(most: int, *, mirrored: bool = False) -> Axis:
     )
 
 
+SERIES: Final = ("label-1", "label-0", "bad")
+"""Styles of label 1, the others, and failures."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bar:
     """One bar of a chart."""
 
     title: str
-    """What it is, for anyone who points at it or has it read out."""
+    """What it is, for anyone who points at it."""
     left: float
     width: float
     parts: list[tuple[str, float, float]]
     """(style, top, height), in percent of the plot."""
 
 
-def stacked(
-    stacks: Sequence[Sequence[int]], styles: Sequence[str], titles: Iterable[str], y: Axis
+def bars(
+    stacks: Sequence[Sequence[int]], names: Sequence[str], places: Sequence[str], y: Axis
 ) -> list[Bar]:
-    """Return a bar per stack, as high as its sum, divided in proportion from the bottom up.
+    """Return a bar per stack of counts, whose styles are those of `SERIES`.
 
-    Every stack has one count per style.
+    A bar is as high as its sum and divided in proportion. On an axis that goes below zero there are
+    two counts, and they stand back to back. `names` says what is counted, `places` where.
     """
     width = 100 / len(stacks)
-    bars = []
-    for index, (stack, title) in enumerate(zip(stacks, titles, strict=True)):
-        total, below = sum(stack), 0
-        parts = []
-        for count, style in zip(stack, styles, strict=True):
-            below += count
-            if count:
-                reach = y.at(total)
-                parts.append(
-                    (style, round(100 - reach * below / total, 3), round(reach * count / total, 3))
-                )
+    found = []
+    for index, (stack, place) in enumerate(zip(stacks, places, strict=True)):
+        said = ", ".join(f"{count:,} {name}" for count, name in zip(stack, names, strict=False))
+        parts = [
+            (style, round(100 - top, 3), round(top - bottom, 3))
+            for style, (bottom, top) in zip(SERIES, _ends(stack, y), strict=False)
+            if top > bottom
+        ]
         if parts:
-            bars.append(Bar(title, round((index + 0.06) * width, 3), round(0.88 * width, 3), parts))
-    return bars
+            left, wide = round((index + 0.06) * width, 3), round(0.88 * width, 3)
+            found.append(Bar(f"{place}: {said}", left, wide, parts))
+    return found
 
 
-def mirrored(up: Sequence[int], down: Sequence[int], names: Sequence[str], y: Axis) -> list[Bar]:
-    """Return two histograms of the same bins of 0..1 back to back: label 1 up, label 0 down."""
-    width = 100 / len(up)
-    bars = []
-    for index, counts in enumerate(zip(up, down, strict=True)):
-        zero, (top, bottom) = 100 - y.at(0), (100 - y.at(counts[0]), 100 - y.at(-counts[1]))
-        parts = [("label-1", round(top, 3), round(zero - top, 3))] if counts[0] else []
-        parts += [("label-0", zero, round(bottom - zero, 3))] if counts[1] else []
-        if parts:
-            said = ", ".join(f"{count:,} {name}" for count, name in zip(counts, names, strict=True))
-            title = f"{index * width:g} to {(index + 1) * width:g}{NBSP}%: {said}"
-            bars.append(Bar(title, round((index + 0.06) * width, 3), round(0.88 * width, 3), parts))
-    return bars
+def _ends(stack: Sequence[int], y: Axis) -> list[tuple[float, float]]:
+    if y.low < 0:
+        return [(y.at(0), y.at(stack[0])), (y.at(-stack[1]), y.at(0))]
+    total = sum(stack) or 1
+    return list(pairwise(y.at(total) * part / total for part in accumulate(stack, initial=0)))
+
+
+def probabilities(
+    stacks: Sequence[Sequence[int]],
+    names: Sequence[str],
+    thresholds: Sequence[float],
+    band: tuple[float, float],
+    *,
+    mirrored: bool = False,
+) -> dict[str, object]:
+    """Return what `parts.html` draws as a histogram of probabilities: (label 1, others) per bin."""
+    share = 100 / len(stacks)
+    places = [f"{i * share:g} to {(i + 1) * share:g}{NBSP}%" for i in range(len(stacks))]
+    y = root_axis(
+        max(max(stack) if mirrored else sum(stack) for stack in stacks), mirrored=mirrored
+    )
+    return {
+        "names": names[:2],
+        "x": PROBABILITY,
+        "y": y,
+        "bars": bars(stacks, names, places, y),
+        "thresholds": thresholds,
+        "band": band if band[0] < band[1] else None,
+        "total": sum(map(sum, stacks)),
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.report import charts, page
-from alpaca_labeler.report.charts import NBSP, percent
+from alpaca_labeler.report.charts import SERIES, percent, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from alpaca_labeler.table.counts import Counts, Group
 
 SHOWN: Final = 12
-"""Models and reasons on the page: the commonest."""
+"""Models and reasons on the page: the most common."""
 
 SHOWN_LABELS: Final = 4
 """Labels with a tile of their own."""
 
 SHOWN_FOLDERS: Final = 100
-"""Where folders are more, their parents are shown."""
+"""If there are more folders, their parents are shown."""
+
+DEEPEST: Final = 20
+"""Levels of folders that are told apart if there are many."""
 
 BARS: Final = 40
 """Most bars of a chart of days."""
@@ -35,10 +38,7 @@ DATES: Final = 3
 """Dates that fit below a chart on a phone."""
 
 JUDGED: Final = 50
-"""Photos with a person's label from which on the page measures the model on them."""
-
-SERIES: Final = ("label-1", "label-0", "bad")
-"""Styles of label 1, the others, and failures."""
+"""Fewest labels by people on which the model is measured."""
 
 LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Look here first."
 
@@ -54,25 +54,20 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
     """
     labels = sorted(counts.labels.items(), key=lambda item: (item[0][0] != 1, -item[1], item[0]))
     labelled = counts.labels.total()
+    of_positive = sum(count for (index, _), count in labels if index == 1)
     positive = next((name for (index, name), _ in labels if index == 1), "label 1")
     others = [name for (index, name), _ in labels if index != 1]
     names = positive, others[0] if len(others) == 1 else "other labels", "failed"
-    of_class = [
-        sum(count for (index, _), count in labels if (index == 1) == positive)
-        for positive in (True, False)
-    ]
-    shown = [(name, count, SERIES[index != 1]) for (index, name), count in labels[:SHOWN_LABELS]]
-    more = labelled - sum(count for _, count, _ in shown)
+    shown = [(name, count) for (_, name), count in labels[:SHOWN_LABELS]]
+    if more := sum(count for _, count in labels[SHOWN_LABELS:]):
+        shown.append(("more labels", more))
     above, folders = _folders(counts.folders)
-    sampled = [
-        (
-            f"sample-{place}",
-            f"Random sample: {names[place]}",
-            f"{len(sheet[0]):,} of {count:,}, chosen at random.",
-            _sheet(sheet),
-        )
-        for place, (sheet, count) in enumerate(zip(samples, of_class, strict=True))
-    ]
+    sheets = [("least", "Least certain", LEAST_CERTAIN, _photos(least_certain))]
+    for sample, kind, count in zip(
+        samples, names, (of_positive, labelled - of_positive), strict=False
+    ):
+        lead = f"{len(sample[0]):,} of {count:,}, chosen at random."
+        sheets.append((f"sample-{len(sheets)}", f"Random sample: {kind}", lead, _photos(sample)))
     values = {
         "name": name,
         "command": f"alpaca review {shlex.quote(name)}",
@@ -80,40 +75,30 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
         "counts": counts,
         "names": names,
         "labels": shown,
-        "more_labels": more,
-        "figures": _figures(counts, shown, more),
+        "figures": _figures(counts, shown),
         "judged": _judged(counts, names),
         "scores": _scores(counts, names),
         "days": _days(counts, names),
         "parent": above,
         "folders": folders,
-        "sheets": [("least", "Least certain", LEAST_CERTAIN, _sheet(least_certain)), *sampled],
+        "sheets": sheets,
         "pictures": least_certain[1] is not None,
-        "reasons": sorted(counts.reasons.items(), key=lambda item: (-item[1].count, item[0])),
+        "reasons": sorted(counts.reasons.items(), key=lambda item: -item[1].count)[:SHOWN],
         "models": [
             (version, f"{count:,}", percent(count / labelled))
-            for version, count in sorted(
-                counts.models.items(), key=lambda item: (-item[1], item[0])
-            )
+            for version, count in counts.models.most_common(SHOWN)
         ],
-        "limit": SHOWN,
     }
     return page.render("manifest.html", values)
 
 
-def _figures(
-    counts: Counts, labels: Sequence[tuple[str, int, str]], more: int
-) -> list[tuple[str, str, str, str]]:
+def _figures(counts: Counts, labels: Sequence[tuple[str, int]]) -> list[tuple[str, str, str, str]]:
     labelled = counts.labels.total()
-    tiles = [
-        (name, count, f"{percent(count / labelled)} of the labels") for name, count, _ in labels
-    ]
-    if more:
-        tiles.append(("Other labels", more, f"{percent(more / labelled)} of the labels"))
     by = "labelled or confirmed by a person"
     if judged := counts.judged.total():
         by = f"{counts.changed():,} of {judged:,} changed"
-    tiles += [
+    tiles = [
+        *((name, count, f"{percent(count / labelled)} of the labels") for name, count in labels),
         ("Needs review", counts.review, "in the review band, not yet seen by a person"),
         ("By people", counts.people, by),
         ("Failed", counts.failed, "could not be labelled"),
@@ -136,80 +121,54 @@ def _judged(counts: Counts, names: Sequence[str]) -> list[tuple[str, str, str, s
     return [
         (
             name,
-            percent(right / all_),
-            charts.range_text(*charts.wilson(right, all_)),
-            f"{right:,} of {all_:,}: {meaning}",
+            percent(share := right / count),
+            charts.range_text(*wilson(share, count)),
+            f"{right:,} of {count:,}: {meaning}",
         )
-        for name, right, all_, meaning in shares
+        for name, right, count, meaning in shares
     ]
 
 
-def _scores(counts: Counts, names: Sequence[str]) -> dict[str, Any] | None:
-    total = sum(map(sum, counts.scores))
-    if not total:
+def _scores(counts: Counts, names: Sequence[str]) -> dict[str, object] | None:
+    if not any(map(any, counts.scores)):
         return None
-    y = charts.root_axis(max(map(sum, counts.scores)))
-    bins = len(counts.scores)
-    titles = [
-        f"{100 * place // bins} to {100 * (place + 1) // bins}{NBSP}%: {sum(stack):,}"
-        for place, stack in enumerate(counts.scores)
-    ]
-    low, high = counts.band
-    return {
-        "x": charts.PROBABILITY,
-        "y": y,
-        "bars": charts.stacked(counts.scores, SERIES[:2], titles, y),
-        "thresholds": [value for value, _ in counts.thresholds.most_common(3)],
-        "band": (low, high) if low <= high else None,
-        "label": f"Histogram of {total:,} probabilities of {names[0]}",
-    }
+    thresholds = [value for value, _ in counts.thresholds.most_common(3)]
+    return charts.probabilities(counts.scores, names, thresholds, counts.band)
 
 
 def _days(counts: Counts, names: Sequence[str]) -> dict[str, Any] | None:
     """Return the chart of days. One day for all tells when they were copied, and not more."""
     if len(counts.days) < 2:
         return None
-    days = {date.fromisoformat(day).toordinal(): group for day, group in counts.days.items()}
+    days = {date.fromisoformat(day).toordinal(): group[:3] for day, group in counts.days.items()}
     first = min(days)
     step = -(-(max(days) - first + 1) // BARS)
     stacks = [[0, 0, 0] for _ in range((max(days) - first) // step + 1)]
     for day, group in days.items():
-        stack = stacks[(day - first) // step]
-        for series in range(3):
-            stack[series] += group[series]
+        place = (day - first) // step
+        stacks[place] = [a + b for a, b in zip(stacks[place], group, strict=True)]
     starts = [str(date.fromordinal(first + place * step)) for place in range(len(stacks))]
-    every = -(-len(starts) // DATES)
-    most = max(map(sum, stacks))
-    y = charts.nice_axis(0, max(most, 4), charts.short_count)
-    rows = [
-        (start, *map("{:,}".format, stack)) for start, stack in zip(starts, stacks, strict=True)
-    ]
+    ticks = tuple(place + 0.5 for place in range(0, len(stacks), -(-len(stacks) // DATES)))
+    y = charts.nice_axis(0, max(*map(sum, stacks), 4), charts.short_count)
     return {
         "step": step,
-        "x": charts.Axis(
-            0,
-            len(stacks),
-            tuple(place + 0.5 for place in range(0, len(stacks), every)),
-            lambda place: starts[int(place)],
-        ),
+        "x": charts.Axis(0, len(stacks), ticks, lambda place: starts[int(place)]),
         "y": y,
-        "bars": charts.stacked(
-            stacks,
-            SERIES,
-            [
-                f"{row[0]}: {', '.join(map(' '.join, zip(row[1:], names, strict=True)))}"
-                for row in rows
-            ],
-            y,
-        ),
+        "bars": charts.bars(stacks, names, starts, y),
         "keys": [
-            (style, name)
-            for place, (style, name) in enumerate(zip(SERIES, names, strict=True))
-            if any(stack[place] for stack in stacks)
+            key
+            for key, series in zip(
+                zip(SERIES, names, strict=True), zip(*stacks, strict=True), strict=True
+            )
+            if any(series)
         ],
-        "undated": counts.rows - counts.unlabelled - sum(sum(group[:3]) for group in days.values()),
-        "rows": [row for row, stack in zip(rows, stacks, strict=True) if any(stack)],
-        "label": f"Photos by day, {starts[0]} to {starts[-1]}; the highest bar is {most:,}",
+        "undated": counts.rows - counts.unlabelled - sum(map(sum, stacks)),
+        "rows": [
+            (start, *map("{:,}".format, stack))
+            for start, stack in zip(starts, stacks, strict=True)
+            if any(stack)
+        ],
+        "label": f"Photos by day, {starts[0]} to {starts[-1]}",
     }
 
 
@@ -219,7 +178,7 @@ def _folders(folders: dict[str, Group]) -> tuple[str, list[tuple[str, ...]]]:
     If they are more than `SHOWN_FOLDERS`, their parents are shown, or else the largest of them.
     """
     found = folders
-    depth = max((name.count("/") for name in folders), default=0)
+    depth = min(max((name.count("/") for name in folders), default=0), DEEPEST)
     while len(found) > SHOWN_FOLDERS and depth:
         found = {}
         for name, group in folders.items():
@@ -245,7 +204,7 @@ def _add(groups: dict[str, Group], name: str, group: Group) -> None:
     groups[name] = [a + b for a, b in zip(groups.get(name, [0] * 4), group, strict=True)]
 
 
-def _sheet(sheet: Sheet) -> list[dict[str, Any]]:
+def _photos(sheet: Sheet) -> list[dict[str, Any]]:
     rows, pictures = sheet
     found: Sequence[Thumbnail | None] = pictures or [None] * len(rows)
     return [

@@ -32,8 +32,26 @@ HISTOGRAM_BINS: Final = 20
 CLASSES: Final = ("label-0", "label-1")
 """Styles by index of the label."""
 
-_SHARES: Final = {"accuracy", "precision", "recall", "specificity", "balanced_accuracy"}
-_PLAIN_NAMES: Final = {"auc": "AUC", "ece": "ECE", "f1": "F1"}
+_NAMES: Final = {"auc": "AUC", "ece": "ECE", "f1": "F1"}
+
+_SHARES: Final = {
+    "accuracy": "of all photos are labelled right",
+    "balanced_accuracy": "are right on average of the two classes, however many each has",
+    "precision": "of those labelled “{1}” are that",
+    "recall": "of those that are “{1}” are found",
+    "specificity": "of those that are “{0}” are labelled so",
+    "needs_review": "of all photos are flagged for review",
+    "errors_in_review": "of the mistakes are among those flagged",
+    "right_outside": "of those not flagged are right",
+}
+"""What each share on the card means; `{0}` and `{1}` are the labels."""
+
+_OTHERS: Final = {
+    "f1": "precision and recall in one, 1 at best",
+    "auc": "how well the two are ordered, 1 at best",
+    "log_loss": "how far probabilities are from the truth, 0 at best",
+    "ece": "calibration error: stated against true share, 0 at best",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +70,27 @@ class _Decided:
 def render(report: Report) -> str:
     """Return the report as one self-contained HTML page, for `encoding="utf-8"`."""
     decided = _decide(report)
-    card = report.card
-    metrics = card.get("metrics")
     values = {
-        "title": report.title,
+        "report": report,
         "names": report.labels[::-1],
-        "facts": [
-            (name, card[key], unit)
-            for name, key, unit in (
-                ("version", "version", ""),
-                ("made", "created", ""),
-                ("input", "input_size", f"{charts.NBSP}px"),
-            )
-            if card.get(key) is not None
-        ],
         "photos": len(decided.truth),
         "wrong": int(decided.wrong.sum()),
         "review": int(decided.review.sum()),
         "caught": int((decided.wrong & decided.review).sum()),
-        "figures": list(_figures(metrics if isinstance(metrics, dict) else {}, report.labels)),
+        "figures": list(_figures(report)),
         "phases": _phases(report.history),
-        "curves": _curves(report.history),
+        "curves": list(_curves(report.history)),
         "epochs": _epochs(report.history),
+        "augmented": [list(map(_picture, draws)) for draws in getattr(report, "augmented", ())],
         "threshold": decided.threshold,
         "kinds": _kinds(report, decided),
         "mistakes": _mistakes(report, decided),
-        "card": _card(card),
+        "card": _card(report.card),
     }
     if len(decided.truth):
         values |= {
             "confusion": _confusion(report.labels, decided),
-            "reliability": _reliability(card, decided),
+            "reliability": _reliability(report.card, decided),
             "scores": _scores(report.labels, decided),
         }
     return page.render("model.html", values)
@@ -106,14 +114,10 @@ def _decide(report: Report) -> _Decided:
     )
 
 
-# --- the figures ---------------------------------------------------------------------------------
-
-
-def _figures(
-    metrics: dict[str, Any], labels: tuple[str, str]
-) -> Iterator[tuple[str, str, str, str]]:
-    for name, figure in metrics.items():
-        meaning = _meaning(name, labels)
+def _figures(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    metrics = report.card.get("metrics")
+    for name, figure in metrics.items() if isinstance(metrics, dict) else ():
+        meaning = (_SHARES | _OTHERS).get(name, "").format(*report.labels)
         entry = figure if isinstance(figure, dict) else {"value": figure if meaning else None}
         value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
         if math.isnan(value):
@@ -122,20 +126,6 @@ def _figures(
         # A bootstrap of photos that are all right has no width, and says nothing.
         interval = f"{show(low)} to {show(high)}" if show(low) != show(high) else ""
         yield _plain(name), show(value), interval, meaning
-
-
-def _meaning(name: str, labels: tuple[str, str]) -> str:
-    return {
-        "accuracy": "of all photos are labelled right",
-        "balanced_accuracy": "are right on average of the two classes, however many each has",
-        "precision": f"of those labelled “{labels[1]}” are that",
-        "recall": f"of those that are “{labels[1]}” are found",
-        "specificity": f"of those that are “{labels[0]}” are labelled so",
-        "f1": "precision and recall in one, 1 at best",
-        "auc": "how well the two are ordered, 1 at best",
-        "log_loss": "how far probabilities are from the truth, 0 at best",
-        "ece": "calibration error: stated against true share, 0 at best",
-    }.get(name, "")
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -151,64 +141,44 @@ def _phases(history: Sequence[Epoch]) -> list[tuple[str, int, int]]:
     return phases
 
 
-def _curves(history: Sequence[Epoch]) -> list[dict[str, Any]]:
+def _curves(history: Sequence[Epoch]) -> Iterator[dict[str, Any]]:
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**6) if len(history) / s <= 8)
-    ticks = tuple(range(step, len(history) + 1, step))
-    x = charts.Axis(0.5, len(history) + 0.5, ticks)
-    charts_ = []
+    x = charts.Axis(0.5, len(history) + 0.5, tuple(range(step, len(history) + 1, step)))
     for title, train, validation in (
         ("Loss", [e.loss for e in history], [e.val_loss for e in history]),
         ("Accuracy", [e.accuracy for e in history], [e.val_accuracy for e in history]),
     ):
-        lines = [
-            (who, found)
-            for who, values in (
-                ("training", train),
-                ("validation", validation),
-            )
-            if (found := _points(values))
-        ]
-        values = [value for _, points in lines for _, value in points]
+        lines = {"training": _points(train), "validation": _points(validation)}
+        values = [value for points in lines.values() for _, value in points]
         if not values:
             continue
         if title == "Accuracy":
             y = charts.nice_axis(min(values), 1, lambda value: percent(value, 0))
         else:
             y = charts.nice_axis(0, max(values))
-        ends = ", ".join(f"{who} ends at {points[-1][1]:.3f}" for who, points in lines)
-        charts_.append(
-            {
-                "title": title,
-                "label": f"{title} over {len(history)} epochs; {ends}",
-                "x": x,
-                "y": y,
-                "lines": [
-                    (who, [(x.at(a), round(100 - y.at(b), 3)) for a, b in points])
-                    for who, points in lines
-                ],
-            }
-        )
-    return charts_
+        ends = [f"{who} ends at {points[-1][1]:.3f}" for who, points in lines.items() if points]
+        yield {
+            "title": title,
+            "label": f"{title} over {len(history)} epochs; {', '.join(ends)}",
+            "x": x,
+            "y": y,
+            "lines": [
+                (who, [(x.at(number), round(100 - y.at(value), 3)) for number, value in points])
+                for who, points in lines.items()
+                if points
+            ],
+        }
 
 
-def _points(values: Sequence[float | None]) -> list[tuple[float, float]]:
-    return [
-        (float(number), value)
-        for number, value in enumerate(map(_number, values), 1)
-        if math.isfinite(value)
-    ]
+def _points(values: Sequence[float | None]) -> list[tuple[int, float]]:
+    numbers = enumerate(map(_number, values), 1)
+    return [(number, value) for number, value in numbers if math.isfinite(value)]
 
 
 def _epochs(history: Sequence[Epoch]) -> list[tuple[str, ...]]:
+    columns = ("loss", "val_loss", "accuracy", "val_accuracy")
     return [
-        (
-            f"{number}",
-            entry.phase,
-            *(
-                _short(_number(value))
-                for value in (entry.loss, entry.val_loss, entry.accuracy, entry.val_accuracy)
-            ),
-        )
+        (f"{number}", entry.phase, *(_short(_number(getattr(entry, name))) for name in columns))
         for number, entry in enumerate(history, 1)
     ]
 
@@ -218,18 +188,16 @@ def _epochs(history: Sequence[Epoch]) -> list[tuple[str, ...]]:
 
 def _confusion(
     labels: tuple[str, str], decided: _Decided
-) -> list[tuple[str, int, list[tuple[str, int, float]]]]:
-    """Return (true label, photos, [(style, photos, share) for each given label]) for each label."""
-    rows = []
+) -> Iterator[tuple[str, int, list[tuple[str, int, float]]]]:
+    """Yield (true label, photos, [(style, photos, share) for each given label]) for each label."""
     for truth in (1, 0):
         given = decided.labelled[decided.truth == truth]
-        counts = [int(np.sum(given == label)) for label in (1, 0)]
         cells = [
             (CLASSES[truth] if label == truth else "bad", count, count / max(len(given), 1))
-            for label, count in zip((1, 0), counts, strict=True)
+            for label in (1, 0)
+            for count in [int(np.sum(given == label))]
         ]
-        rows.append((labels[truth], len(given), cells))
-    return rows
+        yield labels[truth], len(given), cells
 
 
 def _reliability(card: dict[str, Any], decided: _Decided) -> dict[str, Any]:
@@ -240,40 +208,28 @@ def _reliability(card: dict[str, Any], decided: _Decided) -> dict[str, Any]:
     error = 0.0
     for index in np.unique(bins):
         inside = bins == index
-        count, found = int(inside.sum()), int(decided.truth[inside].sum())
+        count = int(inside.sum())
         stated = float(decided.probabilities[inside].mean())
-        error += abs(stated * count - found) / total
-        low, high = wilson(found, count)
-        points.append(
-            {
-                "left": axis.at(stated),
-                "top": round(100 - axis.at(found / count), 3),
-                "low": round(100 - axis.at(low), 3),
-                "high": round(100 - axis.at(high), 3),
-                "radius": round(3 + 6 * math.sqrt(count / total), 1),
-            }
-        )
+        found = float(decided.truth[inside].mean())
+        error += count / total * abs(stated - found)
+        # Down from the top: the dot, and the ends of its interval.
+        down = [round(100 - axis.at(share), 3) for share in (found, *wilson(found, count))]
+        points.append((axis.at(stated), *down, round(3 + 6 * math.sqrt(count / total), 1)))
     on_card = (card.get("metrics") or {}).get("ece")
     if isinstance(on_card, dict):
         on_card = on_card.get("value")
     return {"axis": axis, "points": points, "error": _short(_number(on_card, error))}
 
 
-def _scores(labels: tuple[str, str], decided: _Decided) -> dict[str, Any]:
-    up, down = (
+def _scores(labels: tuple[str, str], decided: _Decided) -> dict[str, object]:
+    of_class = (
         np.histogram(decided.probabilities[decided.truth == truth], HISTOGRAM_BINS, (0, 1))[0]
         for truth in (1, 0)
     )
-    y = charts.root_axis(max(1, int(up.max()), int(down.max())), mirrored=True)
-    low, high = decided.band
-    return {
-        "x": charts.PROBABILITY,
-        "y": y,
-        "bars": charts.mirrored(up.tolist(), down.tolist(), labels[::-1], y),
-        "thresholds": [decided.threshold],
-        "band": decided.band if high > low else None,
-        "label": f"Histogram of probabilities: {labels[1]} upwards, {labels[0]} downwards",
-    }
+    stacks = np.stack(list(of_class), axis=1).tolist()
+    return charts.probabilities(
+        stacks, labels[::-1], [decided.threshold], decided.band, mirrored=True
+    )
 
 
 # --- kinds and mistakes --------------------------------------------------------------------------
@@ -281,29 +237,26 @@ def _scores(labels: tuple[str, str], decided: _Decided) -> dict[str, Any]:
 
 def _kinds(report: Report, decided: _Decided) -> list[dict[str, Any]]:
     """Return what is shown of each kind, the hardest first."""
-    if not any(report.kinds):
-        return []
     names = np.asarray(report.kinds, object)
     kinds = []
-    for name in sorted(set(report.kinds)):
+    for name in sorted(set(report.kinds)) if any(report.kinds) else ():
         for truth in (1, 0):
             inside = (names == name) & (decided.truth == truth)
-            count, wrong = int(inside.sum()), int(decided.wrong[inside].sum())
+            count, wrong = int(inside.sum()), decided.wrong & inside
             if not count:
                 continue
-            low, high = wilson(count - wrong, count)
+            right = 1 - float(wrong.sum()) / count
             kinds.append(
                 {
                     "name": name or "(none)",
                     "label": report.labels[truth],
                     "style": CLASSES[truth],
                     "photos": count,
-                    "wrong": wrong,
-                    "caught": int((decided.wrong & decided.review)[inside].sum()),
-                    "right": (count - wrong) / count,
-                    "low": low,
-                    "high": high,
+                    "wrong": int(wrong.sum()),
+                    "caught": int((wrong & decided.review).sum()),
                     "review": float(decided.review[inside].mean()),
+                    "right": right,
+                    "interval": wilson(right, count),
                 }
             )
     return sorted(kinds, key=lambda kind: (kind["right"], kind["name"], -kind["photos"]))
@@ -323,16 +276,13 @@ def _mistakes(report: Report, decided: _Decided) -> list[dict[str, Any]]:
                 "certainty": percent(mistake.probability),
                 "review": low <= round(mistake.probability, PROBABILITY_DIGITS) <= high,
                 "uri": _picture(mistake.pixels),
-                "problem": "",
             }
         )
     return shown
 
 
 def _picture(pixels: npt.NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((thumbnails.SIDE, thumbnails.SIDE))
-    return thumbnails.data_uri(thumbnails.jpeg(picture))
+    return thumbnails.data_uri(thumbnails.jpeg(Image.fromarray(pixels)))
 
 
 # --- the card ------------------------------------------------------------------------------------
@@ -342,8 +292,7 @@ def _card(card: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     """Return the tables of the card's fields, by their headings."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for key, value in card.items():
-        group = _plain(key) if isinstance(value, dict) else "Bundle"
-        prefix = "" if isinstance(value, dict) else key
+        group, prefix = (_plain(key), "") if isinstance(value, dict) else ("Bundle", key)
         groups.setdefault(group, []).extend(_flat(prefix, value))
     return groups
 
@@ -360,7 +309,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 def _plain(name: str) -> str:
     words = name.replace("_", " ")
-    return _PLAIN_NAMES.get(name, words[:1].upper() + words[1:])
+    return _NAMES.get(name, words[:1].upper() + words[1:])
 
 
 def _number(value: object, otherwise: float = math.nan) -> float:

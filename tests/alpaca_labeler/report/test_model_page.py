@@ -18,6 +18,7 @@ from PIL import Image
 from alpaca_labeler.report import charts, thumbnails
 from alpaca_labeler.report.model_page import render
 from alpaca_labeler.training.report import Mistake, Report
+from tests.support.browser import NARROW, WIDE, is_too_wide, violations
 
 VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "polyline"}
 HOSTILE = '<script>alert("x")</script>&\'\udcff\x00.jpg'
@@ -236,6 +237,37 @@ def test_a_training_that_diverged_still_has_its_page(report):
     Page(render(replace(report, history=wild)))
 
 
+def test_what_the_review_band_is_worth_is_shown(report):
+    worth = {"needs_review": 0.0612, "errors_in_review": None, "right_outside": 0.9933}
+    words = Page(render(replace(report, card={**report.card, "metrics": worth}))).words()
+    assert "Needs review 6.1 % of all photos are flagged for review" in words
+    assert "Right outside 99.3 % of those not flagged are right" in words
+    assert "Errors in review" not in words
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [WIDE, 768, NARROW])
+def test_in_a_browser_it_is_whole_and_accessible(pages, report, tmp_path, width, dark):
+    (tmp_path / "report.html").write_text(render(report))
+    opened = pages(width, dark=dark)
+    opened.goto(f"file://{tmp_path / 'report.html'}")
+    for summary in opened.locator("summary").all():
+        summary.click()
+    assert violations(opened) == []
+    assert not is_too_wide(opened)
+    # The tiles of the figures, and the matrix beside its neighbour, leave no hole.
+    right = opened.locator(".tiles .tile:last-child").evaluate(
+        "each => each.offsetLeft + each.offsetWidth"
+    )
+    whole = opened.locator(".tiles").evaluate("each => each.offsetLeft + each.offsetWidth")
+    assert right == pytest.approx(whole, abs=1)
+    foot = opened.locator(".confusion").evaluate(
+        "each => each.closest('figure').getBoundingClientRect().bottom"
+        " - each.getBoundingClientRect().bottom"
+    )
+    assert foot < 30
+
+
 def test_an_interval_without_a_width_is_not_shown(report):
     sure = {"accuracy": {"value": 1.0, "low": 1.0, "high": 1.0}}
     words = Page(render(replace(report, card={**report.card, "metrics": sure}))).words()
@@ -249,18 +281,23 @@ def test_a_value_and_its_unit_stay_on_one_line(report):
 
 def test_stacks_are_as_high_as_their_sum_and_divided_in_proportion():
     y = charts.Axis(0, 9, (0, 9), scale=math.sqrt)
-    bars = charts.stacked([(1, 3), (0, 0), (9, 0)], ("a", "b"), ("one", "two", "three"), y)
+    names, places = ("cat", "dog", "failed"), ("mon", "tue", "wed")
+    bars = charts.bars([(1, 3, 0), (0, 0, 0), (0, 0, 9)], names, places, y)
     assert [(bar.title, bar.parts) for bar in bars] == [
-        ("one", [("a", 83.333, 16.667), ("b", 33.333, 50.0)]),
-        ("three", [("a", 0.0, 100.0)]),
+        (
+            "mon: 1 cat, 3 dog, 0 failed",
+            [("label-1", 83.333, 16.667), ("label-0", 33.333, 50.0)],
+        ),
+        ("wed: 0 cat, 0 dog, 9 failed", [("bad", 0.0, 100.0)]),
     ]
 
 
 def test_bars_of_two_classes_stand_back_to_back():
-    y = charts.root_axis(100, mirrored=True)
-    [bar] = charts.mirrored([100], [25], ("cat", "dog"), y)
+    drawn = charts.probabilities([(100, 25)], ("cat", "dog"), [0.5], (0.5, 0.5), mirrored=True)
+    [bar] = drawn["bars"]
     assert bar.parts == [("label-1", 0.0, 50.0), ("label-0", 50.0, 25.0)]
     assert bar.title == "0 to 100\u00a0%: 100 cat, 25 dog"
+    assert drawn["band"] is None
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 100, 101, 650, 123_456])
@@ -273,12 +310,12 @@ def test_no_bar_is_higher_than_the_last_tick_and_ticks_do_not_touch(most, mirror
 
 
 @pytest.mark.parametrize(
-    ("found", "count", "low", "high"),
-    [(0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (45, 50, 0.7864, 0.9565)],
+    ("share", "count", "low", "high"),
+    [(0, 10, 0, 0.2775), (1, 10, 0.7225, 1), (0.9, 50, 0.7864, 0.9565)],
 )
-def test_intervals_of_shares_are_those_of_wilson(found, count, low, high):
-    # https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval, and scipy's binomtest
-    assert charts.wilson(found, count) == pytest.approx((low, high), abs=1e-4)
+def test_intervals_of_shares_are_those_of_wilson(share, count, low, high):
+    # As scipy.stats.binomtest(...).proportion_ci(method="wilson") gives them.
+    assert charts.wilson(share, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_a_picture_leaves_with_its_pixels_only():
