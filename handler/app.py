@@ -42,6 +42,9 @@ DECODE_SECONDS: Final = 40
 """In a process of its own, an image that takes longer to decode is given up, so that two such
 images leave time for the others."""
 
+COMPACT_RESERVED_SHARE: Final = 0.1
+"""Of a compaction's time, kept for the shard that it is at and for deleting the parts."""
+
 _SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
 
 # LOG_LEVEL is set when it has been validated: left to find it, Logger fails without naming it.
@@ -197,13 +200,19 @@ def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
 
 @logger.inject_lambda_context
 def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    """Merge what has been labelled since into the manifest. The event is not looked at.
+    """Merge what has been labelled since into the table, if it pays. The event is not read.
 
-    Raises `StorageError`, `ManifestError` or `TooManyRows`; the next call takes it up again.
+    Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call goes on.
     """
-    from . import compaction
+    from . import compaction, labels_ready
 
-    done = compaction.compact(_settings().results, max_parts=_settings().max_parts)
+    left = context.get_remaining_time_in_millis() / 1000
+    done = compaction.compact(
+        _settings().results,
+        max_parts=_settings().max_parts,
+        max_age=_settings().compact_after_seconds,
+        seconds=(1 - COMPACT_RESERVED_SHARE) * left,
+    )
     for part in done.broken:
         logger.error("a part cannot be read and stays where it is", extra={"problem": part})
     metrics.add_metric("Compacted", MetricUnit.Count, int(done.committed))
@@ -216,8 +225,11 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         "labels": done.labels,
         "failures": done.failures,
         "broken": len(done.broken),
+        "waiting": done.waiting,
     }
     logger.info("compacted", extra=answer)
+    if done.mark and _settings().labels_ready:
+        labels_ready.announce(_settings().results, done)
     return answer
 
 

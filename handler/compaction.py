@@ -1,57 +1,77 @@
-"""Compaction: every part's rows into `manifest.jsonl` and `failures.jsonl`, one row an image.
+"""Compaction: every part's rows into the table, one row per image.
 
 It streams through temporary files, so memory stays flat, and may stop or be stopped at any call and
 be run again, by any number of runs at once. Why nothing is lost and nothing stays double, although
-two objects cannot be committed as one:
+many objects cannot be committed as one:
 
+- Rows move one way: from parts into the undivided pair (`manifest.jsonl`, `failures.jsonl`), from
+  parts and the undivided pair into shards. Every reader and every merge reads in that order, so
+  what moves meanwhile is found further on.
 - Each object is only replaced by what was merged from the very state that it is in (`If-Match`). So
   the row that wins, once committed, stays: nothing it meets later beats it. A part is deleted only
-  after both commits of a run that read it. Hence at any moment the winner of every image lies in
-  the manifest, the failures or a part. Parts are read before the two objects: one that another run
-  deleted meanwhile has its rows in what is read next.
-- The manifest is committed first, and the failures carry the digest of the manifest they belong to
-  in their mark. Where that digest is the manifest's own, one merge made both, so no image is in
-  both. Where it is not (a crash between the commits, two runs that met there), an image may be in
-  both, and the next run merges again, even with no part to merge.
+  after a run that read it has committed both objects of every shard that its rows belong to; the
+  undivided pair is emptied (`If-Match` again) only after its rows were committed to their shards.
+  Hence at any moment the winner of every image lies in its shard, the undivided pair or a part.
+- In a pair, the manifest is committed first, and the failures carry the manifest's mark in theirs.
+  If that is the mark of the manifest, one merge made both, so no image is in both. If it is not (a
+  crash between the commits, two runs that met there), an image may be in both, and the next run
+  merges the pair again, even with no part to merge. An image has one shard, so it is in no other.
+- A run that is stopped between shards is taken up, not begun again: a shard's failures name the set
+  of parts that was merged into it. A run that finds the same parts waiting skips such a shard,
+  provided that the pair is settled; what is in a shard stays there.
+- A run that saw no shard may still write to the undivided pair while another divides it. One of the
+  two loses its condition there, or the rows land in the emptied pair, and the next run moves them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import heapq
 import io
+import itertools
+import math
 import random
+import re
+import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Final
+from datetime import UTC, datetime
+from typing import Final
 
-from . import merge, parts, storage
+from . import merge, pair, parts, storage
 from .errors import LabelerError
-from .image_version import ImageVersion
 from .manifest_row import ManifestError
-from .storage import Stamp, StorageError
+from .pair import FAILURES, MANIFEST, WHOLE, Merged, Pair, Spool, State
+from .storage import StorageError
 
-MANIFEST: Final = "manifest.jsonl"
-FAILURES: Final = "failures.jsonl"
+__all__ = ["FAILURES", "MANIFEST", "Compacted", "NoSpace", "compact", "table"]
 
 MAX_PARTS: Final = 10_000
 """Merged in one run, oldest first, so that a run fits into its time limit."""
 
-MAX_OBJECT_BYTES: Final = 5 * 2**30
-"""What one PutObject takes. A multipart upload could not be made conditional everywhere."""
+DIVIDE_BYTES: Final = 4 * 2**30
+"""A larger table is divided. A merge holds a pair twice in temporary files, beside the new rows:
+this fits into the 10 GiB of a function, and into one PutObject of 5 GiB."""
+
+SHARE: Final = 0.05
+"""Of the table: more waiting bytes than this pay for rewriting it. So 20 bytes are written for each
+new one, not all of the table."""
 
 _TRIES: Final = 6
 _PAUSE: Final = 0.5  # seconds, doubled with every lost race
 _READERS: Final = 16  # parts fetched at a time
 _AT_ONCE: Final = 32  # parts held in memory
+_MODEL: Final = re.compile(rb'"model-version":\s*"([^"\\]+)"')
 
 
-class TooManyRows(LabelerError):
-    """The table has outgrown one object. The message says what to do."""
+class NoSpace(LabelerError):
+    """Temporary files do not fit. The message says how much is needed, and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,93 +79,266 @@ class Compacted:
     """What a run did."""
 
     committed: bool = False
-    """Whether the table's objects were replaced."""
+    """Whether objects of the table were replaced."""
     parts: int = 0
     """Merged and deleted."""
     labels: int = 0
-    """Rows of the manifest now; 0 where nothing was to be done."""
+    """Rows of the table now; 0 if there was nothing to do."""
     failures: int = 0
     broken: tuple[str, ...] = ()
-    """`uri: reason` of each part that is none; it stays where it is, for a person."""
+    """`uri: reason` of each unreadable part; it stays where it is, for a person."""
+    waiting: int = 0
+    """Parts that were left, because merging them does not pay yet or there was no time."""
+    dropped: int = 0
+    """Rows that `keep` refused."""
+    models: tuple[str, ...] = ()
+    """Versions of the models behind the rows that were merged."""
+    mark: str = ""
+    """Changes with the content of the table, and with nothing else; empty if nothing was merged, or
+    not all of it for want of time."""
 
 
-def compact(results: str, *, max_parts: int = MAX_PARTS, pause: float = _PAUSE) -> Compacted:
+def compact(
+    results: str,
+    *,
+    max_parts: int = MAX_PARTS,
+    max_age: float | None = None,
+    divide_bytes: int = DIVIDE_BYTES,
+    seconds: float = math.inf,
+    keep: Callable[[bytes], bool] | None = None,
+    pause: float = _PAUSE,
+) -> Compacted:
     """Merge up to `max_parts` parts below `results` (`s3://bucket/labels/`) into the table.
 
-    Raises `StorageError` (`Conflict`: other runs won every race), `ManifestError` where the table
-    is damaged, and `TooManyRows`. Nothing is lost by any of them: run it again.
+    With `max_age`, in seconds, nothing is done while it does not pay: until what waits exceeds
+    `SHARE` of the table, or a part has waited for so long. A table that would exceed `divide_bytes`
+    is divided into shards; after `seconds` no other shard is begun, and the next run goes on from
+    there. Rows whose line `keep` refuses are taken out of the table.
+
+    Raises `StorageError` (`Conflict`: other runs won every race), `ManifestError` if the table is
+    damaged, `TooManyRows` and `NoSpace`. Nothing is lost by any of them: run it again.
     """
+    ends = time.monotonic() + seconds
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(random.uniform(0, pause * 2**attempt))  # noqa: S311 - not a secret
+        found = _Found(results, max_parts)
+        if found.waiting and max_age is not None and not found.pays(max_age):
+            return Compacted(waiting=found.waiting)
         try:
-            return _attempt(results, max_parts)
+            with _room(found), ExitStack() as files:
+                if found.shards or found.table_bytes + found.waiting_bytes > divide_bytes:
+                    return _merge_shards(found, files, keep, ends)
+                return _merge_whole(found, files, keep)
         except storage.Conflict as error:
             lost = error
     raise lost
 
 
-def _attempt(results: str, max_parts: int) -> Compacted:
-    waiting = _oldest(results, max_parts)
-    if not waiting and _settled(
-        storage.stamp_of(results + MANIFEST), storage.stamp_of(results + FAILURES)
-    ):
+def _merge_whole(
+    found: _Found, files: ExitStack, keep: Callable[[bytes], bool] | None
+) -> Compacted:
+    if not found.parts and keep is None and _states(found)[WHOLE].settled:
         return Compacted()
-    with ExitStack() as files:
-        gathered = _Gathered()
-        arrived = merge.sort(gathered.rows(waiting))
-        old = [_Table(results + name, files) for name in (MANIFEST, FAILURES)]
-        ordered = _settled(*(table.stamp for table in old))
-        new = [_Output(files), _Output(files)]
-        for line, is_failure in merge.merge(
-            *(table.rows(ordered=ordered) for table in old), arrived
-        ):
-            new[is_failure].write(line)
-        labels = new[0].digest()
-        marks = labels, f"{new[1].digest()}-{labels}"
-        committed = [
-            _commit(table, output, mark)
-            for table, output, mark in zip(old, new, marks, strict=True)
-        ]
-        storage.delete(gathered.merged)
-        return Compacted(
-            any(committed), len(gathered.merged), new[0].count, new[1].count, tuple(gathered.broken)
-        )
+    gathered = _Gathered()
+    arrived = merge.sort(gathered.rows(found.parts))
+    merged = Pair(found.results, WHOLE, files).merge(arrived, keep=keep)
+    storage.delete(gathered.merged)
+    return _compacted(found, gathered, {WHOLE: merged.state}, [merged])
 
 
-def table(results: str) -> Iterator[tuple[bytes, bool]]:
+def _merge_shards(
+    found: _Found, files: ExitStack, keep: Callable[[bytes], bool] | None, ends: float
+) -> Compacted:
+    states = _states(found)
+    settled = states[WHOLE].empty and all(state.settled for state in states.values())
+    if not found.parts and settled and keep is None:
+        return Compacted()
+    gathered, moving = _Gathered(), _Moving(found.results, files)
+    chosen = _begun(found.parts, states)
+    rows = itertools.chain(gathered.rows(chosen), moving.rows())
+    arrived = merge.sort(rows, key=_by_shard)
+    name = "" if gathered.missed or keep else _name(chosen, moving.state)
+    done: list[Merged] = []
+    for shard, new in _each_shard(arrived):
+        state = states.get(shard, State(None, None))
+        if keep is None and state.settled and (new is None or state.merged == name != ""):
+            continue
+        if time.monotonic() >= ends:
+            return Compacted(committed=bool(done), waiting=found.waiting)
+        with ExitStack() as own:
+            done.append(Pair(found.results, shard, own).merge(new or (), keep=keep, merged=name))
+        states[shard] = done[-1].state
+    moving.finish()
+    storage.delete(gathered.merged)
+    return _compacted(found, gathered, states | {WHOLE: State(None, None)}, done)
+
+
+class _Moving:
+    """The rows of the undivided pair on their way into shards."""
+
+    def __init__(self, results: str, files: ExitStack) -> None:
+        self._results, self._files = results, files
+        self._pair: Pair | None = None
+
+    def rows(self) -> Iterator[merge.Keyed]:
+        """Yield the rows as they are now: when this is asked for, not before."""
+        self._pair = Pair(self._results, WHOLE, self._files)
+        for rows in self._pair.rows():
+            yield from rows
+
+    @property
+    def state(self) -> State:
+        """Which state was read."""
+        return self._pair.state if self._pair else State(None, None)
+
+    def finish(self) -> None:
+        """Empty the pair, now that every shard has its rows. Raises `Conflict` if it changed."""
+        if self._pair and not self._pair.state.empty:
+            self._pair.clear()
+
+
+def _by_shard(row: merge.Keyed) -> tuple[str, str]:
+    return pair.shard_of(row[0]), row[0]
+
+
+def _each_shard(rows: Iterable[merge.Keyed]) -> Iterator[tuple[str, Iterable[merge.Keyed] | None]]:
+    """Yield each shard in order, with the rows for it; None if there are none."""
+    groups = itertools.groupby(rows, key=lambda row: pair.shard_of(row[0]))
+    ahead, group = next(groups, ("", None))
+    for shard in pair.shards():
+        if shard != ahead:
+            yield shard, None
+            continue
+        yield shard, group
+        ahead, group = next(groups, ("", None))
+
+
+def _states(found: _Found) -> dict[str, State]:
+    """Return the state of the undivided pair and of each shard that there is."""
+    shards = [WHOLE, *sorted(found.shards)]
+    uris = [uri for shard in shards for uri in pair.uris(found.results, shard)]
+    with ThreadPoolExecutor(_READERS, "state") as pool:
+        stamps = pool.map(storage.stamp_of, uris)
+        return {shard: State(next(stamps), next(stamps)) for shard in shards}
+
+
+def _name(uris: list[str], whole: State) -> str:
+    """Name a set of parts, together with what the undivided pair held beside it."""
+    etags = [stamp.etag if stamp else "" for stamp in (whole.manifest, whole.failures)]
+    digest = hashlib.sha256("\n".join([*etags, *uris]).encode()).hexdigest()
+    return f"{len(uris)}.{digest[:32]}"
+
+
+def _begun(uris: list[str], states: dict[str, State]) -> list[str]:
+    """Of the parts that wait, return the set that a run began to merge; all if there is none."""
+    for name in {state.merged for state in states.values()}:
+        count = name.partition(".")[0]
+        if count.isdigit() and 0 < int(count) <= len(uris):
+            some = uris[: int(count)]
+            if _name(some, states[WHOLE]) == name:
+                return some
+    return uris
+
+
+def _compacted(
+    found: _Found, gathered: _Gathered, states: dict[str, State], done: list[Merged]
+) -> Compacted:
+    counts = [state.counts for state in states.values()]
+    contents = "\n".join(f"{shard}:{state.content}" for shard, state in sorted(states.items()))
+    return Compacted(
+        committed=any(each.committed for each in done),
+        parts=len(gathered.merged),
+        labels=sum(labels for labels, _ in counts),
+        failures=sum(failures for _, failures in counts),
+        broken=tuple(gathered.broken),
+        waiting=found.waiting - len(gathered.merged),
+        dropped=sum(each.dropped for each in done),
+        models=tuple(sorted(gathered.models)),
+        mark=hashlib.sha256(contents.encode()).hexdigest(),
+    )
+
+
+def table(results: str, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bool]]:
     """Yield (line, is a failure) of every image, sorted: merged on read, compacted or not.
 
-    Raises `StorageError`, and `ManifestError` where the table or a part is damaged.
+    Raises `StorageError` (`NotFound`: there is neither a table nor a part, unless `missing_ok`),
+    `ManifestError` if the table or a part is damaged, and `NoSpace`.
     """
-    waiting = [part.source_ref for part in storage.list_objects(results + parts.PREFIX)]
-    with ExitStack() as files:
+    found = _Found(results)
+    if not found.waiting and not found.objects and not missing_ok:
+        raise storage.NotFound(
+            f"{results}: there are no labels; name the folder that holds manifest.jsonl or parts/"
+        )
+    with _room(found), ExitStack() as files:
         gathered = _Gathered()
-        arrived = merge.sort(gathered.rows(waiting))
+        arrived = merge.sort(gathered.rows(found.parts))
         if gathered.missed:
             raise gathered.missed[0]
         if gathered.broken:
             raise ManifestError(f"{gathered.broken[0]}; move it away to go on without it")
-        old = [_Table(results + name, files) for name in (MANIFEST, FAILURES)]
-        ordered = _settled(*(one.stamp for one in old))
-        yield from merge.merge(*(one.rows(ordered=ordered) for one in old), arrived)
+        spool = Spool(files)
+        pairs = [Pair(results, WHOLE, files, spool)]
+        # Listed now: what the undivided pair has lost to shards meanwhile is found there.
+        shards = sorted(_Found(f"{results}", only="manifest/").shards)
+        pairs += [Pair(results, shard, files, spool) for shard in shards]
+        for each in pairs:
+            each.settle()
+        yield from merge.merge(*itertools.chain(*(each.rows() for each in pairs)), arrived)
 
 
-def _oldest(results: str, count: int) -> list[str]:
-    listed = storage.list_objects(results + parts.PREFIX)
-    oldest = heapq.nsmallest(count, listed, key=_age)
-    return [part.source_ref for part in oldest]
+class _Found:
+    """What lies below the results, by one listing."""
+
+    def __init__(self, results: str, max_parts: int = sys.maxsize, only: str = "") -> None:
+        """List it; of more than `max_parts` parts the oldest are kept."""
+        self.results = results
+        self.objects: set[str] = set()
+        """Of the table, as named below the results."""
+        self.shards: set[str] = set()
+        self.table_bytes = self.waiting_bytes = self.waiting = 0
+        parts = heapq.nsmallest(max_parts, self._parts(only))
+        self.parts = [uri for _, uri in parts]
+        """The oldest first."""
+        self._oldest = parts[0][0] if parts else ""
+
+    def _parts(self, only: str) -> Iterator[tuple[str, str]]:
+        """Yield (time of writing, URI) of each part, and count everything."""
+        for listed in storage.list_objects(self.results + only):
+            name = listed.source_ref.removeprefix(self.results)
+            shard = pair.shard_named(name)
+            if name.startswith(parts.PREFIX):
+                self.waiting += 1
+                self.waiting_bytes += listed.size or 0
+                yield listed.last_modified or "", listed.source_ref
+            elif shard is not None:
+                self.objects.add(name)
+                self.table_bytes += listed.size or 0
+                if shard != WHOLE:
+                    self.shards.add(shard)
+
+    def pays(self, max_age: float) -> bool:
+        """Tell whether so much waits, or for so long (seconds), that it pays to merge it."""
+        if self.waiting_bytes > SHARE * self.table_bytes or not self._oldest:
+            return True
+        age = datetime.now(UTC) - datetime.fromisoformat(self._oldest)
+        return age.total_seconds() >= max_age
 
 
-def _age(part: ImageVersion) -> tuple[str, str]:
-    return part.last_modified or "", part.source_ref
-
-
-def _settled(table: Stamp | None, failures: Stamp | None) -> bool:
-    """Tell whether one merge made both objects, or there is neither."""
-    if table is None or failures is None:
-        return table is failures
-    return bool(table.mark) and (failures.mark or "").endswith(f"-{table.mark}")
+@contextlib.contextmanager
+def _room(found: _Found) -> Iterator[None]:
+    """Say what to do if temporary files do not fit."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        needed = 2 * found.table_bytes + found.waiting_bytes
+        raise NoSpace(
+            f"{tempfile.gettempdir()}: no space left for the temporary files of {found.results}, "
+            f"up to {needed:,} bytes; free some, or name a larger disk by TMPDIR (in the function, "
+            "raise EphemeralStorage). Nothing is lost"
+        ) from error
 
 
 class _Gathered:
@@ -156,6 +349,8 @@ class _Gathered:
         self.broken: list[str] = []
         self.missed: list[storage.Transient] = []
         """Of parts that could not be read now, and stay for the next run."""
+        self.models: set[str] = set()
+        """Versions of the models that the rows name."""
 
     def rows(self, uris: list[str]) -> Iterator[merge.Keyed]:
         """Yield the parts' rows, in memory a few parts at a time."""
@@ -179,6 +374,7 @@ class _Gathered:
             self.broken.append(str(error))
             return []
         self.merged.append(uri)
+        self.models.update(name.decode() for name in _MODEL.findall(data))
         return rows
 
 
@@ -187,54 +383,3 @@ def _read_part(uri: str) -> bytes | StorageError:
         return storage.read(uri, parts.MAX_BYTES)
     except StorageError as error:
         return error
-
-
-def _temporary_file() -> IO[bytes]:
-    return tempfile.TemporaryFile()
-
-
-class _Table:
-    """One of the table's objects as it is now, in a temporary file."""
-
-    def __init__(self, uri: str, files: ExitStack) -> None:
-        self.uri = uri
-        self._file = files.enter_context(_temporary_file())
-        self.stamp = storage.download(uri, self._file)
-
-    def rows(self, *, ordered: bool) -> Iterable[merge.Keyed]:
-        """Return the rows by `source-ref`. `ordered` says that a compaction wrote them."""
-        self._file.seek(0)
-        rows = merge.read(self._file, self.uri)
-        return rows if ordered else merge.sort(rows)
-
-
-class _Output:
-    """One of the table's objects as it is to be, in a temporary file."""
-
-    def __init__(self, files: ExitStack) -> None:
-        self.file = files.enter_context(_temporary_file())
-        self.count = 0
-        self._hash = hashlib.sha256()
-
-    def write(self, line: bytes) -> None:
-        self.file.write(line)
-        self._hash.update(line)
-        self.count += 1
-
-    def digest(self) -> str:
-        return self._hash.hexdigest()
-
-
-def _commit(table: _Table, output: _Output, mark: str) -> bool:
-    """Replace the object unless it is the same. Raises `Conflict` where it has changed."""
-    if table.stamp and table.stamp.mark == mark:
-        return False
-    size = output.file.tell()
-    if size > MAX_OBJECT_BYTES:
-        raise TooManyRows(
-            f"{table.uri}: {output.count:,} rows are {size:,} bytes, more than one object takes "
-            f"({MAX_OBJECT_BYTES:,}); give each input prefix a results prefix of its own"
-        )
-    etag = table.stamp.etag if table.stamp else None
-    storage.write_if_unchanged(table.uri, output.file, etag, parts.CONTENT_TYPE, mark=mark)
-    return True

@@ -10,7 +10,8 @@ a notebook) catches one class. A message says what happened, to which file, and 
     |-- BundleError                      handler.bundle
     |-- SettingsError                    handler.settings
     |-- UnknownEvent, Unfinished         handler.events
-    |-- TooManyRows                      handler.compaction
+    |-- TooManyRows                      handler.pair
+    |-- NoSpace                          handler.compaction
     `-- each error of training and of the application
 """
 

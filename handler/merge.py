@@ -1,4 +1,4 @@
-"""Sorted streams of rows into one, a row an image, in flat memory whatever their length."""
+"""Sorted streams of rows into one, one row per image, in flat memory whatever their length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from . import manifest_row
 from .manifest_row import ManifestError, Row
@@ -23,10 +23,11 @@ MAX_LINE_BYTES: Final = 2**20
 """A row is about 600 bytes; a longer line than this is no row, and must not fill the memory."""
 
 _FAILURE: Final = b'"failure"'
+_START: Final = b'{"source-ref":"'
 
 
 def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
-    """Read a JSON Lines stream; blank lines are passed over.
+    """Read a JSON Lines stream; blank lines are skipped.
 
     Raises `ManifestError` naming `name` and the line.
     """
@@ -41,14 +42,47 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
         if not line or line.isspace():
             continue
         try:
-            source_ref = manifest_row.parse(line)["source-ref"]
+            row = manifest_row.parse(line)
         except ManifestError as error:
             raise ManifestError(f"{name}: line {number}: {error}") from None
+        source_ref: str = row["source-ref"]
+        if _quick(line) not in {None, source_ref}:  # the key is there twice: the last one counts
+            line = manifest_row.encode(row)
         yield source_ref, line if line.endswith(b"\n") else line + b"\n"
 
 
-def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed]:
-    """Sort rows by `source-ref`, stably, with temporary files for what does not fit in memory."""
+def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
+    """Read what `merge` wrote, without a look at more than each line's `source-ref`.
+
+    Raises `ManifestError` if it is not sorted after all.
+    """
+    before = ""
+    for line in lines:
+        source_ref = _quick(line) or manifest_row.parse(line)["source-ref"]
+        if source_ref < before:
+            raise ManifestError(
+                f"{name}: it is marked as sorted, but {source_ref!r} is out of order; download it "
+                "and put it back without its metadata"
+            )
+        before = source_ref
+        yield source_ref, line
+
+
+def _quick(line: bytes) -> str | None:
+    """Return the `source-ref` of a line as `encode` writes it, without reading the JSON."""
+    if not line.startswith(_START):
+        return None
+    name = line[len(_START) : line.find(b'"', len(_START))]
+    return None if b"\\" in name else name.decode()
+
+
+def sort(
+    rows: Iterable[Keyed],
+    *,
+    key: Callable[[Keyed], Any] = itemgetter(0),
+    run_bytes: int = RUN_BYTES,
+) -> Iterator[Keyed]:
+    """Sort rows stably by `key`, with temporary files for what does not fit in memory."""
     runs: list[Iterator[Keyed]] = []
     run: list[Keyed] = []
     held = 0
@@ -56,14 +90,13 @@ def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed
         run.append(row)
         held += len(row[1])
         if held >= run_bytes:
-            runs.append(_spill(run))
+            runs.append(_spill(sorted(run, key=key)))
             run, held = [], 0
-    run.sort(key=itemgetter(0))
-    return heapq.merge(*runs, run, key=itemgetter(0))
+    run.sort(key=key)
+    return heapq.merge(*runs, run, key=key)
 
 
 def _spill(run: list[Keyed]) -> Iterator[Keyed]:
-    run.sort(key=itemgetter(0))
     file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader
     file.writelines(line for _, line in run)
     file.seek(0)
@@ -78,7 +111,7 @@ def _read_to_end(file: IO[bytes]) -> Iterator[Keyed]:
 def merge(
     *streams: Iterable[Keyed], choose: Callable[[list[Row]], Row] = manifest_row.winner
 ) -> Iterator[tuple[bytes, bool]]:
-    """Merge sorted streams into (line, is a failure), one line an image.
+    """Merge sorted streams into (line, is a failure), one line per image.
 
     `choose` picks among an image's differing rows, given in the order of their streams.
     """

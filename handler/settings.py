@@ -43,6 +43,10 @@ class Settings:
     """MAX_PIXELS: width x height of an image."""
     max_parts: int
     """MAX_PARTS: merged by one compaction."""
+    compact_after_seconds: int
+    """COMPACT_AFTER_SECONDS: a part that has waited so long is merged even if that does not pay."""
+    labels_ready: bool
+    """LABELS_READY: `yes` sends an event to EventBridge after each compaction that merged."""
     queue: str | None
     """QUEUE_URL: of the queue that takes what a direct call leaves; None raises instead."""
     log_level: str
@@ -79,6 +83,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         max_bytes=_number(environment, "MAX_BYTES", 100 * _MEGABYTE, 1, 1024 * _MEGABYTE),
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),
         max_parts=_number(environment, "MAX_PARTS", 10_000, 1, 1_000_000),
+        compact_after_seconds=_number(environment, "COMPACT_AFTER_SECONDS", 86_400, 0, 10**9),
+        labels_ready=_yes(environment, "LABELS_READY"),
         queue=environment.get("QUEUE_URL") or None,
         log_level=level,
     )
@@ -108,3 +114,10 @@ def _number(
             f"{name}={value!r}: must be a whole number from {lowest:,} to {highest:,}"
         )
     return number
+
+
+def _yes(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name) or "no"
+    if value not in {"yes", "no"}:
+        raise SettingsError(f"{name}={value!r}: must be yes or no")
+    return value == "yes"

@@ -162,6 +162,7 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
             INPUT_URI=f"s3://{INPUT_BUCKET}/",
             RESULTS_URI=RESULTS_URI,
             MODEL_URI=model,
+            COMPACT_AFTER_SECONDS="0",  # nobody waits a day for a table that costs nothing
             POWERTOOLS_SERVICE_NAME="sandbox",
             POWERTOOLS_METRICS_NAMESPACE="AlpacaLabeler",
             POWERTOOLS_METRICS_DISABLED="true",

@@ -101,7 +101,7 @@ def to_bucket(said: Mapping[str, list[Row]], results: str, *, dry_run: bool) -> 
                 f"{name}: a file, and {results} is of photos in a bucket; apply its row to the "
                 "manifest.jsonl that it came from"
             )
-    plan = _plan(said, compaction.table(results))
+    plan = _plan(said, compaction.table(results, missing_ok=True))
     if not dry_run and plan.rows:
         BucketCorrections(results).add_all(plan.rows)
     return plan

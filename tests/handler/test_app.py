@@ -8,6 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from alpaca_labeler.handler import (
     app,
@@ -21,6 +22,7 @@ from alpaca_labeler.handler import (
 )
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.settings import from_environment
+from tests.support.rows import failure, label
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"
@@ -341,13 +343,100 @@ def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch)
 def test_compaction_answers_with_what_it_did(function, capsys):
     put(function, "alpaca.jpg")
     app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
-    expected = {"committed": True, "parts": 1, "labels": 1, "failures": 1, "broken": 0}
-    assert app.compact({}, Context()) == expected
+    assert app.compact({}, Context()) == {
+        "committed": True,
+        "parts": 1,
+        "labels": 1,
+        "failures": 1,
+        "broken": 0,
+        "waiting": 0,
+    }
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [
         (line["Compacted"], line["PartsMerged"]) for line in lines if "PartsMerged" in line
     ] == [([1.0], [1.0])]
     assert app.compact({}, Context())["committed"] is False
+
+
+@pytest.mark.usefixtures("function")
+def test_what_does_not_pay_yet_waits():
+    parts.write(RESULTS, [label(f"{number:03}") for number in range(100)])
+    assert app.compact({}, Context())["parts"] == 1
+    parts.write(RESULTS, [label("new")])
+    done = app.compact({}, Context())
+    assert (done["parts"], done["waiting"]) == (0, 1)
+
+
+@pytest.fixture
+def labels_ready(function, monkeypatch):  # noqa: ARG001 - it sets the stage
+    """Return a function that gives the LabelsReady events sent since it was last asked."""
+    import boto3
+
+    monkeypatch.setenv("LABELS_READY", "yes")
+    sqs, events = boto3.client("sqs"), boto3.client("events")
+    queue = sqs.create_queue(QueueName="ready")["QueueUrl"]
+    pattern = {"source": ["alpaca-labeler"], "detail-type": ["LabelsReady"]}
+    events.put_rule(Name="ready", EventPattern=json.dumps(pattern))
+    arn = "arn:aws:sqs:us-east-1:123456789012:ready"
+    events.put_targets(Rule="ready", Targets=[{"Id": "queue", "Arn": arn}])
+
+    def sent():
+        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+        return [json.loads(message["Body"])["detail"] for message in answer.get("Messages", [])]
+
+    return sent
+
+
+def test_those_who_wait_for_labels_hear_of_them(labels_ready):
+    parts.write(RESULTS, [label("a"), failure("b")])
+    app.compact({}, Context())
+    [event] = labels_ready()
+    mark = event.pop("mark")
+    assert len(mark) == 64
+    assert event == {
+        "results": RESULTS,
+        "labels": 1,
+        "failures": 1,
+        "parts": 1,
+        "model-versions": ["1-a"],
+    }
+    app.compact({}, Context())
+    assert labels_ready() == []
+    parts.write(RESULTS, [label("a", 2)])
+    app.compact({}, Context())
+    [event] = labels_ready()
+    assert event["mark"] != mark
+
+
+def test_nobody_hears_of_labels_who_does_not_want_to(labels_ready, monkeypatch):
+    monkeypatch.setenv("LABELS_READY", "no")
+    parts.write(RESULTS, [label("a")])
+    assert app.compact({}, Context())["committed"]
+    assert labels_ready() == []
+
+
+@pytest.mark.usefixtures("labels_ready")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"FailedEntryCount": 1, "Entries": [{"ErrorMessage": "no bus"}]},
+        ClientError({"Error": {"Code": "AccessDenied", "Message": "no bus"}}, "PutEvents"),
+    ],
+)
+def test_an_event_that_is_not_taken_fails_the_run_after_its_work(monkeypatch, answer):
+    import boto3
+
+    class Events:
+        def put_events(self, **_):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    parts.write(RESULTS, [label("a")])
+    monkeypatch.setattr(boto3, "client", lambda _service: Events())
+    with pytest.raises(storage.Transient, match=r"LabelsReady of .*no bus"):
+        app.compact({}, Context())
+    assert app.compact({}, Context())["parts"] == 0
 
 
 # --- the model in use ---

@@ -381,14 +381,18 @@ ALLOWED = {
     },
     "CompactRole": {
         ("s3:ListBucket", RESULTS),
-        ("s3:GetObject", f"{RESULTS}/labels/manifest.jsonl"),
-        ("s3:PutObject", f"{RESULTS}/labels/manifest.jsonl"),
-        ("s3:GetObject", f"{RESULTS}/labels/failures.jsonl"),
-        ("s3:PutObject", f"{RESULTS}/labels/failures.jsonl"),
+        ("s3:GetObject", f"{RESULTS}/labels/manifest*"),
+        ("s3:PutObject", f"{RESULTS}/labels/manifest*"),
+        ("s3:GetObject", f"{RESULTS}/labels/failures*"),
+        ("s3:PutObject", f"{RESULTS}/labels/failures*"),
         ("s3:GetObject", f"{RESULTS}/labels/parts/*"),
         ("s3:DeleteObject", f"{RESULTS}/labels/parts/*"),
         ("logs:CreateLogStream", "${CompactLogs.Arn}"),
         ("logs:PutLogEvents", "${CompactLogs.Arn}"),
+        (
+            "events:PutEvents",
+            "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default",
+        ),
     },
     "ScheduleRole": {("lambda:InvokeFunction", "${CompactFunction.Arn}")},
     "BackfillRole": {
@@ -470,7 +474,7 @@ def test_manifests_can_only_be_written_conditionally():
     assert (denial["Effect"], denial["Principal"]) == ("Deny", "*")
     assert denial["Action"] == "s3:PutObject"
     written = {text(resource) for resource in denial["Resource"]}
-    assert written == {f"{RESULTS}/labels/manifest.jsonl", f"{RESULTS}/labels/failures.jsonl"}
+    assert written == {f"{RESULTS}/labels/manifest*", f"{RESULTS}/labels/failures*"}
     # Both absent: all keys under one operator must hold.
     assert denial["Condition"]["Null"] == {"s3:if-match": "true", "s3:if-none-match": "true"}
 

@@ -25,6 +25,7 @@ from alpaca_labeler.handler import (
     labeler,
     manifest_row,
     merge,
+    pair,
     storage,
 )
 from alpaca_labeler.handler.bundle import Bundle, Card
@@ -185,6 +186,8 @@ class World:
     objects: int
     rate: float = 0.2
     workers: int = 8
+    divide_bytes: int = compaction.DIVIDE_BYTES
+    """A table that would be larger than this is divided into 16 shards."""
     rng: random.Random = field(init=False)
 
     def __post_init__(self):
@@ -309,7 +312,12 @@ class World:
     def compact_once(self):
         self.runs += 1
         try:
-            return compaction.compact(RESULTS, max_parts=self.rng.randrange(1, 40), pause=0)
+            return compaction.compact(
+                RESULTS,
+                max_parts=self.rng.randrange(1, 40),
+                divide_bytes=self.divide_bytes,
+                pause=0,
+            )
         except storage.StorageError:
             pass
         except Crash:
@@ -322,6 +330,7 @@ class World:
         monkeypatch.setattr(storage, "client", lambda: self.client)
         monkeypatch.setattr(storage.time, "sleep", lambda _: None)
         monkeypatch.setattr(compaction, "ThreadPoolExecutor", Inline)
+        monkeypatch.setattr(pair, "DIGITS", 1)
         monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
         monkeypatch.setattr(images, "decode", decode)
         monkeypatch.setattr(app.logger, "warning", lambda *_, **__: None)
@@ -352,18 +361,26 @@ class World:
 
         return merging
 
-    def rows(self, name):
-        stored = self.s3.objects.get(("results", f"labels/{name}"))
-        return (
-            [manifest_row.parse(line) for line in stored.body.splitlines() if line]
-            if stored
-            else []
-        )
+    def rows(self, kind):
+        """Return (shard, row) of each row in the labels ("manifest") or the "failures"."""
+        found = []
+        for (bucket, key), stored in self.s3.objects.items():
+            name = key.removeprefix("labels/")
+            shard = pair.shard_named(name) if bucket == "results" else None
+            if shard is not None and name.startswith(kind):
+                found += [
+                    (shard, manifest_row.parse(line)) for line in stored.body.splitlines() if line
+                ]
+        return found
 
     def verify(self):
         """Each object has exactly one row, and it is the right one."""
         assert not [key for bucket, key in self.s3.objects if key.startswith("labels/parts/")]
-        labels, failures = self.rows("manifest.jsonl"), self.rows("failures.jsonl")
+        found = self.rows("manifest"), self.rows("failures")
+        for shard, row in found[0] + found[1]:
+            expected = pair.shard_of(row["source-ref"]) if self.divided else pair.WHOLE
+            assert shard == expected, "a row is in another shard than its own"
+        labels, failures = ([row for _, row in rows] for rows in found)
         assert not [row for row in labels if manifest_row.is_failure(row)]
         assert not [row for row in failures if not manifest_row.is_failure(row)]
         names = [row["source-ref"] for row in labels + failures]
@@ -371,6 +388,11 @@ class World:
         assert set(names) == {INPUT + key for key in self.versions}, "an image has no row"
         for row in labels + failures:
             self._verify_row(row)
+
+    @property
+    def divided(self):
+        """Whether the table is divided into shards."""
+        return any(key.startswith("labels/manifest/") for _, key in self.s3.objects)
 
     def _verify_row(self, row):
         key = row["source-ref"].removeprefix(INPUT)

@@ -109,7 +109,7 @@ class Bucket:
         return apply.to_bucket(by_name(*rows), RESULTS, dry_run=dry_run)
 
     def table(self):
-        rows = [manifest_row.parse(line) for line, _ in compaction.table(RESULTS)]
+        rows = [manifest_row.parse(line) for line, _ in compaction.table(RESULTS, missing_ok=True)]
         assert len({row["source-ref"] for row in rows}) == len(rows)
         return {row["source-ref"]: row for row in rows}
 
