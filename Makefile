@@ -35,6 +35,19 @@ lint: $(VENV)/.test  ## check style, types, scripts (if npx is there) and the te
 test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and a container engine)
 	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
 
+.PHONY: sam-local test-deploy
+sam-local: $(VENV)/.run  ## label one photo in Lambda's own container (needs sam and Docker)
+	$(BIN)/python infra/sam_local.py
+
+MINISTACK := build/ministack/bin/ministack
+test-deploy: $(VENV)/.test $(MINISTACK)  ## deploy the stack into MiniStack and use it (needs sam)
+	TEST_DEPLOY=1 MINISTACK=$(CURDIR)/$(MINISTACK) $(BIN)/python -m pytest tests/infra/test_deploy.py
+
+# In an environment of its own, since its versions are its own; it has SAM's transform built in.
+$(MINISTACK): | $(BIN)/python
+	$(BIN)/python -m venv build/ministack
+	build/ministack/bin/python -m pip install --quiet ministack==1.5.33 aws-sam-translator
+
 wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and use the wheel as a stranger would
 	rm -rf dist && $(BIN)/python -m build --quiet --outdir dist .
 	rm -rf build/stranger && $(PYTHON) -m venv build/stranger

@@ -3,9 +3,7 @@
 `make test-sam` runs it; it takes a minute, SAM and a container engine. Where those are special:
 
     SAM               the command, if it is not on the PATH
-    SAM_HOST          the address of this machine at which a container reaches it, where moto then
-                      listens: on Linux Docker's bridge, 172.17.0.1 for one. SAM can give no
-                      container the host's own network, `--docker-network host` notwithstanding.
+    SAM_HOST          an address of this machine that containers reach, if it cannot be found
     SAM_BUILD_FLAGS   more for `sam build`
     SAM_INVOKE_FLAGS  more for `sam local invoke`
     PYTHON_VERSION    of the package, where the container's Python is not the template's
@@ -25,12 +23,11 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from infra.sam_local import host
+
 ROOT = Path(__file__).parents[2]
 SAM = os.environ.get("SAM") or shutil.which("sam")
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-# Docker Desktop leads this name to the host's own 127.0.0.1.
-DESKTOP = None if sys.platform == "linux" else "host.docker.internal"
-HOST = os.environ.get("SAM_HOST") or (DESKTOP and "127.0.0.1")
 PHOTO = "farm/alpaca 1.jpg"  # the one that the events in infra/events/ speak of
 MINUTES = 10
 
@@ -43,7 +40,7 @@ def _reason_to_skip():
     engine = shutil.which("docker") or shutil.which("podman") or shutil.which("finch")
     if not engine or subprocess.run([engine, "info"], capture_output=True, check=False).returncode:
         return "no container engine is running: start Docker, Podman or Finch"
-    if not HOST:
+    if host() is None:
         return "set SAM_HOST to an address of this machine that containers reach: 172.17.0.1?"
     return None
 
@@ -79,12 +76,12 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address=HOST, port=0)
+    server = ThreadedMotoServer(ip_address=host()[0], port=0)
     server.start()
-    host, port = server.get_host_and_port()
+    address, port = server.get_host_and_port()
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://{host}:{port}",
+        endpoint_url=f"http://{address}:{port}",
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",
@@ -101,10 +98,7 @@ def s3():
 @pytest.fixture
 def invoke(built, s3, tmp_path):
     environment = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
-    endpoint = s3.meta.endpoint_url
-    if DESKTOP and not os.environ.get("SAM_HOST"):
-        endpoint = endpoint.replace(HOST, DESKTOP)
-    environment["Parameters"]["AWS_ENDPOINT_URL"] = endpoint
+    environment["Parameters"]["AWS_ENDPOINT_URL"] = s3.meta.endpoint_url.replace(*host())
     variables = tmp_path / "env.json"
     variables.write_text(json.dumps(environment), encoding="utf-8")
 

@@ -1,0 +1,129 @@
+"""`make sam-local`: the built package in Lambda's own container, from upload to row.
+
+Needs the SAM CLI and Docker (or Podman, with DOCKER_HOST set as SAM asks for). Builds for this
+machine's processor, puts a photo into an S3 that the container can reach, has SAM invoke the label
+function with a message of its queue, and shows the row. Nothing stays but what was built.
+
+    SAM                the command of the SAM CLI, if it is not on the PATH
+    SAM_HOST           an address of this machine that containers reach, if it cannot be found
+    SAM_INVOKE_FLAGS   more for `sam local invoke`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build/sam-local"
+SAM = os.environ.get("SAM") or shutil.which("sam")
+ENGINE = shutil.which("docker") or shutil.which("podman")
+ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+OVERRIDES = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")
+PHOTO = ROOT / "tests/photos/alpaca.jpg"
+KEY = "farm/alpaca 1.jpg"
+"""The photo that infra/events/ speaks of."""
+
+
+def host() -> tuple[str, str] | None:
+    """Return (address to listen at, name by which a container reaches it); None if unknown.
+
+    Docker Desktop leads one name to the host's own 127.0.0.1. On Linux a container reaches the host
+    at the address of the engine's bridge, and `--docker-network host` changes nothing.
+    """
+    if found := os.environ.get("SAM_HOST"):
+        return found, found
+    if sys.platform != "linux":
+        return "127.0.0.1", "host.docker.internal"
+    for network in ("bridge", "podman"):
+        asked = subprocess.run(
+            [str(ENGINE), "network", "inspect", network],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if asked.returncode == 0:
+            [found] = json.loads(asked.stdout)
+            ranges = found.get("IPAM", {}).get("Config") or found.get("subnets") or [{}]
+            gateway = ranges[0].get("Gateway") or ranges[0].get("gateway")
+            return (gateway, gateway) if gateway else None
+    return None
+
+
+def sam(*words: str) -> str:
+    """Run the SAM CLI; return its answer, the last line of standard output."""
+    done = subprocess.run(
+        [str(SAM), *words],
+        cwd=ROOT,
+        env={
+            "AWS_DEFAULT_REGION": "us-east-1",
+            **os.environ,
+            "AWS_ACCESS_KEY_ID": "sandbox",
+            "AWS_SECRET_ACCESS_KEY": "sandbox",
+            "SAM_CLI_TELEMETRY": "0",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"sam {words[0]} failed: see above")
+    return (done.stdout.strip().splitlines() or [""])[-1]
+
+
+def main() -> None:
+    """Build, upload, invoke, and show the row."""
+    if not SAM:
+        sys.exit("There is no `sam` on the PATH: pip install aws-sam-cli, or set SAM.")
+    if not ENGINE or subprocess.run([ENGINE, "info"], capture_output=True, check=False).returncode:
+        sys.exit("No container engine is running: start Docker or Podman.")
+    address = host()
+    if address is None:
+        sys.exit("Set SAM_HOST to an address of this machine that containers reach.")
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    sam("build", "--build-dir", str(BUILD), *OVERRIDES)
+    server = ThreadedMotoServer(address[0], 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    try:
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=f"http://{address[0]}:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="sandbox",
+            aws_secret_access_key="sandbox",  # noqa: S106 - moto takes any
+        )
+        for bucket in ("photos", "results"):
+            s3.create_bucket(Bucket=bucket)
+        s3.upload_file(str(PHOTO), "photos", KEY)
+        variables = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
+        variables["Parameters"]["AWS_ENDPOINT_URL"] = f"http://{address[1]}:{port}"
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(variables, file)
+            file.flush()
+            answer = sam(
+                *("local", "invoke", "LabelFunction", *OVERRIDES),
+                *("--template", str(BUILD / "template.yaml"), "--env-vars", file.name),
+                *("--event", str(ROOT / "infra/events/sqs-s3.json")),
+                *shlex.split(os.environ.get("SAM_INVOKE_FLAGS", "")),
+            )
+        # SAM exits with 0 even if the function fails: what it answered tells.
+        if "batchItemFailures" not in answer or json.loads(answer)["batchItemFailures"]:
+            sys.exit(f"The function answered: {answer}")
+        for part in s3.list_objects_v2(Bucket="results").get("Contents", ()):
+            print(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read().decode().rstrip())
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
