@@ -196,7 +196,7 @@ def test_photos_are_counted_by_day_unless_all_are_of_one():
     write("manifest.jsonl", *rows, row("x.jpg"))
     report("--no-photos")
     words = page().words()
-    assert "1 have no date" in words
+    assert "Without a date: 1." in words
     assert "From cat other labels failed 2026-01-01 2 0 0 2026-01-03 1 0 0" in words
 
 
@@ -406,7 +406,7 @@ def test_in_a_browser_it_is_whole_and_accessible(pages, hostile, width, dark):
 def test_a_photo_opens_large_and_closes_again_by_keyboard_alone(pages, folder, width):
     jpeg(folder / "a.jpg")
     jpeg(folder / "b.jpg")
-    write("manifest.jsonl", row("a.jpg", 0.6), row("b.jpg", 0.7))
+    write("manifest.jsonl", row("a.jpg", 0.6), row("b.jpg", 0.7), row("gone.jpg", 0.8))
     report("--sample", 0)
     opened = pages(width)
     opened.goto(f"file://{folder / 'report.html'}")
@@ -424,6 +424,15 @@ def test_a_photo_opens_large_and_closes_again_by_keyboard_alone(pages, folder, w
     opened.keyboard.press("Tab")
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")  # next
+    assert shown() == ["b.jpg: cat"]
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")  # close
+    assert shown() == []
+    opened.goto(f"file://{folder / 'report.html'}#least-3")
+    assert opened.get_by_text("no longer there").is_visible()
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Tab")
+    opened.keyboard.press("Enter")  # previous
     assert shown() == ["b.jpg: cat"]
     opened.keyboard.press("Tab")
     opened.keyboard.press("Enter")  # close
