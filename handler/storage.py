@@ -14,6 +14,7 @@ S3 errors become one small tree, so that nobody else needs to know botocore's:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -46,6 +47,10 @@ _NO_FILE_TO_READ: Final = frozenset(
 
 _CHUNK: Final = 2**20
 _CONFLICT_TRIES: Final = 5
+_NOT_S3: Final = (
+    "what answers there is not S3 but a web page; set AWS_ENDPOINT_URL to the S3 endpoint (not to "
+    "the console), and see whether a proxy or a login page is in between"
+)
 
 
 class StorageError(LabelerError):
@@ -255,11 +260,13 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
         if size > max_bytes:
             raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
         data = _download(uri, body, max_bytes)
+    _is_s3(uri, answer, answer.keys() & {"ETag", "LastModified"})
     version = ImageVersion(
         uri,
         size=len(data),
-        last_modified=f"{answer['LastModified'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        etag=answer["ETag"].strip('"'),
+        last_modified=_moment(answer),
+        # A store that names no content of its own: then as for a file.
+        etag=_etag(answer) or digest(data),
         version_id=_real_version(answer.get("VersionId")),
     )
     announced = (image.version_id, image.etag)
@@ -314,7 +321,7 @@ class _WhatIsThere:
 def stamp_of(uri: str) -> Stamp | None:
     """Return which state an S3 object is in; None where there is none. Raises `StorageError`."""
     try:
-        return _stamp(_call(uri, "head_object", **_where(uri)))
+        return _stamp(uri, _call(uri, "head_object", **_where(uri)))
     except NotFound:
         return None
 
@@ -337,30 +344,75 @@ def download(uri: str, file: IO[bytes]) -> Stamp | None:
                 ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
             elif time.monotonic() > ends:
                 raise Transient(f"{uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
-    return _stamp(answer)
+    return _stamp(uri, answer)
 
 
-def _stamp(answer: Any) -> Stamp:
+def _stamp(uri: str, answer: Any) -> Stamp:
+    if "ETag" not in answer:
+        raise Denied(
+            f"{uri}: the store sends no ETag, so what is there cannot be replaced safely; keep "
+            "results in a store with conditional writes"
+        )
     return Stamp(answer["ETag"], answer.get("Metadata", {}).get("mark"))
 
 
-def list_objects(uri: str) -> Iterator[ImageVersion]:
-    """List the objects whose URI starts with `uri`, in key order. Raises `StorageError`."""
+def list_objects(uri: str, *, in_order: bool = False) -> Iterator[ImageVersion]:
+    """List the objects whose URI starts with `uri`, in the order of the store.
+
+    That is key order but for directory buckets (S3 Express) and some other stores. With `in_order`
+    another order is refused, for those who walk the listing beside something sorted.
+
+    Raises `StorageError`.
+    """
     where = _where(uri)
     bucket, prefix = where["Bucket"], where["Key"]
-    token: dict[str, str] = {}
+    more: dict[str, str] = {}
+    last = ""
     while True:
-        page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **token)
+        page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        _is_s3(uri, page, page.keys() & {"Contents", "IsTruncated", "KeyCount"})
+        began = last
         for item in page.get("Contents", ()):
+            if in_order and item["Key"] < last:
+                raise Denied(
+                    f"{uri}: the store does not list its objects in the order of their names, "
+                    "which this needs"
+                )
+            last = item["Key"]
             yield ImageVersion(
-                f"{S3_SCHEME}{bucket}/{item['Key']}",
-                size=item["Size"],
-                last_modified=f"{item['LastModified'].astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-                etag=item["ETag"].strip('"'),
+                f"{S3_SCHEME}{bucket}/{last}",
+                size=item.get("Size"),
+                last_modified=_moment(item),
+                etag=_etag(item),
             )
         if not page.get("IsTruncated"):
             return
-        token = {"ContinuationToken": page["NextContinuationToken"]}
+        if "NextContinuationToken" in page:
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+            continue
+        if last == began:
+            raise Denied(f"{uri}: the store says that there is more, and does not list it")
+        more = {"StartAfter": last}
+
+
+def _moment(answer: Any) -> str | None:
+    moment = answer.get("LastModified")
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+
+
+def _etag(answer: Any) -> str | None:
+    return (answer.get("ETag") or "").strip('"') or None
+
+
+def _is_s3(uri: str, answer: Any, facts: object) -> None:
+    """Refuse an answer that has none of the facts that S3 gives: somebody else sent a page."""
+    if not facts and _is_page(answer):
+        raise Denied(f"{uri}: {_NOT_S3}")
+
+
+def _is_page(answer: Any) -> bool:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return "html" in headers.get("content-type", "")
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -416,15 +468,36 @@ def write_if_unchanged(
 def delete(uris: list[str]) -> None:
     """Delete S3 objects of one bucket; one that is gone is no error. Raises `StorageError`."""
     for start in range(0, len(uris), 1000):  # DeleteObjects takes 1,000 keys
-        names = [split_s3(uri) for uri in uris[start : start + 1000]]
-        answer = _call(
-            uris[start],
-            "delete_objects",
-            Bucket=names[0][0],
-            Delete={"Objects": [{"Key": key} for _, key in names], "Quiet": True},
-        )
-        for error in answer.get("Errors", ()):
-            raise Transient(f"{error['Key']}: not deleted ({error['Code']})")
+        some = uris[start : start + 1000]
+        bucket, _ = split_s3(some[0])
+        objects = [{"Key": split_s3(uri)[1]} for uri in some]
+        try:
+            answer = _call(
+                some[0],
+                "delete_objects",
+                Bucket=bucket,
+                Delete={"Objects": objects, "Quiet": True},
+            )
+        except StorageError as error:
+            if _status(error) not in _NO_SUCH_CALL:
+                raise
+            # Some stores want a Content-MD5, which boto3 no longer sends, or have no such call.
+            for uri in some:
+                with contextlib.suppress(NotFound):
+                    _call(uri, "delete_object", **_where(uri))
+            continue
+        for failed in answer.get("Errors", ()):
+            raise Transient(f"{failed['Key']}: not deleted ({failed['Code']})")
+
+
+_NO_SUCH_CALL: Final = frozenset({400, 405, 501})
+
+
+def _status(error: StorageError) -> int:
+    """Return the HTTP status of the answer behind an error; 0 if there was none."""
+    response = getattr(error.__cause__, "response", {})
+    status: int = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status
 
 
 # --- the S3 client -------------------------------------------------------------------------------
@@ -476,6 +549,8 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
         TokenRetrievalError,
     )
 
+    if _pays():
+        arguments["RequestPayer"] = "requester"
     for attempt in range(_CONFLICT_TRIES):
         body = arguments.get("Body")
         if body is not None and not isinstance(body, bytes):
@@ -518,7 +593,7 @@ policy, InvalidRequest of an object with a key of its writer's (SSE-C), AccessDe
 whose readers pay."""
 
 
-def _translate(uri: str, error: Any) -> StorageError:
+def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per kind
     code: str = error.response["Error"]["Code"]
     words: str = error.response["Error"].get("Message") or ""
     said = f"{code}: {words.rstrip('.')}" if words else code
@@ -533,9 +608,22 @@ def _translate(uri: str, error: Any) -> StorageError:
         return Unavailable(f"{uri}: S3 does not hand it out ({said})")
     # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than
     # believed.
-    if status in {401, 403}:
-        return Denied(f"{uri}: access denied ({said})")
-    return Transient(f"{uri}: {said}")
+    if status in {401, 403} or code in _MENDED_BY_HAND:
+        payer = "" if _pays() else "; if its readers pay, set AWS_REQUEST_PAYER=requester"
+        return Denied(f"{uri}: access denied ({said}){payer if code == 'AccessDenied' else ''}")
+    if status in {301, 307, 501}:
+        return Denied(f"{uri}: not to be had from this endpoint or region ({said})")
+    # botocore makes a 500 of a page that is no XML; it may be a gateway's, and pass.
+    return Transient(f"{uri}: {_NOT_S3 if _is_page(error.response) else said}")
+
+
+_MENDED_BY_HAND: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""Codes that come with status 400: only another token helps."""
+
+
+def _pays() -> bool:
+    """Tell whether the account takes the costs of reading (GDAL and others read this, too)."""
+    return os.environ.get("AWS_REQUEST_PAYER") == "requester"
 
 
 def _real_version(version_id: str | None) -> str | None:

@@ -342,6 +342,7 @@ def test_what_s3_says_itself_is_passed_on(answers):
         (refusal("NoSuchKey", 404), storage.NotFound),
         (refusal("NoSuchBucket", 404), storage.NotFound),
         (refusal("InvalidObjectState", 403), storage.Unavailable),
+        (refusal("PermanentRedirect", 301), storage.Denied),
         (refusal("KMS.DisabledException", 400, "arn:...:key/x is disabled."), storage.Unavailable),
         (refusal("KMS.ThrottlingException", 400, "Rate exceeded"), storage.Transient),
         (refusal("InvalidRequest", 400, SSE_C), storage.Unavailable),
@@ -359,6 +360,181 @@ def test_each_error_is_of_its_kind_and_names_the_object(answers, error, ours):
     with pytest.raises(storage.StorageError, match=f"{BUCKET}/a.jpg") as caught:
         storage.read(f"{BUCKET}/a.jpg", 10)
     assert type(caught.value) is ours
+
+
+# --- stores that are not AWS ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Start a store on this machine: `store(answer)`, where answer(request) gives its answers.
+
+    An answer is (status, body, headers); a request has `method`, `path` and `headers`.
+    """
+    running = []
+
+    def start(answer):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                self.rfile.read(length)
+                asked.append(f"{self.command} {self.path}")
+                status, body, headers = answer(self)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body.encode())
+
+            do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - http.server's names
+
+            def log_message(self, *_):
+                pass
+
+        asked = []
+        made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        running.append(made)
+        threading.Thread(target=made.serve_forever, args=(0.01,)).start()
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.server_port}",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        storage._new_client.cache_clear()
+        return asked
+
+    yield start
+    storage._new_client.cache_clear()
+    for made in running:
+        made.shutdown()
+        made.server_close()
+
+
+def listing(*keys, facts="<Size>5</Size>", truncated="false", more=""):
+    contents = "".join(f"<Contents><Key>{key}</Key>{facts}</Contents>" for key in keys)
+    return (
+        f"<ListBucketResult><Name>photos</Name><IsTruncated>{truncated}</IsTruncated>{more}"
+        f"{contents}</ListBucketResult>"
+    )
+
+
+def test_a_listing_may_leave_out_what_is_optional(store):
+    store(lambda _: (200, listing("a.jpg", facts=""), {}))
+    assert [*storage.list_objects(f"{BUCKET}/")] == [ImageVersion(f"{BUCKET}/a.jpg")]
+
+
+def test_an_object_without_etag_and_date_is_known_by_its_content(store):
+    store(lambda _: (200, "pixels", {"Content-Type": "image/jpeg"}))
+    version = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 10).version
+    assert version == ImageVersion(f"{BUCKET}/a.jpg", 6, etag=storage.digest(b"pixels"))
+
+
+def test_a_table_without_an_etag_is_not_replaced(store):
+    store(lambda _: (200, "", {}))
+    with pytest.raises(storage.Denied, match="no ETag"):
+        storage.stamp_of(f"{BUCKET}/manifest.jsonl")
+
+
+def test_a_listing_without_a_token_goes_on_after_the_last_name(store):
+    def answer(request):
+        if "start-after=b.jpg" in request.path:
+            return 200, listing("c.jpg"), {}
+        return 200, listing("a.jpg", "b.jpg", truncated="true"), {}
+
+    store(answer)
+    names = [image.source_ref for image in storage.list_objects(f"{BUCKET}/")]
+    assert names == [f"{BUCKET}/{name}.jpg" for name in "abc"]
+
+
+def test_a_listing_that_never_ends_is_refused(store):
+    store(lambda _: (200, listing("a.jpg", truncated="true"), {}))
+    with pytest.raises(storage.Denied, match="does not list it"):
+        [*storage.list_objects(f"{BUCKET}/")]
+
+
+def test_a_listing_out_of_order_is_refused_if_order_is_needed(store):
+    store(lambda _: (200, listing("b.jpg", "a.jpg"), {}))
+    assert len([*storage.list_objects(f"{BUCKET}/")]) == 2
+    with pytest.raises(storage.Denied, match="in the order of their names"):
+        [*storage.list_objects(f"{BUCKET}/", in_order=True)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["<html><body>Please log in</body></html>", "<!DOCTYPE html><html><br><p>Console</html>"],
+    ids=["XML too", "no XML"],
+)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda: [*storage.list_objects(f"{BUCKET}/")],
+        lambda: storage.read(f"{BUCKET}/a.jpg", 1000),
+    ],
+    ids=["listing", "object"],
+)
+def test_a_web_page_is_not_taken_for_an_answer(store, page, act):
+    store(lambda _: (200, page, {"Content-Type": "text/html"}))
+    with pytest.raises(storage.StorageError, match="not S3 but a web page; set AWS_ENDPOINT_URL"):
+        act()
+
+
+def test_an_object_that_is_a_web_page_is_read(store):
+    store(lambda _: (200, "<html>", {"Content-Type": "text/html", "ETag": '"1"'}))
+    assert storage.read(f"{BUCKET}/a.html", 10) == b"<html>"
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_a_store_that_deletes_one_at_a_time_deletes_all(store, status):
+    refusal = "<Error><Code>MissingContentMD5</Code><Message>Content-Md5.</Message></Error>"
+
+    def answer(request):
+        return (status, refusal, {}) if request.command == "POST" else (204, "", {})
+
+    asked = store(answer)
+    storage.delete([f"{BUCKET}/a", f"{BUCKET}/b"])
+    assert [line for line in asked if line.startswith("DELETE")] == [
+        "DELETE /photos/a",
+        "DELETE /photos/b",
+    ]
+
+
+def test_a_refused_deletion_is_not_tried_one_at_a_time(store):
+    asked = store(lambda _: (403, "<Error><Code>AccessDenied</Code></Error>", {}))
+    with pytest.raises(storage.Denied):
+        storage.delete([f"{BUCKET}/a", f"{BUCKET}/b"])
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "sentence"),
+    [
+        (400, "ExpiredToken", "The provided token has expired"),
+        (403, "RequestTimeTooSkewed", "The difference between the request time and the current"),
+        (501, "NotImplemented", "A header you provided implies functionality"),
+    ],
+)
+def test_what_no_retry_repairs_keeps_the_sentence_of_the_store(store, status, code, sentence):
+    error = f"<Error><Code>{code}</Code><Message>{sentence}</Message></Error>"
+    store(lambda _: (status, error, {}))
+    with pytest.raises(storage.Denied, match=f"{code}: {sentence}"):
+        storage.read(f"{BUCKET}/a.jpg", 10)
+
+
+def test_who_pays_for_reading_says_so(store, monkeypatch):
+    def answer(request):
+        if request.headers.get("x-amz-request-payer") != "requester":
+            return 403, "<Error><Code>AccessDenied</Code><Message>Denied</Message></Error>", {}
+        return 200, listing("a.jpg"), {}
+
+    store(answer)
+    with pytest.raises(storage.Denied, match="set AWS_REQUEST_PAYER=requester"):
+        [*storage.list_objects(f"{BUCKET}/")]
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    assert len([*storage.list_objects(f"{BUCKET}/")]) == 1
 
 
 # --- files ---------------------------------------------------------------------------------------
