@@ -356,13 +356,15 @@ def _stamp(uri: str, answer: Any) -> Stamp:
     return Stamp(answer["ETag"], answer.get("Metadata", {}).get("mark"))
 
 
-def list_objects(uri: str, *, in_order: bool = False) -> Iterator[ImageVersion]:
+def list_objects(
+    uri: str, *, in_order: bool = False, missing_ok: bool = True
+) -> Iterator[ImageVersion]:
     """List the objects whose URI starts with `uri`, in the order of the store.
 
     That is key order but for directory buckets (S3 Express) and some other stores. With `in_order`
     another order is refused, for those who walk the listing beside something sorted.
 
-    Raises `StorageError`.
+    Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
     """
     where = _where(uri)
     bucket, prefix = where["Bucket"], where["Key"]
@@ -385,6 +387,8 @@ def list_objects(uri: str, *, in_order: bool = False) -> Iterator[ImageVersion]:
                 last_modified=_moment(item),
                 etag=_etag(item),
             )
+        if not last and not missing_ok:
+            raise NotFound(f"{uri}: there is nothing of that name or below it")
         if not page.get("IsTruncated"):
             return
         if "NextContinuationToken" in page:

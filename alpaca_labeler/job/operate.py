@@ -63,7 +63,8 @@ def compare(
 
 
 def _state(image: ImageVersion, row: Row, model_before: str) -> str:
-    if manifest_row.version_of(row).etag not in {image.etag, None}:
+    known = manifest_row.version_of(row).etag
+    if known and image.etag and known != image.etag:  # some stores list no ETag
         return "stale"
     if manifest_row.is_failure(row):
         return "failed"
@@ -177,8 +178,8 @@ def retry(*, results_uri: str, queue: str | None, code: tuple[str, ...], dry_run
 
 
 def objects(input_uri: str) -> Iterator[ImageVersion]:
-    """List the objects below `input_uri` that the function would label."""
-    for image in storage.list_objects(input_uri):
+    """List the objects below `input_uri` that the function would label, in order."""
+    for image in storage.list_objects(input_uri, in_order=True, missing_ok=False):
         if not events.is_skipped(image.source_ref, input_uri):
             yield image
 

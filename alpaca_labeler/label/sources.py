@@ -47,7 +47,7 @@ def _is_within(uri: str, other: str) -> bool:
 
 def _objects(uri: str, skipped: Skipped) -> Iterator[ImageVersion]:
     named = uri.rpartition("/")[0] + "/"
-    for item in storage.list_objects(uri):
+    for item in storage.list_objects(uri, missing_ok=False):
         found = skip.by_path(item.source_ref[len(named) :])
         if found is None or item.source_ref == uri:
             yield item

@@ -463,6 +463,13 @@ def test_a_listing_out_of_order_is_refused_if_order_is_needed(store):
         [*storage.list_objects(f"{BUCKET}/", in_order=True)]
 
 
+def test_nothing_under_a_name_is_said(store):
+    store(lambda _: (200, listing(), {}))
+    assert [*storage.list_objects(f"{BUCKET}/typo/")] == []
+    with pytest.raises(storage.NotFound, match="photos/typo/: there is nothing of that name"):
+        [*storage.list_objects(f"{BUCKET}/typo/", missing_ok=False)]
+
+
 @pytest.mark.parametrize(
     "page",
     ["<html><body>Please log in</body></html>", "<!DOCTYPE html><html><br><p>Console</html>"],
