@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
 from glob import escape, glob
+from itertools import islice
 from typing import Any, Final
 
 import click
-from click.shell_completion import (
-    BashComplete,
-    CompletionItem,
-    add_completion_class,
-    get_completion_class,
-)
+from click.shell_completion import CompletionItem
 
 from alpaca_labeler.console import Refused, printable
 from alpaca_labeler.handler import storage
+from alpaca_labeler.handler.errors import LabelerError
+
+COMPLETED_ROWS: Final = 10_000
+"""Rows of a manifest that are read for its labels when Tab is pressed: some 0.1 s."""
 
 
 class Place(click.ParamType[str]):
@@ -24,12 +23,12 @@ class Place(click.ParamType[str]):
 
     name = "path"
 
-    def __init__(self, *, missing: str = "", in_s3: bool | None = None) -> None:
-        """`missing` is said of a path that does not exist; if empty, it need not exist.
+    def __init__(self, *, missing: str = "", folder: str = "", in_s3: bool | None = None) -> None:
+        """`missing` is said of a path that does not exist, `folder` of a folder; if empty, it may.
 
         `in_s3` allows addresses in S3 alone, or paths alone; None allows both.
         """
-        self._missing, self._in_s3 = missing, in_s3
+        self._missing, self._folder, self._in_s3 = missing, folder, in_s3
 
     def convert(
         self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None
@@ -40,12 +39,16 @@ class Place(click.ParamType[str]):
         except storage.StorageError as error:
             raise Refused(printable(str(error))) from error
         wrong = ""
+        if not place:
+            raise Refused("an empty name names nothing; give a file, a folder or an s3:// address")
         if storage.is_s3(place):
             wrong = "give a file or folder on this machine" if self._in_s3 is False else ""
         elif self._in_s3:
             wrong = "give an address in S3, as s3://bucket/prefix/"
         elif not os.path.lexists(place):
             wrong = self._missing
+        elif os.path.isdir(place):
+            wrong = self._folder
         if wrong:
             raise Refused(printable(f"{place}: {wrong}"))
         return place
@@ -71,35 +74,46 @@ class Bundle(Place):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class Local(click.Path):
+    """A file or folder on this machine, checked as `click.Path` does."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        return super().convert(Place(in_s3=False).convert(value, param, ctx), param, ctx)
+
+
+class Label(click.ParamType[str]):
+    """A label that the manifest may hold."""
+
+    name = "label"
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete the labels of the manifest that is named before, or of manifest.jsonl."""
+        from alpaca_labeler.handler import manifest_row
+        from alpaca_labeler.table.table import DEFAULT, open_table
+
+        # An option without its value ends click's parsing: what was named lies in `args` then.
+        source = ctx.args[0] if ctx.args else ctx.params.get("source") or DEFAULT
+        try:
+            rows = islice(open_table(source).rows(), COMPLETED_ROWS)
+            labels = {manifest_row.label(row) or "" for row in rows}
+        except (LabelerError, OSError):
+            return []
+        return [CompletionItem(label) for label in sorted(labels) if label.startswith(incomplete)]
+
+
 PHOTOS: Final = Place(missing="there is no such file or folder")
-MANIFEST: Final = Place(missing="there is no such manifest; run `alpaca label FOLDER` first")
+MANIFEST: Final = Place(
+    missing="there is no such manifest; run `alpaca label FOLDER` first",
+    folder="this is a folder; name the manifest in it",
+)
 BUCKET: Final = Place(in_s3=True)
 BUNDLE: Final = Bundle()
-
-
-@add_completion_class
-class _Bash(BashComplete):
-    """click's own, which splits names at their blanks."""
-
-    def format_completion(self, item: CompletionItem) -> str:
-        value = shlex.quote(item.value) if item.type == "plain" else item.value
-        return f"{item.type},{value}"
-
-
-@click.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands on Tab.
-
-    \b
-    alpaca completion bash >> ~/.bashrc
-    alpaca completion zsh >> ~/.zshrc
-    alpaca completion fish > ~/.config/fish/completions/alpaca.fish
-
-    It completes commands, options, paths, model bundles, and the labels of a manifest.
-    """
-    root = ctx.find_root()
-    made = get_completion_class(shell)
-    assert made is not None
-    click.echo(made(root.command, {}, "alpaca", "_ALPACA_COMPLETE").source())
+LABEL: Final = Label()
+NAME_OR_FILE: Final = Place(in_s3=False)
+FILE: Final = Local(exists=True, dir_okay=False)
+FOLDER: Final = Local(exists=True, file_okay=False)
+NEW_FILE: Final = Local(dir_okay=False)
+NEW_FOLDER: Final = Local(file_okay=False)

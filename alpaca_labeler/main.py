@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import click
 
-from alpaca_labeler import console
+from alpaca_labeler import completion, console
 from alpaca_labeler.help import Group
 
 EXIT_INTERRUPTED: Final = 130
@@ -53,7 +53,7 @@ SECTIONS: Final = {
     },
     "Your shell": {
         "completion": (
-            "alpaca_labeler.arguments",
+            completion.__name__,  # imported here: Tab asks it before any command runs
             "Print the script that completes commands on Tab.",
         ),
     },

@@ -31,9 +31,6 @@ PHOTOS_FILE: Final = "photos.csv"
 MAX_BYTES: Final = 256 * 2**20
 """Over a million photos."""
 
-EMBEDDED: Final = "embedded"
-"""What people call the bundle that ships with the code."""
-
 TRAINED, HELD_OUT, EXCLUDED = "trained", "held out", "excluded"
 
 COLUMNS: Final = (

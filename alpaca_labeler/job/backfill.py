@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from alpaca_labeler.arguments import BUCKET
 from alpaca_labeler.console import dry_run_option, printable, say
 from alpaca_labeler.handler import storage
 from alpaca_labeler.job.operate import hand_over, objects, queue_option
@@ -17,7 +18,7 @@ RUNS_SHOWN: Final = 10
 
 
 @click.command()
-@click.argument("input_uri", metavar="[INPUT]", required=False)
+@click.argument("input_uri", metavar="[INPUT]", required=False, type=BUCKET)
 @queue_option
 @click.option("--state-machine", metavar="ARN", help="The job's Distributed Map.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from alpaca_labeler.arguments import BUCKET
 from alpaca_labeler.console import as_folder, dry_run_option, printable, say
 from alpaca_labeler.handler import compaction, events, manifest_row, parts, requeue, storage
 from alpaca_labeler.job.stack import StackError, from_stack
@@ -75,8 +76,8 @@ def _state(image: ImageVersion, row: Row, model_before: str) -> str:
 
 
 @click.command()
-@click.argument("input_uri", metavar="[INPUT]", required=False)
-@click.argument("results_uri", metavar="[RESULTS]", required=False)
+@click.argument("input_uri", metavar="[INPUT]", required=False, type=BUCKET)
+@click.argument("results_uri", metavar="[RESULTS]", required=False, type=BUCKET)
 @click.option("--requeue", "send", is_flag=True, help="Queue what is missing, stale or outdated.")
 @click.option(
     "--model-before", default="", metavar="VERSION", help="Labels by older models are outdated."
@@ -149,7 +150,7 @@ def _check_has_table(results_uri: str) -> None:
 
 
 @click.command()
-@click.argument("results_uri", metavar="[RESULTS]", required=False)
+@click.argument("results_uri", metavar="[RESULTS]", required=False, type=BUCKET)
 @click.option("--code", multiple=True, metavar="CODE", help="Only failures of this code.")
 @queue_option
 @from_stack(results_uri=("RESULTS", "ResultsUri"), queue=("--queue", "QueueUrl"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler.arguments import BUNDLE, Local
 from alpaca_labeler.handler import storage
 from alpaca_labeler.label.sources import Skipped, find
 from alpaca_labeler.table.command import line
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
-@click.option("--model", default="", metavar="BUNDLE", help="[default: the built-in]")
+@click.option(
+    "--model",
+    default="embedded",
+    show_default=True,
+    type=BUNDLE,
+    metavar="BUNDLE",
+    help="The model to label with.",
+)
 @click.option(
     "--upload",
     multiple=True,
     metavar="PATH",
-    type=click.Path(exists=True),
+    type=Local(exists=True),
     help="Upload these photos, show their labels and the manifest, and stop.",
 )
 def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:

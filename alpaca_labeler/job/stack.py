@@ -31,8 +31,8 @@ def describe(name: str) -> dict[str, Any]:
     cloudformation = client("cloudformation")
     try:
         stack: dict[str, Any] = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    except ClientError as error:
-        if "does not exist" not in str(error):
+    except (ClientError, IndexError) as error:
+        if isinstance(error, ClientError) and "does not exist" not in str(error):
             raise
         region = cloudformation.meta.region_name
         raise StackError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
+from alpaca_labeler.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
 from alpaca_labeler.console import Progress, printable
 from alpaca_labeler.handler import cores, storage
 from alpaca_labeler.handler.manifest_row import ManifestError
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from alpaca_labeler.handler.image_version import ImageVersion
     from alpaca_labeler.handler.worker import Done
 
-EMBEDDED_MODEL: Final = os.path.join(os.path.dirname(storage.__file__), "model")
-
 S3_THREADS: Final = 16
 """Downloads at a time in each worker: a photo takes some 40 ms to arrive and 10 ms to label."""
 
@@ -45,15 +44,15 @@ MAX_WORKERS: Final = 256
 MAX_BYTES: Final = 100 * 2**20
 """Largest encoded photo that is read."""
 
-EXIT_TOO_MANY_FAILURES: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
 
 @click.command(context_settings={"max_content_width": 100})
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PHOTOS)
 @click.option(
     "--manifest",
     "manifest_path",
+    type=NEW_FILE,
     default="manifest.jsonl",
     show_default=True,
     metavar="FILE",
@@ -62,14 +61,17 @@ EXIT_INTERRUPTED: Final = 130
 @click.option(
     "--failures",
     "failures_path",
+    type=NEW_FILE,
     metavar="FILE",
     help="Where photos go that cannot be labelled.  [default: failures.jsonl beside the manifest]",
 )
 @click.option(
     "--model",
-    default=EMBEDDED_MODEL,
+    default="embedded",
+    show_default=True,
+    type=BUNDLE,
     metavar="BUNDLE",
-    help="A model bundle: a folder, an s3:// prefix or its latest.json.  [default: the built-in]",
+    help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
 )
 @click.option(
     "--workers",
@@ -80,7 +82,7 @@ EXIT_INTERRUPTED: Final = 130
 @click.option("--relabel", is_flag=True, help="Label all again, not only what is new.")
 @click.option(
     "--copy-to",
-    type=click.Path(file_okay=False),
+    type=NEW_FOLDER,
     metavar="DIR",
     help="Then copy the photos into DIR/LABEL/.",
 )
@@ -156,8 +158,10 @@ def label(
         _exit_interrupted()
     if report.lost > max_failure_rate * report.tried:
         share = report.lost / report.tried
-        click.echo(f"{share:.0%} of the photos failed (see --max-failure-rate).", err=True)
-        sys.exit(EXIT_TOO_MANY_FAILURES)
+        raise click.ClickException(
+            f"{share:.0%} of the photos failed, more than --max-failure-rate allows; "
+            f"{printable(failures_path)} says why"
+        )
 
 
 def _exit_interrupted() -> NoReturn:

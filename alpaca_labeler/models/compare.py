@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alpaca_labeler.arguments import BUNDLE, FOLDER
 from alpaca_labeler.console import printable, say
 from alpaca_labeler.models.options import check_classes, extra_option, groups_option, load_photos
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("old")
-@click.argument("new")
-@click.argument("dataset", type=click.Path(exists=True, file_okay=False))
+@click.argument("old", type=BUNDLE)
+@click.argument("new", type=BUNDLE)
+@click.argument("dataset", type=FOLDER)
 @extra_option
 @groups_option
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")

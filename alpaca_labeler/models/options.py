@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alpaca_labeler.arguments import FILE
 from alpaca_labeler.console import printable, say
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ extra_option = click.option(
 groups_option = click.option(
     "--groups",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
+    type=FILE,
     help="CSV of photos that belong together: columns file and group (or source). Repeatable.",
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler.arguments import BUCKET, BUNDLE, FOLDER
 from alpaca_labeler.console import say
 from alpaca_labeler.help import Group
 
@@ -34,8 +35,8 @@ def models() -> None:
 
 
 @models.command(name="publish")
-@click.argument("bundle")
-@click.argument("uri")
+@click.argument("bundle", type=BUNDLE)
+@click.argument("uri", type=BUCKET)
 @click.option("--no-promote", is_flag=True, help="Upload only: latest.json stays as it is.")
 @_dry_run
 def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -> None:
@@ -59,7 +60,7 @@ def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -
 
 
 @models.command(name="list")
-@click.argument("uri")
+@click.argument("uri", type=BUCKET)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_command(uri: str, *, as_json: bool) -> None:
     """List the versions, newest first, and mark the one in use.
@@ -87,12 +88,12 @@ def list_command(uri: str, *, as_json: bool) -> None:
 
 
 @models.command(name="promote")
-@click.argument("uri")
+@click.argument("uri", type=BUCKET)
 @click.argument("version")
 @click.option(
     "--require-better",
     metavar="DATASET",
-    type=click.Path(exists=True, file_okay=False),
+    type=FOLDER,
     help="Only if `alpaca compare` finds it better than the one in use on this folder of photos.",
 )
 @_dry_run
@@ -141,7 +142,7 @@ def _require_better(dataset: str, current: str, candidate: str) -> None:
 
 
 @models.command(name="rollback")
-@click.argument("uri")
+@click.argument("uri", type=BUCKET)
 @_dry_run
 def rollback_command(uri: str, *, dry_run: bool) -> None:
     """Use the version that was in use before.

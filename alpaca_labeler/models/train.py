@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.console import printable, say
 from alpaca_labeler.models.options import check_classes, extra_option, groups_option, load_photos
 
@@ -34,31 +35,41 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(exists=True, file_okay=False))
+@click.argument("dataset", type=FOLDER)
 @extra_option
 @click.option(
     "--corrections",
     multiple=True,
+    type=FILE,
     metavar="FILE",
-    help="What people said in `alpaca review`: these photos, too, so labelled. Repeatable.",
+    help="Corrections of `alpaca review`: train on these photos too. Repeatable.",
 )
 @click.option(
     "--photos-root",
-    type=click.Path(exists=True, file_okay=False),
+    type=FOLDER,
     help="Folder where relative names in the corrections start. Default: the current one.",
 )
 @groups_option
 @click.option(
     "--exclude",
     multiple=True,
-    type=click.Path(exists=True, dir_okay=False),
+    type=FILE,
     help="Text file of photos never to train on, one a line. They still count in the figures.",
 )
-@click.option("--recipe", default="default", show_default=True, help="default, course, or a file.")
+@click.option(
+    "--recipe",
+    default="default",
+    show_default=True,
+    type=NAME_OR_FILE,
+    metavar="NAME",
+    help="default, course, or a file.",
+)
 @click.option(
     "--weights",
     default="imagenet",
     show_default=True,
+    type=NAME_OR_FILE,
+    metavar="NAME",
     help="Where the base starts: imagenet (downloaded once), a weights file, or none.",
 )
 @click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
@@ -68,10 +79,15 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     type=click.IntRange(0, 100),
     help="Cross-validate with this many models, then train one on all photos.",
 )
-@click.option("--output", help="Folder for the bundle. Default: runs/<time>.")
+@click.option(
+    "--output",
+    type=NEW_FOLDER,
+    metavar="FOLDER",
+    help="Folder for the bundle. Default: runs/<time>.",
+)
 @click.option(
     "--about",
-    type=click.Path(exists=True, dir_okay=False),
+    type=FILE,
     help="TOML file of what only you can say (weaknesses, licence), for the card.",
 )
 @click.option(
@@ -163,8 +179,8 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 
 
 @click.command()
-@click.argument("bundle")
-@click.argument("dataset", type=click.Path(exists=True, file_okay=False))
+@click.argument("bundle", type=BUNDLE)
+@click.argument("dataset", type=FOLDER)
 @extra_option
 @groups_option
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")

@@ -9,25 +9,26 @@ from pathlib import Path
 
 import click
 
+from alpaca_labeler.arguments import FILE, FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console import check_apart, printable, say, whole
 
 
 @click.command()
-@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl")
+@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl", type=MANIFEST)
 @click.option(
     "-o",
     "--output",
     default="report.html",
     show_default=True,
     metavar="FILE",
-    type=click.Path(dir_okay=False),
+    type=NEW_FILE,
     help="Where the page goes.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @click.option(
     "--failures",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False),
+    type=FILE,
     help="The photos that could not be labelled.  [default: those beside the manifest]",
 )
 @click.option(
@@ -50,7 +51,7 @@ from alpaca_labeler.console import check_apart, printable, say, whole
 @click.option(
     "--photos-root",
     metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
+    type=FOLDER,
     help="Folder at which relative names begin.  [default: the manifest's]",
 )
 def report(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler.arguments import FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console import as_folder, printable
 from alpaca_labeler.handler import compaction, storage
 from alpaca_labeler.table.ledger import Ledger
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl")
+@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl", type=MANIFEST)
 @click.option(
     "--corrections",
     "corrections_path",
+    type=NEW_FILE,
     metavar="FILE",
     help="Where corrections go.  [default: corrections.jsonl beside the manifest]",
 )
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     "--photos-root",
     default=".",
     metavar="FOLDER",
-    type=click.Path(exists=True, file_okay=False),
+    type=FOLDER,
     help="Where relative names begin.  [default: the current folder]",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")

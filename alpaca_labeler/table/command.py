@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from alpaca_labeler.arguments import BUCKET, FILE, LABEL, MANIFEST, NEW_FILE
 from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.help import Group
@@ -38,12 +39,12 @@ def manifest() -> None:
     """
 
 
-_source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT)
+_source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT, type=MANIFEST)
 
 
 @manifest.command()
 @_source
-@click.option("--label", metavar="NAME", help="Only rows with this label.")
+@click.option("--label", type=LABEL, metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
@@ -64,7 +65,7 @@ def show(
         if (label is None or manifest_row.label(row) == label)
         and (not needs_review or manifest_row.needs_review(row))
     )
-    for row in islice(chosen, limit):
+    for row in islice(chosen, min(limit or sys.maxsize, sys.maxsize)):
         click.echo(manifest_row.encode(row).decode().rstrip() if as_json else line(row))
 
 
@@ -135,7 +136,9 @@ def stats(*, source: str, as_json: bool) -> None:
     metavar="FORMAT",
     help=f"One of {', '.join(sorted(exports.FORMATS))}.",
 )
-@click.option("-o", "--output", metavar="FILE", help="Where to.  [default: standard output]")
+@click.option(
+    "-o", "--output", type=NEW_FILE, metavar="FILE", help="Where to.  [default: standard output]"
+)
 def export(*, source: str, form: str, output: str | None) -> None:
     """Convert a manifest for another tool.
 
@@ -157,7 +160,7 @@ def export(*, source: str, form: str, output: str | None) -> None:
 
 
 @manifest.command()
-@click.argument("results", metavar="[RESULTS]", required=False)
+@click.argument("results", metavar="[RESULTS]", required=False, type=BUCKET)
 @click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
 @from_stack(results=("RESULTS", "ResultsUri"))
 def cat(*, results: str, failures: bool) -> None:
@@ -174,7 +177,7 @@ def cat(*, results: str, failures: bool) -> None:
 
 
 @manifest.command()
-@click.argument("results", metavar="[RESULTS]", required=False)
+@click.argument("results", metavar="[RESULTS]", required=False, type=BUCKET)
 @from_stack(results=("RESULTS", "ResultsUri"))
 @dry_run_option
 def compact(*, results: str, dry_run: bool) -> None:
@@ -196,11 +199,12 @@ def compact(*, results: str, dry_run: bool) -> None:
 
 
 @manifest.command()
-@click.argument("corrections", type=click.Path(exists=True, dir_okay=False))
-@click.argument("results", metavar="RESULTS")
+@click.argument("corrections", type=FILE)
+@click.argument("results", metavar="RESULTS", type=MANIFEST)
 @click.option(
     "--failures",
     "failures_path",
+    type=NEW_FILE,
     metavar="FILE",
     help="Where the manifest's failures are.  [default: failures.jsonl beside it]",
 )
@@ -222,11 +226,6 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
     on_s3 = storage.is_s3(results)
     if on_s3 and failures_path is not None:
         raise click.UsageError("--failures is for a manifest on this machine")
-    if not on_s3 and not os.path.isfile(results):
-        raise click.UsageError(
-            f"{results}: there is no such manifest; name the manifest.jsonl that was corrected, or "
-            "s3://BUCKET/PREFIX/"
-        )
     said, by_model = read_corrections(corrections)
     if on_s3:
         plan = to_bucket(said, as_folder(results), dry_run=dry_run)

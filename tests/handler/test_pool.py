@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from alpaca_labeler.handler import images, pool
+from alpaca_labeler.handler.bundle import EMBEDDED
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.pool import WorkerError, Workers
 from alpaca_labeler.handler.worker import Job
-from alpaca_labeler.label.command import EMBEDDED_MODEL
 from tests.support.runs import is_alive, wait_until
 
-JOB = Job(EMBEDDED_MODEL, 1, 10**8, 10**8)
+JOB = Job(EMBEDDED, 1, 10**8, 10**8)
 
 CRAFTED = """
 import os, sys, time
@@ -81,7 +81,7 @@ def test_a_decoder_that_never_ends_is_the_one_that_fails(photos, tmp_path, ahead
     endless = tmp_path / "endless.jpg"
     endless.write_bytes((photos / "cat.png").read_bytes() + b"ENDLESS")
     good = [ImageVersion(f"{photos}/{name}") for name in ("cat.png", "coffee.jpg")]
-    with Workers(Job(EMBEDDED_MODEL, 1, 10**8, 10**8, 1), 1, ahead=ahead) as workers:
+    with Workers(Job(EMBEDDED, 1, 10**8, 10**8, 1), 1, ahead=ahead) as workers:
         workers.ready()
         done = list(workers.label([good[0], ImageVersion(str(endless)), good[1]]))
     assert len(done) == 3

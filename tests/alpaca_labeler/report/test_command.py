@@ -313,7 +313,7 @@ def test_the_page_is_written_whole_or_not_at_all(folder):
 
 @pytest.mark.usefixtures("folder")
 def test_wrong_usage_is_said_in_a_sentence():
-    assert "`alpaca label FOLDER` writes one" in report(code=1)
+    assert "run `alpaca label FOLDER` first" in report(code=2)
     write("manifest.jsonl", row("a.jpg"))
     before = Path("manifest.jsonl").read_bytes()
     assert "name another file" in report("-o", "./manifest.jsonl", code=2)

@@ -172,7 +172,7 @@ def test_apply_refuses_what_it_cannot_believe(tmp_path):
     assert "c.jsonl: line 2: the row of n\\x1b[2J has no label" in done.stderr
     assert (tmp_path / "m.jsonl").read_bytes() == before
     assert "no such manifest" in apply(tmp_path / "c.jsonl", tmp_path / "x.jsonl", code=2).stderr
-    assert "no such manifest" in apply(tmp_path / "c.jsonl", tmp_path, code=2).stderr
+    assert "a folder" in apply(tmp_path / "c.jsonl", tmp_path, code=2).stderr
     bucket = ["s3://results/labels/", "--failures", "f.jsonl"]
     assert "on this machine" in apply(tmp_path / "c.jsonl", *bucket, code=2).stderr
 
