@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-sam lint format wheel bench fuzz soak audit lock clean
+.PHONY: help run check test test-sam test-peers lint format wheel bench fuzz soak audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ check: lint  ## lint, and the tests that are fast: what to run before each commi
 
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-peers:  ## read what is exported with the readers of Hugging Face, Label Studio, pandas, DuckDB
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/pip install --quiet --editable '.[peers]'
+	build/peers/bin/python -m pytest tests/peers
 
 lint: $(VENV)/.test  ## check style, types, scripts (if npx is there) and the template
 	$(BIN)/ruff check .
@@ -78,7 +83,8 @@ format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff format .
 
 lock:  ## choose the newest versions of everything again (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --no-emit-index-url -o requirements.txt
+	uv pip compile pyproject.toml --all-extras --no-extra peers --universal \
+		--no-emit-index-url -o requirements.txt
 	uv pip compile handler/requirements.in --constraint requirements.txt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		-o handler/requirements.txt

@@ -56,7 +56,6 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
-_HEIC_BRANDS: Final = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 _AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 
 _STRIP_PIXELS: Final = 2**20
@@ -366,7 +365,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _not_an_image(data: bytes) -> ImageError:
     brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in _HEIC_BRANDS and "HEIF" not in FORMATS:
+    if brand in skip.HEIC_BRANDS and "HEIF" not in FORMATS:
         return ImageError(
             "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
         )
@@ -374,7 +373,7 @@ def _not_an_image(data: bytes) -> ImageError:
         return ImageError(
             "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
         )
-    if brand in _HEIC_BRANDS | _AVIF_BRANDS:
+    if brand in skip.HEIC_BRANDS | _AVIF_BRANDS:
         return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
     return ImageError(
         "not-an-image",

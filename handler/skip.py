@@ -67,7 +67,8 @@ _MAGIC: Final = (
 )
 _DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows `BM` and 12 bytes in a bitmap."""
-_BRANDS: Final = frozenset(b"avif avis heic heix heim heis hevc hevx mif1 msf1 crx".split())
+HEIC_BRANDS: Final = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+_BRANDS: Final = HEIC_BRANDS | {b"avif", b"avis", b"crx"}
 
 
 class Kind(StrEnum):
@@ -184,6 +185,11 @@ def begins_like_a_photo(start: bytes) -> bool:
         or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         or (start[4:8] == b"ftyp" and start[8:12].strip() in _BRANDS)
     )
+
+
+def is_heic(start: bytes) -> bool:
+    """Tell from the first bytes of a file whether it is HEIC."""
+    return start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS and b"avif" not in start[16:]
 
 
 def _suffix(name: str) -> str:

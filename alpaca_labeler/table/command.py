@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
-from contextlib import nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.arguments import BUCKET, FILE, LABEL, MANIFEST, NEW_FILE
-from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, whole
+from alpaca_labeler.arguments import BUCKET, FILE, FOLDER, LABEL, MANIFEST, NEW_FILE
+from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.help import Group
 from alpaca_labeler.job.stack import from_stack
@@ -139,24 +137,37 @@ def stats(*, source: str, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=NEW_FILE, metavar="FILE", help="Where to.  [default: standard output]"
 )
-def export(*, source: str, form: str, output: str | None) -> None:
-    """Convert a manifest for another tool.
+@click.option(
+    "--local-files-root",
+    type=FOLDER,
+    metavar="DIR",
+    help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
+)
+def export(*, source: str, form: str, output: str | None, local_files_root: str | None) -> None:
+    """Convert a manifest for another tool, and count what that tool cannot take.
 
     \b
         alpaca manifest export --format csv -o labels.csv
         alpaca manifest export --format rekognition -o rekognition.manifest
-        alpaca manifest export --format label-studio -o tasks.json
+        alpaca manifest export --format label-studio -o tasks.json --local-files-root photos/
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
+
+    Beside the tasks for Label Studio lies its labelling config, tasks.xml.
+
+    Exit code: 0 done, 1 nothing could be written.
     """
+    if local_files_root is not None and form != "label-studio":
+        raise click.UsageError("--local-files-root is for --format label-studio")
     if output is not None:
         check_apart(output, source)
-    left_out: Counter[str] = Counter()
-    folder = os.path.dirname(os.path.abspath(output)) if output else os.getcwd()
-    with whole(output) if output is not None else nullcontext(sys.stdout) as out:
-        written = exports.FORMATS[form](open_table(source).rows(), out, left_out, folder)
-    click.echo(f"{written:,} written", err=True)
-    for reason, count in sorted(left_out.items()):
+    table = open_table(source)
+    with exports.opened(table.place, output, local_files_root) as out:
+        exports.FORMATS[form](table.rows(), out)
+    click.echo(f"{out.written:,} written", err=True)
+    for reason, count in sorted(out.left_out.items()):
         click.echo(f"{count:,} left out: {reason}", err=True)
+    for note in out.notes:
+        click.echo(printable(note), err=True)
 
 
 @manifest.command()

@@ -6,13 +6,22 @@ import csv
 import json
 import os
 import re
-from typing import IO, TYPE_CHECKING, Any, Final
+import sys
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
 
+from alpaca_labeler.console import whole
 from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.manifest_row import Row
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 REKOGNITION_ROWS: Final = 250_000
@@ -30,6 +39,9 @@ REKOGNITION_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a spreadsheet would run as a formula when it stands first in a cell."""
 
+BYTE_ORDER_MARK: Final = "\ufeff"
+"""Excel takes a CSV file without one for Windows-1252. pandas and DuckDB skip it."""
+
 COLUMNS: Final = (
     "source-ref",
     "label",
@@ -45,54 +57,136 @@ COLUMNS: Final = (
 )
 
 
-def to_csv(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _folder: str) -> int:
+class ExportError(LabelerError):
+    """Nothing can be written. The message says why and what to do."""
+
+
+class LeftOut(Exception):
+    """This row has no place in the form. The message says why and what to do."""
+
+
+@dataclass(slots=True)
+class Out:
+    """An export under way: where it goes, and what came of the rows."""
+
+    place: Callable[[str], str]
+    """Where a photo of the manifest is read: an `s3://` URI, or a path."""
+    output: str | None = None
+    """The file to write. None: standard output."""
+    files_root: str | None = None
+    """The folder that Label Studio serves local photos from."""
+    written: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    """What a person must know to use the export."""
+    stack: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def folder(self) -> str:
+        """The folder of the output, without links."""
+        return os.path.realpath(os.path.dirname(self.output) if self.output else os.curdir)
+
+    def open(self, path: str | None = None) -> IO[str]:
+        """Open the output, or another file; each appears when all are complete."""
+        path = path or self.output
+        return self.stack.enter_context(whole(path)) if path is not None else sys.stdout
+
+    def below(self, folder: str, row: Row) -> str:
+        """Return a local photo's path relative to `folder`, separated by `/`.
+
+        Raises `LeftOut` if it lies elsewhere.
+        """
+        path = os.path.abspath(storage.to_path(self.place(row["source-ref"])))
+        if "\0" in path:
+            raise LeftOut("a name that no file can have")
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        for found in (path, real):
+            name = os.path.relpath(found, folder)
+            if name.split(os.sep)[0] != os.pardir:
+                return name.replace(os.sep, "/")
+        raise LeftOut(f"outside {folder}")
+
+    def taken(self, rows: Iterable[Row], convert: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
+        """Convert and count each row with a label; count why the others are left out.
+
+        `convert` raises `LeftOut` for a row that the form cannot hold.
+        """
+        for row in rows:
+            try:
+                if manifest_row.label(row) is None:
+                    raise LeftOut(
+                        "a photo that could not be labelled"
+                        if manifest_row.is_failure(row)
+                        else "a row without a class name, of another kind of task"
+                    )
+                found = convert(row)
+            except LeftOut as reason:
+                self.left_out[str(reason)] += 1
+            else:
+                self.written += 1
+                yield row, found
+
+
+@contextmanager
+def opened(
+    place: Callable[[str], str], output: str | None, files_root: str | None = None
+) -> Iterator[Out]:
+    """Begin an export; its files appear when the context ends, if anything was written.
+
+    Raises `ExportError` if nothing was.
+    """
+    with ExitStack() as stack:
+        out = Out(place, output, files_root, stack=stack)
+        yield out
+        if out.written == 0:
+            why = "; ".join(f"{count:,} left out: {why}" for why, count in out.left_out.items())
+            raise ExportError(f"nothing to write: {why or 'the manifest has no rows'}")
+
+
+def to_csv(rows: Iterable[Row], out: Out) -> None:
     """Write a table with a header; text that a spreadsheet would run gets an apostrophe."""
-    writer = csv.writer(out)
+    file = out.open()
+    if out.output is not None:
+        file.write(BYTE_ORDER_MARK)
+    writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    count = 0
-    for row in _labelled(rows, left_out):
-        count += 1
-        facts, labeler = manifest_row.metadata(row), manifest_row.block(row, "labeler")
-        known = {"source-ref": row["source-ref"], "label": facts.get("class-name")}
-        writer.writerow(
-            _cell(known.get(name, facts.get(name, labeler.get(name)))) for name in COLUMNS
-        )
-    return count
+    for _, facts in out.taken(rows, _facts):
+        writer.writerow(_cell(facts.get(name)) for name in COLUMNS)
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    found = manifest_row.block(row, "labeler") | manifest_row.metadata(row)
+    return found | {"source-ref": row["source-ref"], "label": manifest_row.label(row)}
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     return value
 
 
-def to_json(rows: Iterable[Row], out: IO[str], _left_out: Counter[str], _folder: str) -> int:
-    """Write all rows as one JSON array."""
-    return _write_array(rows, out)
-
-
-def to_rekognition(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _folder: str) -> int:
+def to_rekognition(rows: Iterable[Row], out: Out) -> None:
     """Write a strict manifest: documented keys only, one bucket, within the service's limits."""
-    bucket = ""
-    count = size = 0
-    for row in _labelled(rows, left_out):
-        source_ref = row["source-ref"]
-        reason = _not_for_rekognition(row)
-        if reason is None:
-            bucket = bucket or storage.split_s3(source_ref)[0]
-            if storage.split_s3(source_ref)[0] != bucket:
-                reason = f"not in the first row's bucket, {bucket}"
+    file = out.open()
+    bucket: list[str] = []
+    size = 0
+
+    def line_of(row: Row) -> str:
+        _check_for_rekognition(row)
+        found, _ = storage.split_s3(row["source-ref"])
         line = json.dumps(_strict(row)) + "\n"
-        if reason is None and (
-            count == REKOGNITION_ROWS or size + len(line) > REKOGNITION_FILE_BYTES
-        ):
-            reason = f"over {REKOGNITION_ROWS:,} rows or 1 GB in one file"
-        if reason is not None:
-            left_out[reason] += 1
-            continue
-        out.write(line)
-        count, size = count + 1, size + len(line)
-    return count
+        if found != (bucket or [found])[0]:
+            raise LeftOut(f"not in the first row's bucket, {bucket[0]}: one export has one bucket")
+        if out.written == REKOGNITION_ROWS or size + len(line) > REKOGNITION_FILE_BYTES:
+            raise LeftOut(f"over {REKOGNITION_ROWS:,} rows or 1 GB in one file")
+        bucket[:] = [found]
+        return line
+
+    for _, line in out.taken(rows, line_of):
+        file.write(line)
+        size += len(line)
 
 
 def _strict(row: Row) -> Row:
@@ -102,93 +196,96 @@ def _strict(row: Row) -> Row:
     return {"source-ref": row["source-ref"], name: row.get(name), f"{name}-metadata": known}
 
 
-def _not_for_rekognition(row: Row) -> str | None:
+def _check_for_rekognition(row: Row) -> None:
     source_ref: str = row["source-ref"]
     if not re.match("s3://[^/]", source_ref):
-        return "not in S3"
+        raise LeftOut("not in S3: Rekognition reads photos from a bucket, so label them there")
     if not source_ref.lower().endswith(REKOGNITION_SUFFIXES):
-        return "neither JPEG nor PNG"
+        raise LeftOut("neither JPEG nor PNG")
+    if manifest_row.number(row.get(f"{manifest_row.attribute(row)}")) is None:
+        raise LeftOut("without a class number")
     labeler = manifest_row.block(row, "labeler")
     size = labeler.get("size")
     sides = [side for side in map(labeler.get, ("width", "height")) if isinstance(side, int)]
     if isinstance(size, int) and size > REKOGNITION_IMAGE_BYTES:
-        return "over 15 MB"
+        raise LeftOut("over 15 MB")
     if sides:
         if not REKOGNITION_SIDE[0] <= min(sides) <= max(sides) <= REKOGNITION_SIDE[1]:
-            return "a side under 64 or over 4,096 pixels"
+            raise LeftOut("a side under 64 or over 4,096 pixels")
         if max(sides) > REKOGNITION_ASPECT * min(sides):
-            return "longer than 20 times its width"
-    return None
+            raise LeftOut("longer than 20 times its width")
 
 
-def to_label_studio(rows: Iterable[Row], out: IO[str], left_out: Counter[str], _folder: str) -> int:
-    """Write Label Studio tasks with the labels as predictions (`choice` on `image`)."""
-    return _write_array(map(_task, _labelled(rows, left_out)), out)
+def to_label_studio(rows: Iterable[Row], out: Out) -> None:
+    """Write Label Studio tasks with the labels as predictions (`choice` on `image`).
+
+    Beside them, in NAME.xml, goes the labelling config with those names and all labels.
+    """
+    file = out.open()
+    labels: set[str] = set()
+    separator = "[\n"
+    for row, image in out.taken(rows, lambda row: _image(row, out)):
+        labels |= {name for name in _names(row) if isinstance(name, str)}
+        file.write(separator)
+        json.dump(_task(row, image), file)
+        separator = ",\n"
+    file.write("\n]\n")
+    if out.output is not None:
+        config = f"{os.path.splitext(out.output)[0]}.xml"
+        choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in sorted(labels))
+        out.open(config).write(LABEL_STUDIO_CONFIG.format(choices=choices))
+        out.notes.append(f"labelling config: {config}")
 
 
-def _task(row: Row) -> dict[str, Any]:
-    facts = manifest_row.metadata(row)
+LABEL_STUDIO_CONFIG: Final = """\
+<View>
+  <Image name="image" value="$image"/>
+  <Choices name="choice" toName="image" choice="single">
+{choices}  </Choices>
+</View>
+"""
+
+
+def _image(row: Row, out: Out) -> str:
+    """Return the address at which Label Studio loads a photo."""
+    source_ref: str = row["source-ref"]
+    if storage.is_s3(source_ref):
+        return source_ref
+    if out.files_root is None:
+        raise LeftOut(
+            "a local photo: give --local-files-root, the folder that Label Studio has as "
+            "LOCAL_FILES_DOCUMENT_ROOT"
+        )
+    name = out.below(os.path.realpath(out.files_root), row)
+    return f"/data/local-files/?d={quote(os.fsencode(name))}"
+
+
+def _names(row: Row) -> tuple[object, object]:
+    return manifest_row.label(row), manifest_row.block(row, "labeler").get("model-class-name")
+
+
+def _task(row: Row, image: str) -> dict[str, Any]:
     choice = {
         "from_name": "choice",
         "to_name": "image",
         "type": "choices",
-        "value": {"choices": [facts.get("class-name")]},
+        "value": {"choices": [manifest_row.label(row)]},
     }
-    return {
-        "data": {"image": row["source-ref"]},
-        "predictions": [
-            {
-                "model_version": manifest_row.model_version(row),
-                "score": facts.get("confidence"),
-                "result": [choice],
-            }
-        ],
-    }
+    prediction: dict[str, Any] = {"model_version": manifest_row.model_version(row)}
+    if (score := manifest_row.confidence(row)) is not None:
+        prediction["score"] = score
+    return {"data": {"image": image}, "predictions": [{**prediction, "result": [choice]}]}
 
 
-def to_hugging_face(rows: Iterable[Row], out: IO[str], left_out: Counter[str], folder: str) -> int:
-    """Write an imagefolder's `metadata.jsonl`: file names relative to the folder it lies in."""
-    count = 0
-    for row in _labelled(rows, left_out):
-        if storage.is_s3(row["source-ref"]):
-            left_out["in S3, and an imagefolder is of files"] += 1
-            continue
-        try:
-            name = os.path.relpath(storage.to_path(row["source-ref"]), folder)
-            name.encode()
-        except ValueError:
-            left_out["a name that is not UTF-8 text"] += 1
-            continue
-        if name.split(os.sep)[0] == os.pardir:
-            left_out["outside the folder of the output file"] += 1
-            continue
-        facts = manifest_row.metadata(row)
-        entry = {"file_name": name, "label": facts.get("class-name")}
-        out.write(json.dumps({**entry, "confidence": facts.get("confidence")}) + "\n")
-        count += 1
-    return count
+def to_hugging_face(rows: Iterable[Row], out: Out) -> None:
+    """Write an imagefolder's `metadata.jsonl`, as `hugging_face` says."""
+    from alpaca_labeler.table import hugging_face
+
+    hugging_face.write(rows, out)
 
 
-def _labelled(rows: Iterable[Row], left_out: Counter[str]) -> Iterator[Row]:
-    for row in rows:
-        if manifest_row.is_failure(row) or not manifest_row.metadata(row):
-            left_out["without a label"] += 1
-        else:
-            yield row
-
-
-def _write_array(items: Iterable[object], out: IO[str]) -> int:
-    count = 0
-    for count, item in enumerate(items, 1):
-        out.write("[\n" if count == 1 else ",\n")
-        json.dump(item, out)
-    out.write("\n]\n" if count else "[]\n")
-    return count
-
-
-FORMATS: Final[Mapping[str, Callable[[Iterable[Row], IO[str], Counter[str], str], int]]] = {
+FORMATS: Final[Mapping[str, Callable[[Iterable[Row], Out], None]]] = {
     "csv": to_csv,
-    "json": to_json,
     "rekognition": to_rekognition,
     "label-studio": to_label_studio,
     "hugging-face": to_hugging_face,

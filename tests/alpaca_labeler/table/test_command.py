@@ -53,7 +53,7 @@ def test_stats_counts_everything(run):
 
 def test_an_export_has_its_name_only_once_it_is_whole(run, tmp_path):
     done = run("export", "--format", "csv", "-o", "labels.csv")
-    assert "left out: without a label" in done.stderr
+    assert "left out: a row without a class name" in done.stderr
     before = (tmp_path / "labels.csv").read_bytes()
     with open(tmp_path / "manifest.jsonl", "a") as file:
         file.write("garbage\n")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-from collections import Counter
+import os
+import tempfile
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.table import exports
@@ -34,11 +39,17 @@ def row(source_ref="s3://b/a.jpg", label="alpaca", **facts):
 FAILURE = {"source-ref": "s3://b/f.jpg", "failure": {"code": "empty"}}
 BARE = {"source-ref": "s3://b/bare.jpg"}
 
+FAILED = "a photo that could not be labelled"
+OTHER_TASK = "a row without a class name, of another kind of task"
+NOT_IN_S3 = "not in S3: Rekognition reads photos from a bucket, so label them there"
 
-def export(form, *rows, folder="/"):
-    out, left_out = io.StringIO(newline=""), Counter()
-    written = exports.FORMATS[form](rows, out, left_out, folder)
-    return out.getvalue(), written, dict(left_out)
+
+def export(form, *rows, files_root=None):
+    """Export to standard output: its text, how many rows it holds, and why others are left out."""
+    out = exports.Out(str, files_root=files_root)
+    with contextlib.redirect_stdout(io.StringIO(newline="")) as text:
+        exports.FORMATS[form](rows, out)
+    return text.getvalue(), out.written, dict(out.left_out)
 
 
 def test_csv_has_a_row_a_label():
@@ -49,7 +60,18 @@ def test_csv_has_a_row_a_label():
         "alpaca",
         "640",
     )
-    assert (written, left_out) == (1, {"without a label": 2})
+    assert (found["needs-review"], found["human-annotated"]) == ("no", "no")
+    assert written == 1
+    assert left_out == {FAILED: 1, OTHER_TASK: 1}
+
+
+def test_a_csv_file_begins_as_excel_wants_it_and_a_pipe_does_not(tmp_path):
+    with exports.opened(str, str(tmp_path / "l.csv")) as out:
+        exports.to_csv([row("ünï 中.jpg")], out)
+    data = (tmp_path / "l.csv").read_bytes()
+    assert data.startswith(b"\xef\xbb\xbfsource-ref,label,")
+    assert "ünï 中.jpg".encode() in data
+    assert export("csv", row())[0].startswith("source-ref,")
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", '=HYPERLINK("x")'])
@@ -66,22 +88,46 @@ def test_csv_keeps_any_name_whole(name):
     assert found["source-ref"] == name
 
 
-@pytest.mark.parametrize("rows", [[], [row()], [row(), FAILURE, row("ü\n")]])
-def test_json_is_one_array_of_all_rows(rows):
-    text, written, left_out = export("json", *rows)
-    assert json.loads(text) == rows
-    assert (written, left_out) == (len(rows), {})
+GROUND_TRUTH = [
+    {"source-ref": "s3://b/1.jpg", "bb": {}, "bb-metadata": {"objects": [], "class-map": {}}},
+    {"source-ref": "s3://b/2.jpg", "tags": [0], "tags-metadata": {"class-map": {"0": "dog"}}},
+    {"source-ref": "s3://b/3.jpg", "animal-metadata": {"failure-reason": "ClientError"}},
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "label-studio", "rekognition"])
+def test_rows_of_other_tasks_are_left_out_and_counted(form):
+    text, written, left_out = export(form, row(), *GROUND_TRUTH)
+    assert (written, left_out) == (1, {OTHER_TASK: 3})
+    assert "null" not in text
+
+
+@pytest.mark.parametrize("form", sorted(exports.FORMATS))
+def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path):
+    output = tmp_path / "metadata.jsonl"
+    with (
+        pytest.raises(exports.ExportError, match=r"nothing to write: 1 left out: .*labelled"),
+        exports.opened(str, str(output)) as out,
+    ):
+        exports.FORMATS[form]([FAILURE], out)
+    with (
+        pytest.raises(exports.ExportError, match="the manifest has no rows"),
+        exports.opened(str, str(output)) as out,
+    ):
+        exports.FORMATS[form]([], out)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (FAILURE, "without a label"),
-        (BARE, "without a label"),
-        (row("holiday/a.jpg"), "not in S3"),
-        (row("s3:///a.jpg"), "not in S3"),
+        (FAILURE, FAILED),
+        (BARE, OTHER_TASK),
+        (row("holiday/a.jpg"), NOT_IN_S3),
+        (row("s3:///a.jpg"), NOT_IN_S3),
+        ({**row(), "alpaca": None}, "without a class number"),
         (row("s3://b/a.webp"), "neither JPEG nor PNG"),
-        (row("s3://other/a.jpg"), "not in the first row's bucket, b"),
+        (row("s3://other/a.jpg"), "not in the first row's bucket, b: one export has one bucket"),
         (row(size=15 * 2**20 + 1), "over 15 MB"),
         (row(width=63), "a side under 64 or over 4,096 pixels"),
         (row(height=4097), "a side under 64 or over 4,096 pixels"),
@@ -120,20 +166,101 @@ def test_label_studio_gets_predictions():
     [prediction] = task["predictions"]
     assert (prediction["model_version"], prediction["score"]) == ("1-a", 0.9)
     assert prediction["result"][0]["value"] == {"choices": ["alpaca"]}
-    assert left_out == {"without a label": 1}
+    assert left_out == {FAILED: 1}
 
 
-def test_hugging_face_names_files_from_its_folder():
-    rows = [row("/p/a/ü.jpg"), row("/p/..odd.jpg"), row("/q/a.jpg"), row("/a.jpg"), row()]
-    text, written, left_out = export("hugging-face", *rows, row("file:///p/%FF.jpg"), folder="/p")
-    names = [json.loads(line)["file_name"] for line in text.splitlines()]
-    assert names == ["a/ü.jpg", "..odd.jpg"]
-    assert written == 2
+def test_label_studio_loads_local_photos_from_the_folder_that_it_serves(tmp_path):
+    inside = row(f"{tmp_path}/a b/ü#1?&+%.jpg")
+    text, _, left_out = export("label-studio", inside, row("/q/a.jpg"), files_root=str(tmp_path))
+    [task] = json.loads(text)
+    url = urlsplit(task["data"]["image"])
+    assert url.path == "/data/local-files/"
+    assert parse_qs(url.query) == {"d": ["a b/ü#1?&+%.jpg"]}
+    assert left_out == {f"outside {tmp_path}": 1}
+    _, written, left_out = export("label-studio", inside)
+    assert written == 0
+    assert "--local-files-root" in next(iter(left_out))
+
+
+def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
+    corrected = row(label='not "alpaca" & <co>')
+    corrected["labeler"]["model-class-name"] = "alpaca"
+    with exports.opened(str, str(tmp_path / "tasks.json")) as out:
+        exports.to_label_studio([corrected], out)
+    assert out.notes == [f"labelling config: {tmp_path}/tasks.xml"]
+    view = ET.parse(tmp_path / "tasks.xml").getroot()
+    image, choices = view
+    assert (image.get("name"), image.get("value")) == ("image", "$image")
+    assert (choices.get("name"), choices.get("toName")) == ("choice", "image")
+    assert [choice.get("value") for choice in choices] == ["alpaca", 'not "alpaca" & <co>']
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Make photos of these names, and export them and `more` rows to Hugging Face."""
+
+    def export(*names, more=(), output="metadata.jsonl"):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / name, "JPEG")
+        rows = [row(f"{tmp_path}/{name}") for name in names]
+        with exports.opened(str, str(tmp_path / output)) as out:
+            exports.to_hugging_face([*rows, *more], out)
+        found = {
+            str(path.parent.relative_to(tmp_path)): [
+                json.loads(line)["file_name"] for line in path.read_text().splitlines()
+            ]
+            for path in sorted(tmp_path.rglob("metadata.jsonl"))
+        }
+        return found, dict(out.left_out), out.notes
+
+    monkeypatch.chdir(tmp_path)
+    return export
+
+
+def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
+    (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    more = [row(f"{tmp_path}/{name}") for name in ("gone.jpg", "b.heic", "a\\b.jpg")]
+    more += [row("/elsewhere/a.jpg"), row(), row(f"file://{tmp_path}/%FF.jpg")]
+    found, left_out, notes = folder("a/ü.jpg", "..odd.jpg", more=more)
+    assert (found, notes) == ({".": ["a/ü.jpg", "..odd.jpg"]}, [])
     assert left_out == {
-        "outside the folder of the output file": 2,
-        "in S3, and an imagefolder is of files": 1,
+        "no longer there": 1,
+        "HEIC, which datasets does not open: convert it to JPEG": 1,
+        "a name with a backslash, which datasets takes for a folder": 1,
+        f"outside {tmp_path}": 1,
+        "in S3: an imagefolder is of files, so download them and label them there": 1,
         "a name that is not UTF-8 text": 1,
     }
+
+
+def test_each_split_has_metadata_of_its_own(folder):
+    found, left_out, notes = folder("train/x/1.jpg", "b/my test 2/2.jpg", "3.jpg", "trained/4.jpg")
+    assert found == {"b/my test 2": ["2.jpg"], "train": ["x/1.jpg"]}
+    assert list(left_out.values()) == [2]
+    assert notes == [
+        "written to train/metadata.jsonl",
+        "written to b/my test 2/metadata.jsonl",
+    ]
+
+
+def test_a_photo_named_like_a_split_is_pointed_out(folder):
+    found, _, [note] = folder("train 1.jpg", "b.jpg")
+    assert found == {".": ["train 1.jpg", "b.jpg"]}
+    assert 'data_files={"train": "**"}' in note
+
+
+@pytest.mark.parametrize("other", ["a/metadata.jsonl", "metadata.csv"])
+def test_metadata_that_would_be_read_twice_is_refused(folder, tmp_path, other):
+    (tmp_path / "a").mkdir()
+    (tmp_path / other).write_text("")
+    with pytest.raises(exports.ExportError, match=f"^{other}: .* remove it"):
+        folder("a/1.jpg")
+
+
+def test_hugging_face_wants_the_name_that_it_looks_for(folder):
+    with pytest.raises(exports.ExportError, match=r"no other name than metadata\.jsonl"):
+        folder("a.jpg", output="labels.jsonl")
 
 
 values = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3)
@@ -149,5 +276,6 @@ strange = st.builds(
 
 @given(st.lists(strange, max_size=3), st.sampled_from(sorted(exports.FORMATS)))
 def test_any_row_of_somebody_else_is_written_or_counted(rows, form):
-    _, written, left_out = export(form, *rows)
+    with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
+        _, written, left_out = export(form, *rows, files_root="/")
     assert written + sum(left_out.values()) == len(rows)

@@ -1,0 +1,234 @@
+"""What is exported arrives in full, by the peers' own readers: `make test-peers`.
+
+Each test is skipped where its peer is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from PIL import Image
+
+from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.handler.images import DECODER
+
+# Peers warn of their own affairs.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+NAMES = (
+    "a.jpg",
+    "b/no suffix",
+    "b/ünï 中.jpg",
+    "b/it's [2024] #1 100%.JPG",
+    "b/e\u0301.jpe",
+    "b/\u00e9.jfif",
+    'c/quote"d, and; more.png',
+    "c/=1+1.webp",
+    "c/&d=x?y+z.tif",
+)
+ROW = {
+    "alpaca": 1,
+    "alpaca-metadata": {
+        "class-name": "alpaca",
+        "confidence": 0.9,
+        "type": manifest_row.TASK_TYPE,
+        "job-name": "labeling-job/1-a",
+        "human-annotated": "no",
+        "creation-date": "2026-01-01T00:00:00.000000",
+    },
+    "labeler": {"model-version": "1-a", "probability": 0.9, "needs-review": False},
+}
+LABELS = ("alpaca", 'not "alpaca" & <co>')
+FORMS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF"}
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Write photos and their manifest into a folder; return the label of each name."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    def write(*names, s3=""):
+        top = tmp_path / "photos"
+        labels = {}
+        with open(tmp_path / "manifest.jsonl", "wb") as manifest:
+            for number, name in enumerate(sorted(names, key=lambda name: f"photos/{name}")):
+                path = top / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image = Image.new("RGB", (8 + number, 8), "red")
+                image.save(path, FORMS.get(path.suffix, "JPEG"))
+                labels[name] = LABELS[number % 2]
+                facts = ROW["alpaca-metadata"] | {"class-name": labels[name]}
+                row = ROW | {"source-ref": f"{s3 or 'photos/'}{name}", "alpaca-metadata": facts}
+                manifest.write(manifest_row.encode(row))
+        failure = {"code": "corrupt", "message": "cut off", "decoder": DECODER}
+        (tmp_path / "failures.jsonl").write_bytes(
+            manifest_row.encode({"source-ref": "photos/cut.jpg", "failure": failure})
+        )
+        return labels
+
+    return write
+
+
+@pytest.fixture
+def export(tmp_path):
+    def run(form, output, *options):
+        command = [sys.executable, "-m", "alpaca_labeler", "manifest", "export", "--format", form]
+        done = subprocess.run(
+            [*command, "-o", output, *options],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return tmp_path / output, done.stderr
+
+    return run
+
+
+def load_dataset(folder, **options):
+    datasets = pytest.importorskip("datasets", reason="pip install datasets")
+    return datasets.load_dataset(
+        "imagefolder", data_dir=str(folder), cache_dir=str(folder.parent / "cache"), **options
+    )
+
+
+def loaded(split):
+    """What arrived: (width, label) of each photo, all of them decoded."""
+    return Counter((entry["image"].width, entry["label"]) for entry in split)
+
+
+def expected(labels):
+    return Counter((8 + number, label) for number, label in enumerate(labels.values()))
+
+
+def test_datasets_reads_every_label_of_one_folder(photos, export):
+    labels = photos(*NAMES)
+    path, _ = export("hugging-face", "photos/metadata.jsonl")
+    assert loaded(load_dataset(path.parent)["train"]) == expected(labels)
+
+
+def test_datasets_reads_every_label_of_every_split(photos, export):
+    labels = photos(
+        "train/a.jpg", "train/x/b.jpg", "test/c.jpg", "more/my valid 2/d.jpg", "e.jpg", "dev/f.jpg"
+    )
+    _, said = export("hugging-face", "photos/metadata.jsonl")
+    assert "5 written" in said
+    assert "1 left out: outside the folders of splits" in said
+    found = load_dataset(export("hugging-face", "photos/metadata.jsonl")[0].parent)
+    wanted = {
+        split: Counter(
+            (8 + number, label)
+            for number, (name, label) in enumerate(labels.items())
+            if name.startswith(folders)
+        )
+        for split, folders in {
+            "train": "train",
+            "test": "test",
+            "validation": ("more", "dev"),
+        }.items()
+    }
+    assert {name: loaded(split) for name, split in found.items()} == wanted
+
+
+def test_datasets_reads_photos_that_are_named_like_a_split_as_the_export_says(photos, export):
+    labels = photos("train 1.jpg", "b.jpg", "sub/test.jpg")
+    path, said = export("hugging-face", "photos/metadata.jsonl")
+    assert 'data_files={"train": "**"}' in said
+    assert loaded(load_dataset(path.parent, data_files={"train": "**"})["train"]) == expected(
+        labels
+    )
+
+
+def test_datasets_reads_on_if_photos_are_gone_or_heic(photos, export, tmp_path):
+    labels = photos("a.jpg", "b.heic", "c.jpg")
+    (tmp_path / "photos/b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "photos/c.jpg").unlink()
+    path, said = export("hugging-face", "photos/metadata.jsonl")
+    assert loaded(load_dataset(path.parent)["train"]) == Counter([(8, labels["a.jpg"])])
+    assert "1 left out: no longer there" in said
+    assert "1 left out: HEIC" in said
+
+
+def test_label_studio_takes_every_task(photos, export, tmp_path):
+    interface = pytest.importorskip(
+        "label_studio_sdk.label_interface", reason="pip install label-studio-sdk"
+    )
+    labels = photos(*NAMES)
+    path, _ = export("label-studio", "tasks.json", "--local-files-root", ".")
+    config = interface.LabelInterface((tmp_path / "tasks.xml").read_text())
+    tasks = json.loads(path.read_text())
+    chosen = []
+    for task in tasks:
+        [prediction] = task.pop("predictions")
+        assert config.validate_task(task)
+        assert config.validate_prediction(prediction)
+        chosen += prediction["result"][0]["value"]["choices"]
+    assert chosen == [*labels.values()]
+    served = [_as_label_studio_serves(task["data"]["image"], tmp_path) for task in tasks]
+    assert served == [f"photos/{name}" for name in labels]
+
+
+def _as_label_studio_serves(url, root):
+    """The file behind an address, as Label Studio's view of local files finds it."""
+    found = urlsplit(url)
+    assert found.path == "/data/local-files/"
+    [name] = parse_qs(found.query)["d"]
+    assert (root / name).is_file()
+    return name
+
+
+def test_pandas_reads_every_row_of_the_csv(photos, export):
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    labels = photos(*NAMES)
+    path, _ = export("csv", "labels.csv")
+    table = pandas.read_csv(path)
+    assert [*table.columns[:2]] == ["source-ref", "label"]
+    assert dict(zip(table["source-ref"], table["label"], strict=True)) == {
+        f"photos/{name}": label for name, label in labels.items()
+    }
+    assert {*table["needs-review"], *table["human-annotated"]} == {"no"}
+    assert table["confidence"].tolist() == [0.9] * len(labels)
+
+
+def test_duckdb_reads_every_row_of_the_csv(photos, export):
+    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
+    labels = photos(*NAMES)
+    path, _ = export("csv", "labels.csv")
+    rows = duckdb.sql(f"""select "source-ref", label from read_csv('{path}')""").fetchall()
+    assert dict(rows) == {f"photos/{name}": label for name, label in labels.items()}
+
+
+def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
+    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    labels = photos(*NAMES)
+    rows = duckdb.sql(f"""
+        select "source-ref", "alpaca-metadata"."class-name", failure.code
+        from read_json('{tmp_path}/*.jsonl', format = 'newline_delimited', union_by_name = true)
+    """).fetchall()
+    assert {name: label for name, label, code in rows if code is None} == {
+        f"photos/{name}": label for name, label in labels.items()
+    }
+    assert [name for name, _, code in rows if code == "corrupt"] == ["photos/cut.jpg"]
+    table = pandas.read_json(tmp_path / "manifest.jsonl", lines=True)
+    assert [facts["class-name"] for facts in table["alpaca-metadata"]] == [*labels.values()]
+
+
+def test_a_rekognition_manifest_holds_every_photo_of_the_bucket(photos, export):
+    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
+    labels = photos("a.jpg", "ü.png", s3="s3://farm/")
+    path, _ = export("rekognition", "out.manifest")
+    rows = duckdb.sql(f"""
+        select "source-ref", "alpaca-metadata"."class-name"
+        from read_json('{path}', format = 'newline_delimited')
+    """).fetchall()
+    assert dict(rows) == {f"s3://farm/{name}": label for name, label in labels.items()}
