@@ -1,185 +1,194 @@
-"""The rows of a manifest as columns, so that a million of them are filtered and sorted in memory.
+"""The rows of a table in SQLite, so that a million of them are filtered and sorted from a file.
 
-A row is its number. About 150 bytes of it are held, its name included; everything else is read from
-the file when it is shown. Nothing in a row is trusted: what has the wrong type counts as missing.
+The database is a temporary file of this process. Nothing in a row is trusted: what has the wrong
+type counts as missing.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-import os
+import sqlite3
 import unicodedata
-import weakref
-from array import array
 from collections import Counter
-from typing import IO, TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from alpaca_labeler.handler import manifest_row, merge
+from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.handler.bundle import RESERVED
-from alpaca_labeler.handler.manifest_row import ManifestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Iterable
 
     from alpaca_labeler.handler.manifest_row import Row
 
 CLASSES: Final = (0, 1)
-
-_BETWEEN: Final = b"\xff"
-"""Stands between two names; no UTF-8 text holds it."""
-_DATE_BYTES: Final = 26
-"""Of a creation date as `manifest_row.timestamp` writes it."""
 UNKNOWN: Final = "?"
 
+LEFT, CONFIRMED, CHANGED, FAILED = range(4)
+"""What people have made of a photo. A failure is one that nobody has decided either."""
 
-class Names(dict[str, int]):
-    """Texts that many rows share, each with its number."""
+_STATUS: Final = (
+    f"CASE WHEN said IS NULL THEN iif(label IS NULL, {FAILED}, {LEFT}) "
+    f"WHEN said IS label THEN {CONFIRMED} ELSE {CHANGED} END"
+)
 
-    def __missing__(self, name: str) -> int:
-        self[name] = len(self)
-        return self[name]
+_SCHEMA: Final = f"""
+    CREATE TABLE photo (
+        id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT, folder TEXT,
+        label TEXT,      -- what the table says without corrections; NULL for a failure
+        model TEXT, reason TEXT, certainty REAL, confidence REAL, review INT,
+        before TEXT,     -- what an earlier model said
+        said TEXT, who TEXT,  -- what a person says, and who
+        taken TEXT, burst INT,
+        status INT GENERATED ALWAYS AS ({_STATUS})
+    );
+    CREATE TABLE line (id INTEGER PRIMARY KEY, line BLOB);
+"""
+
+SHOW: Final = {
+    "all": "1",
+    "left": f"status = {LEFT}",
+    "review": f"status = {LEFT} AND review",
+    "changed": f"status = {CHANGED}",
+    "confirmed": f"status = {CONFIRMED}",
+    "failed": f"status = {FAILED}",
+}
+
+# What a person has said is certain, and a failure has nothing to be certain of: both come last.
+_LAST: Final = "status = 3, said IS NOT NULL, certainty IS NULL"
+ORDERS: Final = {
+    "doubt": f"{_LAST}, certainty, id",
+    "certain": f"{_LAST}, certainty DESC, id",
+    "differs": "coalesce(said <> label, 0) + coalesce(before <> label, 0) = 0, "
+    "certainty IS NULL, certainty DESC, id",
+    "taken": "taken IS NULL, taken, folded",
+    "name": "folder, folded",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which photos to show, in which order. An empty text asks for any."""
+
+    search: str = ""
+    show: str = "all"
+    label: str = ""
+    """A class name: the person's, or the model's if nobody has decided."""
+    model: str = ""
+    folder: str = ""
+    burst: str = ""
+    sort: str = "doubt"
+    stack: str = ""
+    """Whether a burst is shown as its first photo."""
 
 
 class Index:
-    """Columns over the rows of open files, an element a row, in the order of the files."""
+    """The photos of one table, by number. Not for use by two threads at once."""
 
-    def __init__(self, files: Sequence[tuple[IO[bytes], str]]) -> None:
-        """Read the files through; they stay open until the index is gone. Each has its name.
-
-        Raises `ManifestError`, naming file and line.
-        """
-        self._files = [os.dup(file.fileno()) for file, _ in files]
-        for handle in self._files:
-            weakref.finalize(self, os.close, handle)
-        self.labels, self.models, self.folders = Names(), Names(), Names()
-        self.settled = True
-        """Whether each image has one row, as far as the order of the rows tells."""
-        columns = _Columns(self)
-        for number, (file, name) in enumerate(files):
-            last = ""
-            for start, length, row in _rows(file, name):
-                columns.add(number, start, length, row)
-                self.settled &= last < row["source-ref"]
-                last = row["source-ref"]
-        self._file = np.frombuffer(columns.file, dtype=np.int8)
-        self._start = np.frombuffer(columns.start, dtype=np.int64)
-        self._length = np.frombuffer(columns.length, dtype=np.int32)
-        self._image = np.frombuffer(columns.image, dtype=np.int64)
-        self.label = np.frombuffer(columns.label, dtype=np.int32)
-        """Number in `labels`; -1 for a failure."""
-        self.model = np.frombuffer(columns.model, dtype=np.int32)
-        self.folder = np.frombuffer(columns.folder, dtype=np.int32)
-        self.doubt = np.frombuffer(columns.doubt, dtype=np.float32)
-        """Distance of the probability from the threshold, 0..1; NaN where the row does not say."""
-        self.review = np.frombuffer(columns.review, dtype=np.bool_)
-        self.human = np.frombuffer(columns.human, dtype=np.bool_)
-        self.created = np.frombuffer(columns.created, dtype=f"S{_DATE_BYTES}")
-        self._names = bytes(columns.names)
-        self._name_at = np.frombuffer(columns.name_at, dtype=np.int64)
-        self._by_image = np.argsort(self._image, kind="stable").astype(np.int32)
-        self._ranks: npt.NDArray[np.int32] | None = None
-        self.attribute, self.classes = columns.meant()
-        images = self._image[self._by_image]
-        if (images[1:] == images[:-1]).any():  # in both files
-            self.settled = False
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        """Read rows, one per photo. Raises `ManifestError`."""
+        self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._db.row_factory = sqlite3.Row
+        self._db.executescript(_SCHEMA)
+        self._classes: Counter[tuple[str, int, str]] = Counter()
+        self._db.execute("BEGIN")
+        for number, line in enumerate(lines):
+            row = manifest_row.parse(line)
+            self._db.execute("INSERT INTO line VALUES (?, ?)", (number, line))
+            self._db.execute(
+                "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, NULL, NULL)",
+                (number, *self._facts(row)),
+            )
+        self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
+        self._db.execute("COMMIT")
+        self.attribute, self.classes = self._meant()
 
     def __len__(self) -> int:
-        return len(self._start)
+        return int(self.ask("SELECT count(*) FROM line")[0][0])
+
+    def ask(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Return all that a query finds, or write."""
+        return self._db.execute(sql, values).fetchall()
+
+    def write(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
+        """Write for many photos at once."""
+        self._db.execute("BEGIN")
+        self._db.executemany(sql, values)
+        self._db.execute("COMMIT")
 
     def row(self, number: int) -> Row:
-        """Read a row from its file. Raises `ManifestError` where it is no longer there."""
-        line = os.pread(
-            self._files[self._file[number]], int(self._length[number]), int(self._start[number])
-        )
-        row = manifest_row.parse(line)
-        if hash(row["source-ref"]) != self._image[number]:
-            raise ManifestError("the manifest was overwritten")
-        return row
+        """Return a photo's row as the table has it."""
+        [(line,)] = self.ask("SELECT line FROM line WHERE id = ?", number)
+        return manifest_row.parse(line)
 
     def find(self, said: Row) -> int | None:
-        """Return the number of the row about the version of the image that `said` is about."""
-        wanted = hash(said["source-ref"])
-        place = int(np.searchsorted(self._image, wanted, sorter=self._by_image))
-        if place == len(self) or self._image[self._by_image[place]] != wanted:
-            return None
-        number = int(self._by_image[place])
-        row = self.row(number)
-        if row["source-ref"] != said["source-ref"]:  # pragma: no cover - 64 bits met by chance
-            return None
-        same = manifest_row.same_version(row, said) or not manifest_row.names_version(said)
-        return number if same else None
+        """Return the number of the photo whose version `said` is about."""
+        number = self.number(said["source-ref"])
+        if number is None or not manifest_row.names_version(said):
+            return number
+        return number if manifest_row.same_version(self.row(number), said) else None
 
-    def search(self, text: str) -> npt.NDArray[np.bool_]:
-        """Tell which names hold `text`, a character at least, in capitals or not."""
-        found = np.zeros(len(self), dtype=np.bool_)
-        wanted, at = folded(text), -1
-        while (at := self._names.find(wanted, at + 1)) >= 0:
-            row = int(np.searchsorted(self._name_at, at, side="right")) - 1
-            found[row] = True
-            if row + 1 == len(self):
-                break
-            at = int(self._name_at[row + 1]) - 1
-        return found
+    def number(self, name: str) -> int | None:
+        """Return the number of the photo of that name."""
+        found = self.ask("SELECT id FROM photo WHERE name = ?", name)
+        return int(found[0][0]) if found else None
 
-    def ranks(self) -> npt.NDArray[np.int32]:
-        """Return each row's place in the order of names, in capitals or not."""
-        if self._ranks is None:
-            ends = np.append(self._name_at[1:], len(self._names)) - len(_BETWEEN)
-            spans = list(map(slice, self._name_at.tolist(), ends.tolist()))
-            order = sorted(range(len(self)), key=lambda row: self._names[spans[row]])
-            self._ranks = np.empty(len(self), dtype=np.int32)
-            self._ranks[order] = np.arange(len(self), dtype=np.int32)
-        return self._ranks
-
-
-class _Columns:
-    """The columns while they grow."""
-
-    def __init__(self, index: Index) -> None:
-        self._labels, self._models, self._folders = index.labels, index.models, index.folders
-        self.file, self.start, self.length = array("b"), array("q"), array("i")
-        self.image = array("q")
-        self.label, self.model, self.folder = array("i"), array("i"), array("i")
-        self.doubt, self.review, self.human = array("f"), bytearray(), bytearray()
-        self.created, self.names, self.name_at = bytearray(), bytearray(), array("q")
-        self._classes: Counter[tuple[str, int, str]] = Counter()
-
-    def add(self, file: int, start: int, length: int, row: Row) -> None:
-        self.file.append(file)
-        self.start.append(start)
-        self.length.append(length)
-        name: str = row["source-ref"]
-        self.image.append(hash(name))
-        self.folder.append(self._folders[folder(name)])
-        self.name_at.append(len(self.names))
-        self.names += folded(name)
-        self.names += _BETWEEN
-        facts, labeler = manifest_row.metadata(row), manifest_row.block(row, "labeler")
-        failed = manifest_row.is_failure(row)
-        self.label.append(-1 if failed else self._labels[label_name(facts)])
-        self.model.append(self._models[manifest_row.model_version(row) or UNKNOWN])
-        self.review.append(not failed and labeler.get("needs-review") is True)
-        self.human.append(not failed and manifest_row.is_human(row))
-        probability, threshold = number(labeler.get("probability")), labeler.get("threshold")
-        if probability is None:
-            probability, threshold = number(facts.get("confidence")), 0.5
-        self.doubt.append(
-            math.nan if probability is None else abs(probability - (number(threshold) or 0.5))
+    def select(self, query: Query) -> list[tuple[int, int, int | None]]:
+        """Return (number, status, burst) of the photos that were asked for, in their order."""
+        where, values = [SHOW[query.show]], []
+        for sql, value in (
+            ("instr(folded, ?)", folded(query.search)),
+            ("coalesce(said, label) = ?", query.label),
+            ("model = ?", query.model),
+            ("folder = ?", query.folder),
+            ("burst = ?", query.burst),
+        ):
+            if value:
+                where.append(sql)
+                values.append(value)
+        found = self.ask(
+            f"SELECT id, status, burst FROM photo WHERE {' AND '.join(where)} "  # noqa: S608 - ours
+            f"ORDER BY {ORDERS[query.sort]}",
+            *values,
         )
-        date = manifest_row.created(row).encode("ascii", "replace")
-        self.created += date[:_DATE_BYTES].ljust(_DATE_BYTES, b"\0")
-        if not failed:
-            attribute = manifest_row.attribute(row) or ""
-            index = row.get(attribute)
-            if attribute and attribute not in RESERVED and type(index) is int and index in CLASSES:
-                self._classes[attribute, index, label_name(facts)] += 1
+        return list(map(tuple, found))
 
-    def meant(self) -> tuple[str, dict[int, str]]:
+    def _facts(self, row: Row) -> tuple[object, ...]:
+        name: str = row["source-ref"]
+        labeler, failure = (manifest_row.block(row, key) for key in ("labeler", "failure"))
+        failed, person = manifest_row.is_failure(row), manifest_row.is_human(row)
+        label = None if failed else manifest_row.label(row) or UNKNOWN
+        if label:
+            self._count(row, label)
+        said, who = (label, _text(labeler.get("annotator"))) if person else (None, None)
+        review, confidence = manifest_row.needs_review(row), manifest_row.confidence(row)
+        if person:  # its row keeps what the model had said
+            failed = "model-failure" in labeler
+            failure = manifest_row.block(labeler, "model-failure")
+            label = None if failed else _text(labeler.get("model-class-name")) or label
+            review = labeler.get("model-needs-review") is True
+            probability = manifest_row.probability(row)
+            confidence = probability and round(max(probability, 1 - probability), 4)
+        return (
+            name,
+            folded(name),
+            folder(name),
+            label,
+            manifest_row.model_version(row) or UNKNOWN,
+            f"{failure.get('code')}: {failure.get('message')}" if failed else None,
+            None if failed else certainty(row),
+            None if failed else confidence,
+            review,
+            said,
+            who,
+        )
+
+    def _count(self, row: Row, label: str) -> None:
+        attribute = manifest_row.attribute(row) or ""
+        index = row.get(attribute)
+        if attribute and attribute not in RESERVED and type(index) is int and index in CLASSES:
+            self._classes[attribute, index, label] += 1
+
+    def _meant(self) -> tuple[str, dict[int, str]]:
         """Return the label attribute that most rows have, and what most call its classes."""
         attributes: Counter[str] = Counter()
         for (attribute, _, _), count in self._classes.items():
@@ -191,51 +200,29 @@ class _Columns:
         return chosen, {index: name for _, index, name in reversed(ordered)}
 
 
-def _rows(file: IO[bytes], name: str) -> Iterator[tuple[int, int, Row]]:
-    """Yield (first byte, length in bytes, row) of each line."""
-    at = 0
-    for count in itertools.count(1):
-        line = file.readline(merge.MAX_LINE_BYTES + 1)
-        if not line:
-            return
-        start, at = at, at + len(line)
-        if len(line) > merge.MAX_LINE_BYTES:
-            raise ManifestError(
-                f"{name}: line {count} is longer than {merge.MAX_LINE_BYTES:,} bytes"
-            )
-        if line.isspace():
-            continue
-        try:
-            yield start, len(line), manifest_row.parse(line)
-        except ManifestError as error:
-            if not line.endswith(b"\n"):  # it is being written just now, or was torn by a kill
-                return
-            raise ManifestError(f"{name}: line {count}: {error}") from None
-
-
-def label_name(facts: dict[str, Any]) -> str:
-    """Return the class name in a row's metadata."""
-    name = facts.get("class-name")
-    return name if isinstance(name, str) else UNKNOWN
-
-
-def number(value: object) -> float | None:
-    """Return a finite number as it is; None for anything else that JSON holds."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def certainty(row: Row) -> float | None:
+    """Return how far the probability lies from the threshold: 0 at it, 1 at 0 or 1."""
+    probability = manifest_row.probability(row)
+    threshold = manifest_row.number(manifest_row.block(row, "labeler").get("threshold"))
+    if probability is None:
+        probability, threshold = manifest_row.confidence(row), 0.5
+    if probability is None:
         return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    if threshold is None or not 0 < threshold < 1:
+        threshold = 0.5
+    room = 1 - threshold if probability >= threshold else threshold
+    return min(1.0, abs(probability - threshold) / room)
 
 
 def folder(name: str) -> str:
     """Return what stands before the last slash of an image's name, slash included."""
-    return name[: name.rfind("/") + 1]
+    return name[: name.rfind("/") + 1] or "./"
 
 
-def folded(name: str) -> bytes:
+def folded(name: str) -> str:
     """Return a name as it is searched and sorted: without capitals, accents in one form."""
-    if name.isascii():
-        return name.lower().encode()
-    return unicodedata.normalize("NFC", name.casefold()).encode()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,6 +1,6 @@
 """The photos of a manifest as small JPEGs for a browser: whole, upright, made when asked for.
 
-What leaves is always newly encoded pixels: neither a photo's metadata nor a file that is none.
+What leaves is always newly encoded pixels: neither a photo's metadata nor a file that is no photo.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Final
+
+from PIL import Image
 
 from alpaca_labeler.handler import images, manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.handler.manifest_row import Row
 
-LONGEST: Final = {"tile": 448, "large": 1600}
-"""Longest side in pixels: about twice a tile's for dense screens, and a laptop's window."""
+LONGEST: Final = {"tile": 384, "large": 1600, "full": 4096}
+"""Longest side in pixels: about twice a tile's for dense screens, a laptop's window, and what is
+fetched when somebody zooms in."""
 
 CACHE_BYTES: Final = 32 * 2**20
 """Of encoded pictures that are kept: some thousand tiles."""
@@ -31,7 +35,11 @@ CACHE_BYTES: Final = 32 * 2**20
 _QUALITY: Final = 82
 
 _FETCHED: Final = 8
-"""Photos in hand at a time; from S3, most of the time is waiting."""
+"""Photos in memory at a time; from S3, most of the time is waiting."""
+
+_EXIF_BLOCK, _TAKEN, _MAKE, _MODEL = 0x8769, 0x9003, 0x010F, 0x0110
+_EXIF_FORMATS: Final = frozenset({"JPEG", "TIFF", "WEBP", "HEIF"})
+"""Those whose EXIF block is read without decoding the picture."""
 
 
 class PhotoError(LabelerError):
@@ -41,9 +49,9 @@ class PhotoError(LabelerError):
 class Photos:
     """Makes pictures, a few at a time, and keeps those it made last. For use by any thread."""
 
-    def __init__(self, root: str, *, cache_bytes: int = CACHE_BYTES) -> None:
-        """`root` is the folder that relative names are of."""
-        self._root = root
+    def __init__(self, place: Callable[[str], str], *, cache_bytes: int = CACHE_BYTES) -> None:
+        """`place` returns the path or URI of a photo, given its `source-ref`."""
+        self._place = place
         self._cache: OrderedDict[tuple[ImageVersion, str], bytes] = OrderedDict()
         self._free = cache_bytes
         self._lock = threading.Lock()
@@ -51,23 +59,17 @@ class Photos:
         # Always the same few threads: memory that a decoder gives back is kept for its thread.
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
 
-    def jpeg(self, row: Row, size: str, wanted: Callable[[], bool] = lambda: True) -> bytes:
-        """Return a row's photo at a size of `LONGEST`; empty where it is not `wanted` any more.
-
-        Raises `PhotoError`.
-        """
+    def jpeg(self, row: Row, size: str) -> bytes:
+        """Return a row's photo at a size of `LONGEST`. Raises `PhotoError`."""
         name = manifest_row.version_of(row), size
         with self._lock:
             if name in self._cache:
                 self._cache.move_to_end(name)
                 return self._cache[name]
         with self._turns:
-            if not wanted():
-                return b""
-            data = self._fetch(row)
-            made = self._decoders.submit(_make, data, LONGEST[size], wanted).result()
+            made = self._decoders.submit(_make, self._fetch(row), LONGEST[size]).result()
         with self._lock:
-            if made and name not in self._cache:
+            if name not in self._cache:
                 self._cache[name] = made
                 self._free -= len(made)
             while self._free < 0:
@@ -84,26 +86,48 @@ class Photos:
                 raise PhotoError(str(error)) from error
         return seen.width, seen.height
 
+    def exif(self, row: Row) -> tuple[str, str]:
+        """Return (when it was taken, the camera); empty if the photo does not say."""
+        try:
+            with self._turns:
+                return exif(io.BytesIO(self._fetch(row)))
+        except PhotoError:
+            return "", ""
+
     def _fetch(self, row: Row) -> bytes:
         version = manifest_row.version_of(row)
         try:
-            fetched = storage.fetch(ImageVersion(self._place(version)), MAX_BYTES)
+            place = self._place(version.source_ref)
+            fetched = storage.fetch(ImageVersion(place), MAX_BYTES)
         except storage.StorageError as error:
             raise PhotoError(str(error)) from error
         if _differs(version, fetched.version):
             raise PhotoError("the photo has changed since it was labelled; label it again first")
         return fetched.data
 
-    def _place(self, version: ImageVersion) -> str:
-        if storage.is_s3(version.source_ref):
-            return version.source_ref
-        path = os.path.join(self._root, storage.to_path(version.source_ref))
-        return storage.to_source_ref(path)
+
+def exif(file: IO[bytes]) -> tuple[str, str]:
+    """Return (when a photo was taken as `2026-01-31 12:00:00`, the camera), read from its header.
+
+    Each is empty if the photo does not say. Nothing is decoded.
+    """
+    try:
+        formats = [name for name in images.FORMATS if name in _EXIF_FORMATS]
+        with Image.open(file, formats=formats) as picture:
+            found = picture.getexif()
+        taken = str(found.get_ifd(_EXIF_BLOCK).get(_TAKEN) or found.get(0x0132, ""))
+        make, model = (str(found.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
+    except Exception:  # a broken header may raise nearly anything, and only says nothing
+        return "", ""
+    try:
+        day, time = taken.strip("\0 ").split()
+        date = str(datetime.fromisoformat(f"{day.replace(':', '-')} {time}"))
+    except ValueError:
+        date = ""
+    return date, model if model.startswith(make) else f"{make} {model}".strip()
 
 
-def _make(data: bytes, longest: int, wanted: Callable[[], bool]) -> bytes:
-    if not wanted():
-        return b""
+def _make(data: bytes, longest: int) -> bytes:
     try:
         picture = images.picture(data, longest)
     except images.ImageError as error:

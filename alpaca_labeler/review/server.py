@@ -1,7 +1,7 @@
-"""The page's server: on this machine only, for whoever knows the token in its address.
+"""The page's server: on this machine only, for anyone who knows the token in its address.
 
 Every request names the token and this host; what writes comes from the page itself. No path is ever
-taken from a request: pages are by name from a fixed list, photos by the number of their row.
+taken from a request: pages are by name from a fixed list, photos by their number.
 """
 
 from __future__ import annotations
@@ -9,21 +9,18 @@ from __future__ import annotations
 import hmac
 import importlib.resources
 import secrets
-import select
-import socket
 import sys
 from dataclasses import fields
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 import orjson
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.manifest_row import ManifestError
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.review.index import CLASSES, ORDERS, SHOW, Query
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
-from alpaca_labeler.review.session import KINDS, PEOPLE, SORTS, Outdated, Query, Refused, Session
+from alpaca_labeler.review.session import Outdated, Session, text
 from alpaca_labeler.table.corrections import CorrectionsError
 
 if TYPE_CHECKING:
@@ -31,19 +28,22 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 
+_SCRIPT: Final = "text/javascript; charset=utf-8"
+_STYLE: Final = "text/css; charset=utf-8"
 PAGES: Final = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+    "": ("review/pages/index.html", "text/html; charset=utf-8"),
+    "colors.css": ("report/pages/colors.css", _STYLE),
+    "page.css": ("review/pages/page.css", _STYLE),
+    "icon.svg": ("review/pages/icon.svg", "image/svg+xml"),
     **{
-        name: (name, "text/javascript; charset=utf-8")
-        for name in ("page.js", "server.js", "gallery.js", "photos.js", "large.js", "decisions.js")
+        name: (f"review/pages/{name}", _SCRIPT)
+        for name in ("page.js", "server.js", "grid.js", "large.js")
     },
 }
 
 HEADERS: Final = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     ),
@@ -54,8 +54,8 @@ HEADERS: Final = {
     "Cache-Control": "no-store",  # the photos are the user's, and stay out of a browser's files
 }
 
-MAX_BODY: Final = 4096
-"""Bytes of a request; ours are under 100."""
+MAX_BODY: Final = 2**20
+"""Bytes of a request: the numbers of some ten thousand photos."""
 MAX_SEARCH: Final = 500
 IDLE_SECONDS: Final = 60
 
@@ -83,7 +83,7 @@ class Server(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         super().__init__((HOST, port), _Handler)
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
-        folder = importlib.resources.files("alpaca_labeler.review") / "pages"
+        folder = importlib.resources.files("alpaca_labeler")
         self.pages = {
             name: ((folder / file).read_bytes(), kind) for name, (file, kind) in PAGES.items()
         }
@@ -127,16 +127,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # its body may not have been read
         except Outdated:
             status, (body, kind) = 409, _said("outdated")
-        except (Refused, PhotoError, ManifestError) as error:
-            status, (body, kind) = 422, _said(str(error))
         except CorrectionsError as error:
             status, (body, kind) = 507, _said(str(error))
+        except LabelerError as error:
+            status, (body, kind) = 422, _said(str(error))
         self._send(status, body, kind)
 
     def _name(self) -> tuple[str, str]:
         """Return (what is asked for below the token, the query)."""
         if self.headers.get("Host") not in self.server.hosts:
-            raise _Answer(403, "this is not the host you asked for")
+            port = self.server.server_port
+            raise _Answer(
+                403,
+                f"this page answers only at localhost:{port}. If you forward a port, use the same "
+                f"number on both sides: ssh -L {port}:localhost:{port} HOST",
+            )
         path, _, query = self.path.partition("?")
         token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
@@ -154,34 +159,29 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             raise _Answer(400, "no query that can be read") from None
         given = {key: values[-1] for key, values in asked.items()}
-        integer = partial(_integer, given)
-        if name == "photo":
-            size = given.get("size")
-            if size not in LONGEST:
-                raise _Answer(400, "no such size")
-            row = session.row(integer("generation"), integer("row"))
-            try:
-                return self.server.photos.jpeg(row, size, self._is_waiting), "image/jpeg"
-            except PhotoError as error:  # an answer like any other, and no fault of the page
-                return _said(str(error))
+        generation = _integer(given, "generation") if "generation" in given else 0
         answers: dict[str, Callable[[], object]] = {
             "start": session.start,
-            "view": lambda: session.view(_query(given)),
-            "rows": lambda: session.rows(integer("view"), integer("offset"), integer("limit")),
-            "changes": lambda: session.changes(integer("view"), integer("since")),
-            "facts": lambda: session.facts(integer("generation"), integer("row")),
+            "list": lambda: session.select(_query(given), given.get("photo", "")),
+            "state": lambda: session.state(_integer(given, "since")),
+            "tiles": lambda: session.tiles(generation, _integers(given.get("ids", "").split(","))),
+            "facts": lambda: self._facts(generation, _integer(given, "id")),
         }
-        if name not in answers:
+        if name in answers:
+            return _json(answers[name]())
+        size = given.get("size")
+        if name != "photo" or size not in LONGEST:
             raise _Answer(404, "there is nothing here")
-        return _json(answers[name]())
-
-    def _is_waiting(self) -> bool:
-        """Tell whether the browser still wants its answer: one that scrolled on hangs up."""
-        readable, _, _ = select.select([self.connection], [], [], 0)
+        row = session.row(generation, _integer(given, "id"))
         try:
-            return not readable or bool(self.connection.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
+            return self.server.photos.jpeg(row, size), "image/jpeg"
+        except PhotoError as error:  # an answer like any other, and no fault of the page
+            return _said(str(error))
+
+    def _facts(self, generation: int, number: int) -> dict[str, object]:
+        facts = self.server.session.facts(generation, number)
+        taken, camera = self.server.photos.exif(self.server.session.row(generation, number))
+        return {"taken": text(taken), "camera": text(camera), "facts": facts}
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -190,23 +190,38 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(403, "only the page itself may write")
         body = self._body()
         session = self.server.session
-        if name == "correct":
-            generation, row = _integer(body, "generation"), _integer(body, "row")
-            identity = session.correct(
-                generation, row, _integer(body, "class"), self._measured(generation, row)
-            )
-            return _json({"id": identity})
-        if name == "undo":
-            return _json({"undone": session.undo(str(body.get("id")))})
+        done: dict[str, Any] = {}
         if name == "reload":
             session.reload()
-            return _json({})
-        raise _Answer(404, "there is nothing here")
+            return _json(done)
+        generation, since = _integer(body, "generation"), _integer(body, "since")
+        if name == "decide":
+            done = self._decide(generation, since, body.get("classes"))
+        elif name == "withdraw":
+            done = session.withdraw(generation, _integers(body.get("ids")))
+        elif name == "undo":
+            done = session.undo()
+        else:
+            raise _Answer(404, "there is nothing here")
+        return _json({**session.state(since), **done})
 
-    def _measured(self, generation: int, row: int) -> tuple[int, int] | None:
-        """Return (width, height) of a photo that could not be labelled: one that can be seen."""
-        found = self.server.session.row(generation, row)
-        return self.server.photos.size_of(found) if manifest_row.is_failure(found) else None
+    def _decide(self, generation: int, since: int, classes: object) -> dict[str, Any]:
+        """Decide what is asked for: the numbers of the photos of each class."""
+        if not isinstance(classes, list) or len(classes) != len(CLASSES):
+            raise _Answer(400, "classes is no list of a list per class")
+        wanted = {number: index for index in CLASSES for number in _integers(classes[index])}
+        sizes: dict[int, tuple[int, int]] = {}
+        refused = []
+        session = self.server.session
+        for number in session.failures(generation, list(wanted)):
+            # What could not be labelled is decided only if it can be seen.
+            try:
+                sizes[number] = self.server.photos.size_of(session.row(generation, number))
+            except PhotoError as error:
+                refused.append(str(error))
+                del wanted[number]
+        unseen = session.decide(generation, since, wanted, sizes)
+        return {"unseen": unseen, "refused": refused}
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != _JSON:
@@ -265,9 +280,14 @@ def _integer(given: dict[str, Any], name: str) -> int:
     raise _Answer(400, f"{name} is no number")
 
 
+def _integers(found: object) -> list[int]:
+    if not isinstance(found, list):
+        raise _Answer(400, "ids is no list")
+    return [_integer({"id": each}, "id") for each in found]
+
+
 def _query(given: dict[str, str]) -> Query:
     query = Query(**{f.name: given[f.name] for f in fields(Query) if f.name in given})
-    known = query.kind in KINDS and query.people in PEOPLE and query.sort in SORTS
-    if not known or len(query.search) > MAX_SEARCH:
+    if query.show not in SHOW or query.sort not in ORDERS or len(query.search) > MAX_SEARCH:
         raise _Answer(400, "no such list")
     return query

@@ -1,364 +1,511 @@
-"""What is being reviewed: the manifest's rows, what people say of them, and the lists on show.
+"""What is being reviewed: the table's rows, what people say of them, and how it is taken back.
 
-A list is put together once and then stays as it is, so that nothing moves under the hand of who is
-working through it; only the labels in it change. For use by any thread.
+A page says which decisions it has seen. What somebody else has decided since is never overwritten
+unseen: that part is refused, and the page shows it. For use by any thread.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from alpaca_labeler.console import printable
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.review import shown
-from alpaca_labeler.review.index import label_name
+from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.review import bursts
+from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, LEFT, UNKNOWN, Index, Query
 from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
+    import sqlite3
+    from collections.abc import Callable, Iterator
 
     from alpaca_labeler.handler.manifest_row import Row
-    from alpaca_labeler.review.index import Index
     from alpaca_labeler.table.corrections import BucketCorrections, Corrections
+    from alpaca_labeler.table.table import Table
 
-KINDS: Final = ("all", "review", "failed")
-PEOPLE: Final = ("all", "left", "changed", "confirmed")
-SORTS: Final = ("doubt", "certain", "name", "newest")
-
-MAX_ROWS: Final = 200
-"""Rows that one answer holds."""
-MAX_VIEWS: Final = 16
-"""Lists that are kept, 4 bytes a row: some for each open page. An older one is made again."""
-MAX_CHANGES: Final = 500
-"""Changed rows that one answer names; where there are more, a page asks for its rows again."""
+MAX_TILES: Final = 1000
+"""Photos that one answer describes."""
+MAX_CHOICES: Final = 200
+"""Folders, models or labels to choose from: those with the most photos; search finds the others."""
+MAX_TEXT: Final = 2000
+"""Characters that are shown of one text."""
+MAX_FACTS: Final = 200
 
 _TICK: Final = timedelta(microseconds=1)
+_TILES: Final = """
+    SELECT id, name, folder, label, coalesce(said, label) AS now, said, who, before, certainty,
+        confidence, review, reason, burst, status
+    FROM photo WHERE id IN (SELECT value FROM json_each(?))
+"""
+_STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
 
 
 class Outdated(Exception):
-    """The page speaks of a list or of a state of the manifest that is not there any more."""
-
-
-class Refused(Exception):
-    """What was asked for cannot be done. The message says why, for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which rows to show, in which order."""
-
-    search: str = ""
-    kind: str = "all"
-    people: str = "all"
-    label: str | None = None
-    """A class name: the person's word where there is one, else the model's."""
-    model: str | None = None
-    folder: str | None = None
-    sort: str = "doubt"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where rows come from."""
-
-    name: str
-    """For people."""
-    read: Callable[[], Index]
-    changed: Callable[[], bool]
-    """Tells whether `read` would find other rows than it did last."""
+    """The page speaks of a state of the manifest that is not there any more."""
 
 
 class Session:
-    """A review of one manifest, into one file of corrections."""
+    """A review of one table, into one file of corrections."""
 
     def __init__(
         self,
-        source: Source,
+        table: Table,
         corrections: Corrections | BucketCorrections,
         classes: dict[int, str],
         annotator: str,
+        *,
+        before: Table | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Read manifest and corrections. `classes` are names by index for those no row tells.
+        """Read table and corrections.
 
-        Raises `ManifestError`, `CorrectionsError` and `OSError`.
+        `classes` are names by index, for those that no row tells; `before` are the labels of an
+        earlier model. Raises `ManifestError`, `CorrectionsError` and `OSError`.
         """
         self.annotator = annotator
-        self.source = source
-        self._corrections = corrections
+        self.table = table
+        self.corrections = corrections
         self._given_classes = classes
+        self._before = before
         self._clock = clock
         self._lock = threading.RLock()
-        self._counter = 0
-        self._steps: list[tuple[int, Row | None, Row | None]] = []
-        """(row, decision, the one before) of what was decided here; None once taken back."""
+        self.generation = 0
+        self._log: list[int] = []
+        """Photos in the order in which decisions about them became known."""
+        self._withdrawn: list[tuple[str, dict[int, _Event]]] = []
+        """What was withdrawn here, each with the annotator's last step of that time."""
+        self._same: dict[tuple[int, str], str] = {}
+        """The step of a decision by its photo and date, if a withdrawal of it was taken back."""
         self.made = 0
-        """Decisions that were made here, and not taken back."""
+        """Photos that were decided here, less those that were taken back."""
+        self.bursts: bursts.Bursts
         self.reload()
 
     def reload(self) -> None:
-        """Read the manifest again."""
+        """Read the table again."""
         with self._lock:
-            self.index = self.source.read()
-            self.classes = {**self.index.classes, **self._given_classes}
-            self._views: OrderedDict[int, npt.NDArray[np.int32]] = OrderedDict()
-            self._said: dict[int, Row] = {}
-            self._given = np.where(self.index.human, self.index.label, -1).astype(np.int32)
-            self._changes: list[int] = []
-            self._counter += 1
-            self.generation = self._counter
-            self._corrections.forget()
+            if self.generation > 0:
+                self.bursts.stop()
+            self._state = self._files()
+            index = Index(line for line, _ in self.table.lines())
+            index.write(
+                "UPDATE photo SET before = ? WHERE name = ?",
+                (
+                    (manifest_row.label(row), row["source-ref"])
+                    for row in (self._before.rows() if self._before else ())
+                ),
+            )
+            self.index = index
+            self.classes = {**index.classes, **self._given_classes}
+            self._events: dict[int, list[_Event]] = {}
+            self._now: dict[int, list[_Event]] = {}
+            self._steps: dict[str, set[int]] = {}
+            people = index.ask("SELECT id FROM photo WHERE said IS NOT NULL")
+            self._in_table = {n: _Event.of(index.row(n)) for (n,) in people}
+            for number, event in self._in_table.items():
+                self._set(number, [event])
+            self.generation += 1
+            self.bursts = bursts.Bursts(index, self.table.place, self._lock)
+            self.corrections.forget()
             self._follow()
 
-    # --- lists -----------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------
 
     def start(self) -> dict[str, Any]:
         """Return what a page needs to begin."""
         with self._lock:
-            index = self.index
             return {
-                "name": printable(self.source.name),
-                "corrections": printable(self._corrections.path),
+                "name": printable(self.table.name),
+                "corrections": printable(self.corrections.path),
                 "annotator": printable(self.annotator),
-                "generation": self.generation,
-                "rows": len(index),
-                "classes": [printable(self.classes[number]) for number in sorted(self.classes)],
-                "labels": shown.counted(index.labels, self._effective()),
-                "models": shown.counted(index.models, index.model),
-                "folders": shown.counted(index.folders, index.folder),
-                "review": int(index.review.sum()),
-                "failed": int((index.label < 0).sum()),
+                "local": not storage.is_s3(self.table.name),
+                "classes": [text(self.classes[number]) for number in sorted(self.classes)],
+                "labels": self._choices("coalesce(said, label)"),
+                "models": self._choices("model"),
+                "folders": self._choices("folder"),
+                "next": self.next_steps(),
             }
 
-    def view(self, query: Query) -> dict[str, Any]:
-        """Make a list and return its number, its length and its progress."""
+    def progress(self) -> tuple[int, int]:
+        """Return how many labels people have (changed, confirmed)."""
         with self._lock:
             self._follow()
-            rows = self._ordered(np.flatnonzero(self._mask(query)).astype(np.int32), query.sort)
-            self._counter += 1
-            self._views[self._counter] = rows
-            while len(self._views) > MAX_VIEWS:
-                self._views.popitem(last=False)
-            return {
-                "view": self._counter,
-                "rows": len(rows),
-                "generation": self.generation,
-                "since": len(self._changes),
-                "progress": self._progress(rows),
-            }
+            return self._count(CHANGED), self._count(CONFIRMED)
 
-    def rows(self, view: int, offset: int, limit: int) -> list[dict[str, Any]]:
-        """Return a part of a list as `shown.tile` describes rows. Raises `Outdated`."""
-        with self._lock:
-            numbers = self._view(view)[max(0, offset) :][: max(0, min(limit, MAX_ROWS))].tolist()
-            return [self._tile(each) for each in numbers]
+    def _count(self, status: int) -> int:
+        [(count,)] = self.index.ask("SELECT count(*) FROM photo WHERE status = ?", status)
+        return int(count)
 
-    def changes(self, view: int, since: int) -> dict[str, Any]:
-        """Return which rows people have spoken of since, in this page or any other.
+    def next_steps(self) -> list[tuple[str, str]]:
+        """Return what to do with reviewed labels: (what for, the command)."""
+        name = shlex.quote(self.table.name)
+        steps = [
+            ("See the figures", f"alpaca report {name} --open"),
+            (
+                "Take the labels elsewhere",
+                f"alpaca manifest export {name} --format csv -o labels.csv",
+            ),
+        ]
+        if not storage.is_s3(self.table.name):
+            folders = [folder for (folder,) in self.index.ask("SELECT DISTINCT folder FROM photo")]
+            try:
+                common = os.path.commonpath(map(self.table.place, folders))
+            except ValueError:  # of different kinds
+                return steps
+            sort = f"alpaca label {shlex.quote(common)} --manifest {name} --copy-to sorted"
+            steps.append(("Sort the photos into folders", sort))
+        return [(what, printable(command)) for what, command in steps]
 
-        Raises `Outdated`, and `CorrectionsError`.
+    def _choices(self, column: str) -> list[dict[str, Any]]:
+        """Return what there is to choose from, by name, with the decided and all photos of each."""
+        found = self.index.ask(
+            # The column is one of ours.
+            f"SELECT {column} AS value, count(*) AS photos, count(said) AS decided, "  # noqa: S608
+            f"sum(status = {FAILED}) FROM photo "
+            f"WHERE value NOT NULL GROUP BY value ORDER BY photos DESC LIMIT {MAX_CHOICES}"
+        )
+        return [
+            {"value": value, "text": text(value), "photos": photos - failed, "decided": decided}
+            for value, photos, decided, failed in sorted(map(tuple, found))
+        ]
+
+    def select(self, query: Query, name: str = "") -> dict[str, Any]:
+        """Return the photos of a list, what people have made of each, and its stacks.
+
+        `status` has one digit per photo. A stack is a burst, named by its first photo. `at` is the
+        place of the photo that is called `name`, or -1.
         """
+        if query.stack or query.burst or query.sort == "taken":
+            self.bursts.wait(compare=bool(query.stack or query.burst))
         with self._lock:
             self._follow()
-            rows = sorted(set(self._changes[max(0, since) :]))
+            found = self.index.select(query)
+            place = self.index.number(name)
+            stacks: dict[int, list[int]] = {}
+            if query.stack and not query.burst:
+                found, stacks = _stacked(found)
+                place = next((n for n, many in stacks.items() if place in many), place)
             return {
-                "since": len(self._changes),
-                "all": len(rows) > MAX_CHANGES,
-                "rows": [self._tile(row) for row in rows] if len(rows) <= MAX_CHANGES else [],
-                "progress": self._progress(self._view(view)),
-                "stale": self.source.changed(),
+                "ids": [number for number, _, _ in found],
+                "status": "".join(str(status) for _, status, _ in found),
+                "stacks": {str(first): many for first, many in stacks.items() if len(many) > 1},
+                "at": next((at for at, (n, _, _) in enumerate(found) if n == place), -1),
+                "reading": self.bursts.reading(compare=bool(query.stack)),
+                **self.state(len(self._log)),
             }
 
-    def _view(self, view: int) -> npt.NDArray[np.int32]:
-        if view not in self._views:
-            raise Outdated
-        self._views.move_to_end(view)
-        return self._views[view]
-
-    def _effective(self) -> npt.NDArray[np.int32]:
-        return np.where(self._given >= 0, self._given, self.index.label)
-
-    def _mask(self, query: Query) -> npt.NDArray[np.bool_]:
-        index = self.index
-        mask = np.ones(len(index), dtype=np.bool_)
-        if query.kind == "review":
-            mask &= index.review
-        elif query.kind == "failed":
-            mask &= index.label < 0
-        said = self._given >= 0
-        if query.people == "left":
-            mask &= ~said
-        elif query.people == "changed":
-            mask &= said & (self._given != index.label)
-        elif query.people == "confirmed":
-            mask &= said & (self._given == index.label)
-        for wanted, names, column in (
-            (query.label, index.labels, self._effective()),
-            (query.model, index.models, index.model),
-            (query.folder, index.folders, index.folder),
-        ):
-            if wanted is not None:
-                mask &= column == names.get(wanted, -2)
-        return mask & index.search(query.search) if query.search else mask
-
-    def _ordered(self, rows: npt.NDArray[np.int32], sort: str) -> npt.NDArray[np.int32]:
-        index = self.index
-        if sort == "name":
-            return rows[np.argsort(index.ranks()[rows], kind="stable")]
-        if sort == "newest":
-            backwards = rows[::-1]
-            return backwards[np.argsort(index.created[backwards], kind="stable")][::-1]
-        doubt = index.doubt[rows] if sort == "doubt" else -index.doubt[rows]
-        # What a person has said is certain, and a failure has nothing to be certain of.
-        last = np.where(index.label[rows] < 0, 2, self._given[rows] >= 0)
-        return rows[np.lexsort((doubt, last))]
-
-    def _progress(self, rows: npt.NDArray[np.int32]) -> dict[str, int]:
-        given = self._given[rows]
-        said = int((given >= 0).sum())
-        confirmed = int(((given >= 0) & (given == self.index.label[rows])).sum())
-        return {"changed": said - confirmed, "confirmed": confirmed, "left": len(rows) - said}
-
-    # --- rows ------------------------------------------------------------------------------------
-
-    def row(self, generation: int, row: int) -> Row:
-        """Read a row. Raises `Outdated` where it is of another state of the manifest.
-
-        So do all that read rows; they raise `ManifestError` where there is no manifest any more.
-        """
+    def tiles(self, generation: int, numbers: list[int]) -> list[dict[str, Any]]:
+        """Return what the tiles of photos say. Raises `Outdated`."""
         with self._lock:
-            if generation != self.generation or not 0 <= row < len(self.index):
-                raise Outdated
-            return self._read(row)
+            self._check(generation)
+            found = self.index.ask(_TILES, str(numbers[:MAX_TILES]))
+            tiles = {row["id"]: self._tile(row) for row in found}
+            return [tiles[number] for number in numbers if number in tiles]
 
-    def _read(self, row: int) -> Row:
-        try:
-            return self.index.row(row)
-        except ManifestError:  # overwritten in place, as no command of ours does
-            self.reload()
-            raise Outdated from None
-
-    def facts(self, generation: int, row: int) -> list[tuple[str, str]]:
-        """Return all that is known of a row, as text."""
-        with self._lock:
-            found = [*shown.facts(self.row(generation, row))]
-            if said := self._said.get(row):
-                found += [(f"person: {name}", text) for name, text in shown.facts(said)]
-            return found
-
-    def _tile(self, row: int) -> dict[str, Any]:
+    def _tile(self, row: sqlite3.Row) -> dict[str, Any]:
+        now, label, status = row["now"], row["label"], row["status"]
+        was = label if status == CHANGED else ""
+        before = row["before"] if status == LEFT and row["before"] != label else ""
+        indexes = {name: index for index, name in self.classes.items()}
         return {
-            "row": row,
-            **shown.tile(self._read(row)),
-            "status": self._status(row),
-            **shown.word(self._said.get(row)),
+            **{key: row[key] for key in ("id", "certainty", "confidence", "burst", "status")},
+            "ref": row["name"],
+            "name": text(row["name"].rpartition("/")[2]),
+            "folder": text(row["folder"]),
+            "label": text(now or ""),
+            "class": indexes.get(now, -1),
+            "was": text(was or ""),
+            "before": text(before or ""),
+            "wasClass": indexes.get(was or before, -1),
+            "who": text(row["who"] or ""),
+            "review": bool(row["review"]),
+            "reason": text(row["reason"] or "") if status == FAILED else "",
         }
 
-    def _status(self, row: int) -> str:
-        if self._given[row] < 0:
-            return "left"
-        return "confirmed" if self._given[row] == self.index.label[row] else "changed"
+    def row(self, generation: int, number: int) -> Row:
+        """Return a row. Raises `Outdated`."""
+        with self._lock:
+            self._check(generation, number)
+            return self.index.row(number)
+
+    def failures(self, generation: int, numbers: list[int]) -> list[int]:
+        """Return those of the photos that could not be labelled. Raises `Outdated`."""
+        with self._lock:
+            self._check(generation, *numbers)
+            failed = {
+                number for (number,) in self.index.ask("SELECT id FROM photo WHERE label IS NULL")
+            }
+            return [number for number in numbers if number in failed]
+
+    def facts(self, generation: int, number: int) -> list[tuple[str, str]]:
+        """Return all that is known of a photo, as text. Raises `Outdated`."""
+        with self._lock:
+            row = self.row(generation, number)
+            people = self._now.get(number, [])
+        found = [(f"{event.who or 'a person'}, {event.made}", event.label) for event in people]
+        return [(text(key), text(value)) for key, value in (*found, *_flat(row))][:MAX_FACTS]
+
+    def state(self, since: int) -> dict[str, Any]:
+        """Return what has come about since a page had news last. Raises `CorrectionsError`."""
+        with self._lock:
+            self._follow()
+            changed = self.index.ask(_STATUS, str(sorted(set(self._log[since:]))))
+            return {
+                "generation": self.generation,
+                "since": len(self._log),
+                "changed": [tuple(row) for row in changed],
+                "stale": self._files() != self._state,
+                "undo": bool(self._withdrawn or self._steps),
+            }
+
+    def _files(self) -> tuple[object, ...]:
+        # Manifest and failures; what is new in the corrections is followed.
+        return self.table.state()[:2]
+
+    def _check(self, generation: int, *numbers: int) -> None:
+        if generation != self.generation or not all(0 <= n < len(self.index) for n in numbers):
+            raise Outdated
 
     # --- decisions -------------------------------------------------------------------------------
 
-    def correct(self, generation: int, row: int, index: int, size: tuple[int, int] | None) -> str:
-        """Write down that a person calls a photo the class `index`; return what `undo` takes.
+    def decide(
+        self,
+        generation: int,
+        since: int,
+        wanted: dict[int, int],
+        sizes: dict[int, tuple[int, int]],
+    ) -> int:
+        """Write which class a person says that photos are of, all at once.
 
-        Empty where that is what people say of it already. `size` is the photo's (width, height) of
-        one that could not be labelled.
+        `wanted` has a class by photo, `since` is the state that the page has seen, `sizes` has the
+        (width, height) of photos that could not be labelled. Returns how many were refused, because
+        somebody else has decided them since.
 
-        Raises `Outdated`, `Refused`, and `CorrectionsError`: then nothing is written.
+        Raises `Outdated`, and `CorrectionsError`: then nothing is written.
         """
         with self._lock:
-            found = self.row(generation, row)
+            self._check(generation, *wanted)
+            if not set(wanted.values()) <= set(self.classes):
+                raise Outdated
             self._follow()
-            name = self.classes.get(index)
-            if name is None:
-                raise Refused("there is no such class")
-            if self._given[row] == self.index.labels[name]:
-                return ""
-            if size is not None:
-                found = {
-                    **found,
-                    "labeler": {
-                        **manifest_row.block(found, "labeler"),
-                        "width": size[0],
-                        "height": size[1],
-                    },
-                }
-            made = max(self._clock(), self._last_word(row) + _TICK)
-            label = Label(self.index.attribute, index, name)
-            new = decision(found, label, self.annotator, made)
-            self._corrections.add_all([new])
-            identity = str(len(self._steps))
-            self._steps.append((row, new, self._said.get(row)))
-            self.made += 1
-            self._follow()
-            return identity
+            unseen = wanted.keys() & set(self._log[since:])
+            new = [
+                number
+                for number, index in wanted.items()
+                if number not in unseen and self._label_of(number) != self.classes[index]
+            ]
+            made = self._moment(new)
+            rows = []
+            for number in new:
+                row, index = self.index.row(number), wanted[number]
+                if number in sizes:
+                    size = dict(zip(("width", "height"), sizes[number], strict=True))
+                    row["labeler"] = {**manifest_row.block(row, "labeler"), **size}
+                label = Label(self.index.attribute, index, self.classes[index])
+                rows.append(decision(row, label, self.annotator, made))
+            self._write(rows)
+            self.made += len(rows)
+            return len(unseen)
 
-    def undo(self, identity: str) -> bool:
-        """Take back one decision; False where it is not there. Raises `CorrectionsError`."""
+    def undo(self) -> dict[str, Any]:
+        """Take back the annotator's last step; return the photos, and what they are again."""
         with self._lock:
-            if not identity.isdecimal() or int(identity) >= len(self._steps):
-                return False
             self._follow()
-            row, taken, before = self._steps[int(identity)]
-            if taken is None:
-                return False
-            self._steps[int(identity)] = row, None, None
-            self.made -= 1
-            if self._said.get(row) == taken:  # else somebody has decided since, and that counts
-                made = max(self._clock(), self._last_word(row) + _TICK)
-                new = again(before, made) if before else withdrawal(taken, made)
-                self._corrections.add_all([new])
-                self._follow()
-            return True
+            last = max(self._steps, default="")
+            if self._withdrawn and self._withdrawn[-1][0] >= last:
+                events = self._withdrawn.pop()[1]
+                made = self._moment(list(events))
+                for number, event in events.items():
+                    self._same[number, manifest_row.timestamp(made)] = event.step
+                self._write([again(event.row, made) for event in events.values()])
+                self.made += len(events)
+                return self._again(list(events))
+            numbers = sorted(self._steps.get(last, ()))
+            self._take_back({number: self._now[number][:-1] for number in numbers})
+            return self._again(numbers)
 
-    def _last_word(self, row: int) -> datetime:
-        # A clock that was set back must not make the earlier word the last one.
-        said = self._said.get(row)
+    def withdraw(self, generation: int, numbers: list[int]) -> dict[str, Any]:
+        """Take back all that the annotator has said of photos; return what they are again."""
+        with self._lock:
+            self._check(generation, *numbers)
+            self._follow()
+            last = max(self._steps, default="")
+            mine = {n: self._now[n][-1] for n in numbers if self._is_mine(n)}
+            rest = {n: [e for e in self._now[n] if e.who != self.annotator] for n in mine}
+            self._take_back(rest)
+            if mine:
+                self._withdrawn.append((last, mine))
+            return self._again(list(mine))
+
+    def _take_back(self, wanted: dict[int, list[_Event]]) -> None:
+        """Let the decisions count that are `wanted` of each photo, the last of them."""
+        made = self._moment(list(wanted))
+        self._write(
+            [
+                again(events[-1].row, made)
+                if events
+                else withdrawal(self._now[number][-1].row, made)
+                for number, events in wanted.items()
+            ]
+        )
+        self.made = max(0, self.made - len(wanted))
+
+    def _write(self, rows: list[Row]) -> None:
+        if rows:
+            self.corrections.add_all(rows)
+        self._follow()
+
+    def _moment(self, numbers: list[int]) -> datetime:
+        """Return the present; a clock that was set back must not make an earlier decision last."""
+        earlier = [
+            event.made for n in numbers for event in self._events.get(n, self._now.get(n, []))
+        ]
+        last = max([*earlier, *self._steps], default="")
+        now = self._clock()
         try:
-            return datetime.fromisoformat(made_at(said or {})).replace(tzinfo=UTC)
+            return max(now, datetime.fromisoformat(last).replace(tzinfo=UTC) + _TICK)
         except ValueError:
-            return datetime.min.replace(tzinfo=UTC)
+            return now
+
+    def _again(self, numbers: list[int]) -> dict[str, Any]:
+        """Say what photos are after a step was taken back."""
+        if len(numbers) != 1:
+            return {"ids": numbers, "text": f"{len(numbers):,} photos are as they were before"}
+        [tile] = self.tiles(self.generation, numbers)
+        who = f", as {tile['who']} said" if tile["who"] else ""
+        is_again = f"is {tile['label']} again{who}" if tile["label"] else "has no label again"
+        return {"ids": numbers, "text": f"{tile['name']} {is_again}"}
+
+    def _label_of(self, number: int) -> str:
+        events = self._now.get(number)
+        return events[-1].label if events else ""
+
+    def _is_mine(self, number: int) -> bool:
+        events = self._now.get(number, [])
+        return bool(events) and events[-1].who == self.annotator
 
     def _follow(self) -> None:
-        """Take in what people have said since, here or in another process."""
-        news = self._corrections.news()
-        if not news.anew:
-            self._changes.extend(self._take(news.rows))
-            return
-        given, said = self._given, self._said
-        self._given = np.where(self.index.human, self.index.label, -1).astype(np.int32)
-        self._said = {}
-        self._take(news.rows)
-        known = {*said, *self._said}
-        self._changes.extend(np.flatnonzero(given != self._given).tolist())
-        self._changes.extend(row for row in known if said.get(row) != self._said.get(row))
+        """Take in what people have decided since, here or in another process."""
+        news = self.corrections.news()
+        touched: set[int] = set()
+        if news.anew:
+            touched, self._events = set(self._events), {}
+        for row in news.rows:
+            number = self.index.find(row)
+            if number is not None:
+                event = _Event.of(row)
+                step = self._same.get((number, event.made), event.made)
+                self._events.setdefault(number, []).append(replace(event, step=step))
+                touched.add(number)
+        changed = []
+        for number in sorted(touched):
+            events = sorted(self._events.get(number, []), key=lambda event: event.made)
+            first = self._in_table.get(number)
+            # What the table has may be one of them.
+            if first and (not events or first.made < events[0].made):
+                events.insert(0, first)
+            if self._set(number, _counting(events)):
+                changed.append(number)
+        if changed:
+            now = [self._now.get(number, [])[-1:] for number in changed]
+            self.index.write(
+                "UPDATE photo SET said = ?, who = ? WHERE id = ?",
+                [
+                    (*((events[0].label, events[0].who) if events else (None, None)), number)
+                    for number, events in zip(changed, now, strict=True)
+                ],
+            )
+            self._log += changed
 
-    def _take(self, rows: list[Row]) -> list[int]:
-        """Take in what people said, and return which rows of ours it is about."""
-        taken: list[int] = []
-        for said in rows:
-            row = self.index.find(said)
-            if row is None:
-                continue
-            known = self._said.get(row)
-            if known is not None and made_at(known) > made_at(said):
-                continue
-            if manifest_row.withdrawn(said):
-                self._said.pop(row, None)
-                self._given[row] = -1
-            else:
-                self._said[row] = said
-                self._given[row] = self.index.labels[label_name(manifest_row.metadata(said))]
-            taken.append(row)
-        return taken
+    def _set(self, number: int, events: list[_Event]) -> bool:
+        """Note which decisions count; tell whether another one than before counts now."""
+        before = self._now.get(number, [])
+        if self._is_mine(number):
+            step = self._steps[before[-1].step]
+            step.discard(number)
+            if not step:
+                del self._steps[before[-1].step]
+        self._now[number] = events
+        if self._is_mine(number):
+            self._steps.setdefault(events[-1].step, set()).add(number)
+        return [(e.label, e.who) for e in before[-1:]] != [(e.label, e.who) for e in events[-1:]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """A decision about a photo, or the withdrawal of all before it."""
+
+    made: str
+    step: str
+    """When it was made first: what was made at once is taken back at once."""
+    who: str
+    label: str
+    """Empty for a withdrawal."""
+    line: bytes
+
+    @classmethod
+    def of(cls, row: Row) -> _Event:
+        who = manifest_row.block(row, "labeler").get("annotator")
+        withdrawn = manifest_row.withdrawn(row)
+        label = "" if withdrawn else manifest_row.label(row) or UNKNOWN
+        line = manifest_row.encode(row)
+        made = made_at(row)
+        return cls(made, made, who if isinstance(who, str) else "", label, line)
+
+    @property
+    def row(self) -> Row:
+        return manifest_row.parse(self.line)
+
+
+def _counting(events: list[_Event]) -> list[_Event]:
+    """Return the decisions of one photo that count, one on the other; the last is its label.
+
+    A decision that is made again, because one on top of it was taken back, takes that one away.
+    """
+    found: list[_Event] = []
+    for event in events:
+        if not event.label:
+            found = []
+        elif len(found) > 1 and (found[-2].label, found[-2].who) == (event.label, event.who):
+            found.pop()
+        elif not found or (found[-1].label, found[-1].who) != (event.label, event.who):
+            found.append(event)
+    return found
+
+
+def _stacked(
+    found: list[tuple[int, int, int | None]],
+) -> tuple[list[tuple[int, int, int | None]], dict[int, list[int]]]:
+    """Return (the photos with one for each burst, the photos of each burst by its first)."""
+    first: dict[int | None, int] = {}
+    stacks: dict[int, list[int]] = {}
+    status: dict[int, int] = {}
+    kept = []
+    for number, its_status, burst in found:
+        top = number if burst is None else first.setdefault(burst, number)
+        stacks.setdefault(top, []).append(number)
+        # A stack is left as long as one of its photos is.
+        status[top] = min(its_status, status.get(top, its_status))
+        if top == number:
+            kept.append((number, burst))
+    return [(number, status[number], burst) for number, burst in kept], stacks
+
+
+def _flat(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and depth < 4:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else key, depth + 1)
+    else:
+        yield path, value
+
+
+def text(value: object) -> str:
+    """Return a value as text that shows what it is and steers nothing."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    whole = value if isinstance(value, str) else repr(value)
+    return printable(whole[:MAX_TEXT]) + ("..." if len(whole) > MAX_TEXT else "")

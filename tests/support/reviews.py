@@ -15,11 +15,10 @@ from alpaca_labeler.handler.bundle import Card
 from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import Failure
-from alpaca_labeler.review.command import _files
 from alpaca_labeler.review.photos import Photos
 from alpaca_labeler.review.server import Server
 from alpaca_labeler.review.session import Session
-from alpaca_labeler.table.corrections import Corrections
+from alpaca_labeler.table.table import open_corrections, open_table
 
 CARD = Card("1-a", "pet", ("cat", "dog"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -56,31 +55,33 @@ def write(folder, *rows, name="manifest.jsonl"):
 
 
 def session(folder, *, classes=None, annotator="kim", **options):
-    return Session(
-        _files(str(folder / "manifest.jsonl")),
-        Corrections(str(folder / "corrections.jsonl")),
-        classes or {},
-        annotator,
-        **options,
-    )
+    table = open_table(str(folder / "manifest.jsonl"))
+    return Session(table, open_corrections(table), classes or {}, annotator, **options)
 
 
 def said(folder):
-    """(name, index, annotator) of each decision that counts in the corrections."""
+    """(name, index, annotator) of each decision in the file."""
     path = folder / "corrections.jsonl"
-    found = []
-    for row in map(json.loads, path.read_bytes().splitlines() if path.exists() else ()):
-        if manifest_row.withdrawn(row):
-            found = [each for each in found if each[0] != row["source-ref"]]
-        else:
-            found.append((row["source-ref"], row["pet"], row["labeler"]["annotator"]))
-    return found
+    rows = map(json.loads, path.read_bytes().splitlines()) if path.exists() else []
+    return [
+        (r["source-ref"], r["pet"], r["labeler"]["annotator"])
+        for r in rows
+        if manifest_row.is_human(r)
+    ]
+
+
+def labels(folder):
+    """Name: label of each row of the table as every command reads it."""
+    rows = open_table(str(folder / "manifest.jsonl")).rows()
+    return {row["source-ref"]: manifest_row.label(row) for row in rows}
 
 
 @contextmanager
 def served(folder, **options):
     """Serve a review of the folder's manifest."""
-    server = Server(session(folder, **options), Photos(str(folder)))
+    server = Server(
+        session(folder, **options), Photos(open_table(str(folder / "manifest.jsonl")).place)
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

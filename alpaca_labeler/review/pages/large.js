@@ -1,19 +1,51 @@
-// The large view: one photo, and all that is known of it.
+// @ts-check
+// The large view: one photo, to be zoomed into, and what is known of it.
 
-import { say } from "./gallery.js";
-import { get } from "./server.js";
+import { label, make, notes } from "./grid.js";
+import { get, photo, reason } from "./server.js";
 
-const element = (id) => document.getElementById(id);
+/** @typedef {import("./server.js").Tile} Tile */
+
+const MOST = 12; // times as large as what fits
+const STEP = 1.5;
+const SWIPE = 60; // pixels
+const REST = 120; // milliseconds on one photo before its facts are asked for
+
+/** @param {string} id */
+const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 export class Large {
-  #dialog = element("large");
-  #photos;
-  #shown; // "generation/row" of the photo on show
-  #row;
+  #dialog = /** @type {HTMLDialogElement} */ (element("large"));
+  #figure = element("large-figure");
+  #photo = /** @type {HTMLImageElement} */ (element("large-photo"));
+  #shown = "";
+  #scale = 1;
+  #x = 0;
+  #y = 0;
+  #tell;
+  /** @type {Map<number, PointerEvent>} fingers and the mouse */ #down = new Map();
 
-  constructor(photos) {
-    this.#photos = photos;
-    element("large-close").addEventListener("click", () => this.close());
+  /** @param {{step(by: number): void, closed(): void, failed(error: unknown): void}} tell */
+  constructor(tell) {
+    this.#tell = tell;
+    const figure = this.#figure;
+    figure.addEventListener("wheel", (event) => {
+      event.preventDefault();
+      this.zoom(STEP ** (-Math.sign(event.deltaY) / 2), event);
+    }, { passive: false });
+    figure.addEventListener("dblclick", (event) =>
+      this.#scale > 1 ? this.fit() : this.zoom(3, event));
+    figure.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      figure.setPointerCapture(event.pointerId);
+      this.#down.set(event.pointerId, event);
+    });
+    figure.addEventListener("pointermove", (event) => this.#moved(event));
+    figure.addEventListener("pointerup", (event) => this.#lifted(event));
+    figure.addEventListener("pointercancel", (event) => this.#down.delete(event.pointerId));
+    this.#photo.addEventListener("error", () => this.#broken());
+    this.#dialog.addEventListener("close", () => tell.closed());
+    addEventListener("resize", () => this.fit());
   }
 
   get isOpen() {
@@ -21,7 +53,7 @@ export class Large {
   }
 
   open() {
-    if (this.#dialog.open) return;
+    if (this.isOpen) return;
     this.#dialog.showModal();
     this.#dialog.focus(); // and not what can be scrolled in it
   }
@@ -30,60 +62,118 @@ export class Large {
     this.#dialog.close();
   }
 
-  /** Show a row, or what is new of it; `next` is the row that will be asked for after it. */
-  show(row, next, generation) {
-    if (!this.isOpen || !row) return;
-    element("large-name").textContent = row.name;
-    element("large-folder").textContent = row.folder;
-    const says = element("large-says");
-    const [label, sure, flag] = ["b", "span", "span"].map((kind) => document.createElement(kind));
-    flag.className = "flag";
-    sure.className = "sure";
-    say(row, { label, sure, flag });
-    says.className = `says ${row.status}`;
-    says.replaceChildren(label, sure, flag);
-    const shown = `${generation}/${row.row}`;
-    if (this.#shown !== shown) {
-      this.#shown = shown;
-      this.#picture(row, generation, shown);
-    }
-    if (this.#row !== row) {
-      this.#row = row;
-      this.#facts(row, generation, shown);
-    }
-    if (next) this.#photos.get(generation, next.row, "large").catch(() => {});
+  /**
+   * Show a photo, or what is new of it.
+   * @param {Tile} tile @param {Tile | undefined} next @param {string} place @param {number} generation
+   */
+  show(tile, next, place, generation) {
+    element("large-name").textContent = tile.name;
+    element("large-place").textContent = place;
+    const sure = tile.confidence === null ? "" : `${(100 * tile.confidence).toFixed(1)} %`;
+    const check = tile.who || tile.was ? [make("span", "check", "✓")] : [];
+    element("large-says").replaceChildren(...check, ...label(tile), make("span", "soft", sure),
+      make("span", "note", notes(tile)));
+    const shown = photo(generation, tile.id, "large");
+    if (this.#shown === shown) return;
+    this.#shown = shown;
+    element("large-problem").textContent = tile.reason;
+    this.#photo.hidden = false;
+    this.#photo.alt = tile.name;
+    this.#photo.src = shown;
+    this.fit();
+    this.#facts(tile, generation, shown);
+    if (next) new Image().src = photo(generation, next.id, "large");
   }
 
-  async #picture(row, generation, shown) {
-    const photo = element("large-photo");
-    const problem = element("large-problem");
-    problem.textContent = "";
-    photo.alt = row.name;
-    const small = this.#photos.now(generation, row.row, "tile");
-    photo.hidden = !small;
-    if (small) photo.src = small;
+  fit() {
+    this.#scale = 1;
+    this.#place(0, 0);
+  }
+
+  /** @param {number} factor @param {{clientX: number, clientY: number}} [at] */
+  zoom(factor, at) {
+    const box = this.#figure.getBoundingClientRect();
+    const scale = Math.max(1, Math.min(MOST, this.#scale * factor));
+    const dx = at ? at.clientX - box.left - box.width / 2 : 0;
+    const dy = at ? at.clientY - box.top - box.height / 2 : 0;
+    const by = scale / this.#scale;
+    this.#scale = scale;
+    this.#place(dx - (dx - this.#x) * by, dy - (dy - this.#y) * by);
+    const full = this.#shown.replace("size=large", "size=full");
+    if (scale > 1 && this.#photo.src.endsWith("size=large")) {
+      const sharp = new Image();
+      sharp.onload = () => {
+        if (this.#shown && full === this.#shown.replace("size=large", "size=full")) {
+          this.#photo.src = full;
+        }
+      };
+      sharp.src = full;
+    }
+  }
+
+  /** @param {number} x @param {number} y */
+  #place(x, y) {
+    const { clientWidth, clientHeight } = this.#figure;
+    const room = (/** @type {number} */ side) => (side * (this.#scale - 1)) / 2;
+    this.#x = Math.max(-room(clientWidth), Math.min(room(clientWidth), x));
+    this.#y = Math.max(-room(clientHeight), Math.min(room(clientHeight), y));
+    this.#photo.style.transform = `translate(${this.#x}px, ${this.#y}px) scale(${this.#scale})`;
+    this.#figure.classList.toggle("zoomed", this.#scale > 1);
+  }
+
+  /** @param {PointerEvent} event */
+  #moved(event) {
+    const last = this.#down.get(event.pointerId);
+    if (!last) return;
+    const other = [...this.#down.values()].find(({ pointerId }) => pointerId !== event.pointerId);
+    if (other) {
+      const apart = (/** @type {PointerEvent} */ each) =>
+        Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY);
+      this.zoom(apart(event) / Math.max(1, apart(last)), {
+        clientX: (event.clientX + other.clientX) / 2,
+        clientY: (event.clientY + other.clientY) / 2,
+      });
+    } else if (this.#scale > 1) {
+      this.#place(this.#x + event.clientX - last.clientX, this.#y + event.clientY - last.clientY);
+    } else {
+      return; // where a swipe began is needed when it ends
+    }
+    this.#down.set(event.pointerId, event);
+  }
+
+  /** @param {PointerEvent} event */
+  #lifted(event) {
+    const began = this.#down.get(event.pointerId);
+    this.#down.delete(event.pointerId);
+    if (!began || this.#scale > 1 || this.#down.size) return;
+    const [dx, dy] = [event.clientX - began.clientX, event.clientY - began.clientY];
+    if (Math.abs(dx) > SWIPE && Math.abs(dx) > 2 * Math.abs(dy)) this.#tell.step(dx < 0 ? 1 : -1);
+  }
+
+  async #broken() {
+    const shown = this.#shown;
+    this.#photo.hidden = true;
+    if (element("large-problem").textContent) return;
     try {
-      const url = await this.#photos.get(generation, row.row, "large");
-      if (this.#shown !== shown) return;
-      photo.src = url;
-      photo.hidden = false;
+      const why = await reason(shown);
+      if (this.#shown === shown) element("large-problem").textContent = why;
     } catch (error) {
-      if (error.name === "AbortError" || this.#shown !== shown) return;
-      photo.hidden = true;
-      problem.textContent = row.reason || error.message;
+      this.#tell.failed(error);
     }
   }
 
-  async #facts(row, generation, shown) {
-    const facts = await get("facts", { generation, row: row.row }).catch(() => []);
+  /** @param {Tile} tile @param {number} generation @param {string} shown */
+  async #facts(tile, generation, shown) {
+    element("large-about").textContent = tile.folder;
+    element("large-facts").replaceChildren();
+    await new Promise((rested) => setTimeout(rested, REST));
     if (this.#shown !== shown) return;
-    const pairs = facts.flatMap(([name, value]) => {
-      const term = document.createElement("dt");
-      const fact = document.createElement("dd");
-      term.textContent = name;
-      fact.textContent = value;
-      return [term, fact];
-    });
-    element("large-facts").replaceChildren(...pairs);
+    const known = await get("facts", { generation, id: tile.id }).catch(() => undefined);
+    if (this.#shown !== shown || !known) return;
+    const { taken, camera, facts } = known;
+    element("large-about").textContent =
+      [taken && `taken ${taken}`, camera, tile.folder].filter(Boolean).join(" · ");
+    element("large-facts").replaceChildren(...facts.flatMap(
+      (/** @type {[string, string]} */ [name, value]) => [make("dt", "", name), make("dd", "", value)]));
   }
 }

@@ -1,292 +1,589 @@
-// The page: filters, keys, progress, and what is new in other pages.
+// @ts-check
+// The page: lists, their filters and their place in the address, keys, decisions and their undoing.
 
-import { Decisions, bar } from "./decisions.js";
-import { Gallery } from "./gallery.js";
+import { Grid, make } from "./grid.js";
 import { Large } from "./large.js";
-import { Photos } from "./photos.js";
-import { Outdated, get, post } from "./server.js";
+import { CHANGED, CONFIRMED, Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 
-const POLL = 2000; // milliseconds
+/** @typedef {import("./server.js").List} List @typedef {import("./server.js").Start} Start */
+/** @typedef {import("./server.js").State} State @typedef {import("./server.js").Done} Done */
+
+const PAGE = 240; // photos
 const TYPING = 200; // milliseconds of rest that end a search text
-const FILTERS = ["search", "label", "kind", "people", "model", "folder", "sort"];
+const TOAST = 8000; // milliseconds
+const FILTERS = ["search", "label", "show", "model", "folder", "burst", "sort", "stack"];
 
+/** @param {string} id @returns {any} */
 const element = (id) => document.getElementById(id);
+/** @param {number} value */
 const number = (value) => value.toLocaleString("en");
+/** @param {number} count */
+const photos = (count) => `${number(count)} photo${count === 1 ? "" : "s"}`;
 
-const photos = new Photos({ tile: 400, large: 8 });
-const large = new Large(photos);
-const gallery = new Gallery(element("gallery"), photos, { active, open, failed: recover });
-const decisions = new Decisions({ pending, saved, failed: notSaved, undone });
+const grid = new Grid(element("grid"), element("main"), { moved, open: () => open(), unfold, failed });
+const large = new Large({ step, closed, failed });
 
-let list = null; // {view, rows, generation, since, progress}
-let begun = null; // what the server said at the beginning
-let polling = null;
+/** @type {List} */ let list;
+/** @type {Start} */ let start;
+/** @type {Uint8Array} of each photo of the list */ let status;
+/** @type {Map<number, number>} id: place in the list */ let places;
+let page = 0;
+let ended = false;
+
+// --- the address ---------------------------------------------------------------------------------
+
+/** @type {Record<string, string>} what is asked for */
+let query = asked();
+
+function asked() {
+  const given = new URLSearchParams(location.search);
+  return Object.fromEntries(FILTERS.map((name) => [name, given.get(name) ?? ""]));
+}
+
+/** @param {boolean} [push] */
+function address(push = false) {
+  const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
+  if (page) given.set("page", String(page + 1));
+  const tile = grid.tiles[grid.active];
+  if (tile) given.set("photo", tile.ref);
+  if (large.isOpen) given.set("large", "1");
+  const text = given.size ? `?${given}` : location.pathname;
+  if (push) history.pushState({ large: large.isOpen }, "", text);
+  else history.replaceState(history.state, "", text);
+}
+
+/** @type {Record<string, number>} */
+const timers = {};
+/** Do something once nothing like it has been asked for in a while. @param {string} name @param {number} rest @param {() => void} does */
+function later(name, rest, does) {
+  clearTimeout(timers[name]);
+  timers[name] = setTimeout(does, rest);
+}
 
 // --- lists ---------------------------------------------------------------------------------------
 
-async function begin() {
-  begun = await get("start");
-  document.title = `${begun.name} - review`;
-  element("name").textContent = begun.name;
-  element("help-file").textContent =
-    `Each decision is written at once to ${begun.corrections}, as ${begun.annotator}'s.`;
-  choices("label", "any", begun.labels);
-  choices("model", "any", begun.models);
-  choices("folder", "any", begun.folders);
-  const act = { decide, skip, undo: () => decisions.undo() };
-  for (const id of ["bar", "large-bar"]) bar(element(id), begun.classes, act);
-  keys();
-}
-
-function choices(id, all, found) {
-  const select = element(id);
-  const before = select.value;
-  select.replaceChildren(new Option(all, ""));
-  found.forEach(({ text, rows }, index) => {
-    select.append(new Option(`${text} (${number(rows)})`, String(index + 1)));
-  });
-  select.values = ["", ...found.map(({ value }) => value)];
-  select.value = before || "";
-  select.parentElement.hidden = found.length < 2;
-}
-
-function asked() {
-  const query = {};
-  for (const id of FILTERS) {
-    const { value, values } = element(id);
-    if (values ? value : value !== "") query[id] = values ? values[Number(value)] : value;
-  }
-  return query;
-}
-
-async function show(place = 0) {
+/** Ask for the list anew, and go to a photo. @param {string} [ref] @param {number} [near] */
+async function load(ref = "", near = 0) {
   try {
-    list = await get("view", asked());
-    gallery.show(list, place);
-    element("empty").hidden = list.rows > 0;
-    progress(list.progress);
-    announce(`${number(list.rows)} photos`);
+    const known = Object.fromEntries(Object.entries(query).filter(([, value]) => value));
+    [list, start] = await Promise.all([get("list", { ...known, photo: ref }), get("start")]);
+    status = Uint8Array.from(list.status, Number);
+    places = new Map(list.ids.map((id, place) => [id, place]));
+    begin();
+    await go(list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at, "none", true);
+    told(list);
   } catch (error) {
-    problem(error);
+    failed(error);
   }
 }
 
-async function recover(error) {
-  if (!(error instanceof Outdated)) return problem(error);
-  // The server has read the manifest again, for another page, or has forgotten this list.
-  photos.clear();
-  try {
-    await begin();
-  } catch (gone) {
-    return problem(gone);
-  }
-  await show(gallery.place);
+/** Ask for another list. @param {Record<string, string>} wanted @param {boolean} [push] */
+async function change(wanted, push = true) {
+  query = { ...query, ...wanted };
+  page = 0;
+  grid.tiles = [];
+  address(push);
+  await load();
 }
 
-function progress({ changed, confirmed, left }) {
-  const total = changed + confirmed + left;
+/**
+ * Go to a photo of the list, on whichever page it is; behind the last one is the end.
+ * @param {number} place @param {"none" | "only" | "extend" | "toggle"} [how] @param {boolean} [anew]
+ */
+async function go(place, how = "none", anew = false) {
+  const last = Math.max(0, list.ids.length - 1);
+  const wanted = Math.floor(Math.min(Math.max(0, place), last) / PAGE);
+  if (anew || wanted !== page) {
+    page = wanted;
+    const ids = list.ids.slice(page * PAGE, (page + 1) * PAGE);
+    const { generation } = list;
+    grid.show(ids.length ? await get("tiles", { generation, ids }) : [], generation, list.stacks);
+    how = "none";
+  }
+  grid.go(place - page * PAGE, how);
+  summary();
+  if (place > last && list.ids.length) end();
+}
+
+const here = () => page * PAGE + grid.active;
+
+/** The first photo from a place on that is not decided; behind the last if there is none. @param {number} from */
+function nextLeft(from) {
+  const found = status.indexOf(LEFT, from);
+  return found < 0 ? status.length : found;
+}
+
+/** Show what there is to choose from, and what was chosen. */
+function begin() {
+  document.title = `${start.name} - review`;
+  element("name").textContent = start.name;
+  element("help-file").textContent =
+    `Each decision is written at once to ${start.corrections}, as ${start.annotator}'s.`;
+  const [no, yes] = start.classes;
+  element("bar").querySelector(".no .what").textContent = no;
+  element("bar").querySelector(".yes .what").textContent = yes;
+  choices("label", start.labels);
+  choices("model", start.models);
+  choices("folder", start.folders, true);
+  for (const name of FILTERS) {
+    const field = element(name);
+    if (field?.type === "checkbox") field.checked = Boolean(query[name]);
+    else if (field && field !== document.activeElement) field.value = query[name];
+  }
+  for (const field of [element("stack"), element("sort").querySelector("[value=taken]")]) {
+    (field.closest(".tick") ?? field).hidden = !start.local;
+  }
+  chips();
+}
+
+/** @param {string} id @param {import("./server.js").Choice[]} found @param {boolean} [decided] */
+function choices(id, found, decided = false) {
+  element(id).replaceChildren(new Option("any", ""), ...found.map((each) => new Option(
+    `${each.text} (${decided ? `${number(each.decided)} of ` : ""}${number(each.photos)})`,
+    each.value)));
+  element(id).parentElement.hidden = found.length < 2 && !query[id];
+}
+
+/** Each filter that is on, with a way to take it off. */
+function chips() {
+  const on = FILTERS.filter((name) => query[name] && name !== "sort");
+  const chip = (/** @type {string} */ text, /** @type {string[]} */ names) => {
+    const made = make("button", "chip", text);
+    made.setAttribute("type", "button");
+    made.addEventListener("click", () => {
+      change(Object.fromEntries(names.map((name) => [name, ""])));
+      element("grid").focus();
+    });
+    return made;
+  };
+  const says = (/** @type {string} */ name) => {
+    const field = element(name);
+    if (name === "burst") return "One burst";
+    if (name === "stack") return "Bursts stacked";
+    const chosen = field.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") || query[name];
+    return `${field.parentElement.firstChild.data}: ${chosen}`;
+  };
+  element("chips").replaceChildren(make("span", "", `${photos(list.ids.length)}${query.stack ? " and bursts" : ""}`),
+    ...on.map((name) => {
+      const made = chip(says(name), [name]);
+      made.append(make("span", "off", "×"));
+      made.setAttribute("aria-label", `${says(name)}: take this filter off`);
+      return made;
+    }), ...(on.length > 1 ? [chip("Clear all", on)] : []));
+}
+
+/** What was done with this list, and what comes next. */
+function summary() {
+  const counts = [0, 0, 0, 0];
+  for (const each of status) counts[each] += 1;
+  const [left, confirmed, changed, failures] = counts;
+  const decided = confirmed + changed;
   element("progress").textContent =
-    `${number(changed)} changed, ${number(confirmed)} confirmed, ${number(left)} left`;
-  element("done").style.width = `${total ? (100 * (total - left)) / total : 0}%`;
+    `${number(decided)} of ${number(left + decided)} decided, ${number(changed)} changed`;
+  element("done").style.width = `${100 * decided / Math.max(1, left + decided)}%`;
+  const pages = Math.ceil(status.length / PAGE);
+  element("pages").hidden = pages < 2;
+  element("page").textContent = `Page ${number(page + 1)} of ${number(pages)}`;
+  element("previous").disabled = page === 0;
+  element("next").disabled = page === pages - 1;
+  element("summary").hidden = page < pages - 1;
+  element("end-title").textContent = !status.length ? "No photos match these filters"
+    : left ? "End of the list" : `All ${photos(decided)} here are decided`;
+  element("end-left").textContent = !status.length ? "" : [
+    `People changed ${number(changed)} and confirmed ${number(confirmed)} of ${photos(left + decided)}.`,
+    failures ? `${photos(failures)} could not be labelled.` : "",
+    left ? `${photos(left)} ${left === 1 ? "is" : "are"} left above.` : "",
+  ].join(" ");
+  element("to-left").hidden = !left;
+  element("clear").hidden = !FILTERS.some((name) => name !== "sort" && query[name]);
+  element("steps").replaceChildren(...start.next.flatMap(
+    ([what, command]) => [make("dt", "", what), make("dd", "command", command)]));
+  element("folders").hidden = start.folders.length < 2;
+  element("folders").tBodies[0].replaceChildren(...start.folders.map((each) => {
+    const row = make("tr");
+    const bar = make("span", "sure");
+    bar.append(make("i"));
+    /** @type {HTMLElement} */ (bar.firstChild).style.width =
+      `${100 * each.decided / Math.max(1, each.photos)}%`;
+    const meter = make("td");
+    meter.append(bar);
+    row.append(make("th", "", each.text),
+      make("td", "", `${number(each.decided)} of ${number(each.photos)}`), meter);
+    return row;
+  }));
+}
+
+async function end() {
+  if (large.isOpen) large.close();
+  element("end").scrollIntoView({ block: "nearest" });
+  start = await get("start").catch(() => start);
+  summary();
 }
 
 // --- what is new ---------------------------------------------------------------------------------
 
-function poll() {
-  polling ??= look().finally(() => {
-    polling = null;
-  });
-  return polling;
+/** Take in what the server says. @param {State} news @param {Set<number>} [own] photos that this page has just decided */
+async function told(news, own = new Set()) {
+  if (news.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
+  list.since = news.since;
+  element("stale").hidden = !news.stale;
+  element("reading").hidden = list.reading === null;
+  element("reading").firstElementChild.textContent =
+    `Photos are still being read: ${number(list.reading ?? 0)} so far.`;
+  element("bar").querySelector("[data-does=undo]").disabled = !news.undo;
+  for (const [id, now] of news.changed) {
+    const place = places.get(id);
+    if (place !== undefined) status[place] = now;
+  }
+  const changed = new Set(news.changed.map(([id]) => id));
+  const ids = grid.tiles.map(({ id }) => id).filter((id) => changed.has(id));
+  if (ids.length) {
+    const { generation } = list;
+    for (const tile of await get("tiles", { generation, ids })) grid.update(tile);
+  }
+  const others = [...changed].filter((id) => !own.has(id));
+  if (others.length) toast(`${photos(others.length)} decided in another window or by somebody else`);
+  summary();
+  moved();
 }
 
 async function look() {
-  if (!list) return;
-  const { view } = list;
-  let news;
-  try {
-    news = await get("changes", { view, since: list.since });
-  } catch (error) {
-    return recover(error);
-  }
-  if (list.view !== view) return;
-  list.since = news.since;
-  if (news.all) gallery.refresh();
-  news.rows.forEach((row) => gallery.update(row));
-  progress(news.progress);
-  element("stale").hidden = !news.stale;
-  if (news.rows.length) active();
+  if (!list || ended) return;
+  await next(async () => told(await get("state", { since: list.since })));
 }
 
-setInterval(() => document.hidden || poll(), POLL);
+/** Say what is wrong, where it is seen. @param {unknown} error */
+function failed(error) {
+  if (error instanceof Outdated) {
+    toast("The manifest was read again. Nothing was saved just now: look again.");
+    return load(grid.tiles[grid.active]?.ref, list ? here() : 0);
+  }
+  ended ||= error instanceof Gone;
+  element("problem").textContent = error instanceof Error ? error.message : String(error);
+  element("problem").hidden = false;
+  moved();
+}
+
+/** @param {string} text @param {number} [id] of a photo to show beside it */
+function toast(text, id) {
+  const shown = make("p", "", text);
+  const image = /** @type {HTMLImageElement} */ (make("img"));
+  if (id !== undefined) Object.assign(image, { alt: "", src: photo(list.generation, id, "tile") });
+  element("toast").replaceChildren(...(id === undefined ? [] : [image]), shown);
+  (large.isOpen ? element("large") : document.body).append(element("toast"));
+  later("toast", TOAST, () => element("toast").replaceChildren());
+}
 
 // --- decisions -----------------------------------------------------------------------------------
 
-function decide(index) {
-  const { place } = gallery;
-  const row = gallery.at(place);
-  if (!row) return;
-  if (row.failed && !photos.now(gallery.generation, row.row, "tile")) {
-    return announce(`${row.name} cannot be shown, so there is nothing to judge`);
+let queue = Promise.resolve();
+
+/** Do one thing after the other. @param {() => Promise<unknown>} does */
+function next(does) {
+  queue = queue.then(does).then(() => undefined, failed);
+  return queue;
+}
+
+/** @param {string} path @param {() => Record<string, any>} body @returns {Promise<Done>} */
+async function send(path, body) {
+  const done = await post(path, { generation: list.generation, since: list.since, ...body() });
+  element("problem").hidden = true;
+  return done;
+}
+
+/** Say of photos of this page which class each is. @param {number[]} chosen places @param {number} [index] of the class; each photo's own if it is not given */
+function decide(chosen, index) {
+  const seen = chosen.filter((place) => !grid.isBroken(place));
+  if (seen.length < chosen.length) {
+    toast(`${photos(chosen.length - seen.length)} cannot be seen: nothing was decided there`);
   }
-  problem(null);
-  decisions.make(row, index, gallery.generation, place);
-  announce(`${row.name}: ${begun.classes[index]}`);
-  skip();
+  const classes = [0, 1].map((each) => seen.filter((place) =>
+    (index ?? grid.tiles[place].class) === each).flatMap((place) => grid.members(place)));
+  const all = classes.flat();
+  if (!all.length) return;
+  const shown = grid.tiles;
+  grid.pending(seen, true);
+  next(async () => {
+    try {
+      const done = await send("decide", () => ({ classes }));
+      await told(done, new Set(all));
+      const problems = [...(done.refused ?? [])];
+      if (done.unseen) problems.push(`${photos(done.unseen)} decided elsewhere just now: look again`);
+      if (problems.length) toast(problems.join("; "));
+      else if (all.length > 1) {
+        toast(index === undefined ? `${photos(all.length)} confirmed` : `${photos(all.length)}: ${start.classes[index]}`);
+      }
+    } finally {
+      if (grid.tiles.length && shown === grid.tiles) grid.pending(seen, false);
+    }
+  });
 }
 
-function skip() {
-  gallery.move(gallery.place + 1);
+/** @param {number} index of a class */
+function label(index) {
+  const { targets } = grid;
+  if (ended || !list) return;
+  if (!targets.length) return toast("This is the end of the list");
+  const many = grid.selected.size > 0;
+  decide(targets, index);
+  const last = page * PAGE + (targets.at(-1) ?? 0);
+  grid.selectNone();
+  // While something in view is left to look at, nothing moves under the eye.
+  if (many && grid.rest.length) return;
+  return go(many ? nextLeft(last + 1) : last + 1).catch(failed);
 }
 
-async function saved() {
-  await polling; // it may have been answered before the decision was
-  await poll();
+/** Confirm all in view that is not decided, and turn to what is left. */
+async function rest() {
+  const chosen = grid.rest;
+  if (ended || large.isOpen) return;
+  if (!chosen.length && !grid.selected.size) toast("Nothing in view is left to confirm");
+  decide(chosen);
+  const from = page * PAGE + (chosen.at(-1) ?? grid.lastSeen) + 1;
+  if (grid.selected.size) return;
+  const left = nextLeft(from);
+  await go(left).catch(failed);
+  if (left < status.length) grid.turn(left - page * PAGE);
 }
 
-function pending(row, is) {
-  gallery.pend(row, is);
+/** @param {string} path @param {() => Record<string, any>} [body] */
+function takeBack(path, body = () => ({})) {
+  next(async () => {
+    const done = await send(path, body);
+    const ids = done.ids ?? [];
+    await told(done, new Set(ids));
+    const place = places.get(ids[0]);
+    if (!ids.length) return toast(path === "undo" ? "There is nothing to undo" : "You have not decided this");
+    if (place !== undefined) await go(place);
+    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`, ids[0]);
+  });
 }
 
-function notSaved(error, row, place) {
-  if (error instanceof Outdated) return recover(error);
-  problem(new Error(`Not saved: ${row.name}. ${error.message}`));
-  if (place !== undefined) gallery.move(place);
+function undo() {
+  if (!ended) takeBack("undo");
 }
 
-async function undone(decision, was) {
-  if (!decision) return announce("There is nothing to undo on this page");
-  announce(was ? `Taken back: ${decision.name}` : `${decision.name} was taken back already`);
-  for (let place = gallery.place; place >= 0 && place > gallery.place - 1000; place--) {
-    if (gallery.at(place)?.row === decision.row) return gallery.move(place);
+function withdraw() {
+  const ids = grid.targets.flatMap((place) => grid.members(place));
+  if (!ended && ids.length) takeBack("withdraw", () => ({ ids }));
+}
+
+// --- moving --------------------------------------------------------------------------------------
+
+/** What follows from where we are. */
+function moved() {
+  if (!list) return;
+  const { targets, rest: left } = grid;
+  const bar = element("bar");
+  const none = ended || !targets.some((place) => !grid.isBroken(place));
+  for (const each of bar.querySelectorAll(".decide")) each.disabled = none;
+  const [confirm, opens] = ["rest", "open"].map((does) => bar.querySelector(`[data-does=${does}]`));
+  confirm.disabled = ended || !left.length;
+  confirm.firstElementChild.textContent =
+    `The rest here is right${left.length ? ` (${left.length})` : ""}`;
+  opens.disabled = !grid.tiles[grid.active];
+  if (ended) bar.querySelector("[data-does=undo]").disabled = true;
+  element("selected").textContent = grid.selected.size > 1 ? `${number(grid.selected.size)} selected` : "";
+  const tile = grid.tiles[grid.active];
+  if (large.isOpen && tile) {
+    large.show(tile, grid.tiles[grid.active + 1],
+      `${number(here() + 1)} of ${number(list.ids.length)}`, list.generation);
   }
+  later("address", 300, address);
 }
 
-function active() {
-  const { place } = gallery;
-  const row = gallery.at(place);
-  if (large.isOpen) {
-    gallery.fetch(place).then((here) => {
-      if (gallery.place === place) large.show(here, gallery.at(place + 1), gallery.generation);
-    }, recover);
-  }
-  const blind = row?.failed && !photos.now(gallery.generation, row.row, "tile");
-  for (const button of document.querySelectorAll(".decide")) button.disabled = Boolean(blind);
+/** @param {number} by */
+function step(by) {
+  const place = Math.max(0, here() + by);
+  return go(large.isOpen ? Math.min(place, list.ids.length - 1) : place).catch(failed);
 }
 
-function open() {
+/** @param {boolean} [push] */
+function open(push = true) {
+  if (!grid.tiles[grid.active] || large.isOpen) return;
   large.open();
-  active();
+  element("large-bar").append(element("bar"));
+  address(push);
+  moved();
 }
 
-// --- words ---------------------------------------------------------------------------------------
-
-function announce(text) {
-  element("status").textContent = text;
+function closed() {
+  document.querySelector("footer")?.append(element("bar"));
+  element("grid").focus({ preventScroll: true });
+  if (history.state?.large) history.back();
+  else address();
 }
 
-function problem(error) {
-  element("problem").hidden = !error;
-  element("problem").textContent = error ? error.message : "";
+function unfold() {
+  const tile = grid.tiles[grid.active];
+  if (tile && list.stacks[tile.id]) change({ burst: String(tile.burst) });
 }
 
-function keys() {
-  const [no, yes] = begun.classes;
-  const rows = [
-    ["\u2190 \u2192 \u2191 \u2193", "move"], ["a or 1", yes], ["n or 0", no], ["s", "skip"],
-    ["z", "undo"], ["Enter or space", "large view"], ["Esc", "back"], ["/", "search"],
-    ["Home, End, Page", "jump"], ["?", "this list"],
-  ];
-  element("help-keys").replaceChildren(...rows.map(([key, does]) => {
-    const line = document.createElement("tr");
-    const [head, cell] = [document.createElement("th"), document.createElement("td")];
-    head.scope = "row";
-    const cap = document.createElement("kbd");
-    cap.textContent = key;
-    head.append(cap);
-    cell.textContent = does;
-    line.append(head, cell);
-    return line;
-  }));
+/** How many photos a key moves by; the end is far. @param {string} key */
+function distance(key) {
+  const { columns } = grid;
+  const tall = element("grid").firstElementChild?.clientHeight || 1;
+  const screen = Math.max(1, Math.floor(element("main").clientHeight / tall)) * columns;
+  return {
+    ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns,
+    PageUp: -screen, PageDown: screen, Home: -Infinity, End: Infinity,
+  }[key];
 }
 
-// --- keys ----------------------------------------------------------------------------------------
+/** Go where a key leads. @param {string} key @param {KeyboardEvent} event */
+function travel(key, event) {
+  const by = /** @type {number} */ (distance(key));
+  const last = list.ids.length - 1;
+  const from = here();
+  if (event.shiftKey && !large.isOpen) {
+    const place = Math.max(0, Math.min(grid.active + by, grid.tiles.length - 1));
+    return grid.go(place, "extend");
+  }
+  if (large.isOpen) return step(Math.abs(by) === 1 ? by : Math.sign(by));
+  // Only a step to the right leads behind the last photo.
+  const place = by === 1 ? from + 1 : Math.min(from + by, Math.max(last, from));
+  return go(Math.max(0, Math.min(place, last + 1))).catch(failed);
+}
 
-const step = (by) => () => gallery.move(gallery.place + by());
+/** @type {Record<string, () => unknown>} */
 const KEYS = {
-  ArrowLeft: step(() => -1),
-  ArrowRight: step(() => 1),
-  ArrowUp: step(() => (large.isOpen ? -1 : -gallery.columns)),
-  ArrowDown: step(() => {
-    if (large.isOpen) return 1;
-    return gallery.place + gallery.columns < gallery.count ? gallery.columns : 0;
-  }),
-  PageUp: step(() => -gallery.columns * gallery.linesInSight),
-  PageDown: step(() => gallery.columns * gallery.linesInSight),
-  Home: () => gallery.move(0),
-  End: () => gallery.move(gallery.count - 1),
-  Enter: () => (large.isOpen ? large.close() : open()),
-  " ": () => (large.isOpen ? large.close() : open()),
-  a: () => decide(1),
-  1: () => decide(1),
-  n: () => decide(0),
-  0: () => decide(0),
-  s: skip,
-  z: () => decisions.undo(),
-  "/": () => {
-    large.close();
-    reveal(true);
-    element("search").focus();
-  },
-  "?": () => element("help").showModal(),
+  a: () => label(1), n: () => label(0), r: rest, z: undo, Backspace: withdraw, Delete: withdraw,
+  x: () => grid.go(grid.active, "toggle"), b: unfold, "/": search, "?": help,
+  Enter: turn, " ": turn, Escape: () => (large.isOpen ? large.close() : grid.selectNone()),
+  "[": () => turnPage(-1), "]": () => turnPage(1),
 };
+/** @type {Record<string, () => unknown>} */
+const LARGE_KEYS = { "+": () => large.zoom(1.5), "=": () => large.zoom(1.5), "-": () => large.zoom(1 / 1.5), 0: () => large.fit() };
+
+const HELP = [
+  ["a", "n", () => `say that it is ${start.classes[1]}, or ${start.classes[0]}`],
+  ["r", () => "the rest here is right: confirms what is in view, not decided and not selected"],
+  ["Shift", "arrows", () => "select more; x selects or unselects one, Ctrl A all of the page"],
+  ["z", "Ctrl Z", () => "take back your last step"],
+  ["Backspace", () => "take back what you have said of this photo"],
+  ["Enter", () => "large and back; there + - 0 zoom"],
+  ["[", "]", () => "page before, page after"],
+  ["b", () => "show the photos of a burst"],
+  ["/", () => "search"],
+];
+
+function turn() {
+  if (large.isOpen) large.close();
+  else open();
+}
+
+function search() {
+  reveal(true);
+  element("search").focus();
+  element("search").select();
+}
+
+/** @param {number} by */
+function turnPage(by) {
+  const place = (page + by) * PAGE;
+  if (!large.isOpen && place >= 0 && place < list.ids.length) go(place).catch(failed);
+}
+
+function help() {
+  element("help-keys").replaceChildren(...HELP.map((each) => {
+    const row = make("tr");
+    const keys = make("th");
+    for (const key of each.slice(0, -1)) keys.append(make("kbd", "", String(key)), " ");
+    row.append(keys, make("td", "", /** @type {() => string} */ (each.at(-1))()));
+    return row;
+  }));
+  element("help").showModal();
+}
 
 document.addEventListener("keydown", (event) => {
-  const { target, key } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || element("help").open) return;
-  if (target.matches("input, select, textarea")) {
+  const target = /** @type {HTMLElement} */ (event.target);
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!list || event.altKey || element("help").open) return;
+  if (target.matches("input:not([type=checkbox]), select")) {
     if (key === "Escape" || (key === "Enter" && target.matches("input"))) {
       event.preventDefault();
-      element("gallery").focus();
+      element("grid").focus();
     }
     return;
   }
-  if (target.matches("button") && (key === "Enter" || key === " ")) return;
-  const does = KEYS[key.length === 1 ? key.toLowerCase() : key];
-  if (!does || !begun) return;
+  if (target.matches("button, summary, input") && (key === "Enter" || key === " ")) return;
+  if (target.matches("aside") && /^(Arrow(Up|Down)|Page|Home|End)/.test(key)) return;
+  const command = event.ctrlKey || event.metaKey;
+  /** @type {(() => unknown) | undefined} */
+  let does;
+  if (command) does = key === "z" ? undo : key === "a" && !large.isOpen ? () => grid.selectAll() : undefined;
+  else if (distance(key) !== undefined) does = () => travel(key, event);
+  else does = (large.isOpen ? LARGE_KEYS[key] : undefined) ?? KEYS[key];
+  if (!does) return;
   event.preventDefault();
   does();
 });
 
 // --- what else can be pressed --------------------------------------------------------------------
 
-function reveal(open) {
-  element("filters").classList.toggle("open", open);
-  element("filters-open").setAttribute("aria-expanded", String(open));
+/** @param {boolean} shown */
+function reveal(shown) {
+  element("filters").classList.toggle("open", shown);
+  element("filters-open").setAttribute("aria-expanded", String(shown));
 }
 
-let typing = 0;
-element("search").addEventListener("input", () => {
-  clearTimeout(typing);
-  typing = setTimeout(show, TYPING, 0);
+/** @type {Record<string, () => unknown>} */
+const BUTTONS = {
+  no: () => label(0), yes: () => label(1), rest, undo, open: () => open(), back: () => step(-1), on: () => step(1),
+  in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), close: () => large.close(),
+};
+document.addEventListener("click", (event) => {
+  const button = /** @type {Element} */ (event.target).closest("[data-does]");
+  if (list && button instanceof HTMLElement) BUTTONS[button.dataset.does ?? ""]();
 });
-for (const id of FILTERS.slice(1)) element(id).addEventListener("change", () => show());
-element("filters").addEventListener("submit", (event) => event.preventDefault());
+element("search").addEventListener("input", () => later("search", TYPING, () =>
+  change({ search: element("search").value }, false)));
+for (const name of FILTERS) {
+  if (name === "search" || name === "burst") continue;
+  element(name).addEventListener("change", (/** @type {Event} */ { target }) => {
+    const field = /** @type {any} */ (target);
+    const value = field.type === "checkbox" ? (field.checked ? "1" : "") : field.value;
+    change({ [name]: value });
+    element("grid").focus(); // the keys are about the photos again
+  });
+}
+element("filters").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
 element("filters-open").addEventListener("click", () =>
   reveal(!element("filters").classList.contains("open")));
-element("help-open").addEventListener("click", () => element("help").showModal());
+element("help-open").addEventListener("click", help);
+element("previous").addEventListener("click", () => turnPage(-1));
+element("next").addEventListener("click", () => turnPage(1));
+element("to-left").addEventListener("click", () => {
+  go(nextLeft(0)).catch(failed);
+  element("grid").focus();
+});
 element("clear").addEventListener("click", () => {
-  element("filters").reset();
-  show().then(() => element("gallery").focus());
+  change(Object.fromEntries(FILTERS.filter((name) => name !== "sort").map((name) => [name, ""])));
+  element("grid").focus();
 });
-element("reload").addEventListener("click", async () => {
-  try {
-    await post("reload");
-    await recover(new Outdated());
-    element("stale").hidden = true;
-  } catch (error) {
-    problem(error);
-  }
+element("again").addEventListener("click", () => load(grid.tiles[grid.active]?.ref));
+element("reload").addEventListener("click", () => next(async () => {
+  await post("reload");
+  await load(grid.tiles[grid.active]?.ref, here());
+}));
+addEventListener("focus", look);
+document.addEventListener("visibilitychange", () => document.hidden || look());
+addEventListener("popstate", async () => {
+  const given = new URLSearchParams(location.search);
+  const before = JSON.stringify(query);
+  query = asked();
+  if (JSON.stringify(query) !== before) await arrive();
+  if (!given.has("large") && large.isOpen) large.close();
 });
-element("large").addEventListener("close", () => element("gallery").focus());
 
-begin().then(() => show()).then(() => element("gallery").focus(), problem);
+/** Show what the address asks for. */
+async function arrive() {
+  const given = new URLSearchParams(location.search);
+  await load(given.get("photo") ?? "", (Number(given.get("page") ?? 1) - 1) * PAGE);
+}
+
+const large_first = new URLSearchParams(location.search).has("large");
+arrive().then(() => {
+  element("grid").focus();
+  if (large_first) open(false);
+});

@@ -1,37 +1,58 @@
+// @ts-check
 // The server's answers. Addresses are relative: the page's own holds the token.
 
-/** The list or the manifest that was asked about is not there any more. */
+/**
+ * @typedef {{id: number, ref: string, name: string, folder: string, label: string, class: number,
+ *   was: string, wasClass: number, who: string, before: string, certainty: number?, confidence: number?,
+ *   review: boolean, reason: string, status: number,
+ *   burst: number?}} Tile
+ * @typedef {{generation: number, since: number, changed: [number, number][], stale: boolean,
+ *   undo: boolean}} State
+ * @typedef {{value: string, text: string, photos: number, decided: number}} Choice
+ * @typedef {State & {ids: number[], status: string, stacks: Record<string, number[]>, at: number,
+ *   reading: number?}} List
+ * @typedef {{name: string, corrections: string, annotator: string, classes: string[],
+ *   labels: Choice[], models: Choice[], folders: Choice[], local: boolean,
+ *   next: [string, string][]}} Start
+ * @typedef {State & {unseen?: number, refused?: string[], ids?: number[], text?: string}} Done
+ */
+
+/** What a photo's status may be; 3 is one that could not be labelled. */
+export const LEFT = 0, CONFIRMED = 1, CHANGED = 2, FAILED = 3;
+
+/** The manifest that was asked about has been read again. */
 export class Outdated extends Error {}
 
 /** The server does not answer. */
 export class Gone extends Error {}
 
+/** @param {string} path @param {RequestInit} [options] @returns {Promise<any>} */
 async function answer(path, options) {
   let found;
   try {
     found = await fetch(path, options);
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+  } catch {
     throw new Gone("The review has ended. Start it again to go on; what was saved is saved.");
   }
-  if (found.ok) return found;
-  const reason = await found.json().then((body) => body.error, () => "");
-  if (found.status === 409) throw new Outdated(reason);
-  throw new Error(reason || `answer ${found.status}`);
+  const body = await found.json().catch(() => ({ error: `answer ${found.status}` }));
+  if (found.status === 409) throw new Outdated();
+  if (!found.ok) throw new Error(body.error);
+  return body;
 }
 
-export async function get(path, asked = {}, signal = undefined) {
-  return (await answer(`${path}?${new URLSearchParams(asked)}`, { signal })).json();
-}
+/** @param {string} path @param {Record<string, any>} [asked] */
+export const get = (path, asked = {}) => answer(`${path}?${new URLSearchParams(asked)}`);
 
-/** A JPEG; rejects with the reason where the photo cannot be shown. */
-export async function photo(asked, signal) {
-  const found = await answer(`photo?${new URLSearchParams(asked)}`, { signal });
-  if (found.headers.get("Content-Type") === "image/jpeg") return found.blob();
-  throw new Error((await found.json()).error);
-}
+/** @param {string} path @param {Record<string, any>} [body] */
+export const post = (path, body = {}) => answer(path, {
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
 
-export async function post(path, body = {}) {
-  const headers = { "Content-Type": "application/json" };
-  return (await answer(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
-}
+/** The address of a photo. @param {number} generation @param {number} id @param {string} size */
+export const photo = (generation, id, size) =>
+  `photo?generation=${generation}&id=${id}&size=${size}`;
+
+/** Why a photo cannot be shown. @param {string} address @returns {Promise<string>} */
+export const reason = async (address) => (await answer(address)).error;

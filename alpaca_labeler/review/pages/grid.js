@@ -1,0 +1,304 @@
+// @ts-check
+// The photos of one page as tiles: which are selected, which one the keys are about, which are in view.
+
+import { CHANGED, CONFIRMED, FAILED, LEFT, photo, reason } from "./server.js";
+
+/** @typedef {import("./server.js").Tile} Tile */
+
+const DRAG = 6; // pixels before a press becomes a drag
+const SEEN = 0.9; // share of a tile that is in view
+
+/** Make an element. @param {string} kind @param {string} [style] @param {string} [text] */
+export function make(kind, style = "", text = "") {
+  const made = document.createElement(kind);
+  made.className = style;
+  made.textContent = text;
+  return made;
+}
+
+/** What a photo is, by shape and colour, and what it was. @param {Tile} tile */
+export function label(tile) {
+  if (tile.status === FAILED) return [make("b", "failed", "could not be labelled")];
+  const was = tile.was || tile.before;
+  const shape = (/** @type {number} */ of) => make("span", `shape class${of}`);
+  return [...(was ? [shape(tile.wasClass), make("span", "", "→")] : []), shape(tile.class),
+    make("b", "", tile.label)];
+}
+
+/** What else there is to know, in words. @param {Tile} tile */
+export function notes(tile) {
+  const by = tile.who && ` by ${tile.who}`;
+  if (tile.status === CHANGED) return `changed from ${tile.was || "no label"}${by}`;
+  if (tile.status === CONFIRMED) return `confirmed${by}`;
+  const review = tile.status === LEFT && tile.review ? ["needs review"] : [];
+  return [...(tile.before ? [`${tile.before} by the earlier model`] : []), ...review].join(", ");
+}
+
+export class Grid {
+  /** @type {Tile[]} */ tiles = [];
+  /** @type {Set<number>} places on the page */ selected = new Set();
+  /** Place of the photo that the keys are about; as many as there are photos is the end. */
+  active = 0;
+  #anchor = 0;
+  /** @type {Set<number>} */ #seen = new Set();
+  #generation = 0;
+  /** @type {Record<string, number[]>} */ #stacks = {};
+  #root;
+  #scroller;
+  #tell;
+  #watch;
+
+  /**
+   * @param {HTMLElement} root @param {HTMLElement} scroller
+   * @param {{moved(): void, open(): void, unfold(): void, failed(error: unknown): void}} tell
+   */
+  constructor(root, scroller, tell) {
+    this.#root = root;
+    this.#scroller = scroller;
+    this.#tell = tell;
+    this.#watch = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) {
+        const place = this.#place(target);
+        if (isIntersecting) this.#seen.add(place);
+        else this.#seen.delete(place);
+      }
+      tell.moved();
+    }, { root: scroller, threshold: SEEN });
+    root.addEventListener("pointerdown", (event) => this.#press(event));
+    root.addEventListener("dblclick", (event) => {
+      if (this.#place(event.target) < 0) return;
+      this.go(this.#place(event.target));
+      tell.open();
+    });
+    root.addEventListener("error", (event) => this.#broken(event.target), true);
+    root.addEventListener("load", () => tell.moved(), true);
+  }
+
+  /** @param {Tile[]} tiles @param {number} generation @param {Record<string, number[]>} stacks */
+  show(tiles, generation, stacks) {
+    this.tiles = tiles;
+    this.#generation = generation;
+    this.#stacks = stacks;
+    this.selected.clear();
+    this.#seen.clear();
+    this.#watch.disconnect();
+    this.#root.replaceChildren(...tiles.map((tile, place) => this.#made(tile, place)));
+    for (const child of this.#root.children) this.#watch.observe(child);
+    this.#scroller.scrollTop = 0;
+  }
+
+  /** Show what is new of a photo. @param {Tile} tile */
+  update(tile) {
+    const place = this.tiles.findIndex(({ id }) => id === tile.id);
+    if (place < 0) return;
+    this.tiles[place] = tile;
+    this.#say(this.#root.children[place], tile);
+  }
+
+  /** All photos that a tile stands for. @param {number} place */
+  members(place) {
+    const { id } = this.tiles[place];
+    return this.#stacks[id] ?? [id];
+  }
+
+  /** Whether there is nothing to see of a photo. @param {number} place */
+  isBroken(place) {
+    return this.#root.children[place].classList.contains("broken");
+  }
+
+  /** Places of the photos that keys and buttons are about. */
+  get targets() {
+    if (this.selected.size) return [...this.selected].sort((a, b) => a - b);
+    return this.active < this.tiles.length ? [this.active] : [];
+  }
+
+  /** Places in view that are not decided and not selected. */
+  get rest() {
+    return [...this.#seen].sort((a, b) => a - b).filter((place) =>
+      this.tiles[place]?.status === LEFT && !this.selected.has(place) && !this.isBroken(place) &&
+      !this.#root.children[place].classList.contains("pending") && this.#image(place).complete);
+  }
+
+  /** Place of the last photo in view. */
+  get lastSeen() {
+    return Math.max(this.active, ...this.#seen);
+  }
+
+  get columns() {
+    return getComputedStyle(this.#root).gridTemplateColumns.split(" ").length;
+  }
+
+  /**
+   * Make a photo the active one and bring it into sight; `how` is what becomes of the selection.
+   * @param {number} place @param {"none" | "only" | "extend" | "toggle"} [how]
+   */
+  go(place, how = "none") {
+    this.active = Math.max(0, Math.min(place, this.tiles.length));
+    if (how === "none" || how === "only") this.selected.clear();
+    if (how === "only") this.selected.add(this.active);
+    if (how === "extend") {
+      const [from, to] = [this.#anchor, this.active].sort((a, b) => a - b);
+      this.selected = new Set([...this.tiles.keys()].slice(from, to + 1));
+    } else {
+      this.#anchor = this.active;
+    }
+    if (how === "toggle" && !this.selected.delete(this.active)) this.selected.add(this.active);
+    this.#root.children[this.active]?.scrollIntoView({ block: "nearest" });
+    this.#mark();
+  }
+
+  selectAll() {
+    this.selected = new Set(this.tiles.keys());
+    this.#mark();
+  }
+
+  selectNone() {
+    this.selected.clear();
+    this.#mark();
+  }
+
+  /** Bring a photo to the top. @param {number} place */
+  turn(place) {
+    this.#root.children[place]?.scrollIntoView({ block: "start" });
+  }
+
+  /** Have photos look as if they were being written. @param {number[]} places @param {boolean} is */
+  pending(places, is) {
+    for (const place of places) this.#root.children[place]?.classList.toggle("pending", is);
+  }
+
+  #mark() {
+    const { activeElement } = document;
+    [...this.#root.children].forEach((child, place) => {
+      child.setAttribute("aria-selected", String(this.selected.has(place)));
+      child.classList.toggle("active", place === this.active);
+    });
+    const active = this.#root.children[this.active];
+    if (active) this.#root.setAttribute("aria-activedescendant", active.id);
+    else this.#root.removeAttribute("aria-activedescendant");
+    if (activeElement === document.body) this.#root.focus({ preventScroll: true });
+    this.#tell.moved();
+  }
+
+  /** @param {number} place */
+  #image(place) {
+    return /** @type {HTMLImageElement} */ (this.#root.children[place].querySelector("img"));
+  }
+
+  /** @param {EventTarget?} target */
+  #place(target) {
+    const tile = target instanceof Element ? target.closest(".tile") : null;
+    return tile ? [...this.#root.children].indexOf(tile) : -1;
+  }
+
+  /** @param {Tile} tile @param {number} place */
+  #made(tile, place) {
+    const made = make("div", "tile");
+    made.id = `photo-${place}`;
+    made.setAttribute("role", "option");
+    const mat = make("div", "mat");
+    const image = /** @type {HTMLImageElement} */ (make("img"));
+    Object.assign(image, { loading: "lazy", decoding: "async", draggable: false, alt: "" });
+    image.src = photo(this.#generation, tile.id, "tile");
+    mat.append(image, make("p", "reason"), make("span", "check"), make("span", "burst"));
+    made.append(mat, make("p", "says"), make("p", "name", tile.name));
+    this.#say(made, tile);
+    return made;
+  }
+
+  /** @param {Element} made @param {Tile} tile */
+  #say(made, tile) {
+    const [check, burst, says] = [".check", ".burst", ".says"].map(
+      (each) => /** @type {HTMLElement} */ (made.querySelector(each)));
+    const decided = tile.status === CHANGED || tile.status === CONFIRMED;
+    const note = notes(tile);
+    made.setAttribute("title", `${tile.folder}${tile.name}${note && `: ${note}`}`);
+    made.classList.toggle("decided", decided);
+    check.textContent = decided ? "✓" : "";
+    const many = this.#stacks[tile.id]?.length;
+    burst.textContent = many ? `×${many}` : "";
+    const bar = make("span", "sure");
+    const level = make("i", `class${tile.class}`);
+    level.style.width = `${100 * (tile.certainty ?? 0)}%`;
+    bar.append(level);
+    says.replaceChildren(...label(tile), make("span", "unseen", note),
+      ...(tile.review && tile.status === LEFT ? [make("span", "flag", "?")] : []),
+      ...(tile.certainty === null || decided ? [] : [bar]));
+  }
+
+  /** @param {EventTarget?} image */
+  async #broken(image) {
+    if (!(image instanceof HTMLImageElement)) return;
+    const made = image.closest(".tile");
+    const place = this.#place(made);
+    if (!made || place < 0) return;
+    made.classList.add("broken");
+    this.#tell.moved();
+    const says = /** @type {HTMLElement} */ (made.querySelector(".reason"));
+    try {
+      says.textContent = this.tiles[place].reason || await reason(image.src);
+    } catch (error) {
+      this.#tell.failed(error);
+    }
+  }
+
+  /** A press selects: one photo, a row of them, or all that a drag goes over. @param {PointerEvent} event */
+  #press(event) {
+    if (event.button !== 0) return;
+    const place = this.#place(event.target);
+    const more = event.ctrlKey || event.metaKey;
+    this.#root.focus({ preventScroll: true });
+    if (event.target instanceof Element && event.target.closest(".burst:not(:empty)")) {
+      this.go(place);
+      return this.#tell.unfold();
+    }
+    if (event.pointerType === "touch") {
+      // A finger scrolls as well: only a tap selects.
+      const tap = () => place >= 0 && this.go(place, "toggle");
+      this.#root.addEventListener("click", tap, { once: true });
+      this.#root.addEventListener("pointercancel", () =>
+        this.#root.removeEventListener("click", tap), { once: true });
+      return;
+    }
+    event.preventDefault();
+    const before = more ? new Set(this.selected) : new Set();
+    if (place >= 0) this.go(place, event.shiftKey ? "extend" : more ? "toggle" : "only");
+    else if (!more) this.selectNone();
+    if (!event.shiftKey) this.#drag(event, before);
+  }
+
+  /** @param {PointerEvent} start @param {Set<any>} before */
+  #drag(start, before) {
+    const scroller = this.#scroller;
+    const top = start.clientY + scroller.scrollTop;
+    const box = make("div", "box");
+    let last = start;
+    const draw = () => {
+      const y = last.clientY + scroller.scrollTop;
+      if (!box.isConnected && Math.hypot(last.clientX - start.clientX, y - top) < DRAG) return;
+      if (!box.isConnected) scroller.append(box);
+      const edge = scroller.getBoundingClientRect();
+      if (last.clientY > edge.bottom - 20) scroller.scrollTop += 20;
+      if (last.clientY < edge.top + 20) scroller.scrollTop -= 20;
+      const [left, right] = [start.clientX, last.clientX].sort((a, b) => a - b);
+      const [above, below] = [top, y].sort((a, b) => a - b).map((each) => each - scroller.scrollTop);
+      Object.assign(box.style, { left: `${left}px`, width: `${right - left}px`,
+        top: `${above}px`, height: `${below - above}px` });
+      this.selected = new Set(before);
+      [...this.#root.children].forEach((child, place) => {
+        const at = child.getBoundingClientRect();
+        if (at.left < right && at.right > left && at.top < below && at.bottom > above) {
+          this.selected.add(place);
+        }
+      });
+      this.#mark();
+    };
+    const done = new AbortController();
+    const options = { signal: done.signal };
+    addEventListener("pointermove", (event) => { last = event; draw(); }, options);
+    scroller.addEventListener("scroll", draw, options);
+    for (const end of ["pointerup", "pointercancel"]) {
+      addEventListener(end, () => { done.abort(); box.remove(); }, options);
+    }
+  }
+}
