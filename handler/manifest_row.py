@@ -33,6 +33,9 @@ Row = dict[str, Any]
 WITHDRAWN: Final = "withdrawn"
 """Key in a model's row: when a person withdrew what people had decided."""
 
+GONE: Final = "gone"
+"""Code of the row of a photo that is no longer there, and key of the date of that."""
+
 _DEEP: Final = 100
 """Brackets in a line that make a closer look worth while: a row has four."""
 
@@ -261,7 +264,8 @@ def winner(rows: Sequence[Row]) -> Row:
     | rows of one image  | the winner                                                             |
     |--------------------|------------------------------------------------------------------------|
     | different versions | the newest version: by sequencer if all have one, else by date         |
-    | of one version     | a person's last decision, unless it was withdrawn                      |
+    | of one version     | that the photo is gone, unless it was uploaded again since             |
+    |                    | else a person's last decision, unless it was withdrawn                 |
     |                    | else a label over a failure, the newer model, the row that came first  |
 
     A version is its content: see `ImageVersion.is_same`. The winner carries the newest date and
@@ -269,10 +273,13 @@ def winner(rows: Sequence[Row]) -> Row:
     same. `rows` are of one `source-ref`, at least one, in any order.
     """
     # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
-    candidates = sorted(_by_version(rows), key=lambda group: min(map(encode, group)))
+    candidates = sorted(
+        _by_version([*map(_unpacked, rows)]), key=lambda group: min(map(encode, group))
+    )
     newest = candidates[0] if len(candidates) == 1 else _newest_version(candidates)
     chosen = decided(sorted(newest, key=encode)) or by_model(newest, min(models(newest), key=_rank))
-    return with_facts(chosen, _newest_facts(newest))
+    chosen = _marked(with_facts(chosen, _newest_facts(newest)), max(map(_gone_until, newest)))
+    return _packed(chosen)
 
 
 def latest(rows: Sequence[Row]) -> Row:
@@ -306,6 +313,50 @@ def withdrawn(row: Row) -> str:
     Such a row is the model's again. Decisions up to that moment do not count.
     """
     return "" if is_human(row) else _text(block(row, "labeler").get(WITHDRAWN))
+
+
+def gone(row: Row, until: str) -> Row:
+    """Return the row that says: the photo of `row` is gone, all uploads up to `until`.
+
+    It is a failure row, with the other inside: where the same photo is uploaded again, that one
+    counts again. `until` is a date as S3 gives it.
+    """
+    inner = {key: value for key, value in row.items() if key != "source-ref"}
+    facts = {"model-version": model_version(row), **version_facts(version_of(row))}
+    return {
+        "source-ref": row["source-ref"],
+        "failure": {"code": GONE, "message": "the photo is not there", "creation-date": until},
+        "labeler": {**facts, GONE: until, "row": inner},
+    }
+
+
+def is_gone(row: Row) -> bool:
+    """Tell whether the row says that its photo is no longer there. No command shows such a row."""
+    return bool(_gone_until(row)) and block(row, "failure").get("code") == GONE
+
+
+def _gone_until(row: Row) -> str:
+    return _text(block(row, "labeler").get(GONE))
+
+
+def _marked(row: Row, until: str) -> Row:
+    if until == _gone_until(row):
+        return row
+    return {**row, "labeler": {**block(row, "labeler"), GONE: until}}
+
+
+def _unpacked(row: Row) -> Row:
+    """Return the row inside of one that says that its photo is gone, with the date of that."""
+    if not is_gone(row):
+        return row
+    inner = {"source-ref": row["source-ref"], **block(block(row, "labeler"), "row")}
+    return _marked(with_facts(inner, version_of(row)), _gone_until(row))
+
+
+def _packed(row: Row) -> Row:
+    """Return the row as one that says that its photo is gone, unless it was uploaded since."""
+    until = _gone_until(row)
+    return gone(row, until) if until and (version_of(row).last_modified or "") <= until else row
 
 
 def _last_withdrawal(rows: Sequence[Row]) -> str:

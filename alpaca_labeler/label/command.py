@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import click
 
 from alpaca_labeler.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
-from alpaca_labeler.console import Progress, printable
+from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable
 from alpaca_labeler.handler import cores, storage
 from alpaca_labeler.handler.manifest_row import ManifestError
 from alpaca_labeler.handler.pool import WorkerError, Workers
@@ -101,6 +101,7 @@ EXIT_INTERRUPTED: Final = 130
     show_default=True,
     help="Largest width x height that is decoded.",
 )
+@click.option("--prune", is_flag=True, help="Remove rows of photos that are no longer there.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def label(
@@ -115,6 +116,7 @@ def label(
     link: bool,
     max_failure_rate: float,
     max_pixels: int,
+    prune: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -126,6 +128,7 @@ def label(
         alpaca label holiday/ --copy-to sorted/ --link
         alpaca label s3://my-photos/2026/ --workers 4
         alpaca label holiday/ --model s3://my-models/alpaca/latest.json
+        alpaca label holiday/ --prune
 
     Run it again and only new or changed photos are labelled. Photos that cannot be labelled are
     listed with the reason in failures.jsonl.
@@ -134,7 +137,16 @@ def label(
     """
     failures_path = failures_path or beside(manifest_path, "failures")
     run = Run(
-        paths, manifest_path, failures_path, model, workers, relabel, copy_to, link, max_pixels
+        paths,
+        manifest_path,
+        failures_path,
+        model,
+        workers,
+        relabel,
+        copy_to,
+        link,
+        max_pixels,
+        prune,
     )
     _check_usage(run)
     try:
@@ -182,6 +194,7 @@ class Run:
     copy_to: str | None
     link: bool
     max_pixels: int
+    prune: bool
 
     @property
     def on_s3(self) -> bool:
@@ -207,6 +220,10 @@ class Report:
     unreached: int = 0
     """Photos without a row for now: throttled, no connection, no permission on S3."""
     unchanged: int = 0
+    gone: int = 0
+    """Photos with a row that are no longer there."""
+    overruled: list[str] = field(default_factory=list)
+    """Photos with a new version, whose label a person gave to the one before."""
     skipped: Skipped = field(default_factory=Skipped)
     seconds: float = 0.0
     interrupted: bool = False
@@ -264,12 +281,20 @@ def _label(run: Run) -> Report:
             _work(run, pool, ledger, report)
         except KeyboardInterrupt:
             report.interrupted = True
+        else:
+            gone = ledger.gone(filter(storage.is_s3, run.paths))
+            report.gone = len(gone)
+            if run.prune:
+                ledger.prune(gone)
         ledger.settle()
+        report.overruled = ledger.overruled
         report.seconds = time.monotonic() - began
         if run.copy_to is not None and not report.interrupted:
             sort_into.copy(ledger.rows(), ledger.places, run.paths, run.copy_to, link=run.link)
     for folder in report.skipped.folders:
         click.echo(f"{printable(folder)}: this folder cannot be read", err=True)
+    for name in report.overruled[:SHOWN_PROBLEMS]:
+        click.echo(f"{printable(name)}: changed since a person labelled it", err=True)
     return report
 
 
@@ -330,6 +355,8 @@ def _as_json(run: Run, report: Report) -> str:
             "failed": report.failed,
             "unreached": report.unreached,
             "unchanged": report.unchanged,
+            "gone": report.gone,
+            "overruled": report.overruled,
             "not_images": report.skipped.others,
             "unreadable_folders": report.skipped.folders,
             "seconds": round(report.seconds, 3),
@@ -351,6 +378,8 @@ def _as_table(run: Run, report: Report) -> str:
         ("not reached", report.unreached, "run again to try again"),
         ("unchanged", report.unchanged, "labelled before"),
         ("not images", report.skipped.others, "passed over"),
+        ("gone", report.gone, "rows removed" if run.prune else "see --prune"),
+        ("overruled", len(report.overruled), "changed since a person labelled them: review again"),
     ):
         if count or name == "failed":
             rows.append((name, count))

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.table import corrections
 from alpaca_labeler.table.corrections import BucketCorrections, CorrectionsError, Skipped
 from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table.table import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -101,7 +102,7 @@ def to_bucket(said: Mapping[str, list[Row]], results: str, *, dry_run: bool) -> 
                 f"{name}: a file, and {results} is of photos in a bucket; apply its row to the "
                 "manifest.jsonl that it came from"
             )
-    plan = _plan(said, compaction.table(results, missing_ok=True))
+    plan = _plan(said, open_table(results).lines(missing_ok=True))
     if not dry_run and plan.rows:
         BucketCorrections(results).add_all(plan.rows)
     return plan

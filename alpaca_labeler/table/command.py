@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from alpaca_labeler.arguments import BUCKET, FILE, FOLDER, LABEL, MANIFEST, NEW_FILE
-from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable
+from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, say
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.help import Group
 from alpaca_labeler.job.stack import from_stack
 from alpaca_labeler.table import exports
+from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def cat(*, results: str, failures: bool) -> None:
         alpaca manifest cat --stack alpaca --failures
     """
     out = sys.stdout.buffer
-    for row, is_failure in compaction.table(as_folder(results)):
+    for row, is_failure in open_table(as_folder(results)).lines():
         if is_failure == failures:
             out.write(row)
 
@@ -247,3 +248,42 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
     plan.left[BY_MODEL] += by_model
     for reason, count in (+plan.left).items():
         click.echo(f"{count:,} {reason}", err=True)
+
+
+@manifest.command()
+@_source
+@dry_run_option
+def prune(*, source: str, dry_run: bool) -> None:
+    """Remove the rows of photos that are no longer there.
+
+    \b
+        alpaca manifest prune --dry-run
+        alpaca manifest prune s3://results/labels/
+
+    A photo on a drive that is not connected, or in a folder that cannot be read, keeps its row. If
+    the photo comes back, label it again; what people decided about it in corrections.jsonl counts
+    again too.
+    """
+    from alpaca_labeler.table.prune import gone_in_s3, prune_bucket
+
+    table = open_table(source)
+
+    def in_s3() -> list[str]:
+        names = (row["source-ref"] for row in table.rows())
+        return gone_in_s3(filter(storage.is_s3, names))
+
+    if storage.is_s3(table.name):
+        gone = in_s3()
+        if not dry_run:
+            prune_bucket(table.name, table.rows(), gone)
+    elif dry_run:
+        gone = Ledger(table.name, table.failures).gone() + in_s3()
+    else:
+        with Ledger(table.name, table.failures) as ledger:
+            ledger.load(None)
+            gone = ledger.gone() + in_s3()
+            ledger.prune(gone)
+            ledger.settle()
+    for name in gone if dry_run else ():
+        click.echo(printable(name))
+    say(f"{len(gone):,} row{'s' * (len(gone) != 1)} {'would be ' * dry_run}removed")

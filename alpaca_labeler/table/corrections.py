@@ -356,7 +356,7 @@ class Corrections:
                 jsonl.mend(handle)
                 yield handle
         except ManifestError as error:
-            raise CorrectionsError(f"{self.path}: {error}; see --corrections") from error
+            raise CorrectionsError(f"{self.path}: {error} with --corrections") from error
         except OSError as error:
             raise _failed(self.path, error) from error
 
@@ -375,9 +375,8 @@ class BucketCorrections:
 
     def add_all(self, rows: Sequence[Row]) -> None:
         """Write decisions or withdrawals, at most one per image. Raises `StorageError`."""
-        for start in range(0, len(rows), PART_ROWS):
-            parts.write(self.path, rows[start : start + PART_ROWS])
-            self._rows += rows[start : start + PART_ROWS]
+        write_parts(self.path, rows)
+        self._rows += rows
 
     def news(self) -> News:
         """Return what was added since the last call."""
@@ -387,6 +386,12 @@ class BucketCorrections:
     def forget(self) -> None:
         """Have `news` return nothing of before: the table that is read now holds it."""
         self._told = len(self._rows)
+
+
+def write_parts(results: str, rows: Sequence[Row]) -> None:
+    """Write rows, at most one per image, as parts below `results`. Raises `StorageError`."""
+    for start in range(0, len(rows), PART_ROWS):
+        parts.write(results, rows[start : start + PART_ROWS])
 
 
 def _check_kind(path: str) -> None:

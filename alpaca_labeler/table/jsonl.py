@@ -108,7 +108,7 @@ def mend(handle: IO[bytes]) -> None:
     torn = os.pread(handle.fileno(), size - start, start).rpartition(b"\n")[2]
     manifest_row.check_encoding(os.pread(handle.fileno(), 4, 0))
     if not torn.startswith(_ROW_START[: len(torn)]):
-        raise ManifestError("it does not end as a manifest does")
+        raise ManifestError("not a manifest, by its end; name another file")
     try:
         manifest_row.parse(torn)
     except ManifestError:

@@ -24,10 +24,12 @@ from alpaca_labeler.handler import manifest_row, merge, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.table import corrections, jsonl
+from alpaca_labeler.table import corrections, jsonl, prune
 from alpaca_labeler.table.places import Places
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alpaca_labeler.handler.manifest_row import Row
 
 TRIED_AGAIN: Final = frozenset({"unreadable", "unsupported", "too-many-pixels"})
@@ -215,23 +217,31 @@ class Ledger:
     def gone(self, listed: Iterable[str] = ()) -> list[str]:
         """Return the names of photos that have a row and are no longer there.
 
-        `listed` are `s3://` prefixes of which this run has found all objects.
+        `listed` are `s3://` prefixes of which this run has found all photos.
         """
         seen, prefixes = _sorted(self._seen), tuple(listed)
-        return [
-            source_ref
-            for file in (self._labels, self._failures)
-            for source_ref, _ in self._rows(file)
-            if not _contains(seen, hash(source_ref))
-            and (
-                source_ref.startswith(prefixes)
-                if storage.is_s3(source_ref)
-                else self.places.is_gone(source_ref)
-            )
-        ]
+        found, in_s3 = [], []
+        for file in (self._labels, self._failures):
+            for source_ref, _ in self._rows(file):
+                if _contains(seen, hash(source_ref)):
+                    continue
+                if storage.is_s3(source_ref):
+                    in_s3 += [source_ref] * source_ref.startswith(prefixes)
+                elif self.places.is_gone(source_ref):
+                    found.append(source_ref)
+        return found + prune.deleted(in_s3)
 
-    def prune(self, names: Iterable[str]) -> None:
-        """Remove the rows of these photos when the manifest is settled."""
+    def prune(self, names: Sequence[str]) -> None:
+        """Remove the rows of these photos when the manifest is settled.
+
+        Raises `LedgerError` if no photo at all would be left: then something else is wrong.
+        """
+        if names and not self._seen and len(names) == self._labels.before + self._failures.before:
+            raise LedgerError(
+                f"{self._labels.path}: none of its {len(names):,} photos is there, so no row was "
+                "removed. Connect their drive, or put the manifest back beside them; to start "
+                "anew, delete the manifest"
+            )
         self._gone.update(names)
         self._settled &= not self._gone
 
@@ -430,4 +440,4 @@ def _repair(path: str, handle: IO[bytes]) -> None:
     try:
         jsonl.mend(handle)
     except ManifestError as error:
-        raise LedgerError(f"{path}: not a manifest; name another manifest") from error
+        raise LedgerError(f"{path}: {error}") from error

@@ -50,7 +50,7 @@ class Places:
         # What stands before `..` may be a link: only the system knows where that leads.
         real = os.path.realpath(folder)
         typed = real if os.pardir in folder.split(os.sep) else os.path.abspath(folder)
-        for base, path in ((self._typed, typed), (self.folder, typed), (self.folder, real)):
+        for base, path in ((self.folder, real), (self._typed, typed), (self.folder, typed)):
             if path == base:
                 return ""
             if path.startswith(os.path.join(base, "")):

@@ -41,13 +41,15 @@ class Table:
     photos_root: str | None = None
     """Folder at which relative names begin, if it is not the manifest's own."""
 
-    def lines(self) -> Iterator[tuple[bytes, bool]]:
+    def lines(self, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bool]]:
         """Yield (line, is a failure): one row per photo, sorted by `source-ref`.
+
+        A bucket without results is an error unless `missing_ok`.
 
         Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
         """
         if storage.is_s3(self.name):
-            return compaction.table(self.name)
+            return filter(_is_there, compaction.table(self.name, missing_ok=missing_ok))
         return Ledger(self.name, self.failures).table()
 
     def rows(self) -> Iterator[Row]:
@@ -112,6 +114,11 @@ def open_corrections(table: Table, path: str | None = None) -> Corrections | Buc
         ):
             raise TableError(f"{path}: part of the manifest; name another file with --corrections")
     return Corrections(path or beside(table.name, "corrections"))
+
+
+def _is_there(found: tuple[bytes, bool]) -> bool:
+    line, is_failure = found
+    return not (is_failure and manifest_row.is_gone(manifest_row.parse(line)))
 
 
 def _is_only(path: str, other: str) -> bool:

@@ -192,6 +192,70 @@ def test_the_winner_does_not_depend_on_the_order(rows, random):
     assert manifest_row.encode(manifest_row.winner(rows)) == manifest_row.encode(won)
 
 
+def content(etag="e1", day=1, **facts):
+    """A row of an image whose content is `etag`, uploaded on a day of January."""
+    size = int(etag[1:])
+    return row(size, lm=f"2026-01-{day:02d}T00:00:00Z", **facts)
+
+
+@given(st.permutations(range(3)))
+def test_the_same_content_uploaded_again_keeps_a_persons_label(order):
+    said = content(human=True, minute=3)
+    rows = [content(seq="0A"), said, content(day=9, seq="0B", model="9-f", minute=5)]
+    won = manifest_row.winner([rows[place] for place in order])
+    assert manifest_row.is_human(won)
+    assert won["labeler"]["last-modified"] == "2026-01-09T00:00:00Z"
+    assert won["labeler"]["sequencer"] == "0B"
+    assert won["alpaca-metadata"] == said["alpaca-metadata"]
+
+
+def test_the_same_content_with_another_date_keeps_it_on_this_machine_too():
+    said = content(human=True)
+    won = manifest_row.latest([said, content(day=9)])
+    assert won["alpaca-metadata"] == said["alpaca-metadata"]
+    assert won["labeler"]["last-modified"] == "2026-01-09T00:00:00Z"
+    assert manifest_row.latest([content(day=9, human=True), content(day=1)])["labeler"][
+        "last-modified"
+    ] == ("2026-01-01T00:00:00Z")
+
+
+def test_a_row_that_does_not_know_the_content_is_told_by_date_and_size():
+    said = row(human=True)
+    said["labeler"]["etag"] = None
+    won = manifest_row.winner([row(), said])
+    assert manifest_row.is_human(won)
+    assert won["labeler"]["etag"] == "e1"
+    assert manifest_row.winner([row(2), said]) == row(2)
+
+
+def gone(until_day):
+    """The row of a photo that is gone, all uploads up to a day of January."""
+    return manifest_row.gone(content(), f"2026-01-{until_day:02d}T00:00:00Z")
+
+
+def in_steps(rows, cut):
+    return manifest_row.winner([manifest_row.winner(rows[:cut]), *rows[cut:]])
+
+
+LATE = [content(human=True), content(failed=True), content(seq="0A", model="9-f")]
+
+
+@given(st.permutations([gone(5), *LATE]), st.integers(1, 4))
+def test_no_late_row_brings_back_a_photo_that_is_gone(rows, cut):
+    assert manifest_row.is_gone(manifest_row.winner(rows))
+    assert in_steps(rows, cut) == manifest_row.winner(rows)
+
+
+@given(st.permutations([gone(5), content(day=6, minute=9), *LATE[:2]]), st.integers(1, 4))
+def test_a_photo_that_is_uploaded_again_has_the_label_of_before(rows, cut):
+    won = manifest_row.winner(rows)
+    assert manifest_row.is_human(won)
+    assert in_steps(rows, cut) == won
+    assert manifest_row.winner([won, content(), gone(4)]) == won
+    assert manifest_row.winner([won, content("e2", day=7)]) == content("e2", day=7)
+    assert manifest_row.is_gone(manifest_row.winner([won, gone(8)]))
+
+
 def test_the_winner_carries_its_versions_sequencer():
     first, announced = row(minute=1), row(seq="0A", minute=2)
     winner = manifest_row.winner([announced, first])

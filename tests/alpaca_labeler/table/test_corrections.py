@@ -272,7 +272,7 @@ def test_a_file_of_another_kind_is_refused(path, text, says):
 def test_notes_without_an_end_are_not_written_to(path):
     with open(path, "wb") as file:
         file.write(b"my notes")
-    with pytest.raises(CorrectionsError, match="see --corrections"):
+    with pytest.raises(CorrectionsError, match="another file with --corrections"):
         Corrections(path).add_all([said()])
     with open(path, "rb") as file:
         assert file.read() == b"my notes"

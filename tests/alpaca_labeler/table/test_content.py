@@ -1,0 +1,324 @@
+"""A photo is its content and has one name: what a person said of it stays, whatever moves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+from PIL import Image
+
+from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.table.corrections import Label, decision, withdrawal
+from alpaca_labeler.table.table import open_corrections, open_table
+from tests.support.runs import alpaca, label, rows
+
+NEXT_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+def draw(path, colour="teal"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64, 48), colour).save(path, compress_level=0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    draw(tmp_path / "holiday/a.png")
+    draw(tmp_path / "holiday/in/b.png", "red")
+    return tmp_path
+
+
+def flip(folder, name, manifest="manifest.jsonl", made=NEXT_YEAR):
+    """A person says the other class, as the review page does; return what it is now."""
+    table = open_table(str(folder / manifest))
+    row = next(row for row in table.rows() if row["source-ref"] == name)
+    other = ("alpaca", "not alpaca")[row["alpaca"]]
+    said = decision(row, Label("alpaca", 1 - row["alpaca"], other), "kim", made)
+    open_corrections(table).add_all([said])
+    return other
+
+
+def labels(folder, manifest="manifest.jsonl"):
+    """What each photo is called, `*` if a person said so."""
+    return {
+        row["source-ref"]: manifest_row.label(row) + "*" * manifest_row.is_human(row)
+        for row in open_table(str(folder / manifest)).rows()
+    }
+
+
+def copy_anew(path):
+    """The same bytes with another date: a restored backup, a copied disk, git clone, MTP."""
+    shutil.copyfile(path, path.with_suffix(".copy"))
+    path.with_suffix(".copy").replace(path)
+    os.utime(path, (1, 1))
+
+
+def test_a_copied_photo_keeps_the_label_that_a_person_gave_it(folder):
+    label("holiday", cwd=folder)
+    said = flip(folder, "holiday/a.png")
+    label("holiday", cwd=folder)
+    copy_anew(folder / "holiday/a.png")
+    done = label("holiday", cwd=folder)
+    assert (done["unchanged"], done["overruled"]) == (1, [])
+    assert labels(folder)["holiday/a.png"] == f"{said}*"
+    assert label("holiday", cwd=folder)["unchanged"] == 2  # its new date is known
+
+
+def test_the_same_photo_under_another_name_keeps_it_too(folder):
+    label("holiday", cwd=folder)
+    said = flip(folder, "holiday/a.png")
+    (folder / "holiday").rename(folder / "summer")
+    done = label("summer", cwd=folder)
+    assert done["gone"] == 2
+    assert labels(folder)["summer/a.png"] == f"{said}*"
+    pruned = label("summer", "--prune", cwd=folder)
+    assert pruned["gone"] == 2
+    assert [*labels(folder)] == ["summer/a.png", "summer/in/b.png"]
+    assert label("summer", cwd=folder)["gone"] == 0
+
+
+def test_a_truly_new_version_overrules_a_person_and_is_named_once(folder):
+    label("holiday", cwd=folder)
+    flip(folder, "holiday/a.png")
+    draw(folder / "holiday/a.png", "black")
+    done = alpaca("label", "holiday", "--workers", 1, cwd=folder)
+    assert "  overruled             1  " in done.stdout
+    assert "holiday/a.png: changed since a person labelled it" in done.stderr
+    assert "*" not in labels(folder)["holiday/a.png"]
+    assert label("holiday", cwd=folder)["overruled"] == []
+
+
+@pytest.mark.parametrize("where", ["./holiday", "holiday//", "{}/holiday", "holiday/../holiday"])
+def test_a_photo_has_one_name_however_the_command_is_called(folder, where):
+    label("holiday", cwd=folder)
+    assert label(where.format(folder), cwd=folder)["unchanged"] == 2
+    assert [*rows(folder / "manifest.jsonl")] == ["holiday/a.png", "holiday/in/b.png"]
+
+
+def test_a_photo_has_one_name_from_any_folder_and_through_links(folder):
+    label("holiday", cwd=folder)
+    (folder / "elsewhere").mkdir()
+    os.symlink(folder, folder / "elsewhere/link")
+    for words, cwd in (
+        (["../holiday", "--manifest", "../manifest.jsonl"], folder / "elsewhere"),
+        (["link/holiday", "--manifest", "link/manifest.jsonl"], folder / "elsewhere"),
+        ([f"{folder}/elsewhere/link/holiday"], folder),
+        (["holiday"], folder / "elsewhere/link"),
+    ):
+        assert label(*words, cwd=cwd)["unchanged"] == 2, words
+    assert len(rows(folder / "manifest.jsonl")) == 2
+    done = label("../holiday", cwd=folder / "elsewhere")  # another manifest: outside its folder
+    assert done["unchanged"] == 0
+    assert f"{folder}/holiday/a.png" in rows(folder / "elsewhere/manifest.jsonl")
+
+
+def test_a_folder_and_its_manifest_move_together(folder):
+    odd = os.fsdecode(b"\xff.png")
+    draw(folder / "holiday/x.png", "blue")
+    os.rename(folder / "holiday/x.png", folder / "holiday" / odd)
+    label("holiday", "--manifest", "holiday/manifest.jsonl", cwd=folder)
+    assert [*rows(folder / "holiday/manifest.jsonl")] == ["a.png", "file:%FF.png", "in/b.png"]
+    said = flip(folder / "holiday", "a.png")
+    (folder / "there").mkdir()
+    (folder / "holiday").rename(folder / "there/summer")
+    done = label("there/summer", "--manifest", "there/summer/manifest.jsonl", cwd=folder)
+    assert (done["unchanged"], done["gone"]) == (3, 0)
+    assert labels(folder / "there/summer")["a.png"] == f"{said}*"
+
+
+# --- manifests of an earlier release -------------------------------------------------------------
+
+
+def as_before(path, *, names=lambda name: name):
+    """Write a manifest as 0.1.0 did: names as typed, nothing of the content."""
+    old = []
+    for row in rows(path).values():
+        row["labeler"]["etag"] = None
+        old.append({**row, "source-ref": names(row["source-ref"])})
+    lines = sorted(old, key=lambda row: row["source-ref"])
+    path.write_bytes(b"".join(map(manifest_row.encode, lines)))
+
+
+@pytest.mark.parametrize("form", ["{0}", "./{0}", "{1}/{0}", "/moved/from/here/{0}"])
+def test_a_manifest_of_an_earlier_release_is_settled(folder, form):
+    label("holiday", cwd=folder)
+    before = rows(folder / "manifest.jsonl")
+    as_before(folder / "manifest.jsonl", names=lambda name: form.format(name, folder))
+    name = form.format("holiday/a.png", folder)
+    name = "holiday/a.png" if name.startswith((".", str(folder))) else name
+    said = flip(folder, name)
+    done = label("holiday", cwd=folder)
+    assert (done["unchanged"], done["gone"]) == (2, 0)
+    found = rows(folder / "manifest.jsonl")
+    assert [*found] == [*before]
+    assert labels(folder)["holiday/a.png"] == f"{said}*" or form.startswith("/moved")
+    assert all(row["labeler"]["etag"].startswith("sha256:") for row in found.values())
+    assert found["holiday/in/b.png"] == before["holiday/in/b.png"]
+
+
+def test_names_by_the_folder_that_the_command_was_called_in_are_settled(folder):
+    label("holiday", "--manifest", "holiday/manifest.jsonl", cwd=folder)
+    as_before(folder / "holiday/manifest.jsonl", names=lambda name: f"holiday/{name}")
+    table = open_table(str(folder / "holiday/manifest.jsonl"))
+    assert {row["source-ref"] for row in table.rows()} == {"holiday/a.png", "holiday/in/b.png"}
+    done = label("holiday", "--manifest", "holiday/manifest.jsonl", cwd=folder)
+    assert (done["unchanged"], done["gone"]) == (2, 0)
+    assert [*rows(folder / "holiday/manifest.jsonl")] == ["a.png", "in/b.png"]
+
+
+def test_what_cannot_be_told_stays_as_it_is(folder):
+    label("holiday", cwd=folder)
+    as_before(folder / "manifest.jsonl")
+    copy_anew(folder / "holiday/a.png")  # the same bytes, but nobody can know
+    (folder / "holiday/in/b.png").unlink()
+    done = label("holiday", cwd=folder)
+    assert (done["unchanged"], done["gone"]) == (0, 1)
+    assert rows(folder / "manifest.jsonl")["holiday/in/b.png"]["labeler"]["etag"] is None
+
+
+# --- what a person says counts at once -----------------------------------------------------------
+
+
+def counted(where, cwd):
+    return json.loads(alpaca("manifest", "stats", where, "--json", cwd=cwd).stdout)
+
+
+def test_label_correct_and_every_command_shows_it_without_a_step_between(folder):
+    label("holiday", cwd=folder)
+    said = flip(folder, "holiday/a.png")
+    by_model = labels(folder)["holiday/in/b.png"]
+
+    def see():
+        assert labels(folder)["holiday/a.png"] == f"{said}*"
+        shown = alpaca("manifest", "show", "--label", said, cwd=folder).stdout
+        assert "person   " in shown
+        exported = alpaca("manifest", "export", "--format", "csv", cwd=folder).stdout
+        assert f"holiday/a.png,{said}," in exported
+        assert alpaca("report", "--no-photos", cwd=folder).returncode == 0
+        assert counted("manifest.jsonl", folder)["label"] == {
+            name: [said, by_model].count(name) for name in {said, by_model}
+        }
+
+    see()
+    label("holiday", "--copy-to", "sorted", cwd=folder)
+    assert (folder / f"sorted/{said}/holiday/a.png").exists()
+    kept = rows(folder / "manifest.jsonl")["holiday/a.png"]["labeler"]
+    assert kept["model-class-name"] != said
+    assert 0 <= kept["probability"] <= 1
+    see()  # after the run has merged it
+    table = open_table(str(folder / "manifest.jsonl"))
+    row = next(row for row in table.rows() if manifest_row.is_human(row))
+    open_corrections(table).add_all([withdrawal(row, NEXT_YEAR.replace(month=2))])
+    assert labels(folder)["holiday/a.png"] == kept["model-class-name"]
+    label("holiday", cwd=folder)
+    assert (
+        rows(folder / "manifest.jsonl")["holiday/a.png"]["alpaca-metadata"]["class-name"]
+        == kept["model-class-name"]
+    )
+
+
+def test_a_correction_of_a_photo_without_a_row_waits_for_it(folder):
+    label("holiday", cwd=folder)
+    said = flip(folder, "holiday/a.png")
+    (folder / "holiday/a.png").rename(folder / "away.png")
+    label("holiday", "--prune", cwd=folder)
+    assert "holiday/a.png" not in labels(folder)
+    (folder / "away.png").rename(folder / "holiday/a.png")
+    label("holiday", cwd=folder)
+    assert labels(folder)["holiday/a.png"] == f"{said}*"
+
+
+# --- photos that are gone ------------------------------------------------------------------------
+
+
+def test_prune_removes_rows_of_photos_that_are_gone(folder):
+    label("holiday", cwd=folder)
+    (folder / "holiday/a.png").unlink()
+    before = (folder / "manifest.jsonl").read_bytes()
+    done = alpaca("manifest", "prune", "--dry-run", cwd=folder)
+    assert (done.stdout, done.stderr) == ("holiday/a.png\n", "1 row would be removed\n")
+    assert (folder / "manifest.jsonl").read_bytes() == before
+    assert alpaca("manifest", "prune", cwd=folder).stderr == "1 row removed\n"
+    assert [*rows(folder / "manifest.jsonl")] == ["holiday/in/b.png"]
+    assert alpaca("manifest", "prune", cwd=folder).stderr == "0 rows removed\n"
+
+
+def test_a_manifest_that_was_parted_from_all_its_photos_is_not_emptied(folder):
+    label("holiday", cwd=folder)
+    (folder / "away").mkdir()
+    (folder / "manifest.jsonl").rename(folder / "away/manifest.jsonl")
+    done = alpaca("manifest", "prune", cwd=folder / "away")
+    assert done.returncode == 1
+    assert "none of its 2 photos is there" in done.stderr
+    assert len(rows(folder / "away/manifest.jsonl")) == 2
+
+
+def test_a_photo_that_cannot_be_looked_for_is_not_gone(tmp_path):
+    from alpaca_labeler.table.places import Places
+
+    places = Places(str(tmp_path / "manifest.jsonl"))
+    assert places.is_gone("a.png")
+    assert places.is_gone(f"{tmp_path}/../{tmp_path.name}2/a.png")
+    for away in ("/media/kim/disk/a.png", "/Volumes/disk/a.png", "/no-such-mount/a.png"):
+        assert not places.is_gone(away)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert not places.is_gone("loop.png")
+    assert not places.is_gone("\0.png")
+
+
+# --- drives and editors --------------------------------------------------------------------------
+
+DRIVE = """
+import errno, fcntl, os
+def refuse(code):
+    def call(*_words, **_options):
+        raise OSError(code, os.strerror(code))
+    return call
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("os.chmod = refuse(errno.EPERM)", ""),
+        ("os.fsync = refuse(errno.EINVAL)", ""),
+        ("fcntl.flock = refuse(errno.ENOLCK)", "this drive cannot lock files"),
+        ("fcntl.flock = refuse(errno.EOPNOTSUPP)", "this drive cannot lock files"),
+    ],
+)
+def test_a_drive_that_offers_less_is_worked_on(folder, code, says):
+    (folder / "drive").mkdir()
+    (folder / "drive/sitecustomize.py").write_text(DRIVE + code)
+    path = os.pathsep.join([str(folder / "drive"), os.environ.get("PYTHONPATH", os.getcwd())])
+    for unchanged in (0, 2):
+        done = alpaca(
+            "label", "holiday", "--workers", 1, "--json", cwd=folder, env={"PYTHONPATH": path}
+        )
+        assert done.returncode == 0
+        assert json.loads(done.stdout)["unchanged"] == unchanged
+        assert done.stderr.count("this drive cannot") == bool(says)
+    assert [*rows(folder / "manifest.jsonl")] == ["holiday/a.png", "holiday/in/b.png"]
+
+
+def test_a_manifest_that_a_windows_editor_saved_is_read(folder):
+    label("holiday", cwd=folder)
+    text = (folder / "manifest.jsonl").read_text()
+    (folder / "manifest.jsonl").write_text(text, encoding="utf-8-sig", newline="\r\n")
+    assert len(labels(folder)) == 2
+    assert label("holiday", cwd=folder)["unchanged"] == 2
+    for encoding in ("utf-16", "utf-16-be"):
+        (folder / "manifest.jsonl").write_text(text, encoding=encoding)
+        for words in (["manifest", "stats"], ["label", "holiday"]):
+            done = alpaca(*words, cwd=folder)
+            assert done.returncode == 1
+            assert "manifest.jsonl: " in done.stderr
+            assert "save it as UTF-8" in done.stderr
+        assert (folder / "manifest.jsonl").read_text(encoding=encoding) == text
+
+
+def test_the_digest_is_of_the_bytes_that_were_labelled(folder):
+    label("holiday", cwd=folder)
+    for name, row in rows(folder / "manifest.jsonl").items():
+        assert row["labeler"]["etag"] == storage.digest((folder / name).read_bytes())
