@@ -100,8 +100,6 @@ DECODER: Final = "-".join(
     ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
 )
 """Which decoder this is."""
-DECODER_CODES: Final = frozenset({"not-an-image", "unsupported", "corrupt"})
-"""What one decoder cannot read, another may."""
 
 
 class ImageError(LabelerError):

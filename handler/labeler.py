@@ -281,7 +281,7 @@ class Labeler:
                 version = fetched.version
                 prediction, seen = self._classify(self._decoder(fetched.data), over)
         except images.ImageError as error:
-            decoder = images.DECODER if error.code in images.DECODER_CODES else ""
+            decoder = images.DECODER if error.code in manifest_row.DECODER_CODES else ""
             return self._failed(image, version, Failure(error.code, str(error), decoder))
         except storage.StorageError as error:
             code = FAILURE_CODES.get(type(error))

@@ -44,6 +44,10 @@ class ManifestError(LabelerError):
     """A line is not a manifest row. The message says what is wrong with it."""
 
 
+DECODER_CODES: Final = frozenset({"not-an-image", "unsupported", "corrupt"})
+"""Failures that are the decoder's verdict: another decoder may read the photo."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an image can never be labelled as it is."""
@@ -53,7 +57,7 @@ class Failure:
     message: str
     """For people."""
     decoder: str = ""
-    """Which decoder could not read it, if another one might."""
+    """Which decoder could not read it, of `DECODER_CODES`."""
 
 
 def label_row(

@@ -276,7 +276,7 @@ def _label(run: Run) -> Report:
         ledger = stack.enter_context(Ledger(run.manifest_path, run.failures_path))
         ready = pool.ready()
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
-        ledger.load(None if run.relabel else ready.model_version)
+        ledger.load(None if run.relabel else ready.model_version, ready.decoder)
         try:
             _work(run, pool, ledger, report)
         except KeyboardInterrupt:
@@ -335,9 +335,10 @@ def _todo(
 
 def _print_plan(run: Run) -> None:
     with run.start(1) as pool:
-        version = pool.ready().model_version
+        ready = pool.ready()
+    version = ready.model_version
     ledger = Ledger(run.manifest_path, run.failures_path)
-    ledger.peek(None if run.relabel else version)
+    ledger.peek(None if run.relabel else version, ready.decoder)
     count = 0
     for image in _todo(run, ledger, Skipped()):
         if not ledger.had_failed(image):

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.handler.manifest_row import Row
 
-TRIED_AGAIN: Final = frozenset({"unreadable", "unsupported", "too-many-pixels"})
-"""Failures that a user repairs without touching the photo: by chmod, a package, `--max-pixels`."""
+TRIED_AGAIN: Final = frozenset({"unreadable", "too-many-pixels"})
+"""Failures that a user repairs without touching the photo: by chmod, `--max-pixels`."""
 
 
 class LedgerError(LabelerError):
@@ -90,27 +90,29 @@ class Ledger:
                     os.unlink(file.path)
         self._exit.close()
 
-    def load(self, model_version: str | None) -> None:
+    def load(self, model_version: str | None, decoder: str = "") -> None:
         """Learn which images have a row by `model_version`, or by a person. None: learn of none.
 
         What an earlier run or an earlier release left, and what people decided since, is settled
-        first. Takes 16 bytes of memory per image. Raises `ManifestError` for a line that is not a
+        first. What another decoder than `decoder` could not read counts as new: to be tried once.
+
+        Takes 16 bytes of memory per image. Raises `ManifestError` for a line that is not a
         row, and `CorrectionsError`.
         """
-        self._scan(model_version)
+        self._scan(model_version, decoder)
         if self._old and self._modernize():
-            self._scan(model_version)
+            self._scan(model_version, decoder)
         if not self._settled or self._has_news():
             self._settled = False
             self.settle()
-            self._scan(model_version)
+            self._scan(model_version, decoder)
         self._ordered = True
 
-    def peek(self, model_version: str | None) -> None:
+    def peek(self, model_version: str | None, decoder: str = "") -> None:
         """Learn the same outside of a `with` block, without a lock and without writing anything."""
-        self._scan(model_version)
+        self._scan(model_version, decoder)
 
-    def _scan(self, model_version: str | None) -> None:
+    def _scan(self, model_version: str | None, decoder: str) -> None:
         self._settled, self._old = True, False
         images, known, failed, people = array("q"), array("q"), array("q"), array("q")
         for file in (self._labels, self._failures):
@@ -129,9 +131,16 @@ class Ledger:
                 if model_version is not None and (
                     human or manifest_row.model_version(row) == model_version
                 ):
-                    code = manifest_row.block(row, "failure").get("code")
-                    again = isinstance(code, str) and code in TRIED_AGAIN
-                    (failed if again else known).append(_key(version))
+                    failure = manifest_row.block(row, "failure")
+                    code = str(failure.get("code"))
+                    if code in TRIED_AGAIN:
+                        failed.append(_key(version))
+                    elif not (
+                        decoder
+                        and code in manifest_row.DECODER_CODES
+                        and failure.get("decoder") != decoder
+                    ):
+                        known.append(_key(version))
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)
         self._settled &= not any(map(eq, seen, islice(seen, 1, None)))

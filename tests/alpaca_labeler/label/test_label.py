@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from tests.support.raw import directory, tiff
 from tests.support.runs import (
     alpaca,
     children,
@@ -115,6 +116,37 @@ def test_a_failure_that_another_option_mends_is_tried_again(folder):
     assert (same["failed"], same["unchanged"]) == (0, 3)
     assert (folder / "failures.jsonl").read_bytes() == written
     assert sum(label("photos", cwd=folder)["labels"].values()) == 2
+
+
+def test_a_photo_that_another_decoder_could_not_read_is_tried_once_more(folder):
+    (folder / "photos/a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
+    assert label("photos", cwd=folder)["failed"] == 1
+    failures = folder / "failures.jsonl"
+    failures.write_text(failures.read_text().replace('"decoder":"pillow-', '"decoder":"before-'))
+    assert label("photos", "--max-failure-rate", 1, cwd=folder)["failed"] == 1
+    assert rows(failures)["photos/a.jpg"]["failure"]["decoder"].startswith("pillow-")
+    assert label("photos", cwd=folder)["failed"] == 0
+
+
+def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
+    photos = folder / "photos"
+    for place in ("@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg"):
+        (photos / place).parent.mkdir(parents=True)
+        shutil.copy(photos / "coffee.jpg", photos / place)
+    (photos / ".IMG_1.HEIC.icloud").write_bytes(b"bplist00")
+    (photos / "notes.txt").write_text("BMW notes: the oil was changed in May")
+    thumbnail, full = directory(16, tag_254=1), directory(64)
+    (photos / "DSC_1.NEF").write_bytes(tiff(thumbnail, inside=[full]))
+    (photos / "renamed.tif").write_bytes(tiff(thumbnail, inside=[full]))
+    before = len([*photos.glob("*.*g")])
+    report = label("photos", cwd=folder)
+    assert sum(report["labels"].values()) == before
+    failures = rows(folder / "failures.jsonl")
+    assert {name: row["failure"]["code"] for name, row in failures.items()} == {
+        "photos/DSC_1.NEF": "unsupported",
+        "photos/renamed.tif": "unsupported",
+    }
+    assert label("photos", cwd=folder)["unchanged"] == before + 2
 
 
 def test_relabel_starts_over(folder):

@@ -93,6 +93,18 @@ def test_a_row_is_known_for_its_version_and_model_only(files):
         assert not found.has(image("a"))
 
 
+def test_what_another_decoder_could_not_read_is_new(files):
+    def failed(name, code, decoder):
+        return manifest_row.failure_row(image(name, 1), Failure(code, "", decoder), "1-a", NOON)
+
+    rows = [failed("a", "corrupt", "old"), failed("b", "unsupported", ""), failed("c", "empty", "")]
+    write(files, *rows, failed("d", "corrupt", "new"))
+    with Ledger(*map(str, files)) as found:
+        found.load("1-a", "new")
+        assert [found.has(image(name)) for name in "abcd"] == [False, False, True, True]
+        assert not any(found.had_failed(image(name)) for name in "abcd")
+
+
 def test_a_persons_row_stands_for_every_model(files):
     row = good("a")
     row["alpaca-metadata"]["human-annotated"] = "yes"
