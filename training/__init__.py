@@ -1,1 +1,1 @@
-"""What learns: two folders of photos in, a bundle out. The only place that imports TensorFlow."""
+"""What learns: two folders of photos in, a bundle out. Only `keras` imports TensorFlow."""

@@ -16,6 +16,7 @@ import numpy as np
 from ..handler import bundle, images
 from ..handler.bundle import Card
 from . import experiment, metrics
+from .dataset import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +31,18 @@ WEAK_KIND_PHOTOS = 5
 
 
 def attribute(label: str) -> str:
-    """Return a class name as a label attribute: "Cat photos" -> "cat-photos"."""
+    """Return a class name as a label attribute: "Cat photos" -> "cat-photos".
+
+    Raises `DatasetError` if a row has a key of that name already.
+    """
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
+    if name in bundle.RESERVED or name.endswith("-metadata"):
+        raise DatasetError(
+            f"the class {label!r} cannot be the one to find: rows of a manifest have a key "
+            f"{name!r} of their own. Rename the folder, or name the other class with --positive"
+        )
+    return name
 
 
 def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> Card:
@@ -69,8 +79,12 @@ def document(
     judged = outcome.judged
     truth = data.truth()[judged.indices]
     kinds = metrics.by_kind(
-        [data.photos[index].kind for index in judged.indices], truth, judged.predicted
+        [data.photos[index].kind for index in judged.indices],
+        truth,
+        judged.predicted,
+        judged.reviewed,
     )
+    review = metrics.review(truth, judged.predicted, judged.reviewed)
     parts = experiment.figures(data, judged, seed=outcome.settings.seed)
     overall = parts.pop("all", None) or next(iter(parts.values()))
     made = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -84,7 +98,7 @@ def document(
             "measured_on": _measured_on(outcome, data),
             **{name: _numbers(figure) for name, figure in overall.items()},
             "confusion": metrics.confusion(truth, judged.predicted),
-            "needs_review": _share(_reviewed(outcome)),
+            **{name: _share(value) for name, value in review.items()},
             "int8_disagreement": round(disagreement, 5),
             "parts": {
                 name: {key: _numbers(figure) for key, figure in part.items()}
@@ -130,8 +144,8 @@ def _measured_on(outcome: Outcome, data: Dataset) -> str:
         trained = len(set(outcome.trained_on.tolist()) - outcome.settings.excluded)
         return (
             f"{count} photos, each judged by one of {folds} models that saw neither it nor its "
-            "group, with the calibration from the other folds; the model shipped was then trained "
-            f"on {trained} of the {len(data.photos)} photos"
+            "group (out-of-fold), with the decision of the other folds; the model shipped was then "
+            f"trained on {trained} of the {len(data.photos)} photos"
         )
     return (
         f"{count} photos held out from training; calibration, threshold and the epoch that was "
@@ -139,13 +153,7 @@ def _measured_on(outcome: Outcome, data: Dataset) -> str:
     )
 
 
-def _reviewed(outcome: Outcome) -> float:
-    low, high = outcome.decision.review_band
-    p = outcome.decision.probabilities(outcome.judged.logits)
-    return float(((p >= low) & (p <= high)).mean())
-
-
-def _weak(kinds: dict[str, dict[str, Any]]) -> list[str]:
+def _weak(kinds: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [
         f"{kind}: {found['photos'] - found['right']} of {found['photos']} photos labelled wrong"
         for kind, found in kinds.items()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import fit, metrics, split
+from . import metrics, split
+from .dataset import DatasetError
+from .keras import fit, reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +37,13 @@ class Settings:
     weights: str | None
     seed: int
     folds: int = 0
-    """0: one split of 80/20. K: K models judge photos new to them; one of all photos ships."""
+    """0: one split. K: K models judge photos that are new to them; one of all photos ships."""
     excluded: frozenset[int] = frozenset()
     """Indices of photos that nothing is trained on (wrong labels); they count in every figure."""
+    folder: str = ""
+    """The data set's, for recipes that let Keras read it."""
+    done: str = ""
+    """Folder in which finished models of a cross-validation are kept; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,11 @@ class Judged:
     indices: Indices
     logits: Floats
     probabilities: Floats
-    """Of the positive class, calibrated on other photos where there are folds."""
+    """Of the positive class; with folds out-of-fold, calibrated on the other folds."""
     predicted: Indices
-    """Class indices, by thresholds chosen on other photos where there are folds."""
+    """Class indices, by the same decision."""
+    reviewed: npt.NDArray[np.bool_]
+    """Inside the review band of the same decision."""
     groups: Indices
     """Photos of one scene or source share a number: see `split.groups`."""
 
@@ -77,14 +88,21 @@ def train(
 ) -> Outcome:
     """Train and judge.
 
-    `group` is `split.groups`; `say` is told what happens, `progress` every epoch.
+    `group` is `split.groups`; `say` is told what happens, `progress` every epoch. Cross-validation
+    goes on where an earlier one of the same photos and settings stopped, if `settings.done` is the
+    same folder.
 
     Raises `NetworkError`, `DatasetError`.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     job = _Job(data, group, settings, progress, say)
-    outcome = job.cross_validated() if settings.folds else job.single()
-    return replace(outcome, seconds=time.monotonic() - started)
+    if settings.recipe.reader == "keras":
+        outcome = job.by_keras()
+    elif settings.folds:
+        outcome = job.cross_validated()
+    else:
+        outcome = job.single()
+    return replace(outcome, seconds=outcome.seconds + time.monotonic() - began)
 
 
 def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, dict[str, Figure]]:
@@ -115,119 +133,193 @@ class _Job:
         progress: Callable[[fit.Epoch], None],
         say: Callable[[str], None],
     ) -> None:
-        self.data, self.group, self.settings, self.progress, self.say = (
-            data,
-            group,
-            settings,
-            progress,
-            say,
-        )
-        # Dealt evenly: classes, and the data set's own photos among those of extra folders.
-        self.strata = [(photo.label, photo.extra) for photo in data.photos]
+        self.data, self.group, self.settings = data, group, settings
+        self.progress, self.say = progress, say
         self.truth = data.truth()
+        # Stratified: classes, and kinds within them.
+        self.strata = [f"{photo.label} {photo.kind}" for photo in data.photos]
         self.begin: fit.Start | None = None
 
-    def fit(self, train: Indices, validation: Indices | None) -> fit.Fit:
-        settings = self.settings
+    def start(self) -> fit.Start:
         if self.begin is None:
-            self.say("what the frozen layers make of every photo, once for all")
+            settings = self.settings
             self.begin = fit.start(
-                self.data, settings.recipe, settings.weights, seed=settings.seed, say=self.say
+                self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
             )
-        kept = np.array([index for index in train if index not in settings.excluded])
-        return fit.fit(self.begin, kept, validation, seed=settings.seed, progress=self.progress)
+        return self.begin
+
+    def trained(self, train: Indices, validation: Indices | None) -> fit.Fit:
+        kept = np.array([index for index in train if index not in self.settings.excluded])
+        return fit.fit(
+            self.start(), kept, validation, seed=self.settings.seed, progress=self.progress
+        )
+
+    def by_keras(self) -> Outcome:
+        settings = self.settings
+        parts = reader.from_directory(
+            settings.folder, self.data, settings.recipe, seed=settings.seed
+        )
+        self._say_split(parts.train_indices, parts.validation_indices)
+        result = fit.fit_directory(self.start(), parts, seed=settings.seed, progress=self.progress)
+        return self._judged_by_split(result, parts.train_indices, parts.validation_indices)
 
     def single(self) -> Outcome:
-        settings = self.settings
-        if settings.recipe.split == "reference":
-            train, validation = split.reference(self.data.photos, settings.seed)
+        held_out = np.array([photo.held_out for photo in self.data.photos])
+        if held_out.any():
+            # A group on both sides, such as a copy of a photo, is trained on on neither.
+            seen = np.isin(self.group, self.group[held_out])
+            train, validation = np.flatnonzero(~seen), np.flatnonzero(held_out)
+            if len(np.unique(self.truth[train])) < 2:
+                raise DatasetError(
+                    "of one class every photo to train on has its like among those of --validation"
+                )
         else:
-            train, validation = split.holdout(self.strata, self.group, settings.seed)
+            split.check_enough(self.data, self.group, round(1 / split.VALIDATION_SHARE))
+            train, validation = split.holdout(self.strata, self.group, self.settings.seed)
+        self._say_split(train, validation)
+        return self._judged_by_split(self.trained(train, validation), train, validation)
+
+    def _say_split(self, train: Indices, validation: Indices) -> None:
         self.say(f"{len(train)} photos to train on, {len(validation)} to validate")
-        result = self.fit(train, validation)
+
+    def _judged_by_split(self, result: fit.Fit, train: Indices, validation: Indices) -> Outcome:
         logits = fit.logits(result.network, self.data, validation)
-        decision = self._decide(validation, logits)
+        decision = metrics.decide(self.truth[validation], logits)
         judged = self._judge(decision, validation, logits)
         return Outcome(
             result.network,
-            settings,
+            self.settings,
             decision,
             judged,
             train,
-            tuple(_mean_history([result.history])),
-            result.best_epochs,
+            result.history,
+            result.epochs,
             0.0,
             result.interrupted,
         )
 
     def cross_validated(self) -> Outcome:
-        settings = self.settings
-        fold = split.folds(self.strata, self.group, settings.folds, settings.seed)
-        results: list[fit.Fit] = []
+        settings, count = self.settings, self.settings.folds
+        split.check_enough(self.data, self.group, count)
+        fold = split.folds(self.strata, self.group, count, settings.seed)
+        everything = np.arange(len(fold))
         logits = np.full(len(fold), np.nan)
-        for number in range(settings.folds):
+        kept = _Kept(settings, self.data, self.group)
+        histories, seconds = [], 0.0
+        for number in range(count):
             test, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            self.say(
-                f"fold {number + 1} of {settings.folds}: {len(rest)} photos to train on, "
-                f"{len(test)} to judge"
-            )
-            # Nothing is held out to stop by: the few dozen photos that could be spared say less of
-            # when to stop than the recipe's own number of epochs does.
-            results.append(self.fit(rest, None))
-            logits[test] = fit.logits(results[-1].network, self.data, test)
+            name = f"fold {number + 1} of {count}"
+            if (found := kept.read(number)) is None:
+                self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
+                # Nothing is held out to stop by: the few dozen photos that could be spared say less
+                # of when to stop than the recipe's own number of epochs does.
+                began = time.monotonic()
+                result = self.trained(rest, None)
+                if result.interrupted:
+                    raise KeyboardInterrupt
+                found = kept.write(
+                    number, result, fit.logits(result.network, self.data, test), began
+                )
+            logits[test] = found.logits
+            histories.append(found.history)
             right = (logits[test] > 0) == self.truth[test]
-            self.say(f"fold {number + 1}: {right.mean():.3f} of its photos right at a logit of 0")
-            if results[-1].interrupted:
-                break
-        history = tuple(_mean_history([result.history for result in results]))
-        seen = np.flatnonzero(~np.isnan(logits))
-        decision = self._decide(seen, logits[seen])
-        judged = self._judge_by_others(fold, seen, logits)
-        if results[-1].interrupted:  # no time for another model: the last one ships
-            last, trained_on = results[-1], rest
-        else:
-            self.say(f"all {len(fold)} photos")
-            last, trained_on = self.fit(np.arange(len(fold)), None), np.arange(len(fold))
+            minutes = f"{found.seconds / 60:.0f} min"
+            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {minutes}")
+            seconds += found.seconds if found.earlier else 0.0
+        decision = metrics.decide(self.truth, logits)
+        self.say(f"all {len(fold)} photos")
+        result = self.trained(everything, None)
         return Outcome(
-            last.network,
+            result.network,
             settings,
             decision,
-            judged,
-            trained_on,
-            history,
-            last.best_epochs,
-            0.0,
-            last.interrupted,
+            self._judge_by_others(fold, logits),
+            everything,
+            tuple(_mean_history(histories)),
+            result.epochs,
+            seconds,
+            result.interrupted,
         )
 
-    def _decide(self, indices: Indices, logits: Floats) -> Decision:
-        """Decide with the data set's own photos counting as much as all of the extra folders'."""
-        extra = self.data.extra()[indices]
-        weights = np.ones(len(indices))
-        if 0 < (share := extra.mean()) < 1:
-            weights = np.where(extra, 0.5 / share, 0.5 / (1 - share))
-        return metrics.decide(self.truth[indices], logits, weights)
-
-    def _judge_by_others(self, fold: Indices, seen: Indices, logits: Floats) -> Judged:
-        """Label each fold by what the other folds' photos say about calibration and threshold."""
+    def _judge_by_others(self, fold: Indices, logits: Floats) -> Judged:
+        """Decide on each fold's photos by what the other folds' say: out-of-fold all the way."""
         parts = []
-        for number in np.unique(fold[seen]):
-            mine, others = seen[fold[seen] == number], seen[fold[seen] != number]
-            source = others if len(others) else mine  # interrupted in the first fold
-            decision = self._decide(source, logits[source])
+        for number in np.unique(fold):
+            mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+            decision = metrics.decide(self.truth[others], logits[others])
             parts.append(self._judge(decision, mine, logits[mine]))
         order = np.argsort(np.concatenate([part.indices for part in parts]))
+        names = ("indices", "logits", "probabilities", "predicted", "reviewed", "groups")
         return Judged(
-            *(
-                np.concatenate([getattr(part, name) for part in parts])[order]
-                for name in ("indices", "logits", "probabilities", "predicted", "groups")
-            )
+            *(np.concatenate([getattr(part, name) for part in parts])[order] for name in names)
         )
 
     def _judge(self, decision: Decision, indices: Indices, logits: Floats) -> Judged:
         probabilities = decision.probabilities(logits)
         predicted = (probabilities >= decision.threshold).astype(np.int64)
-        return Judged(indices, logits, probabilities, predicted, self.group[indices])
+        low, high = decision.review_band
+        reviewed = (probabilities >= low) & (probabilities <= high)
+        return Judged(indices, logits, probabilities, predicted, reviewed, self.group[indices])
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What a fold's model said of the fold's photos."""
+
+    logits: Floats
+    history: tuple[fit.Epoch, ...]
+    seconds: float
+    earlier: bool
+    """An earlier run trained it."""
+
+
+class _Kept:
+    """The folds that are done, one file each, so that the same command goes on after a break."""
+
+    def __init__(self, settings: Settings, data: Dataset, group: Indices) -> None:
+        self.folder = Path(settings.done) if settings.done else None
+        weights = settings.weights
+        if weights and weights != "imagenet":
+            weights = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        same = {
+            "photos": data.fingerprint(),
+            "kinds": [photo.kind for photo in data.photos],
+            "group": group.tolist(),
+            "recipe": asdict(settings.recipe),
+            "weights": weights,
+            "seed": settings.seed,
+            "folds": settings.folds,
+            "excluded": sorted(settings.excluded),
+        }
+        self.key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+
+    def read(self, number: int) -> _Fold | None:
+        """Return a fold that an earlier run of the same photos and settings has finished."""
+        if self.folder is None or not (file := self._file(number)).exists():
+            return None
+        content = json.loads(file.read_text("utf-8"))
+        history = tuple(fit.Epoch(**entry) for entry in content["history"])
+        return _Fold(np.array(content["logits"]), history, content["seconds"], earlier=True)
+
+    def write(self, number: int, result: fit.Fit, logits: Floats, began: float) -> _Fold:
+        """Keep a fold's predictions."""
+        done = _Fold(logits, result.history, time.monotonic() - began, earlier=False)
+        if self.folder is not None:
+            content = {
+                "seconds": done.seconds,
+                "history": [asdict(entry) for entry in done.history],
+                "logits": logits.tolist(),
+            }
+            file = self._file(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(".partial")
+            partial.write_text(json.dumps(content), "utf-8")
+            partial.replace(file)  # whole, or not there
+        return done
+
+    def _file(self, number: int) -> Path:
+        assert self.folder is not None
+        return self.folder / f"{self.key}-fold-{number + 1}.json"
 
 
 def _mean_history(histories: list[tuple[fit.Epoch, ...]]) -> list[fit.Epoch]:
@@ -235,10 +327,17 @@ def _mean_history(histories: list[tuple[fit.Epoch, ...]]) -> list[fit.Epoch]:
     for history in histories:
         for entry in history:
             found.setdefault((entry.phase, entry.epoch), []).append(entry)
-    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+    def mean(same: list[fit.Epoch], name: str) -> float:
+        return math.fsum(getattr(entry, name) for entry in same) / len(same)
+
     return [
-        fit.Epoch(
-            phase, epoch, *(math.fsum(getattr(e, name) for e in same) / len(same) for name in names)
+        replace(
+            same[0],
+            loss=mean(same, "loss"),
+            accuracy=mean(same, "accuracy"),
+            val_loss=mean(same, "val_loss"),
+            val_accuracy=mean(same, "val_accuracy"),
         )
-        for (phase, epoch), same in found.items()
+        for same in found.values()
     ]

@@ -2,79 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import tempfile
-import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..handler import bundle
 from ..handler.classifier import Classifier
 from ..handler.errors import LabelerError
 from . import card as cards
-from . import fit, provenance
-from . import network as networks
+from . import provenance
+from .keras import augment, convert, fit
 from .report import Mistake, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
     from .dataset import Dataset
     from .experiment import Outcome
-    from .recipe import Recipe
-
-CALIBRATION_PHOTOS = 200
-"""Enough for the ranges of all activations to settle; each costs about 50 ms."""
 
 MAX_DISAGREEMENT = 0.02
-"""Share of all photos that 8-bit arithmetic may label otherwise than the network itself."""
+"""Share of all photos that 8-bit arithmetic may label differently from the network."""
 MISTAKES_SHOWN = 24
+AUGMENTED_SHOWN = (4, 5)
+"""Photos, and draws of each."""
 REPORT_FILE = "report.html"
 KERAS_FILE = "keras/model.keras"
 
 
 class ExportError(LabelerError):
     """A model cannot be shipped. The message says why."""
-
-
-def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> bytes:
-    """Return a network as fully quantised LiteRT.
-
-    Input: uint8 (1, size, size, 3), pixels 0..255. Output: float32 (1, 1), the logit.
-    `pixels`, uint8 (n, size, size, 3), are training photos from which the ranges of the activations
-    are read. The batch dimension can be resized with `resize_tensor_input`.
-    """
-    # Without its Rescaling layer: the quantisation of the input scales the pixels for nothing.
-    bare = networks.build(recipe, None, rescale=False)
-    bare.set_weights(network.get_weights())
-    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_PHOTOS)).astype(int)
-
-    def examples() -> Iterator[list[npt.NDArray[np.float32]]]:
-        # Black and white first: the whole range of pixels, whatever the photos hold.
-        yield [
-            np.where(np.arange(3) == 1, -1, 1).astype(np.float32)
-            * np.ones_like(pixels[:1], np.float32)
-        ]
-        for index in chosen:
-            yield [pixels[index : index + 1].astype(np.float32) / np.float32(127.5) - 1]
-
-    with _quiet():
-        converter = tf.lite.TFLiteConverter.from_keras_model(bare)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = examples
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = tf.uint8
-        converter.inference_output_type = tf.float32
-        return bytes(converter.convert())
 
 
 def export(
@@ -94,18 +57,18 @@ def export(
     goes on the card.
 
     Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than
-    `max_disagreement` of all photos otherwise than the network does.
+    `max_disagreement` of all photos differently from the network.
     """
     target = Path(folder)
     check_free(folder)
     recipe = outcome.settings.recipe
-    model = to_litert(outcome.network, recipe, data.pixels[outcome.trained_on])
+    model = convert.to_litert(outcome.network, recipe, data.pixels[outcome.trained_on])
     card = cards.deciding(outcome, data, model, datetime.now(UTC))
     differing = disagreement(bundle.Bundle(card, model, {}), outcome, data)
     if differing > max_disagreement:
         raise ExportError(
             f"the 8-bit model labels {differing:.1%} of {len(data.photos)} photos "
-            f"otherwise than the network, more than the {max_disagreement:.1%} allowed: nothing "
+            f"differently from the network, more than the {max_disagreement:.1%} allowed: nothing "
             "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
     photos = provenance.table(outcome, data, group)
@@ -140,7 +103,7 @@ def check_free(folder: str) -> None:
 
 
 def disagreement(made: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
-    """Return the share of all photos that the bundle labels otherwise than the network.
+    """Return the share of all photos that the bundle labels differently from the network.
 
     Photos that were trained on count too: two forms of one model are compared, not its quality, and
     among the few dozen of a validation set a single borderline photo would be one in fifty.
@@ -167,6 +130,7 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
         probabilities=judged.probabilities,
         names=[photo.name for photo in photos],
         kinds=[photo.kind for photo in photos],
+        augmented=_augmented(outcome, data),
         mistakes=[
             Mistake(
                 photos[place].name,
@@ -179,17 +143,14 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
     )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send file descriptors 1 and 2 nowhere: the converter's C++ code logs to them regardless."""
-    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        kept = [os.dup(1), os.dup(2)]
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            for number, copy in enumerate(kept, start=1):
-                os.dup2(copy, number)
-                os.close(copy)
+def _augmented(outcome: Outcome, data: Dataset) -> list[list[npt.NDArray[np.uint8]]]:
+    recipe, (photos, count) = outcome.settings.recipe, AUGMENTED_SHOWN
+    chosen = np.linspace(0, len(data.photos) - 1, photos).astype(int)
+    drawn = augment.samples(
+        recipe.augmentation,
+        data.pixels[chosen],
+        recipe.train_sizes[-1],
+        count=count,
+        seed=outcome.settings.seed,
+    )
+    return [[data.pixels[index], *seen] for index, seen in zip(chosen, drawn, strict=True)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +24,12 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
 ECE_BINS = 10
 THRESHOLD = 0.5
-REVIEW_ACCURACY = 0.99
-"""Of the labels outside the review band, at least this share is right on validation data."""
+BAND_MISSED = 0.01
+"""Of each class, at most this share lies beyond the far end of the review band."""
 _TINY = 1e-6
+_Z95 = 1.959964
+"""Standard deviations on either side that hold 95 % of a normal distribution."""
+_NONE = (math.nan, math.nan)
 _LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS / 2
 """What a probability that was rounded to 0 is taken for in the log loss."""
 
@@ -47,65 +51,63 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value and its 95 % bootstrap interval."""
+    """A measured value and its 95 % interval, whose ends are nan if there is none."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:.3f}"
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def decide(truth: Indices, logits: Floats, weights: Floats) -> Decision:
+def decide(truth: Indices, logits: Floats) -> Decision:
     """Choose calibration, threshold and review band on validation data.
 
-    - Calibration: Platt's, the (a, b) of lowest log loss; `weights` say how much each photo counts.
-    - Threshold: a probability of 0.5. Calibrated, that is where both labels are equally likely, and
-      so where the most labels are right; two parameters fitted to all photos find that place with
-      less noise than counting errors does.
-    - Review band: the smallest range around the threshold outside which at least 99 of 100 labels
-      are right, on either side of it.
+    - Calibration: Platt's, the (a, b) of lowest log loss with both classes weighing the same. What
+      a user's folder holds is unknown, and no mix of training photos is everybody's.
+    - Threshold: a probability of 0.5, at which both labels are equally likely in an even mix.
+    - Review band: see `review_band`.
     """
-    calibration = platt(truth, logits, weights)
+    calibration = platt(truth, logits)
     probabilities = Decision(calibration, THRESHOLD, (THRESHOLD, THRESHOLD)).probabilities(logits)
     return Decision(calibration, THRESHOLD, review_band(truth, probabilities, THRESHOLD))
 
 
-def platt(truth: Indices, logits: Floats, weights: Floats) -> tuple[float, float]:
-    """Return (a, b) with which sigmoid(a * logit + b) is a calibrated probability."""
+def platt(truth: Indices, logits: Floats) -> tuple[float, float]:
+    """Return (a, b) with which sigmoid(a * logit + b) is calibrated for an even mix of classes."""
     if not 0 < truth.mean() < 1:
         return (1.0, 0.0)
-    # Platt's targets: never quite 0 or 1, lest separable data ask for infinite coefficients.
+    # Platt's targets: never quite 0 or 1, so that separable data have a finite optimum.
     positives = truth.sum()
     negatives = len(truth) - positives
     targets = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale, offset = logistic.fit(logits[:, np.newaxis], targets, weights, _TINY)
+    scale, offset = logistic.fit(logits[:, np.newaxis], targets, class_weights(truth), _TINY)
     # A model that orders photos the wrong way round must not be hidden by a negative scale.
     return (round(max(float(scale[0]), 0.01), 6), round(offset, 6))
 
 
+def class_weights(truth: Indices) -> Floats:
+    """Return weights, shape (n,), sum 1, by which both classes count the same."""
+    sizes = np.bincount(truth, minlength=2)
+    weights: Floats = 1 / sizes[truth]
+    weights /= weights.sum()
+    return weights
+
+
 def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tuple[float, float]:
-    """Return the smallest band around the threshold beyond which 99 of 100 labels are right."""
+    """Return the smallest band around the threshold that is bounded by class.
 
-    def side(values: Floats, right: npt.NDArray[np.bool_]) -> float | None:
-        """Of values in order away from the threshold: the last one that must be reviewed."""
-        order = np.argsort(values, kind="stable")
-        values, right = values[order], right[order]
-        if not len(values):
-            return None
-        from_here = np.cumsum(right[::-1])[::-1] / np.arange(len(right), 0, -1)
-        good = from_here >= REVIEW_ACCURACY
-        # Photos of equal probability cannot be parted: a tail may only begin where a value does.
-        starts = np.concatenate([[True], values[1:] > values[:-1]])
-        tails = np.flatnonzero(good & starts)
-        first = int(tails[0]) if len(tails) else len(values)
-        return float(values[first - 1]) if first else None
-
-    above = probabilities >= threshold
-    high = side(probabilities[above], truth[above] == 1)
-    low = side(-probabilities[~above], truth[~above] == 0)
-    return (threshold if low is None else -low, threshold if high is None else high)
+    At most 1 of 100 positives lies below its lower end, and at most 1 of 100 negatives above its
+    upper end, so that it holds whatever the mix of classes.
+    """
+    positives = np.sort(probabilities[truth == 1])
+    negatives = np.sort(probabilities[truth == 0])[::-1]
+    low = positives[int(BAND_MISSED * len(positives))] if len(positives) else threshold
+    high = negatives[int(BAND_MISSED * len(negatives))] if len(negatives) else threshold
+    return (min(float(low), threshold), max(float(high), threshold))
 
 
 def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:
@@ -138,13 +140,46 @@ def figures(
     seed: int,
     groups: Indices | None = None,
 ) -> dict[str, Figure]:
-    """Return `measure`'s figures, each with a 95 % bootstrap interval: see `bootstrap`."""
-    return bootstrap(
+    """Return `measure`'s figures, each with a 95 % interval.
+
+    It is the bootstrap's (see `bootstrap`), unless every draw says the same, as when no photo is
+    labelled wrong. Then a share has Wilson's interval, and another figure none.
+    """
+    if groups is None:
+        groups = np.arange(len(truth))
+    found = bootstrap(
         lambda index: measure(truth[index], probabilities[index], predicted[index]),
         len(truth),
         seed=seed,
         groups=groups,
     )
+    right = predicted == truth
+
+    def exact(of: npt.NDArray[np.bool_]) -> tuple[float, float]:
+        # Photos of one group are right or wrong together: they count as one.
+        return wilson(float(right[of].mean()), len(np.unique(groups[of]))) if of.any() else _NONE
+
+    found_by_class = exact(truth == 1), exact(truth == 0)
+    intervals = {
+        "accuracy": exact(truth >= 0),
+        "recall": found_by_class[0],
+        "precision": exact(predicted == 1),
+        "balanced_accuracy": tuple(sum(ends) / 2 for ends in zip(*found_by_class, strict=True)),
+    }
+    return {
+        name: Figure(figure.value, *intervals.get(name, _NONE))
+        if figure.high - figure.low < _TINY
+        else figure
+        for name, figure in found.items()
+    }
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share of `count` (Wilson, 1927): wide when there are few."""
+    z2 = _Z95**2 / count
+    middle = (share + z2 / 2) / (1 + z2)
+    reach = _Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4) / (1 + z2)
+    return (max(middle - reach, 0.0), min(middle + reach, 1.0))
 
 
 def bootstrap(
@@ -185,9 +220,11 @@ def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
         yield order[np.repeat(starts[chosen], length) + within]
 
 
-def numbers(figure: Figure) -> dict[str, float] | None:
-    """Return a figure as JSON has it; None for one without meaning: JSON has no nan."""
-    return None if np.isnan(figure.value) else asdict(figure)
+def numbers(figure: Figure) -> dict[str, float | None] | None:
+    """Return a figure as JSON has it, None for what has no meaning: JSON has no nan."""
+    if math.isnan(figure.value):
+        return None
+    return {name: None if math.isnan(value) else value for name, value in asdict(figure).items()}
 
 
 def auc(truth: Indices, scores: Floats) -> float:
@@ -207,22 +244,23 @@ def auc(truth: Indices, scores: Floats) -> float:
 
 
 def log_loss(truth: Indices, probabilities: Floats) -> float:
-    """Return the mean log loss, in nats; a probability of 0 or 1 counts as it was before rounding.
+    """Return the mean log loss, in nats, with both classes weighing the same.
 
-    That is at most half of the last digit away, so that one sure mistake costs 9.9 nats, not all.
+    A probability of 0 or 1 counts as it was before rounding: at most half of the last digit away,
+    so that one sure mistake costs 9.9 nats, not all.
     """
     said = np.where(truth == 1, probabilities, 1 - probabilities)
-    return float(-np.log(np.maximum(said, _LEAST_PROBABILITY)).mean())
+    return float(-class_weights(truth) @ np.log(np.maximum(said, _LEAST_PROBABILITY)))
 
 
 def calibration_error(truth: Indices, probabilities: Floats) -> float:
-    """Return the expected calibration error over 10 bins of probability.
+    """Return the expected calibration error over 10 bins, with both classes weighing the same.
 
     It is the mean gap between the probability and the share of positives.
     """
     bins = np.minimum((probabilities * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = np.bincount(bins, probabilities - truth, ECE_BINS)
-    return float(np.abs(gaps).sum() / len(truth))
+    gaps = np.bincount(bins, class_weights(truth) * (probabilities - truth), ECE_BINS)
+    return float(np.abs(gaps).sum())
 
 
 def confusion(truth: Indices, predicted: Indices) -> list[list[int]]:
@@ -230,17 +268,36 @@ def confusion(truth: Indices, predicted: Indices) -> list[list[int]]:
     return [[int(((truth == t) & (predicted == p)).sum()) for p in (0, 1)] for t in (0, 1)]
 
 
-def by_kind(kinds: Sequence[str], truth: Indices, predicted: Indices) -> dict[str, dict[str, Any]]:
-    """Return for each kind how many photos it has, are right, and were called positive."""
-    result = {}
-    for kind in sorted(set(kinds)):
-        of = np.array([value == kind for value in kinds])
-        result[kind] = {
+def by_kind(
+    kinds: Sequence[str], truth: Indices, predicted: Indices, reviewed: npt.NDArray[np.bool_]
+) -> dict[str, dict[str, int]]:
+    """Count each kind's photos: all, right, called positive, for review, and errors among those."""
+    right = predicted == truth
+    names = np.array(kinds)
+    return {
+        str(kind): {
             "photos": int(of.sum()),
-            "right": int((predicted == truth)[of].sum()),
+            "right": int(right[of].sum()),
             "called_positive": int(predicted[of].sum()),
+            "needs_review": int(reviewed[of].sum()),
+            "errors_in_review": int((reviewed & ~right)[of].sum()),
         }
-    return result
+        for kind in np.unique(names)
+        for of in [names == kind]
+    }
+
+
+def review(truth: Indices, predicted: Indices, reviewed: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Return what review is worth: the share of photos in it, and of the errors that it catches.
+
+    `right_outside` is the share of labels outside the band that are right; nan if all are in it.
+    """
+    right = predicted == truth
+    return {
+        "needs_review": float(reviewed.mean()),
+        "errors_in_review": _ratio(int((reviewed & ~right).sum()), int((~right).sum())),
+        "right_outside": _ratio(int((~reviewed & right).sum()), int((~reviewed).sum())),
+    }
 
 
 def _ratio(part: int, whole: int) -> float:

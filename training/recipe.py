@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from ..handler.errors import LabelerError
 
@@ -18,25 +18,38 @@ class RecipeError(LabelerError):
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Views of a photo besides itself and its mirror image, made once: see `training.views`."""
+    """What changes at random each time a photo is drawn: see `training.keras.augment`."""
 
-    views: int
-    """How many; every draw of a photo shows one of them or one of those two."""
-    oversize: float
-    """Side that is cropped from, over that of the input."""
+    source_size: int
+    """Side in pixels of the square that crops are cut from."""
     crop: float
-    """Smallest share of the area that is seen."""
+    """Smallest share of the area that is seen; 1: no crops."""
     stretch: float
     """Natural logarithm of the largest change of a crop's sides to one another."""
+    flip: bool
+    """Mirror every other photo."""
     rotation: float
     """Largest turn either way, as a share of a full turn."""
     brightness: float
-    """Largest change either way, as a share of what it is."""
+    """Largest change either way, as a share of white."""
     contrast: float
-    colour: float
-    """Likewise of the saturation."""
+    """Largest change either way, as a share of what it is."""
+    fade: float
+    """Largest share of the colour that is taken away."""
     grey: float
-    """Share of the views without colour."""
+    """Share of the photos that lose all colour."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which photos make an epoch: draws with replacement, rare kinds more often (`sampling`)."""
+
+    photos: int
+    """Draws per epoch, at most."""
+    repeats: int
+    """Draws per epoch and training photo, at most: few photos make short epochs."""
+    positive_share: float
+    """Share of the draws that show the positive class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ class Head:
     method: str
     """`logistic`: the optimum on the features of every photo and its mirror. `gradient`: epochs."""
     strength: float
-    """Weight of the squared coefficients in the logistic loss, per photo."""
+    """L2 penalty of the logistic regression."""
     epochs: int
     learning_rate: float
 
@@ -69,31 +82,11 @@ class FineTuning:
     """Decay per step of the average of weights that becomes the model; 0: no average."""
     label_smoothing: float
     kinds: float
-    """Weight of a second head's loss. It names the kind of photo (`Photo.kind`) from the same
+    """Weight of an auxiliary head's loss. It names the kind of photo (`Photo.kind`) from the same
     features, and goes when training ends: features that tell sheep from goats tell both from the
     positives, also those of another source."""
-    averaged: int
-    """How often phase two is done, each time from where phase one ended and with other draws; the
-    mean of their weights is the model. It is better on photos unlike the training photos than each
-    alone, at no cost in use (Wortsman et al., Model soups, 2022)."""
-    tolerance: float
-    """A later epoch replaces the best so far unless its validation loss is higher by more than
-    this: a few dozen photos cannot tell finer, and a rate that falls and an average that grows
-    favour the later one."""
     patience: int
-    """Epochs without becoming the best before it stops; 0: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Which photos make an epoch."""
-
-    photos: int
-    """Photos drawn an epoch, half of each class; 0: every photo once, in random order."""
-    own_share: float
-    """Of each class, the share drawn from the data set itself; the rest comes from extra folders,
-    where a kind's chance is the square root of its number of photos, so that no large kind drowns a
-    small one."""
+    """Epochs without a lower validation loss before it stops; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +94,20 @@ class Recipe:
     """One way to train."""
 
     name: str
+    reader: str
+    """`own`: serving pixels, scenes and sources kept whole. `keras`: split and pixels of Keras'
+    image_dataset_from_directory, for comparison with what others train by it."""
     input_size: int
-    """Side in pixels."""
+    """Side in pixels of what the model labels."""
+    train_sizes: tuple[int, ...]
+    """Sides in pixels of what it learns from: the epochs of fine-tuning are shared out among them.
+    Small first saves most of the time. The last may be below `input_size`, because crops show
+    things larger than labelling does (Touvron et al., Fixing the train-test resolution discrepancy,
+    2019)."""
     width: float
     """MobileNetV2's width multiplier (alpha)."""
     batch_size: int
     dropout: float
-    split: str
-    """`grouped`: ours. `reference`: that of Keras' image_dataset_from_directory, for comparison."""
     augmentation: Augmentation
     sampling: Sampling
     head: Head
@@ -137,68 +136,74 @@ def _section(kind: type[Any], table: dict[str, Any], where: str) -> Any:
     names = {field.name for field in fields(kind)}
     for key in table.keys() - names:
         raise RecipeError(f"{where}: unknown setting {key!r}; known are {', '.join(sorted(names))}")
-    values = {}
-    for key, wanted in hints.items():
-        if key not in table:
-            raise RecipeError(f"{where}: {key} is missing")
-        value = table[key]
-        if isinstance(value, dict):
-            if wanted in {str, int, float, bool}:
-                raise RecipeError(f"{where}: {key} is a value, not a section")
-            value = _section(wanted, value, f"{where} [{key}]")
-        elif wanted is float and type(value) is int:
-            value = float(value)
-        elif wanted is str and type(value) is int:  # a layer's index
-            value = str(value)
-        elif type(value) is not wanted:
-            raise RecipeError(
-                f"{where}: {key} = {value!r} is not {_CALLED.get(wanted, 'a section')}"
-            )
-        values[key] = value
-    return kind(**values)
+    for key in hints.keys() - table.keys():
+        raise RecipeError(f"{where}: {key} is missing")
+    return kind(**{key: _value(table[key], hints[key], key, where) for key in hints})
 
 
-_CALLED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+def _value(value: Any, wanted: Any, key: str, where: str) -> Any:
+    if isinstance(value, dict):
+        if wanted in _CALLED:
+            raise RecipeError(f"{where}: {key} is a value, not a section")
+        return _section(wanted, value, f"{where} [{key}]")
+    if wanted is float and type(value) is int:
+        return float(value)
+    if wanted is str and type(value) is int:  # a layer's index
+        return str(value)
+    if wanted == tuple[int, ...] and isinstance(value, list) and value:
+        value = tuple(value) if all(type(one) is int for one in value) else value
+    if type(value) is not (get_origin(wanted) or wanted):
+        raise RecipeError(f"{where}: {key} = {value!r} is not {_CALLED.get(wanted, 'a section')}")
+    return value
+
+
+_CALLED: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple[int, ...]: "a list of whole numbers",
+}
 
 
 def _check(recipe: Recipe, where: str) -> None:
     tuning, head, sampling = recipe.fine_tuning, recipe.head, recipe.sampling
-    views = recipe.augmentation
+    change = recipe.augmentation
+    sizes = (recipe.input_size, *recipe.train_sizes)
     rules = {
-        "input_size must be a multiple of 32 from 32 to 1024": (
-            recipe.input_size % 32 == 0 and 32 <= recipe.input_size <= 1024
+        "reader must be own or keras": recipe.reader in {"own", "keras"},
+        "input_size and train_sizes must be multiples of 32 from 32 to 1024": all(
+            size % 32 == 0 and 32 <= size <= 1024 for size in sizes
         ),
         "width must be above 0": recipe.width > 0,
         "batch_size must be at least 1": recipe.batch_size >= 1,
         "dropout must be at least 0 and below 1": 0 <= recipe.dropout < 1,
-        "split must be grouped or reference": recipe.split in {"grouped", "reference"},
+        "augmentation.source_size must be from 32 to 2048": 32 <= change.source_size <= 2048,
+        "augmentation.crop must be above 0 and at most 1": 0 < change.crop <= 1,
+        "augmentation.stretch and rotation must not be negative": (
+            min(change.stretch, change.rotation) >= 0
+        ),
+        "augmentation: brightness, contrast, fade and grey must lie within 0..1": all(
+            0 <= share <= 1
+            for share in (change.brightness, change.contrast, change.fade, change.grey)
+        ),
+        "sampling.photos and repeats must be at least 1": (
+            min(sampling.photos, sampling.repeats) >= 1
+        ),
+        "sampling.positive_share must lie between 0 and 1": 0 < sampling.positive_share < 1,
         "head.method must be logistic or gradient": head.method in {"logistic", "gradient"},
         "head.strength must be above 0": head.strength > 0,
+        "learning rates must be above 0": head.learning_rate > 0 and tuning.learning_rate > 0,
         "epochs, warmup and patience must not be negative": (
             min(head.epochs, tuning.epochs, tuning.patience, tuning.warmup) >= 0
         ),
-        "learning rates must be above 0": head.learning_rate > 0 and tuning.learning_rate > 0,
+        "fine_tuning.weight_decay and kinds must not be negative": (
+            min(tuning.weight_decay, tuning.kinds) >= 0
+        ),
         "fine_tuning.ema must be at least 0 and below 1": 0 <= tuning.ema < 1,
         "fine_tuning.label_smoothing must be at least 0 and below 1": (
             0 <= tuning.label_smoothing < 1
         ),
-        "augmentation.views must not be negative": views.views >= 0,
-        "augmentation.oversize must be at least 1": views.oversize >= 1,
-        "augmentation.crop must be above 0 and at most 1": 0 < views.crop <= 1,
-        "augmentation.stretch and rotation must not be negative": (
-            min(views.stretch, views.rotation) >= 0
-        ),
-        "augmentation: brightness, contrast, colour and grey must lie within 0..1": all(
-            0 <= share <= 1
-            for share in (views.brightness, views.contrast, views.colour, views.grey)
-        ),
-        "fine_tuning.kinds must not be negative": tuning.kinds >= 0,
-        "fine_tuning.averaged must be at least 1": tuning.averaged >= 1,
-        "fine_tuning.tolerance and weight_decay must not be negative": (
-            min(tuning.tolerance, tuning.weight_decay) >= 0
-        ),
-        "sampling.photos must not be negative": sampling.photos >= 0,
-        "sampling.own_share must lie within 0..1": 0 <= sampling.own_share <= 1,
     }
     for rule, kept in rules.items():
         if not kept:

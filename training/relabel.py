@@ -26,6 +26,7 @@ from ..handler import images, manifest_row, merge, storage
 from ..handler.image_version import ImageVersion
 from ..handler.manifest_row import ManifestError
 from .dataset import MAX_PHOTO_BYTES, Dataset, DatasetError, Photo
+from .text_files import same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -82,7 +83,9 @@ def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Correc
     names = sorted(rows)
     with ThreadPoolExecutor() as pool:  # waiting for S3, and Pillow outside Python's lock
         for name, seen in zip(
-            names, pool.map(lambda name: _look(name, size, photos_root), names), strict=True
+            names,
+            pool.map(lambda name: _look(name, size, photos_root, data.max_pixels), names),
+            strict=True,
         ):
             if isinstance(seen, str):
                 skipped.append(f"{name}: {seen}")
@@ -172,7 +175,7 @@ def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]
             )
         for row in people:
             name = manifest_row.metadata(row).get("class-name")
-            if name not in labels:
+            if not isinstance(name, str) or same(name) not in labels:
                 raise DatasetError(
                     f"{file}: {row['source-ref']} is called {name!r}, but the classes of the data "
                     f"set are {labels[0]!r} and {labels[1]!r}"
@@ -182,7 +185,7 @@ def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]
 
 
 def _label(row: Row, labels: Sequence[str]) -> int:
-    return labels.index(manifest_row.metadata(row)["class-name"])
+    return labels.index(same(manifest_row.metadata(row)["class-name"]))
 
 
 def _when(row: Row) -> tuple[str, bytes]:
@@ -200,7 +203,7 @@ def _is_of(row: Row, now: ImageVersion) -> bool:
 # --- the photos ----------------------------------------------------------------------------------
 
 
-def _look(source_ref: str, size: int, photos_root: str) -> _Seen | str:
+def _look(source_ref: str, size: int, photos_root: str, max_pixels: int) -> _Seen | str:
     """Return the photo as it is now, or why it cannot be used. Raises `DatasetError`."""
     path = uri = source_ref
     if not storage.is_s3(source_ref):
@@ -208,7 +211,7 @@ def _look(source_ref: str, size: int, photos_root: str) -> _Seen | str:
         uri = storage.to_source_ref(path)
     try:
         fetched = storage.fetch(ImageVersion(uri), MAX_PHOTO_BYTES)
-        pixels = images.decode(fetched.data, size).pixels
+        pixels = images.decode(fetched.data, size, max_pixels=max_pixels).pixels
     except (storage.Denied, storage.Transient) as error:
         if not storage.is_s3(source_ref):
             return str(error)

@@ -72,3 +72,7 @@ class Report:
     """What each photo shows, finer than its label (sheep, goat, …). May be empty."""
     mistakes: Sequence[Mistake]
     """Worst first."""
+    augmented: Sequence[Sequence[npt.NDArray[np.uint8]]] = ()
+    """For each of a few photos: as it is labelled, then as training may draw it. RGB, shape (side,
+    side, 3). The card's `needs_review`, `errors_in_review` and `right_outside` (in `metrics`), and
+    those of `kinds`, say what the review band is worth."""

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from .dataset import Photo
+    from .dataset import Dataset, Photo
 
     Indices = npt.NDArray[np.int64]
 
 HASH_DISTANCE = 16
 """Bits of 128 by which the hashes of one scene may differ. NOTES.md says what it finds."""
 VALIDATION_SHARE = 0.2
+USEFUL_PHOTOS = 50
 
 
 def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -120,13 +121,9 @@ def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> In
 
     The answer has shape (n,) and values 0..count-1.
     The largest group goes first, each to the fold where the strata then come out most even.
-
-    Raises `DatasetError` when there are fewer groups than folds.
     """
     names, stratum = np.unique([repr(value) for value in strata], return_inverse=True)
     members, group = np.unique(group, return_inverse=True)
-    if len(members) < count:
-        raise DatasetError(f"{len(members)} groups of photos cannot be dealt to {count} folds")
     table = np.zeros((len(members), len(names)))
     np.add.at(table, (group, stratum), 1)
     share = table / table.sum(axis=0)
@@ -140,6 +137,20 @@ def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> In
         fold[index] = best[np.argmin(held[best].sum(axis=1))]
         held[fold[index]] += share[index]
     return fold[group]
+
+
+def check_enough(data: Dataset, group: Indices, count: int) -> None:
+    """Raise `DatasetError` unless every class can be in each of `count` folds."""
+    truth = data.truth()
+    for label, name in enumerate(data.labels):
+        found, different = int((truth == label).sum()), len(np.unique(group[truth == label]))
+        if different < count:
+            alike = f", of {different} different scenes or sources" if different < found else ""
+            raise DatasetError(
+                f"{name!r} has {found} photo{'s' * (found > 1)}{alike}: at least {count} that "
+                f"differ are needed of each class to train on some and judge by others; "
+                f"{USEFUL_PHOTOS} of each make a model worth trying"
+            )
 
 
 def holdout(
@@ -156,17 +167,3 @@ def holdout(
 
     chosen = min(range(count), key=unlike)
     return np.flatnonzero(fold != chosen), np.flatnonzero(fold == chosen)
-
-
-def reference(photos: Sequence[Photo], seed: int) -> tuple[Indices, Indices]:
-    """Return the split of Keras' `image_dataset_from_directory(…, validation_split=0.2)`.
-
-    Extras train.
-    Keras shuffles the sorted files with NumPy's old generator and takes the last fifth for
-    validation. It knows no groups, so photos of one scene lie on both sides.
-    """
-    own = np.array([index for index, photo in enumerate(photos) if not photo.extra])
-    np.random.RandomState(seed).shuffle(own)
-    held = int(VALIDATION_SHARE * len(own))
-    extra = np.array([index for index, photo in enumerate(photos) if photo.extra], dtype=np.int64)
-    return np.concatenate([own[:-held], extra]), own[-held:]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from alpaca_labeler.training.compare import Comparison, Side
+    from alpaca_labeler.training.dataset import Extra
 
 
 @click.command()
@@ -31,7 +32,7 @@ def compare(
     new: str,
     dataset: str,
     *,
-    extras: tuple[tuple[str, str], ...],
+    extras: tuple[Extra, ...],
     groups: tuple[str, ...],
     seed: int,
     as_json: bool,
@@ -71,7 +72,7 @@ def measure(
     new: str,
     dataset: str,
     *,
-    extras: tuple[tuple[str, str], ...] = (),
+    extras: tuple[Extra, ...] = (),
     groups: tuple[str, ...] = (),
     seed: int = 42,
 ) -> Comparison:

@@ -10,23 +10,29 @@ from alpaca_labeler.arguments import FILE
 from alpaca_labeler.console import printable, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from alpaca_labeler.training.dataset import Dataset
+    from alpaca_labeler.training.dataset import Dataset, Extra
+
+MAX_PIXELS = 100_000_000
+"""`handler.images.MAX_PIXELS`, without the time that importing it takes."""
 
 
-class _ExtraType(click.ParamType[tuple[str, str]]):
-    name = "CLASS=FOLDER"
+class _ExtraType(click.ParamType["Extra"]):
+    name = "CLASS[/KIND]=FOLDER"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, str]:
-        if isinstance(value, tuple):
+    ) -> Extra:
+        from alpaca_labeler.training.dataset import Extra
+
+        if isinstance(value, Extra):
             return value
         label, equals, folder = value.partition("=")
+        label, _, kind = label.partition("/")
         if not (label and equals and folder):
             self.fail(f"{value!r} is not CLASS=FOLDER", param, ctx)
-        return label, folder
+        return Extra(label, folder, kind)
 
 
 extra_option = click.option(
@@ -34,7 +40,8 @@ extra_option = click.option(
     "extras",
     multiple=True,
     type=_ExtraType(),
-    help="One more folder of photos of a class, with its sub-folders. Repeatable.",
+    help="One more folder of photos of a class. Its sub-folders are kinds of photos that the "
+    "figures show apart, or all are of KIND. Repeatable.",
 )
 groups_option = click.option(
     "--groups",
@@ -42,16 +49,34 @@ groups_option = click.option(
     type=FILE,
     help="CSV of photos that belong together: columns file and group (or source). Repeatable.",
 )
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(1),
+    default=MAX_PIXELS,
+    show_default=True,
+    help="Largest width x height that is decoded.",
+)
 
 
 def load_photos(
-    dataset: str, size: int, *, extras: Iterable[tuple[str, str]] = (), positive: str | None = None
+    dataset: str,
+    size: int,
+    *,
+    extras: Sequence[Extra] = (),
+    positive: str | None = None,
+    validation: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Read photos as `training.dataset.load` does, and say how many there are and what is none."""
     from alpaca_labeler.training import dataset as datasets
 
     data = datasets.load(
-        dataset, size, positive=positive, extras=[datasets.Extra(*extra) for extra in extras]
+        dataset,
+        size,
+        positive=positive,
+        extras=extras,
+        validation=validation,
+        max_pixels=max_pixels,
     )
     say(f"{len(data.photos)} photos of {data.labels[1]!r} and {data.labels[0]!r}")
     for line in data.skipped:
@@ -61,10 +86,11 @@ def load_photos(
 
 def check_classes(dataset: str, bundle: str, labels: tuple[str, str]) -> None:
     """Refuse a folder whose classes are not those of a bundle."""
-    from alpaca_labeler.training import dataset as datasets
+    from alpaca_labeler.training.dataset import class_names
+    from alpaca_labeler.training.text_files import same
 
-    found = datasets.class_names(dataset)
-    if {*found} != {*labels}:
+    found = class_names(dataset)
+    if {*found} != {*map(same, labels)}:
         raise click.ClickException(
             f"{dataset}: its classes are {found[0]!r} and {found[1]!r}, those of {bundle} "
             f"{labels[0]!r} and {labels[1]!r}"

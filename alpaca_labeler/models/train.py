@@ -15,7 +15,13 @@ import click
 
 from alpaca_labeler.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.console import printable, say
-from alpaca_labeler.models.options import check_classes, extra_option, groups_option, load_photos
+from alpaca_labeler.models.options import (
+    check_classes,
+    extra_option,
+    groups_option,
+    load_photos,
+    max_pixels_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
-    from alpaca_labeler.training.fit import Epoch
+    from alpaca_labeler.training.keras.fit import Epoch
     from alpaca_labeler.training.metrics import Figure
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
@@ -36,25 +42,31 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 
 @click.command()
 @click.argument("dataset", type=FOLDER)
+@click.option(
+    "--validation",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="A folder like DATASET whose photos are held out, for a data set that is split already.",
+)
 @extra_option
 @click.option(
     "--corrections",
     multiple=True,
     type=FILE,
     metavar="FILE",
-    help="Corrections of `alpaca review`: train on these photos too. Repeatable.",
+    help="Corrections from `alpaca review`: adds these photos with their labels. Repeatable.",
 )
 @click.option(
     "--photos-root",
     type=FOLDER,
-    help="Folder where relative names in the corrections start. Default: the current one.",
+    help="Folder that relative names in the corrections start from. Default: the current one.",
 )
 @groups_option
 @click.option(
     "--exclude",
     multiple=True,
     type=FILE,
-    help="Text file of photos never to train on, one a line. They still count in the figures.",
+    help="Text file of photos never to train on, one per line. They count in the figures.",
 )
 @click.option(
     "--recipe",
@@ -62,7 +74,7 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     show_default=True,
     type=NAME_OR_FILE,
     metavar="NAME",
-    help="default, course, or a file.",
+    help="default, embedded (the built-in model's), course, or a file.",
 )
 @click.option(
     "--weights",
@@ -77,7 +89,8 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     "--folds",
     default=0,
     type=click.IntRange(0, 100),
-    help="Cross-validate with this many models, then train one on all photos.",
+    help="Cross-validate with this many models, then train one on all photos. After an "
+    "interruption the same command goes on with the fold that it was at.",
 )
 @click.option(
     "--output",
@@ -95,18 +108,20 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     default=0.02,
     show_default=True,
     type=click.FloatRange(0, 1),
-    help="Share of all photos the 8-bit model may label otherwise than the network.",
+    help="Share of all photos that the 8-bit model may label differently from the float model.",
 )
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="Which class is asked for. Default: the one the other negates ('not …'), else the last.",
+    help="The class to find. Default: the one the other negates ('not …'), else the last.",
 )
+@max_pixels_option
 def train(dataset: str, output: str | None, **options: Any) -> None:
     """Train a model on two folders of photos.
 
     \b
     alpaca train photos/
+    alpaca train photos/train --validation photos/valid
     alpaca train photos/ --extra "not alpaca=sheep/" --folds 5 --output runs/better
     alpaca train photos/ --corrections corrections.jsonl --output runs/corrected
     alpaca train photos/ --recipe course
@@ -117,33 +132,65 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     A correction wins over the folder a photo lies in. Photos that are gone, or have changed since,
     are skipped and named.
 
-    Ctrl-C ends training early and keeps the best model so far.
+    Ctrl-C ends training early and keeps the best model so far; between folds it keeps the folds
+    that are done.
     """
     if options["photos_root"] and not options["corrections"]:
         raise click.UsageError("--photos-root says where --corrections starts: give that too")
+    if options["folds"] == 1:
+        raise click.UsageError("--folds 1 leaves nothing to train on: give 2 or more, or none")
+    if options["folds"] and options["validation"]:
+        raise click.UsageError("--folds holds photos out in turn: leave out --validation")
+    output = output or f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     _load_tensorflow()
-    _train(dataset, output or f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}", options)
+    _train(dataset, output, options)
 
 
 def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     from alpaca_labeler.report.model_page import render
-    from alpaca_labeler.training import experiment, export, split
+    from alpaca_labeler.training import card, experiment, export, split
     from alpaca_labeler.training import recipe as recipes
+    from alpaca_labeler.training.dataset import class_names
 
     recipe = recipes.load(options["recipe"])
+    if recipe.reader == "keras" and (
+        unused := [
+            name for name in ("extras", "corrections", "folds", "validation") if options[name]
+        ]
+    ):
+        names = " and ".join(f"--{name.replace('extras', 'extra')}" for name in unused)
+        raise click.UsageError(
+            f"the recipe {recipe.name} lets Keras read and split DATASET alone: leave out {names}"
+        )
     export.check_free(output)
+    card.attribute(class_names(dataset, options["positive"])[1])
     about = _read_about(options["about"])
     data = load_photos(
-        dataset, recipe.input_size, extras=options["extras"], positive=options["positive"]
+        dataset,
+        recipe.input_size,
+        extras=options["extras"],
+        positive=options["positive"],
+        validation=options["validation"],
+        max_pixels=options["max_pixels"],
     )
     if options["corrections"]:
         data = _corrected(data, options["corrections"], options["photos_root"] or "")
     group = split.groups(data.photos, data.pixels, options["groups"])
-    weights = None if options["weights"] == "none" else options["weights"]
     settings = experiment.Settings(
-        recipe, weights, options["seed"], options["folds"], _excluded(data, options["exclude"])
+        recipe,
+        None if options["weights"] == "none" else options["weights"],
+        options["seed"],
+        options["folds"],
+        _excluded(data, options["exclude"]),
+        dataset,
+        os.path.join(os.path.dirname(output), ".folds"),
     )
-    outcome = experiment.train(data, group, settings, progress=_say_epoch, say=say)
+    try:
+        outcome = experiment.train(data, group, settings, progress=_say_epoch, say=say)
+    except KeyboardInterrupt:
+        if settings.folds:
+            say(f"the folds that are done are kept in {settings.done}; the same command goes on")
+        raise
     if outcome.interrupted:
         say("interrupted: the best model so far is kept")
     if recipe.name == "course":
@@ -151,7 +198,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     for name, part in experiment.figures(data, outcome.judged, seed=settings.seed).items():
         _print_figures(name, part)
     say("writing the 8-bit model, its card and its report")
-    card = export.export(
+    document = export.export(
         outcome,
         data,
         output,
@@ -160,7 +207,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         about=about,
         max_disagreement=options["max_disagreement"],
     )
-    _print_card(card)
+    _print_card(document)
     click.echo(f"seconds     {outcome.seconds:.0f}")
     click.echo(f"bundle      {output}")
 
@@ -228,9 +275,10 @@ def _evaluate(
         truth, answers.probabilities[counted], predicted, seed=seed, groups=group[counted]
     )
     photos = [photo for photo, counts in zip(data.photos, counted, strict=True) if counts]
-    kinds = metrics.by_kind([photo.kind for photo in photos], truth, predicted)
+    reviewed = answers.review[counted]
+    kinds = metrics.by_kind([photo.kind for photo in photos], truth, predicted, reviewed)
     confusion = metrics.confusion(truth, predicted)
-    review = float(answers.review[counted].mean())
+    review = metrics.review(truth, predicted, reviewed)
     left_out = len(data.photos) - len(photos)
     if as_json:
         result = {
@@ -241,7 +289,7 @@ def _evaluate(
             "skipped": data.skipped,
             "metrics": {name: metrics.numbers(figure) for name, figure in figures.items()},
             "confusion": confusion,
-            "needs_review": review,
+            **{name: None if math.isnan(value) else value for name, value in review.items()},
             "kinds": kinds,
         }
         click.echo(json.dumps(result, indent=2))
@@ -277,20 +325,26 @@ def _read_about(file: str | None) -> dict[str, Any]:
 
 
 def _load_tensorflow() -> None:
+    from alpaca_labeler.training.quiet import quiet
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
-        import keras  # noqa: F401
-        import tensorflow as tf  # noqa: F401
+        with quiet():
+            import keras  # noqa: F401
+            import tensorflow as tf  # noqa: F401
     except ImportError as error:
         raise click.ClickException(NEEDS_TENSORFLOW) from error
 
 
 def _say_epoch(epoch: Epoch) -> None:
-    text = f"{epoch.phase:11} {epoch.epoch:3}  loss {epoch.loss:.4f}  accuracy {epoch.accuracy:.4f}"
+    """Print an epoch in at most 80 columns."""
+    text = f"{epoch.phase:11} {epoch.epoch:3}/{epoch.epochs:<3} loss {epoch.loss:.3f}"
+    text += f" right {epoch.accuracy:.3f}"
     if not math.isnan(epoch.val_loss):
-        text += f"  validation loss {epoch.val_loss:.4f}  accuracy {epoch.val_accuracy:.4f}"
-    say(text)
+        text += f"  held out {epoch.val_loss:.3f} {epoch.val_accuracy:.3f}"
+    left = epoch.seconds_left
+    say(f"{text}  {f'{left / 60:.0f} min' if left >= 90 else f'{left:.0f} s'} left")
 
 
 def _print_reference(history: tuple[Epoch, ...]) -> None:
@@ -314,7 +368,7 @@ def _print_figures(name: str, figures: Mapping[str, Figure]) -> None:
 
 def _print_card(card: Mapping[str, Any]) -> None:
     metrics = card["metrics"]
-    _print_table(card["labels"], metrics["confusion"], card["kinds"], metrics["needs_review"])
+    _print_table(card["labels"], metrics["confusion"], card["kinds"], metrics)
     low, high = card["review_band"]
     click.echo(f"threshold   {card['threshold']:.4f}, review from {low:.4f} to {high:.4f}")
     click.echo(
@@ -324,14 +378,24 @@ def _print_card(card: Mapping[str, Any]) -> None:
 
 
 def _print_table(
-    labels: tuple[str, str], confusion: list[list[int]], kinds: Mapping[str, Any], review: float
+    labels: tuple[str, str],
+    confusion: list[list[int]],
+    kinds: Mapping[str, Mapping[str, int]],
+    review: Mapping[str, Any],
 ) -> None:
     width = max(len(name) for name in [*labels, *kinds])
     for label, (negative, positive) in zip(labels, confusion, strict=True):
         click.echo(f"{label:{width}}  {negative:5} called {labels[0]}, {positive:5} {labels[1]}")
     for kind, found in kinds.items():
-        share = found["right"] / found["photos"]
+        photos, right = found["photos"], found["right"]
         click.echo(
-            f"  {kind:{width}}  {found['right']:4} of {found['photos']:4} right  {share:6.1%}"
+            f"  {kind:{width}}  {right:4} of {photos:4} right {right / photos:6.1%}"
+            f"  for review {found['needs_review'] / photos:4.0%}"
         )
-    click.echo(f"review      {review:.1%} of the photos")
+    caught = review["errors_in_review"]
+    errors = (
+        "there are no errors"
+        if caught is None or math.isnan(caught)
+        else f"{caught:.0%} of the errors are in it"
+    )
+    click.echo(f"review      {review['needs_review']:.1%} of the photos; {errors}")

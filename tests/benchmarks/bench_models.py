@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 SAVED_MODEL, ONNX, FLOAT_TFLITE, KERAS = "saved_model", "model.onnx", "float.tflite", "model.keras"
@@ -25,11 +24,12 @@ def main() -> None:
     if source == "-":
         sys.path.insert(0, str(Path(__file__).parents[2]))
         from alpaca_labeler.handler import bundle
-        from alpaca_labeler.training import network, recipe
+        from alpaca_labeler.training import recipe
+        from alpaca_labeler.training.keras import network
 
         size = bundle.load().card.input_size
         keras.utils.set_random_seed(1)
-        model = network.build(replace(recipe.load("default"), input_size=size), None)
+        model = network.build(recipe.load("default"), None, size)
         model.save(folder / KERAS)
     else:
         shutil.copy(source, folder / KERAS)

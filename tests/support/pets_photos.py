@@ -30,26 +30,28 @@ def paint(path: Path, *, dog: bool, number: int, colour: int | None = None) -> N
 
 
 TINY = """
+reader = "own"
 input_size = 32
+train_sizes = [32]
 width = 0.35
 batch_size = 10
 dropout = 0.1
-split = "grouped"
 
 [augmentation]
-views = 2
-oversize = 1.5
+source_size = 48
 crop = 0.5
 stretch = 0.1
+flip = true
 rotation = 0.02
 brightness = 0.1
 contrast = 0.1
-colour = 0.1
+fade = 0.1
 grey = 0.1
 
 [sampling]
-photos = 0
-own_share = 0.5
+photos = 20
+repeats = 5
+positive_share = 0.5
 
 [head]
 method = "logistic"
@@ -67,9 +69,7 @@ cosine = true
 ema = 0.5
 label_smoothing = 0.05
 kinds = 0.3
-averaged = 1
-tolerance = 0.0
-patience = 3
+patience = 0
 """
 
 
@@ -79,7 +79,7 @@ def save_base(pixels: npt.NDArray[np.uint8], recipe: Recipe, file: Path) -> str:
     Batch normalisation takes its statistics from the photos, and puts them where ReLU6 is a line: a
     deep network of random bends would make noise of the difference that 8 bits make.
     """
-    from alpaca_labeler.training import fit, network
+    from alpaca_labeler.training.keras import fit, network
 
     fit.deterministic(0)
     base = network.build(recipe, None).get_layer(network.BASE)

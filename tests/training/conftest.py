@@ -1,6 +1,6 @@
 """Tiny data sets that anything can learn, and a recipe that learns them in seconds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,6 @@ def tiny_file(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tiny_file) -> recipes.Recipe:
     return recipes.load(str(tiny_file))
-
-
-@pytest.fixture(scope="session")
-def gradient(tiny) -> recipes.Recipe:
-    """The same with a head that learns by gradient."""
-    return replace(tiny, head=replace(tiny.head, method="gradient"))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,9 +41,71 @@ def test_the_positive_class_can_be_named(pets):
         dataset.load(str(pets), 32, positive="bird")
 
 
-def test_stray_files_are_skipped_and_named(pets):
-    skipped = dataset.load(str(pets), 32).skipped
-    assert [line.split(":")[0] for line in skipped] == [f"{CATS}/.DS_Store", f"{DOGS}/broken.png"]
+def test_what_is_no_photo_is_named_and_what_a_system_left_is_not(pets, tmp_path):
+    folder = tmp_path / "pets"
+    shutil.copytree(pets, folder)
+    paint(folder / "__MACOSX" / CATS / "1.png", dog=False, number=1)
+    paint(folder / "@eaDir" / "1.png", dog=False, number=1)
+    paint(folder / CATS / "@eaDir" / "00.png" / "thumb.png", dog=False, number=2)
+    paint(folder / CATS / ".thumbnails" / "00.png", dog=False, number=3)
+    data = dataset.load(str(folder), 32)
+    assert [line.split(":")[0] for line in data.skipped] == [f"{DOGS}/broken.png"]
+    assert len(data.photos) == 20
+
+
+@pytest.fixture
+def split(pets, tmp_path):
+    """The layout that many data sets are handed on in."""
+    for name in ("train", "valid"):
+        shutil.copytree(pets, tmp_path / "split" / name)
+    return tmp_path / "split"
+
+
+def test_a_split_is_not_taken_for_classes(split):
+    remedy = f"alpaca train {split}/train --validation {split}/valid"
+    with pytest.raises(DatasetError, match="a split, not classes") as refusal:
+        dataset.load(str(split), 32)
+    assert remedy in str(refusal.value)
+    (split / "test").mkdir()
+    with pytest.raises(DatasetError, match="a split, not classes"):
+        dataset.load(str(split), 32)
+
+
+def test_photos_of_a_validation_folder_are_held_out(split):
+    data = dataset.load(str(split / "train"), 32, validation=str(split / "valid"))
+    assert [photo.held_out for photo in data.photos] == [False] * 20 + [True] * 20
+    assert data.photos[20].name == f"validation/{CATS}/00.png"
+    (split / "valid" / DOGS).rename(split / "valid" / "wolves")
+    with pytest.raises(DatasetError, match="its classes are not those"):
+        dataset.load(str(split / "train"), 32, validation=str(split / "valid"))
+
+
+def test_two_spellings_of_one_letter_are_one_class(tmp_path):
+    composed, decomposed = "n\u00e9", "ne\u0301"
+    paint(tmp_path / decomposed / "1.png", dog=True, number=1)
+    paint(tmp_path / "other" / "1.png", dog=False, number=1)
+    for name in (composed, decomposed):
+        data = dataset.load(
+            str(tmp_path), 32, positive=name, extras=[Extra(name, str(tmp_path / "other"))]
+        )
+        assert data.labels == ("other", composed)
+        assert [photo.label for photo in data.photos] == [1, 0, 1]
+
+
+def test_a_photo_of_too_many_pixels_is_skipped(pets):
+    with pytest.raises(DatasetError, match="no photo"):
+        dataset.load(str(pets), 32, max_pixels=64 * 48 - 1)
+    assert dataset.load(str(pets), 32, max_pixels=64 * 48).max_pixels == 64 * 48
+
+
+def test_a_photo_that_changes_or_goes_while_it_is_read_is_named(data, tmp_path):
+    assert dataset.enlarged(data, 48).shape == (20, 48, 48, 3)
+    gone = replace(data.photos[0], path=str(tmp_path / "gone.png"))
+    changed = replace(data.photos[0], path=data.photos[1].path)
+    for photo, says in ((gone, "gone.png"), (changed, "has changed")):
+        with pytest.raises(DatasetError, match=says) as refusal:
+            dataset.enlarged(replace(data, photos=(photo, *data.photos[1:])), 48)
+        assert photo.name in str(refusal.value)
 
 
 def test_pixels_are_those_that_labelling_sees(pets):
@@ -74,6 +137,9 @@ def test_extra_photos_know_their_kind(pets, tmp_path):
         ("extra/more/2.png", "more"),
         ("extra/more/poodle/1.png", "poodle"),
     ]
+    one_kind = Extra(DOGS, str(tmp_path / "more"), "hounds")
+    data = dataset.load(str(pets), 32, extras=[one_kind])
+    assert {photo.kind for photo in data.photos if photo.extra} == {"hounds"}
     for wrong in (Extra("bird", str(tmp_path)), Extra(DOGS, str(tmp_path / "none"))):
         with pytest.raises(DatasetError, match="--extra"):
             dataset.load(str(pets), 32, extras=[wrong])

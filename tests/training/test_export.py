@@ -12,8 +12,10 @@ from ai_edge_litert.interpreter import Interpreter
 from alpaca_labeler.handler import bundle
 from alpaca_labeler.handler.classifier import Classifier
 from alpaca_labeler.report.model_page import render
-from alpaca_labeler.training import card, export, fit, provenance
+from alpaca_labeler.training import card, export, provenance
+from alpaca_labeler.training.dataset import DatasetError
 from alpaca_labeler.training.export import ExportError
+from alpaca_labeler.training.keras import convert, fit
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def alone(data):
 def converted(folder, monkeypatch):
     """The 8-bit model is at hand: nothing needs to be converted again."""
     model = (folder / "model.tflite").read_bytes()
-    monkeypatch.setattr(export, "to_litert", lambda *_: model)
+    monkeypatch.setattr(convert, "to_litert", lambda *_: model)
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_the_folder_holds_bundle_record_report_and_keras_model(folder):
 def test_the_card_tells_the_whole_story(folder, data):
     document = json.loads((folder / "model.json").read_text())
     assert document["dataset"]["fingerprint"] == data.fingerprint()
-    assert len(document["dataset"]["skipped"]) == 2
+    assert len(document["dataset"]["skipped"]) == 1
     assert document["weaknesses"][0] == "hedgehogs"
     assert document["licence"] == {"model": "MIT"}
     assert document["training"]["recipe"]["name"] == "tiny"
@@ -187,6 +189,12 @@ def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
 )
 def test_a_class_name_becomes_an_attribute(label, name):
     assert card.attribute(label) == name
+
+
+@pytest.mark.parametrize("label", ["failure", "Source ref", "labeler", "dog metadata"])
+def test_a_class_name_that_rows_need_themselves_is_refused(label):
+    with pytest.raises(DatasetError, match="--positive"):
+        card.attribute(label)
 
 
 def test_a_changed_threshold_is_another_version(folder):

@@ -7,7 +7,7 @@ from tests.support.pets_photos import TINY
 
 def test_the_course_recipe_is_the_reference_projects():
     course = recipes.load("course")
-    assert (course.input_size, course.batch_size, course.split) == (160, 32, "reference")
+    assert (course.input_size, course.batch_size, course.reader) == (160, 32, "keras")
     assert (course.head.method, course.head.epochs, course.head.learning_rate) == (
         "gradient",
         5,
@@ -17,8 +17,9 @@ def test_the_course_recipe_is_the_reference_projects():
     assert (tuning.from_layer, tuning.epochs, tuning.learning_rate) == ("120", 5, 1e-4)
 
 
-def test_the_default_recipe_loads():
-    assert recipes.load("default").name == "default"
+@pytest.mark.parametrize("name", ["default", "embedded"])
+def test_a_shipped_recipe_loads(name):
+    assert recipes.load(name).name == name
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,14 @@ def test_the_default_recipe_loads():
         ("batch_size = 10", "batch_size = 10\nbach = 1", "unknown setting 'bach'"),
         ("batch_size = 10", "batch_size = 'x'", "batch_size = 'x' is not a whole number"),
         ("batch_size = 10", "batch_size = 0", "batch_size must be at least 1"),
-        ("input_size = 32", "input_size = 33", "multiple of 32"),
+        ("input_size = 32", "input_size = 33", "multiples of 32"),
+        ("train_sizes = [32]", "train_sizes = []", "is not a list of whole numbers"),
+        ("train_sizes = [32]", "train_sizes = [32, 1.5]", "is not a list of whole numbers"),
+        ('reader = "own"', 'reader = "mine"', "own or keras"),
+        ("dropout = 0.1", "dropout = {}", "dropout is a value"),
         ("cosine = true", "cosine = 1", "cosine = 1 is not true or false"),
         ("crop = 0.5", "crop = 0", "crop must be above 0"),
-        ("oversize = 1.5", "oversize = 0.5", "oversize must be at least 1"),
+        ("positive_share = 0.5", "positive_share = 1", "positive_share must lie between"),
         ("ema = 0.5", "ema = 1", "ema must be"),
         ('method = "logistic"', 'method = "magic"', "logistic or gradient"),
         ("[head]", "[head", "at line"),
@@ -46,5 +51,5 @@ def test_a_wrong_setting_is_named(tmp_path, old, new, complaint):
 
 
 def test_an_unknown_recipe_is_answered_with_those_there_are():
-    with pytest.raises(RecipeError, match="course, default"):
+    with pytest.raises(RecipeError, match="course, default, embedded"):
         recipes.load("curse")

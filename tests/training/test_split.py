@@ -1,5 +1,5 @@
-import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,9 +57,18 @@ def test_folds_keep_groups_whole_and_classes_even():
     assert not np.array_equal(fold, split.folds(strata, group, 5, seed=2))
 
 
-def test_too_many_folds_are_refused():
-    with pytest.raises(DatasetError, match="5 folds"):
-        split.folds([0, 0, 1], np.array([0, 0, 1]), 5, seed=0)
+def test_too_few_photos_are_refused_with_how_many_are_needed():
+    data = dataset.Dataset(
+        ("a", "b"),
+        tuple(replace(photo, label=int(n > 5)) for n, photo in enumerate(photos(9))),
+        scenes(9),
+        (),
+    )
+    with pytest.raises(DatasetError, match=r"'b' has 3 photos: at least 5 .* are needed"):
+        split.check_enough(data, np.arange(9), 5)
+    with pytest.raises(DatasetError, match=r"'a' has 6 photos, of 1 different scenes"):
+        split.check_enough(data, np.array([0] * 6 + [1, 2, 3]), 3)
+    split.check_enough(data, np.arange(9), 3)
 
 
 def test_a_holdout_is_a_fifth_of_each_class():
@@ -67,33 +76,3 @@ def test_a_holdout_is_a_fifth_of_each_class():
     train, held = split.holdout(strata, np.arange(100), seed=3)
     assert sorted([*train, *held]) == list(range(100))
     assert Counter(strata[index] for index in held) == {0: 12, 1: 8}
-
-
-def test_the_reference_split_is_keras_own(pets, tmp_path):
-    keras = pytest.importorskip("keras")
-    folder = tmp_path / "pets"
-    shutil.copytree(pets, folder)
-    (folder / "dogs" / "broken.png").unlink()  # which Keras would count
-    data = dataset.load(str(folder), 32)
-    train, held = split.reference(data.photos, 42)
-    for subset, indices in (("training", train), ("validation", held)):
-        keras_own = keras.utils.image_dataset_from_directory(
-            str(folder), validation_split=0.2, subset=subset, seed=42, verbose=False
-        )
-        assert [data.photos[index].path for index in indices] == keras_own.file_paths
-
-
-def test_the_reference_split_of_the_real_data_set_is_262_to_65(shared_folder):
-    keras = pytest.importorskip("keras")
-    folder = shared_folder / "dataset"
-    names = [
-        Photo(path.name, str(path), 0, "", extra=False, sha256="")
-        for name in ("alpaca", "not alpaca")
-        for path in sorted((folder / name).glob("*.jpg"))
-    ]
-    train, held = split.reference(names, 42)
-    assert (len(train), len(held)) == (262, 65)
-    keras_own = keras.utils.image_dataset_from_directory(
-        str(folder), validation_split=0.2, subset="validation", seed=42, verbose=False
-    )
-    assert [names[index].path for index in held] == keras_own.file_paths

@@ -19,8 +19,10 @@ def call(command, *arguments):
 
 def test_training_shows_its_progress_and_its_figures(trained):
     result = trained.result
-    assert "fine-tuning   2  loss" in result.stderr
+    assert "fine-tuning   2/2   loss" in result.stderr
     assert "skipped dogs/broken.png" in result.stderr
+    assert max(map(len, result.stderr.splitlines())) <= 80
+    assert " left" in result.stderr
     assert "accuracy" in result.stdout
     assert f"bundle      {trained.folder}" in result.stdout
 
@@ -61,7 +63,7 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
     pytest.importorskip("tensorflow")
     for arguments, complaint in (
         ([pets, "--recipe", "curse"], "no such recipe"),
-        ([pets / "dogs"], "exactly two sub-folders"),
+        ([pets / "dogs"], "exactly two sub-folders, one per class; found none"),
         ([pets, "--positive", "bird"], "--positive bird"),
         ([pets, "--extra", f"bird={tmp_path}"], "--extra bird"),
         ([pets, "--output", pets], "choose another --output"),
@@ -69,11 +71,27 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
         result = call(train, *arguments)
         assert result.exit_code == 1, complaint
         assert complaint in result.stderr
-    assert call(train, pets, "--extra", "bird").exit_code == 2
+    for usage in (
+        [pets, "--extra", "bird"],
+        [pets, "--folds", 1],
+        [pets, "--folds", 2, "--validation", pets],
+        [pets, "--recipe", "course", "--folds", 2],
+    ):
+        assert call(train, *usage).exit_code == 2
     assert call(train, pets, "--photos-root", tmp_path).exit_code == 2
     result = call(train, pets, "--corrections", tmp_path / "none.jsonl")
+    assert result.exit_code == 2
+    assert "none.jsonl" in result.stderr
+
+
+def test_a_class_that_cannot_be_an_attribute_is_refused_before_training(pets, tmp_path):
+    pytest.importorskip("tensorflow")
+    shutil.copytree(pets / "dogs", tmp_path / "photos" / "failure")
+    shutil.copytree(pets / "dogs", tmp_path / "photos" / "a success")
+    result = call(train, tmp_path / "photos", "--positive", "failure", "--folds", 9)
     assert result.exit_code == 1
-    assert "none.jsonl: there is no such file" in result.stderr
+    assert "'failure' cannot be the one to find" in result.stderr
+    assert "photos of" not in result.stderr
 
 
 def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
@@ -93,7 +111,7 @@ def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
 def test_help_and_evaluation_need_no_tensorflow():
     code = (
         "import sys; from alpaca_labeler.models.train import train, evaluate;"
-        "import alpaca_labeler.training.metrics, alpaca_labeler.training.dataset;"
+        "import alpaca_labeler.training.metrics, alpaca_labeler.training.relabel;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

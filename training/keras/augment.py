@@ -1,0 +1,88 @@
+"""Augmentation: one `keras.Sequential` of preprocessing layers, made from a recipe.
+
+It works in the input pipeline of training (`reader`), so that nothing of it is in the exported
+model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ..recipe import Augmentation
+
+
+_INSIDE = 0.9999
+"""So near the edge that rounding never leads beyond it, where `crop_and_resize` paints black."""
+
+
+class RandomResizedCrop(layers.Layer):  # type: ignore[misc]  # keras has no types
+    """Cut a random rectangle out of every image and resize it: what Keras has no layer for.
+
+    float32 (n, height, width, 3) in, (n, size, size, 3) out. A rectangle covers `area` to 1 of its
+    image, and its sides change by at most a factor of e^stretch to one another.
+    """
+
+    def __init__(self, size: int, area: float, stretch: float, *, seed: int) -> None:
+        super().__init__()
+        self.size, self.area, self.stretch = size, area, stretch
+        self.random = keras.random.SeedGenerator(seed)
+
+    def call(self, images: Any) -> Any:
+        """Return one crop of each image."""
+        count = ops.shape(images)[0]
+
+        def uniform(low: float, high: float) -> Any:
+            return keras.random.uniform((count,), low, high, seed=self.random)
+
+        side = ops.sqrt(uniform(self.area, 1.0))
+        skew = ops.exp(uniform(-self.stretch, self.stretch) / 2)
+        height, width = ops.minimum(side * skew, _INSIDE), ops.minimum(side / skew, _INSIDE)
+        top, left = (uniform(0.0, _INSIDE) * (1 - length) for length in (height, width))
+        boxes = ops.stack([top, left, top + height, left + width], axis=1)
+        return tf.image.crop_and_resize(images, boxes, tf.range(count), (self.size, self.size))
+
+
+def samples(
+    settings: Augmentation, pixels: npt.NDArray[np.uint8], size: int, *, count: int, seed: int
+) -> npt.NDArray[np.uint8]:
+    """Return photos as training may see them: uint8 (photos, count, size, size, 3).
+
+    `pixels` is uint8 (photos, side, side, 3).
+    """
+    augmentation = build(settings, size, seed=seed)
+    seen = augmentation(np.repeat(pixels, count, axis=0).astype(np.float32), training=True)
+    seen = np.asarray(seen).clip(0, 255).astype(np.uint8)
+    return seen.reshape(len(pixels), count, *seen.shape[1:])
+
+
+def build(settings: Augmentation, size: int, *, seed: int) -> Any:
+    """Return the layers: float32 (n, side, side, 3), RGB 0..255, in; (n, size, size, 3) out.
+
+    Call it with `training=True`: without, the layers of Keras change nothing.
+    """
+    steps: list[Any] = [
+        RandomResizedCrop(size, settings.crop, settings.stretch, seed=seed)
+        if settings.crop < 1
+        else layers.Resizing(size, size)
+    ]
+    if settings.flip:
+        steps.append(layers.RandomFlip("horizontal", seed=seed + 1))
+    if settings.rotation:
+        steps.append(layers.RandomRotation(settings.rotation, seed=seed + 2))
+    if settings.brightness:
+        steps.append(layers.RandomBrightness(settings.brightness, seed=seed + 3))
+    if settings.contrast:
+        steps.append(layers.RandomContrast(settings.contrast, seed=seed + 4))
+    if settings.fade:
+        steps.append(layers.RandomColorDegeneration((0.0, settings.fade), seed=seed + 5))
+    if settings.grey:
+        steps.append(layers.RandomGrayscale(settings.grey, seed=seed + 6))
+    return keras.Sequential(steps, name="augmentation")

@@ -1,0 +1,108 @@
+"""The network, by Keras' Functional API: MobileNetV2, its logit, and what learns of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from ...handler.errors import LabelerError
+
+if TYPE_CHECKING:
+    from ..recipe import Recipe
+
+WEIGHTS_URL = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"
+    "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+)
+BASE, FEATURES, LOGIT, KIND = "mobilenetv2", "features", "logit", "kind"
+"""Names of layers."""
+
+
+class NetworkError(LabelerError):
+    """The network cannot be built. The message says what to do."""
+
+
+def build(
+    recipe: Recipe, weights: str | None, size: int | None = None, *, rescale: bool = True
+) -> Any:
+    """Return the network: (n, size, size, 3) pixels 0..255 in, (n, 1) logits out, both float32.
+
+    Without `size` it takes any. `weights` is `imagenet` (Keras downloads them once), a
+    `.h5`/`.keras`/`.weights.h5` file of the base, or None for random ones. Without `rescale` the
+    input is in -1..1 already, which is what an 8-bit model's input quantisation makes of pixels for
+    nothing. Batch normalisation is always in inference mode.
+
+    Raises `NetworkError`.
+    """
+    base = _base(recipe, weights, size)
+    pixels = keras.Input((size, size, 3), name="pixels")
+    scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels) if rescale else pixels
+    features = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled, training=False))
+    kept = keras.layers.Dropout(recipe.dropout)(features)
+    return keras.Model(pixels, keras.layers.Dense(1, name=LOGIT)(kept))
+
+
+def with_kinds(network: Any, kinds: int) -> Any:
+    """Return a model that shares the network's layers and names the kind of photo as well.
+
+    Its outputs are the logits (n, 1) by the name `LOGIT` and, if there are `kinds`, one logit for
+    each of them (n, kinds) by the name `KIND`.
+    """
+    outputs = {LOGIT: network.output}
+    if kinds:
+        features = network.get_layer(LOGIT).input
+        outputs[KIND] = keras.layers.Dense(kinds, name=KIND)(features)
+    return keras.Model(network.input, outputs)
+
+
+def features(network: Any) -> Any:
+    """Return the part of the network that ends at the pooled features, (n, channels)."""
+    return keras.Model(network.input, network.get_layer(FEATURES).output)
+
+
+def unfreeze(network: Any, from_layer: str) -> None:
+    """Let the base learn from the layer of that name or index on, its batch normalisation excepted.
+
+    Raises `NetworkError` for a layer that is not there.
+    """
+    base = network.get_layer(BASE)
+    names = [layer.name for layer in base.layers]
+    if from_layer.isdecimal() and int(from_layer) < len(names):
+        first = int(from_layer)
+    elif from_layer in names:
+        first = names.index(from_layer)
+    else:
+        raise NetworkError(
+            f"fine_tuning.from_layer = {from_layer!r}: MobileNetV2 has the layers 0 ({names[0]}) "
+            f"to {len(names) - 1} ({names[-1]})"
+        )
+    base.trainable = True
+    for index, layer in enumerate(base.layers):
+        layer.trainable = index >= first and not isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _base(recipe: Recipe, weights: str | None, size: int | None) -> Any:
+    try:
+        return keras.applications.MobileNetV2(
+            input_shape=(size, size, 3),
+            alpha=recipe.width,
+            include_top=False,
+            weights=weights,
+            name=BASE,
+        )
+    except Exception as error:
+        # Keras raises a bare Exception for a failed download, ValueError for a misfit file.
+        if weights == "imagenet":
+            raise NetworkError(
+                f"the ImageNet weights could not be downloaded ({_short(error)}): fetch "
+                f"{WEIGHTS_URL} by any other way and give the file with --weights FILE"
+            ) from error
+        raise NetworkError(
+            f"--weights {weights}: not weights of MobileNetV2 without its top, width "
+            f"{recipe.width:g} ({_short(error)})"
+        ) from error
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
