@@ -1,4 +1,4 @@
-"""Small pictures for a report, made from the photos themselves, whole and upright."""
+"""Small pictures of photos, for reports and for the review: whole, upright, nothing but pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIDE: Final = 720
 """Longest side in pixels: enough to look at one photo alone."""
 
-QUALITY: Final = 80
+QUALITY: Final = 82
 """Of a JPEG, 0 to 100."""
 
 THREADS: Final = 4
@@ -44,11 +44,11 @@ class Thumbnail:
     problem: str = ""
 
 
-def jpeg(picture: Image.Image, quality: int = QUALITY) -> bytes:
+def jpeg(picture: Image.Image) -> bytes:
     """Return an RGB picture as a JPEG with nothing in it but its pixels."""
     picture.info.clear()  # Pillow would write a comment of the original again
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    picture.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 

@@ -19,6 +19,7 @@ from alpaca_labeler.handler import images, manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.labeler import MAX_BYTES
+from alpaca_labeler.report import thumbnails
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,8 +32,6 @@ fetched when somebody zooms in."""
 
 CACHE_BYTES: Final = 32 * 2**20
 """Of encoded pictures that are kept: some thousand tiles."""
-
-_QUALITY: Final = 82
 
 _FETCHED: Final = 8
 """Photos in memory at a time; from S3, most of the time is waiting."""
@@ -132,10 +131,7 @@ def _make(data: bytes, longest: int) -> bytes:
         picture = images.picture(data, longest)
     except images.ImageError as error:
         raise PhotoError(str(error)) from error
-    picture.info.clear()  # a comment in the file would be written again
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=_QUALITY)
-    return out.getvalue()
+    return thumbnails.jpeg(picture)
 
 
 def _differs(said: ImageVersion, found: ImageVersion) -> bool:
