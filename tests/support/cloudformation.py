@@ -1,5 +1,6 @@
 """template.yaml as SAM translates it and as CloudFormation resolves it for given parameters."""
 
+import base64
 import contextlib
 import copy
 import os
@@ -111,6 +112,12 @@ class _Resolver:
 
     def _select(self, argument):
         return self(argument[1])[int(argument[0])]
+
+    def _join(self, argument):
+        return argument[0].join(self(argument[1]))
+
+    def _base64(self, argument):
+        return base64.b64encode(self(argument).encode()).decode()
 
     def _split(self, argument):
         return self(argument[1]).split(argument[0])
