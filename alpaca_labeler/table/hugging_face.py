@@ -17,7 +17,7 @@ from alpaca_labeler.handler.manifest_row import confidence, label
 from alpaca_labeler.table.exports import ExportError, LeftOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.table.exports import Out
@@ -26,7 +26,12 @@ METADATA: Final = "metadata.jsonl"
 _METADATA_FILES: Final = {"metadata.jsonl", "metadata.csv", "metadata.parquet"}
 
 # As data_files.py of datasets 5.2 has them.
-_WORD: Final = "(train|training|validation|valid|dev|val|test|testing|eval|evaluation)"
+_SPLITS: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "dev", "val"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+_WORD: Final = f"(?P<word>{'|'.join(_SPLITS)})"
 _SPLIT_FOLDER: Final = re.compile(rf"(.*[-._ 0-9])?{_WORD}([-._ 0-9].*)?", re.DOTALL)
 _SPLIT_FILE: Final = re.compile(rf"(.*[-._ 0-9])?{_WORD}[-._ 0-9].*", re.DOTALL)
 
@@ -52,11 +57,7 @@ def write(rows: Iterable[Row], out: Out) -> None:
         if other not in ours and tree.split(other) is not None:
             raise ExportError(f"{other}: datasets would read this file too; remove it")
     out.notes += [f"written to {os.path.join(split, METADATA)}" for split in files if split]
-    if tree.named_like_a_split and not tree.splits:
-        out.notes.append(
-            f"{tree.named_like_a_split} is named like a split: give load_dataset "
-            'data_files={"train": "**"}, or it reads no other photo'
-        )
+    out.notes += tree.advice(files)
 
 
 def _place(row: Row, out: Out, tree: _Tree) -> tuple[str, str]:
@@ -110,6 +111,32 @@ class _Tree:
         if not self.splits:
             return ""
         return next((split for split in self.splits if name.startswith(f"{split}/")), None)
+
+    def advice(self, written: Collection[str]) -> list[str]:
+        """Say what `load_dataset` must be told to read all that was written, if anything."""
+        if not self.splits:
+            if not self.named_like_a_split:
+                return []
+            why = f"{self.named_like_a_split} is named like a split, so datasets reads nothing else"
+            files: Mapping[str, Sequence[str]] = {"train": ["**"]}
+        else:
+            kinds = {split: _kind(split) for split in self.splits}
+            labelled = {kinds[split] for split in written}
+            empty = [split for split in self.splits if kinds[split] not in labelled]
+            if not empty:
+                return []
+            why = f"{empty[0]} holds no labelled photo, so datasets stops"
+            files = {
+                kind: [f"{split}/**" for split in written if kinds[split] == kind]
+                for kind in sorted(labelled)
+            }
+        return [f"{why}: give load_dataset data_files={json.dumps(files)}"]
+
+
+def _kind(split: str) -> str:
+    """Return which split datasets takes a folder for: train, validation or test."""
+    found = _SPLIT_FOLDER.fullmatch(split.rpartition("/")[2])
+    return _SPLITS[found["word"]] if found else ""
 
 
 def _outermost_split(folder: str) -> str | None:

@@ -139,13 +139,20 @@ def test_datasets_reads_every_label_of_every_split(photos, export):
     assert {name: loaded(split) for name, split in found.items()} == wanted
 
 
-def test_datasets_reads_photos_that_are_named_like_a_split_as_the_export_says(photos, export):
-    labels = photos("train 1.jpg", "b.jpg", "sub/test.jpg")
+@pytest.mark.parametrize(
+    "names",
+    [("train 1.jpg", "b.jpg", "sub/test.jpg"), ("train/a.jpg", "my dev/b.jpg", "dev/c.jpg")],
+    ids=["a photo named like a split", "a split without a photo"],
+)
+def test_datasets_reads_all_if_it_is_told_what_the_export_says(photos, export, tmp_path, names):
+    labels = photos(*names)
+    if "train/a.jpg" in names:
+        (tmp_path / "photos/test").mkdir()
+        (tmp_path / "photos/test/cut.jpg").write_bytes(b"")
     path, said = export("hugging-face", "photos/metadata.jsonl")
-    assert 'data_files={"train": "**"}' in said
-    assert loaded(load_dataset(path.parent, data_files={"train": "**"})["train"]) == expected(
-        labels
-    )
+    files = json.loads(said.partition("give load_dataset data_files=")[2])
+    found = load_dataset(path.parent, data_files=files)
+    assert sum(map(loaded, found.values()), Counter()) == expected(labels)
 
 
 def test_datasets_reads_on_if_photos_are_gone_or_heic(photos, export, tmp_path):

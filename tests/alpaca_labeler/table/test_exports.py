@@ -247,7 +247,19 @@ def test_each_split_has_metadata_of_its_own(folder):
 def test_a_photo_named_like_a_split_is_pointed_out(folder):
     found, _, [note] = folder("train 1.jpg", "b.jpg")
     assert found == {".": ["train 1.jpg", "b.jpg"]}
-    assert 'data_files={"train": "**"}' in note
+    assert note.endswith(': give load_dataset data_files={"train": ["**"]}')
+
+
+def test_a_split_without_a_labelled_photo_is_pointed_out(folder, tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/cut.jpg").write_bytes(b"")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training/cut.jpg").write_bytes(b"")
+    _, _, notes = folder("train/a.jpg", "my dev/b.jpg")
+    assert notes[-1] == (
+        "test holds no labelled photo, so datasets stops: give load_dataset "
+        'data_files={"train": ["train/**"], "validation": ["my dev/**"]}'
+    )
 
 
 @pytest.mark.parametrize("other", ["a/metadata.jsonl", "metadata.csv"])
