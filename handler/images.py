@@ -56,7 +56,9 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """What is opened, by Pillow's names; an MPO opens as a JPEG."""
 
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
-_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+
+_BRANDS_BYTES: Final = 256
+"""Of a file's start, in which its brands stand."""
 
 _STRIP_PIXELS: Final = 2**20
 """Pixels of a deep picture that are converted at a time."""
@@ -181,6 +183,9 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
         if data.startswith(b"\xff\xd8\xff"):
             return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+        if skip.is_heic(data[:_BRANDS_BYTES]) and data[8:12] not in skip.HEIC_BRANDS:
+            # pillow-heif looks at the major brand only; an encoder may put its own there.
+            data = data[:8] + b"mif1" + data[12:]
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (UnidentifiedImageError, SyntaxError):
         raise _not_an_image(data) from None
@@ -362,16 +367,16 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _not_an_image(data: bytes) -> ImageError:
-    brand = data[8:12] if data[4:8] == b"ftyp" else b""
-    if brand in skip.HEIC_BRANDS and "HEIF" not in FORMATS:
+    brands = {*skip.brands(data[:_BRANDS_BYTES])}
+    if brands & skip.HEIC_BRANDS and not brands & skip.AVIF_BRANDS and "HEIF" not in FORMATS:
         return ImageError(
             "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
         )
-    if brand in _AVIF_BRANDS and not features.check("avif"):
+    if brands & skip.AVIF_BRANDS and not features.check("avif"):
         return ImageError(
             "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
         )
-    if brand in skip.HEIC_BRANDS | _AVIF_BRANDS:
+    if brands & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
         return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
     return ImageError(
         "not-an-image",

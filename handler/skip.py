@@ -68,7 +68,8 @@ _MAGIC: Final = (
 _DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows `BM` and 12 bytes in a bitmap."""
 HEIC_BRANDS: Final = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
-_BRANDS: Final = HEIC_BRANDS | {b"avif", b"avis", b"crx"}
+AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
+_BRANDS: Final = HEIC_BRANDS | AVIF_BRANDS | {b"crx "}
 
 
 class Kind(StrEnum):
@@ -183,13 +184,22 @@ def begins_like_a_photo(start: bytes) -> bool:
         start.startswith(_MAGIC)
         or (start.startswith(b"BM") and int.from_bytes(start[14:18], "little") in _DIB_HEADERS)
         or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
-        or (start[4:8] == b"ftyp" and start[8:12].strip() in _BRANDS)
+        or not _BRANDS.isdisjoint(brands(start))
     )
 
 
 def is_heic(start: bytes) -> bool:
-    """Tell from the first bytes of a file whether it is HEIC."""
-    return start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS and b"avif" not in start[16:]
+    """Tell from the first bytes of a file whether it is HEIC, by any of its brands."""
+    found = brands(start)
+    return not HEIC_BRANDS.isdisjoint(found) and not AVIF_BRANDS & {*found}
+
+
+def brands(start: bytes) -> list[bytes]:
+    """Return the brands of an ISO media file, the major one first; of other files none."""
+    if start[4:8] != b"ftyp":
+        return []
+    size = min(int.from_bytes(start[:4]), len(start))
+    return [start[8:12], *(start[place : place + 4] for place in range(16, size, 4))]
 
 
 def _suffix(name: str) -> str:

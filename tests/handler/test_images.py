@@ -201,6 +201,15 @@ def test_heic_is_not_turned_twice(turn):
     assert distance(seen.pixels, reference(scene())) < 3
 
 
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"miaf", b"1234"])
+def test_heic_is_told_by_any_of_its_brands(brand):
+    pytest.importorskip("pillow_heif")
+    data = encoded(scene(), "HEIF", quality=95)
+    assert data[4:8] == b"ftyp"
+    seen = decode(data[:8] + brand + data[12:], SIZE)
+    assert distance(seen.pixels, reference(scene())) < 3
+
+
 @pytest.mark.parametrize("turn", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_is_none(turn):
     exif = Image.Exif()

@@ -81,6 +81,21 @@ def test_photos_begin_like_photos(form):
 
 
 @pytest.mark.parametrize(
+    ("start", "is_photo", "is_heic"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", True, True),
+        (b"\0\0\0\x18ftypmiaf\0\0\0\0mif1heic", True, True),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", True, False),
+        (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", True, False),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  heic", False, False),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", True, False),
+    ],
+)
+def test_iso_media_files_are_told_by_their_brands(start, is_photo, is_heic):
+    assert (skip.begins_like_a_photo(start), skip.is_heic(start)) == (is_photo, is_heic)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         b"BMW notes: the oil was changed in May\n",

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from alpaca_labeler.handler.skip import Kind
 from alpaca_labeler.handler.storage import NotFound
 from alpaca_labeler.label.sources import Skipped, find
 
@@ -56,3 +57,53 @@ def test_overlapping_prefixes_give_each_object_once(aws):
     found = [image.source_ref for image in find(paths, skipped)]
     assert found == ["s3://farm/x/1.jpg", "s3://farm/x/2", "s3://farm/y/3.JPG"]
     assert skipped.others == 3
+
+
+TREE = (
+    "a.jpg",
+    "raw/DSC_1.NEF",
+    "raw/1.CR3",
+    "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+    "#recycle/a.jpg",
+    "P.photoslibrary/originals/0/a.heic",
+    "P.photoslibrary/resources/a.jpg",
+    "x/.thumbnails/a.jpg",
+    "x/._a.jpg",
+    "x/.IMG_1.HEIC.icloud",
+    "x/IMG_2.jpg.nextcloud",
+    "x/notes.txt",
+)
+
+
+def test_a_folder_and_a_bucket_hold_the_same_photos_and_skip_the_same(aws, tmp_path, monkeypatch):
+    aws.create_bucket(Bucket="farm")
+    for name in TREE:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"words")
+        aws.put_object(Bucket="farm", Key=name, Body=b"words")
+    monkeypatch.chdir(tmp_path)
+    here, there = Skipped(), Skipped()
+    photos = {image.source_ref.removeprefix("./") for image in find(["."], here)}
+    keys = {image.source_ref.removeprefix("s3://farm/") for image in find(["s3://farm/"], there)}
+    assert photos == keys
+    assert photos == {
+        "a.jpg",
+        "raw/DSC_1.NEF",
+        "raw/1.CR3",
+        "P.photoslibrary/originals/0/a.heic",
+    }
+    assert here.counts == there.counts
+    assert {os.path.basename(name) for name in here.not_downloaded} == {
+        ".IMG_1.HEIC.icloud",
+        "IMG_2.jpg.nextcloud",
+    }
+    assert {name.removeprefix("s3://farm/") for name in there.not_downloaded} == {
+        name.removeprefix("./") for name in here.not_downloaded
+    }
+
+
+def test_text_that_begins_like_a_bitmap_is_not_labelled(tmp_path):
+    (tmp_path / "notes").write_text("BMW notes: the oil was changed in May")
+    skipped = Skipped()
+    assert [*find([str(tmp_path)], skipped)] == []
+    assert skipped.counts == {Kind.OTHER: 1}
