@@ -15,6 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
@@ -182,7 +183,8 @@ def _start(job: Job) -> _Worker:
             start_new_session=True,  # Ctrl-C is for the parent, who decides what comes of the rest
         )
     link = Connection(ours.detach())
-    link.send(job)
+    with suppress(ConnectionError):  # it has died; `_greet` says so
+        link.send(job)
     return _Worker(process, link)
 
 

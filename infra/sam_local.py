@@ -12,6 +12,7 @@ function with a message of its queue, and shows the row. Nothing stays but what 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shlex
@@ -91,6 +92,7 @@ def main() -> None:
     from moto.server import ThreadedMotoServer
 
     sam("build", "--build-dir", str(BUILD), *OVERRIDES)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
     server = ThreadedMotoServer(address[0], 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
