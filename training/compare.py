@@ -293,14 +293,13 @@ def _side_document(side: Side) -> dict[str, Any]:
 
 
 def _side(model: Model, found: Answers, truth: Indices, group: Indices, seed: int) -> Side:
-    figures = metrics.bootstrap(
-        lambda index: {
-            **metrics.measure(truth[index], found.probabilities[index], found.predicted[index]),
-            "needs_review": float(found.review[index].mean()),
-        },
-        len(truth),
+    figures = metrics.figures(
+        truth,
+        found.probabilities,
+        found.predicted,
         seed=seed,
         groups=group,
+        reviewed=found.review,
     )
     return Side(model.bundle.card.version, model.record is not None, found, figures)
 

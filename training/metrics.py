@@ -139,20 +139,23 @@ def figures(
     *,
     seed: int,
     groups: Indices | None = None,
+    reviewed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Figure]:
-    """Return `measure`'s figures, each with a 95 % interval.
+    """Return `measure`'s figures, and with `reviewed` its share, each with a 95 % interval.
 
     It is the bootstrap's (see `bootstrap`), unless every draw says the same, as when no photo is
     labelled wrong. Then a share has Wilson's interval, and another figure none.
     """
     if groups is None:
         groups = np.arange(len(truth))
-    found = bootstrap(
-        lambda index: measure(truth[index], probabilities[index], predicted[index]),
-        len(truth),
-        seed=seed,
-        groups=groups,
-    )
+
+    def statistic(index: Indices) -> dict[str, float]:
+        values = measure(truth[index], probabilities[index], predicted[index])
+        if reviewed is not None:
+            values["needs_review"] = float(reviewed[index].mean())
+        return values
+
+    found = bootstrap(statistic, len(truth), seed=seed, groups=groups)
     right = predicted == truth
 
     def exact(of: npt.NDArray[np.bool_]) -> tuple[float, float]:

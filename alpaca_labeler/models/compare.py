@@ -10,7 +10,14 @@ import click
 
 from alpaca_labeler.arguments import BUNDLE, FOLDER
 from alpaca_labeler.console import printable, say
-from alpaca_labeler.models.options import check_classes, extra_option, groups_option, load_photos
+from alpaca_labeler.models.options import (
+    MAX_PIXELS,
+    check_classes,
+    extra_option,
+    groups_option,
+    load_photos,
+    max_pixels_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +33,7 @@ if TYPE_CHECKING:
 @extra_option
 @groups_option
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare(
     old: str,
@@ -35,6 +43,7 @@ def compare(
     extras: tuple[Extra, ...],
     groups: tuple[str, ...],
     seed: int,
+    max_pixels: int,
     as_json: bool,
 ) -> None:
     """Say which of two models is better.
@@ -59,7 +68,9 @@ def compare(
     """
     from alpaca_labeler.training import compare as comparing
 
-    found = measure(old, new, dataset, extras=extras, groups=groups, seed=seed)
+    found = measure(
+        old, new, dataset, extras=extras, groups=groups, seed=seed, max_pixels=max_pixels
+    )
     if as_json:
         click.echo(json.dumps(comparing.document(found), indent=2))
         return
@@ -75,6 +86,7 @@ def measure(
     extras: tuple[Extra, ...] = (),
     groups: tuple[str, ...] = (),
     seed: int = 42,
+    max_pixels: int = MAX_PIXELS,
 ) -> Comparison:
     """Compare the bundles of two URIs on a folder of photos, and warn of what it is worth."""
     from alpaca_labeler.training import compare as comparing
@@ -85,7 +97,9 @@ def measure(
     check_classes(dataset, old, labels)
     found = comparing.compare(
         *models,
-        lambda size: load_photos(dataset, size, extras=extras, positive=labels[1]),
+        lambda size: load_photos(
+            dataset, size, extras=extras, positive=labels[1], max_pixels=max_pixels
+        ),
         groups=groups,
         seed=seed,
     )

@@ -231,9 +231,17 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 @extra_option
 @groups_option
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
+@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(
-    bundle: str, dataset: str, *, extras: Any, groups: tuple[str, ...], seed: int, as_json: bool
+    bundle: str,
+    dataset: str,
+    *,
+    extras: Any,
+    groups: tuple[str, ...],
+    seed: int,
+    max_pixels: int,
+    as_json: bool,
 ) -> None:
     """Measure a model on photos whose classes are known.
 
@@ -252,7 +260,13 @@ def evaluate(
     model = provenance.load(bundle)
     card = model.bundle.card
     check_classes(dataset, bundle, card.labels)
-    data = load_photos(dataset, card.input_size, extras=extras, positive=card.labels[1])
+    data = load_photos(
+        dataset,
+        card.input_size,
+        extras=extras,
+        positive=card.labels[1],
+        max_pixels=max_pixels,
+    )
     group = split.groups(data.photos, data.pixels, groups)
     answers = compare.answer(model, data)
     if model.record is None:
