@@ -37,7 +37,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -89,8 +89,6 @@ class Compacted:
     """`uri: reason` of each unreadable part; it stays where it is, for a person."""
     waiting: int = 0
     """Parts that were left, because merging them does not pay yet or there was no time."""
-    dropped: int = 0
-    """Rows that `keep` refused."""
     models: tuple[str, ...] = ()
     """Versions of the models behind the rows that were merged."""
     mark: str = ""
@@ -105,7 +103,6 @@ def compact(
     max_age: float | None = None,
     divide_bytes: int = DIVIDE_BYTES,
     seconds: float = math.inf,
-    keep: Callable[[bytes], bool] | None = None,
     pause: float = _PAUSE,
 ) -> Compacted:
     """Merge up to `max_parts` parts below `results` (`s3://bucket/labels/`) into the table.
@@ -113,7 +110,7 @@ def compact(
     With `max_age`, in seconds, nothing is done while it does not pay: until what waits exceeds
     `SHARE` of the table, or a part has waited for so long. A table that would exceed `divide_bytes`
     is divided into shards; after `seconds` no other shard is begun, and the next run goes on from
-    there. Rows whose line `keep` refuses are taken out of the table.
+    there.
 
     Raises `StorageError` (`Conflict`: other runs won every race), `ManifestError` if the table is
     damaged, `TooManyRows` and `NoSpace`. Nothing is lost by any of them: run it again.
@@ -128,46 +125,42 @@ def compact(
         try:
             with _room(found), ExitStack() as files:
                 if found.shards or found.table_bytes + found.waiting_bytes > divide_bytes:
-                    return _merge_shards(found, files, keep, ends)
-                return _merge_whole(found, files, keep)
+                    return _merge_shards(found, files, ends)
+                return _merge_whole(found, files)
         except storage.Conflict as error:
             lost = error
     raise lost
 
 
-def _merge_whole(
-    found: _Found, files: ExitStack, keep: Callable[[bytes], bool] | None
-) -> Compacted:
-    if not found.parts and keep is None and _states(found)[WHOLE].settled:
+def _merge_whole(found: _Found, files: ExitStack) -> Compacted:
+    if not found.parts and _states(found)[WHOLE].settled:
         return Compacted()
     gathered = _Gathered()
     arrived = merge.sort(gathered.rows(found.parts))
-    merged = Pair(found.results, WHOLE, files).merge(arrived, keep=keep)
+    merged = Pair(found.results, WHOLE, files).merge(arrived)
     storage.delete(gathered.merged)
     return _compacted(found, gathered, {WHOLE: merged.state}, [merged])
 
 
-def _merge_shards(
-    found: _Found, files: ExitStack, keep: Callable[[bytes], bool] | None, ends: float
-) -> Compacted:
+def _merge_shards(found: _Found, files: ExitStack, ends: float) -> Compacted:
     states = _states(found)
     settled = states[WHOLE].empty and all(state.settled for state in states.values())
-    if not found.parts and settled and keep is None:
+    if not found.parts and settled:
         return Compacted()
     gathered, moving = _Gathered(), _Moving(found.results, files)
     chosen = _begun(found.parts, states)
     rows = itertools.chain(gathered.rows(chosen), moving.rows())
     arrived = merge.sort(rows, key=_by_shard)
-    name = "" if gathered.missed or keep else _name(chosen, moving.state)
+    name = "" if gathered.missed else _name(chosen, moving.state)
     done: list[Merged] = []
     for shard, new in _each_shard(arrived):
         state = states.get(shard, State(None, None))
-        if keep is None and state.settled and (new is None or state.merged == name != ""):
+        if state.settled and (new is None or state.merged == name != ""):
             continue
         if time.monotonic() >= ends:
             return Compacted(committed=bool(done), waiting=found.waiting)
         with ExitStack() as own:
-            done.append(Pair(found.results, shard, own).merge(new or (), keep=keep, merged=name))
+            done.append(Pair(found.results, shard, own).merge(new or (), merged=name))
         states[shard] = done[-1].state
     moving.finish()
     storage.delete(gathered.merged)
@@ -253,7 +246,6 @@ def _compacted(
         failures=sum(failures for _, failures in counts),
         broken=tuple(gathered.broken),
         waiting=found.waiting - len(gathered.merged),
-        dropped=sum(each.dropped for each in done),
         models=tuple(sorted(gathered.models)),
         mark=hashlib.sha256(contents.encode()).hexdigest(),
     )

@@ -18,7 +18,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any, Final
@@ -186,36 +186,22 @@ class Pair:
             for uri, (stamp, lines) in zip(self.uris, self._objects, strict=True)
         ]
 
-    def merge(
-        self,
-        arrived: Iterable[merge.Keyed],
-        *,
-        keep: Callable[[bytes], bool] | None = None,
-        merged: str = "",
-    ) -> Merged:
+    def merge(self, arrived: Iterable[merge.Keyed], *, merged: str = "") -> Merged:
         """Merge sorted rows into the pair and commit it, unless it stays as it is.
 
-        Rows whose line `keep` refuses are left out. `merged` names what was merged. Raises
-        `Conflict` if either object has changed, and `TooManyRows`.
+        `merged` names what was merged. Raises `Conflict` if either object has changed, and
+        `TooManyRows`.
         """
-        new = self._outputs()
-        dropped = 0
+        new = _Output(self._files), _Output(self._files)
         for line, is_failure in merge.merge(*self.rows(), arrived):
-            if keep is not None and not keep(line):
-                dropped += 1
-            else:
-                new[is_failure].write(line)
-        committed, state = self._commit(new, merged)
-        return Merged(committed, state, dropped)
+            new[is_failure].write(line)
+        return self._commit(new, merged)
 
     def clear(self) -> None:
         """Make the pair empty if it is as it was read. Raises `Conflict` if it is not."""
-        self._commit(self._outputs(), "")
+        self._commit((_Output(self._files), _Output(self._files)), "")
 
-    def _outputs(self) -> tuple[_Output, _Output]:
-        return _Output(self._files), _Output(self._files)
-
-    def _commit(self, new: tuple[_Output, _Output], merged: str) -> tuple[bool, State]:
+    def _commit(self, new: tuple[_Output, _Output], merged: str) -> Merged:
         labels = new[0].mark
         marks = labels, f"{merged}-{new[1].mark}-{labels}"
         committed = [
@@ -224,7 +210,7 @@ class Pair:
                 self.uris, self._objects, new, marks, strict=True
             )
         ]
-        return any(committed), State(*(Stamp("", mark) for mark in marks))
+        return Merged(any(committed), State(*(Stamp("", mark) for mark in marks)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +221,6 @@ class Merged:
     """Whether an object was replaced."""
     state: State
     """As it is now; without ETags."""
-    dropped: int
-    """Rows that were left out."""
 
 
 def _replace(uri: str, stamp: Stamp | None, output: _Output, mark: str) -> bool:

@@ -5,9 +5,25 @@ SELECT CAST(json AS varchar) AS line
 FROM read_json_objects('s3://RESULTS/labels/**/*.jsonl', format = 'newline_delimited');
 
 CREATE OR REPLACE VIEW labels AS
-WITH parsed AS (
+WITH marked AS (
   SELECT
     line,
+    coalesce(json_extract_string(line, '$.labeler.gone'), '') AS gone_until,
+    coalesce(json_extract_string(line, '$.failure.code'), '') = 'gone' AS packed
+  FROM lines
+),
+unpacked AS (
+  SELECT
+    *,
+    CASE WHEN packed THEN regexp_extract(line, '"row":\s*(\{.*)', 1) ELSE line END AS body
+  FROM marked
+),
+parsed AS (
+  SELECT
+    line,
+    body,
+    packed,
+    gone_until,
     json_extract_string(line, '$."source-ref"') AS source_ref,
     nullif(json_extract_string(line, '$.labeler.etag'), '') AS etag,
     nullif(json_extract_string(line, '$.labeler."version-id"'), '') AS version_id,
@@ -15,12 +31,16 @@ WITH parsed AS (
     nullif(json_extract_string(line, '$.labeler."last-modified"'), '') AS last_modified,
     json_extract_string(line, '$.labeler.size') AS size,
     coalesce(json_extract_string(line, '$.labeler."model-version"'), '') AS model_version,
-    coalesce(json_extract_string(line, '$.labeler.withdrawn'), '') AS withdrawn,
-    coalesce(regexp_extract(line, '"creation-date":\s*"([^"]*)"', 1), '') AS created,
-    coalesce(regexp_extract(line, '"human-annotated":\s*"([^"]*)"', 1), '') = 'yes' AS by_person,
-    json_extract(line, '$.failure') IS NOT NULL AS is_failure,
-    nullif(regexp_extract(line, '"class-name":\s*("(?:[^"\\]|\\.)*")', 1), '') AS class_name
-  FROM lines
+    coalesce(
+      CASE WHEN packed THEN json_extract_string(line, '$.labeler.row.labeler.withdrawn')
+        ELSE json_extract_string(line, '$.labeler.withdrawn') END, ''
+    ) AS withdrawn,
+    coalesce(regexp_extract(body, '"creation-date":\s*"([^"]*)"', 1), '') AS created,
+    coalesce(regexp_extract(body, '"human-annotated":\s*"([^"]*)"', 1), '') = 'yes' AS by_person,
+    CASE WHEN packed THEN json_extract(line, '$.labeler.row.failure')
+      ELSE json_extract(line, '$.failure') END IS NOT NULL AS is_failure,
+    nullif(regexp_extract(body, '"class-name":\s*("(?:[^"\\]|\\.)*")', 1), '') AS class_name
+  FROM unpacked
 ),
 contents AS (
   SELECT source_ref, etag, min(line) AS first_line FROM parsed
@@ -65,6 +85,7 @@ versions AS (
     ) AS last_modified,
     min(created) AS first_created,
     max(CASE WHEN by_person THEN '' ELSE withdrawn END) AS withdrawn,
+    max(gone_until) AS gone_until,
     min(line) AS first_line
   FROM versioned GROUP BY source_ref, version
 ),
@@ -78,6 +99,7 @@ ordered AS (
 ranked AS (
   SELECT
     versioned.*,
+    ordered.gone_until <> '' AND ordered.last_modified <= ordered.gone_until AS gone,
     row_number() OVER (
       PARTITION BY versioned.source_ref
       ORDER BY
@@ -105,14 +127,22 @@ SELECT
   source_ref,
   CASE WHEN NOT is_failure
     THEN json_extract_string('[' || class_name || ']', '$[0]') END AS label,
-  CAST(nullif(regexp_extract(line, '"confidence":\s*([-+0-9.eE]+)', 1), '') AS double) AS confidence,
-  CAST(json_extract_string(line, '$.labeler.probability') AS double) AS probability,
+  CAST(nullif(regexp_extract(body, '"confidence":\s*([-+0-9.eE]+)', 1), '') AS double) AS confidence,
+  CAST(
+    CASE WHEN packed THEN json_extract_string(line, '$.labeler.row.labeler.probability')
+      ELSE json_extract_string(line, '$.labeler.probability') END AS double
+  ) AS probability,
   by_person,
-  coalesce(json_extract_string(line, '$.labeler."needs-review"'), 'false') = 'true' AS needs_review,
-  json_extract_string(line, '$.failure.code') AS failure,
-  json_extract_string(line, '$.failure.message') AS failure_message,
+  coalesce(
+    CASE WHEN packed THEN json_extract_string(line, '$.labeler.row.labeler."needs-review"')
+      ELSE json_extract_string(line, '$.labeler."needs-review"') END, 'false'
+  ) = 'true' AS needs_review,
+  CASE WHEN packed THEN json_extract_string(line, '$.labeler.row.failure.code')
+    ELSE json_extract_string(line, '$.failure.code') END AS failure,
+  CASE WHEN packed THEN json_extract_string(line, '$.labeler.row.failure.message')
+    ELSE json_extract_string(line, '$.failure.message') END AS failure_message,
   model_version,
   content AS etag,
   created
 FROM ranked
-WHERE place = 1;
+WHERE place = 1 AND NOT gone;

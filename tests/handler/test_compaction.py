@@ -525,20 +525,6 @@ def test_a_reader_does_not_miss_an_image_that_moves_while_it_reads(monkeypatch):
 
 @pytest.mark.usefixtures("s3", "sixteen")
 @pytest.mark.parametrize("act", [compact, divide], ids=["whole", "divided"])
-def test_rows_can_be_taken_out(act):
-    parts.write(RESULTS, MANY)
-    mark = act().mark
-    parts.write(RESULTS, [label("new")])
-    gone = {manifest_row.encode(row) for row in (MANY[0], MANY[7], label("new"))}
-    done = act(keep=lambda line: line not in gone)
-    assert (done.dropped, done.labels, done.failures) == (3, 39, 19)
-    assert done.mark != mark
-    assert [*compaction.table(RESULTS)] == lines([*MANY[1:7], *MANY[8:]])
-    assert act() == Compacted()
-
-
-@pytest.mark.usefixtures("s3", "sixteen")
-@pytest.mark.parametrize("act", [compact, divide], ids=["whole", "divided"])
 def test_the_mark_of_the_table_changes_with_its_content_only(act):
     parts.write(RESULTS, MANY)
     first = act().mark

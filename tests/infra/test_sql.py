@@ -56,6 +56,8 @@ def expected():
     """Return what `manifest cat` gives, as the columns of the view."""
     for line, _ in compaction.table(RESULTS):
         row = manifest_row.parse(line)
+        if manifest_row.is_gone(row):
+            continue
         labeler, failed = manifest_row.block(row, "labeler"), manifest_row.block(row, "failure")
         yield (
             row["source-ref"],
@@ -87,7 +89,7 @@ def by_view(s3, folder):
 
 
 def variants(chosen):
-    """Make rows of a few photos: versions, models, people, failures, some without their content."""
+    """Make rows of a few photos: versions, models, people, failures; some unnamed, some gone."""
     for _ in range(chosen.randrange(2, 40)):
         name, number = chosen.choice('ab"ü\\'), chosen.randrange(1, 4)
         make = chosen.choice([label, label, failure, human])
@@ -100,6 +102,8 @@ def variants(chosen):
             facts["sequencer"] = None
         if make is label and chosen.random() < 0.1:
             facts["withdrawn"] = f"2026-01-02T00:0{chosen.randrange(10)}:00.000000"
+        if chosen.random() < 0.15:
+            row = manifest_row.gone(row, f"2026-01-01T00:0{chosen.randrange(1, 5)}:00Z")
         yield row
 
 
