@@ -37,9 +37,10 @@ class ImageVersion:
             return padded(self.sequencer) == padded(other.sequencer)
         if self.version_id and other.version_id:
             return self.version_id == other.version_id
-        if not self.last_modified or not other.last_modified:
-            return False
-        return (self.last_modified, self.size) == (other.last_modified, other.size)
+        sizes = {self.size, other.size} - {None}
+        return bool(self.last_modified) and (
+            self.last_modified == other.last_modified and len(sizes) < 2
+        )
 
 
 def padded(sequencer: str) -> str:

@@ -262,6 +262,15 @@ def same_version(row: Row, other: Row) -> bool:
     return version_of(row).is_same(version_of(other))
 
 
+def speaks_of(row: Row, version: ImageVersion) -> bool:
+    """Tell whether a row is about this version of its image, as far as the row says.
+
+    One that does not say, as other tools write them, is about the one that is there.
+    """
+    said = version_of(row)
+    return said.is_same(version) if said.is_named() else said.size in {None, version.size}
+
+
 def winner(rows: Sequence[Row]) -> Row:
     """Return the one row that stands for an image, of all that were ever written for it.
 

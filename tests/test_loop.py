@@ -85,9 +85,8 @@ def correct(pages):
         file = Corrections("corrections.jsonl")
         for row in wrong:
             name = class_of(row["source-ref"])
-            file.add(
-                decision(row, Label("dogs", int(name == DOGS), name), "ada", datetime.now(UTC))
-            )
+            label = Label("dogs", int(name == DOGS), name)
+            file.add_all([decision(row, label, "ada", datetime.now(UTC))])
     return {row["source-ref"] for row in wrong}
 
 

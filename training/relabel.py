@@ -70,13 +70,13 @@ def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Correc
     """Put people's corrections into a data set; `files` are paths or `s3://` URIs.
 
     Photos are read from where their rows say: S3, or files, whose relative names start at
-    `photos_root` (empty: at the current folder). Of an image's rows the last that speaks of its
-    present version counts.
+    `photos_root` (empty: at the folder of the corrections). Of an image's rows the last that speaks
+    of its present version counts, unless it was withdrawn.
 
     Raises `DatasetError`.
     """
     files = tuple(files)
-    rows = _read(files, data.labels)
+    rows = _read(files, data.labels, photos_root)
     size = data.pixels.shape[1]
     found: dict[str, tuple[Row, _Seen]] = {}
     skipped = []
@@ -84,18 +84,20 @@ def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Correc
     with ThreadPoolExecutor() as pool:  # waiting for S3, and Pillow outside Python's lock
         for name, seen in zip(
             names,
-            pool.map(lambda name: _look(name, size, photos_root, data.max_pixels), names),
+            pool.map(lambda name: _look(name, size, data.max_pixels), names),
             strict=True,
         ):
             if isinstance(seen, str):
                 skipped.append(f"{name}: {seen}")
-            elif not (current := [row for row in rows[name] if _is_of(row, seen.version)]):
+            elif not (
+                current := [r for r in rows[name] if manifest_row.speaks_of(r, seen.version)]
+            ):
                 skipped.append(f"{name}: the photo has changed since it was corrected")
-            else:
-                row = max(current, key=_when)
-                # Copies of one photo under several names are one photo.
-                if seen.sha256 not in found or _when(found[seen.sha256][0]) < _when(row):
-                    found[seen.sha256] = (row, seen)
+            elif (row := manifest_row.decided(sorted(current, key=manifest_row.encode))) is None:
+                skipped.append(f"{name}: the correction was withdrawn")
+            # Copies of one photo under several names are one photo.
+            elif seen.sha256 not in found or _when(found[seen.sha256][0]) < _when(row):
+                found[seen.sha256] = (row, seen)
     if not found:
         raise DatasetError(
             f"{', '.join(files)}: none of the corrections can be used; the first is "
@@ -158,8 +160,8 @@ def _relabelled(photo: Photo, labels: Mapping[str, int], names: Sequence[str]) -
 # --- the rows ------------------------------------------------------------------------------------
 
 
-def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]:
-    """Return people's rows by `source-ref`. A model's rows beside them are passed over."""
+def _read(files: Iterable[str], labels: tuple[str, str], photos_root: str) -> dict[str, list[Row]]:
+    """Return what people decided, by the place of the photo. A model's rows are skipped."""
     rows: dict[str, list[Row]] = defaultdict(list)
     for file in files:
         try:
@@ -167,21 +169,34 @@ def _read(files: Iterable[str], labels: tuple[str, str]) -> dict[str, list[Row]]
             found = [manifest_row.parse(line) for _, line in merge.read(content, file)]
         except (storage.StorageError, ManifestError) as error:
             raise DatasetError(str(error)) from error
-        people = [row for row in found if manifest_row.is_human(row)]
-        if not people:
+        if not any(map(manifest_row.is_human, found)):
             raise DatasetError(
                 f"{file}: no row in it is a person's (human-annotated: yes); `alpaca review` "
                 "writes such rows"
             )
-        for row in people:
-            name = manifest_row.metadata(row).get("class-name")
-            if not isinstance(name, str) or same(name) not in labels:
+        root = photos_root or ("" if storage.is_s3(file) else os.path.dirname(file))
+        for row in found:
+            name = manifest_row.label(row)
+            if manifest_row.is_human(row) and (name is None or same(name) not in labels):
                 raise DatasetError(
                     f"{file}: {row['source-ref']} is called {name!r}, but the classes of the data "
                     f"set are {labels[0]!r} and {labels[1]!r}"
                 )
-            rows[row["source-ref"]].append(row)
+            if manifest_row.is_human(row) or manifest_row.withdrawn(row):
+                rows[_place(row["source-ref"], root)].append(row)
     return rows
+
+
+def _place(source_ref: str, root: str) -> str:
+    """Return where a photo is read; its name may be a path below `root`."""
+    if storage.is_s3(source_ref):
+        return source_ref
+    path = storage.to_path(source_ref)
+    there = os.path.join(root, path)
+    # Earlier releases named photos by the folder that the command was called in.
+    if os.path.exists(path) and not os.path.lexists(there):
+        there = path
+    return storage.to_source_ref(there)
 
 
 def _label(row: Row, labels: Sequence[str]) -> int:
@@ -192,31 +207,21 @@ def _when(row: Row) -> tuple[str, bytes]:
     return manifest_row.created(row), manifest_row.encode(row)
 
 
-def _is_of(row: Row, now: ImageVersion) -> bool:
-    """Tell whether a row speaks of the image as it is now, as far as the row says."""
-    said = manifest_row.version_of(row)
-    if said.etag:
-        return said.etag == now.etag
-    return said.size in {None, now.size} and said.last_modified in {None, now.last_modified}
-
-
 # --- the photos ----------------------------------------------------------------------------------
 
 
-def _look(source_ref: str, size: int, photos_root: str, max_pixels: int) -> _Seen | str:
+def _look(place: str, size: int, max_pixels: int) -> _Seen | str:
     """Return the photo as it is now, or why it cannot be used. Raises `DatasetError`."""
-    path = uri = source_ref
-    if not storage.is_s3(source_ref):
-        path = os.path.join(photos_root, storage.to_path(source_ref))
-        uri = storage.to_source_ref(path)
     try:
-        fetched = storage.fetch(ImageVersion(uri), MAX_PHOTO_BYTES)
+        fetched = storage.fetch(ImageVersion(place), MAX_PHOTO_BYTES)
         pixels = images.decode(fetched.data, size, max_pixels=max_pixels).pixels
     except (storage.Denied, storage.Transient) as error:
-        if not storage.is_s3(source_ref):
+        if not storage.is_s3(place):
             return str(error)
         # It would be there tomorrow: a model must not depend on the network's mood.
         raise DatasetError(f"{error}; see to it that it can be read, and run again") from error
     except (images.ImageError, storage.StorageError) as error:
         return str(error)
-    return _Seen(fetched.version, path, hashlib.sha256(fetched.data).hexdigest(), pixels)
+    return _Seen(
+        fetched.version, storage.to_path(place), hashlib.sha256(fetched.data).hexdigest(), pixels
+    )

@@ -120,10 +120,12 @@ def corrected(row: Row, said: Sequence[Row]) -> Row:
     """
     about = [row]
     for each in said:
+        if not manifest_row.speaks_of(each, manifest_row.version_of(row)):
+            continue
         if not manifest_row.names_version(each):
-            about.append({**each, "labeler": {**_kept(row), **manifest_row.block(each, "labeler")}})
-        elif manifest_row.same_version(each, row):
-            about.append(each)
+            labeler = {**_kept(row), **manifest_row.block(each, "labeler")}
+            each = {**each, "labeler": labeler}  # noqa: PLW2901
+        about.append(each)
     if len(about) == 1:
         return row
     chosen = manifest_row.decided(about)

@@ -10,6 +10,7 @@ import pytest
 
 from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.table.corrections import withdrawal
 from alpaca_labeler.training import dataset, relabel, split
 from alpaca_labeler.training.dataset import DatasetError, Extra
 from tests.support.pets_photos import CATS, DOGS, paint
@@ -102,6 +103,26 @@ def test_extra_photos_keep_their_finer_kind(pets, write, tmp_path):
     done = relabel.add(data, [write(person(tmp_path / "more" / "poodle" / "1.png", CATS))])
     assert (done.data.photos[-1].kind, done.data.photos[-1].label) == ("poodle", 0)
     assert done.data.photos[-1].extra
+
+
+def test_a_copied_photo_is_the_one_that_was_corrected(data, write, folder):
+    photo = folder / "0.png"
+    said = person(photo, CATS, **seen(photo), etag=storage.digest_of(str(photo)))
+    os.utime(photo, (1, 1))
+    assert relabel.add(data, [write(said)]).added == 1
+    paint(photo, dog=False, number=7)
+    with pytest.raises(DatasetError, match="changed since it was corrected"):
+        relabel.add(data, [write(said)])
+
+
+def test_a_correction_that_was_withdrawn_does_not_count(data, write, folder):
+    one, two = folder / "0.png", folder / "1.png"
+    rows = [person(one, CATS, minute=1), person(two, CATS, minute=1)]
+    back = withdrawal(rows[0], datetime(2026, 12, 1, 12, 2, tzinfo=UTC))
+    done = relabel.add(data, [write(*rows, back)])
+    assert done.skipped == (f"{one}: the correction was withdrawn",)
+    assert done.added == 1
+    assert relabel.add(data, [write(*rows, back, person(one, DOGS, minute=3))]).added == 2
 
 
 def test_the_last_word_of_people_counts(data, write, folder, tmp_path):
