@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import click
 
-from alpaca_labeler import completion, console
-from alpaca_labeler.help import Group
+from alpaca_labeler import console
+from alpaca_labeler.console import completion
+from alpaca_labeler.console.help import Group
 
 EXIT_INTERRUPTED: Final = 130
 

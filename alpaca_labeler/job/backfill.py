@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import click
 
-from alpaca_labeler.arguments import BUCKET
 from alpaca_labeler.console import dry_run_option, printable, say
+from alpaca_labeler.console.arguments import BUCKET
+from alpaca_labeler.console.stack import StackError, client, from_stack
 from alpaca_labeler.handler import storage
 from alpaca_labeler.job.operate import hand_over, objects, queue_option
-from alpaca_labeler.job.stack import StackError, client, from_stack
 
 RUNS_SHOWN: Final = 10
 

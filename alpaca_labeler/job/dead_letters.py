@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from alpaca_labeler.console import dry_run_option, printable, say
+from alpaca_labeler.console.stack import StackError, client, from_stack
 from alpaca_labeler.handler import events
 from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.job.stack import StackError, client, from_stack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
-from alpaca_labeler.arguments import BUCKET
 from alpaca_labeler.console import as_folder, dry_run_option, printable, say
+from alpaca_labeler.console.arguments import BUCKET
+from alpaca_labeler.console.stack import StackError, from_stack
 from alpaca_labeler.handler import compaction, events, manifest_row, parts, requeue, storage
-from alpaca_labeler.job.stack import StackError, from_stack
 from alpaca_labeler.table.table import open_table
 
 if TYPE_CHECKING:

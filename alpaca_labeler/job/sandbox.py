@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.arguments import BUNDLE, Local
-from alpaca_labeler.handler import storage
-from alpaca_labeler.label.sources import Skipped, find
+from alpaca_labeler.console.arguments import BUNDLE, Local
+from alpaca_labeler.handler import skip, storage, walk
+from alpaca_labeler.handler.skip import Skipped
 from alpaca_labeler.table.command import line
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
     try:
         import aws_lambda_powertools  # noqa: F401 - the handler's, which loads once it is set up
 
-        from alpaca_labeler.job import local_aws as infra_sandbox
+        from alpaca_labeler.job import local_aws
     except ImportError as error:
         raise click.ClickException(
             f"{error}: the sandbox needs more packages: pip install 'alpaca-labeler[sandbox]'"
@@ -55,27 +55,34 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
         click.echo(line(row))
 
     try:
-        with infra_sandbox.start(port, model) as running:
+        with local_aws.start(port, model) as running:
             if upload:
                 for path in upload:
-                    for photo in find([path], Skipped()):
-                        file = storage.to_path(photo.source_ref)
+                    for file in _photos(path):
                         name = os.path.relpath(file, path) if os.path.isdir(path) else file
                         running.upload(file, name.lstrip("/"))
                 running.run(show, until_idle=True)
-                rows = storage.read(infra_sandbox.MANIFEST_URI, 2**30).splitlines()
-                click.echo(f"\n{infra_sandbox.MANIFEST_URI}: {len(rows)} rows, the first:")
+                rows = storage.read(local_aws.MANIFEST_URI, 2**30).splitlines()
+                click.echo(f"\n{local_aws.MANIFEST_URI}: {len(rows)} rows, the first:")
                 click.echo(rows[0].decode() if rows else "")
                 return
             click.echo(
                 f"Listening on {running.endpoint}. In another terminal:\n\n"
                 f"  export AWS_ENDPOINT_URL={running.endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n"
                 "    AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
-                f"  aws s3 cp photo.jpg s3://{infra_sandbox.INPUT_BUCKET}/\n"
-                f"  alpaca manifest cat {infra_sandbox.RESULTS_URI}\n\n"
+                f"  aws s3 cp photo.jpg s3://{local_aws.INPUT_BUCKET}/\n"
+                f"  alpaca manifest cat {local_aws.RESULTS_URI}\n\n"
                 "Labels appear here as they land. Ctrl-C stops.\n",
                 err=True,
             )
             running.run(show, until_idle=False)
     except KeyboardInterrupt:
         click.echo("Stopped; nothing is left behind.", err=True)
+
+
+def _photos(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    skipped = Skipped()
+    entries = walk.files([path], skipped.add, skipped.folders.append)
+    return sorted(entry.path for entry in entries if skip.of_file(entry.name) is None)

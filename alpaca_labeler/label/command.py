@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from alpaca_labeler.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
 from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable
+from alpaca_labeler.console.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
 from alpaca_labeler.handler import cores, storage
 from alpaca_labeler.handler.manifest_row import ManifestError
 from alpaca_labeler.handler.pool import WorkerError, Workers

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.arguments import BUNDLE, FOLDER
 from alpaca_labeler.console import printable, say
+from alpaca_labeler.console.arguments import BUNDLE, FOLDER
 from alpaca_labeler.models.options import (
     MAX_PIXELS,
     check_classes,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.arguments import FILE
 from alpaca_labeler.console import printable, say
+from alpaca_labeler.console.arguments import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

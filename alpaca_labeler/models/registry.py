@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.arguments import BUCKET, BUNDLE, FOLDER
 from alpaca_labeler.console import say
-from alpaca_labeler.help import Group
+from alpaca_labeler.console.arguments import BUCKET, BUNDLE, FOLDER
+from alpaca_labeler.console.help import Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.console import printable, say
+from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.models.options import (
     check_classes,
     extra_option,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
-from alpaca_labeler.arguments import FILE, FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console import check_apart, printable, say, whole
+from alpaca_labeler.console.arguments import FILE, FOLDER, MANIFEST, NEW_FILE
 
 
 @click.command()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.arguments import FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console import printable
+from alpaca_labeler.console.arguments import FOLDER, MANIFEST, NEW_FILE
 
 if TYPE_CHECKING:
     from alpaca_labeler.review.session import Session

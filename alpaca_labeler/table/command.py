@@ -9,12 +9,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from alpaca_labeler.arguments import BUCKET, FILE, FOLDER, LABEL, MANIFEST, NEW_FILE
 from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, say
+from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, MANIFEST, NEW_FILE
+from alpaca_labeler.console.help import Group
+from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
-from alpaca_labeler.help import Group
-from alpaca_labeler.job.stack import from_stack
+from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
@@ -24,6 +26,29 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 32
 LABEL_WIDTH = 12
+
+
+COMPLETED_ROWS = 10_000
+"""Rows that are read to find labels when a shell asks for them."""
+
+
+class Label(click.ParamType[str]):
+    """A label that the manifest may hold."""
+
+    name = "label"
+
+    def shell_complete(
+        self, ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete the labels of the manifest that is named before, or of manifest.jsonl."""
+        # An option without its value ends click's parsing: what was named lies in `args` then.
+        source = ctx.args[0] if ctx.args else ctx.params.get("source") or DEFAULT
+        try:
+            rows = islice(open_table(source).rows(), COMPLETED_ROWS)
+            labels = {manifest_row.label(row) or "" for row in rows}
+        except (LabelerError, OSError):
+            return []
+        return [CompletionItem(label) for label in sorted(labels) if label.startswith(incomplete)]
 
 
 @click.group(cls=Group)
@@ -43,7 +68,7 @@ _source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT, type=M
 
 @manifest.command()
 @_source
-@click.option("--label", type=LABEL, metavar="NAME", help="Only rows with this label.")
+@click.option("--label", type=Label(), metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")

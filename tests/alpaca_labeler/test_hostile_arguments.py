@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler import arguments
+from alpaca_labeler.console import arguments
 from alpaca_labeler.handler import images
 from alpaca_labeler.handler.labeler import Labeler
 from alpaca_labeler.handler.worker import Done, Ready

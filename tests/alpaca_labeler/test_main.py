@@ -11,7 +11,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.help import summary
+from alpaca_labeler.console.help import summary
 from alpaca_labeler.main import COMMANDS, main
 from tests.support.commands import commands, leaves
 

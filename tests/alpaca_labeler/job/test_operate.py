@@ -14,9 +14,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alpaca_labeler.console import stack
 from alpaca_labeler.handler import events, parts, requeue, storage
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.job import backfill, dead_letters, operate, stack
+from alpaca_labeler.job import backfill, dead_letters, operate
 from alpaca_labeler.main import main
 from tests.support import rows, stacks
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from glob import escape, glob
-from itertools import islice
 from typing import Any, Final
 
 import click
@@ -12,10 +11,6 @@ from click.shell_completion import CompletionItem
 
 from alpaca_labeler.console import Refused, printable
 from alpaca_labeler.handler import storage
-from alpaca_labeler.handler.errors import LabelerError
-
-COMPLETED_ROWS: Final = 10_000
-"""Rows of a manifest that are read for its labels when Tab is pressed: some 0.1 s."""
 
 
 class Place(click.ParamType[str]):
@@ -82,28 +77,6 @@ class Local(click.Path):
         return super().convert(Place(in_s3=False).convert(value, param, ctx), param, ctx)
 
 
-class Label(click.ParamType[str]):
-    """A label that the manifest may hold."""
-
-    name = "label"
-
-    def shell_complete(
-        self, ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Complete the labels of the manifest that is named before, or of manifest.jsonl."""
-        from alpaca_labeler.handler import manifest_row
-        from alpaca_labeler.table.table import DEFAULT, open_table
-
-        # An option without its value ends click's parsing: what was named lies in `args` then.
-        source = ctx.args[0] if ctx.args else ctx.params.get("source") or DEFAULT
-        try:
-            rows = islice(open_table(source).rows(), COMPLETED_ROWS)
-            labels = {manifest_row.label(row) or "" for row in rows}
-        except (LabelerError, OSError):
-            return []
-        return [CompletionItem(label) for label in sorted(labels) if label.startswith(incomplete)]
-
-
 PHOTOS: Final = Place(missing="there is no such file or folder")
 MANIFEST: Final = Place(
     missing="there is no such manifest; run `alpaca label FOLDER` first",
@@ -111,7 +84,6 @@ MANIFEST: Final = Place(
 )
 BUCKET: Final = Place(in_s3=True)
 BUNDLE: Final = Bundle()
-LABEL: Final = Label()
 NAME_OR_FILE: Final = Place(in_s3=False)
 FILE: Final = Local(exists=True, dir_okay=False)
 FOLDER: Final = Local(exists=True, file_okay=False)
