@@ -42,14 +42,6 @@ def range_text(low: float, high: float) -> str:
     return "" if ends[0] == ends[1] else " to ".join(ends)
 
 
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share of `count`."""
-    z2 = 1.96**2 / count
-    middle = (share + z2 / 2) / (1 + z2)
-    reach = 1.96 * math.sqrt(share * (1 - share) / count + z2 / count / 4) / (1 + z2)
-    return max(middle - reach, 0.0), min(middle + reach, 1.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Axis:
     """A range of numbers and the ticks on it."""

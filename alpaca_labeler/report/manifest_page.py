@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.report import charts, page
-from alpaca_labeler.report.charts import SERIES, percent, wilson
+from alpaca_labeler.report.charts import SERIES, percent
+from alpaca_labeler.training.metrics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

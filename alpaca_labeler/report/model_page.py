@@ -17,7 +17,8 @@ from PIL import Image
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.handler.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.report import charts, page, thumbnails
-from alpaca_labeler.report.charts import percent, wilson
+from alpaca_labeler.report.charts import percent
+from alpaca_labeler.training.metrics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +82,7 @@ def render(report: Report) -> str:
         "phases": _phases(report.history),
         "curves": list(_curves(report.history)),
         "epochs": _epochs(report.history),
-        "augmented": [list(map(_picture, draws)) for draws in getattr(report, "augmented", ())],
+        "augmented": [list(map(_picture, draws)) for draws in report.augmented],
         "threshold": decided.threshold,
         "kinds": _kinds(report, decided),
         "mistakes": _mistakes(report, decided),

@@ -258,12 +258,14 @@ def jpeg(path, size=(900, 600), **more):
     return path.read_bytes()
 
 
-def test_photos_are_found_below_their_root_and_shown_whole_and_upright(folder):
+def test_photos_are_found_below_their_root_and_shown_whole_and_upright(folder, tmp_path_factory):
     (folder / "photos/in").mkdir(parents=True)
     exif = Image.Exif()
     exif[0x0112] = 6  # lying on its side
     jpeg(folder / "photos/in/a.jpg", exif=exif, comment=b"secret")
-    write("manifest.jsonl", row("in/a.jpg", 0.51), row(str(folder / "photos/in/a.jpg")))
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "b.jpg"
+    jpeg(elsewhere)
+    write("manifest.jsonl", row("in/a.jpg", 0.51), row(str(elsewhere)))
     report("--photos-root", "photos", "--sample", 0)
     pictures = page().all("img")
     assert len(pictures) == 2

@@ -173,6 +173,16 @@ def test_mistakes_are_pictures_with_words_for_them(report):
     assert Image.open(io.BytesIO(data)).size == (224, 224)
 
 
+def test_photos_are_shown_as_training_draws_them(report):
+    draws = [np.full((32, 32, 3), shade, np.uint8) for shade in (10, 120, 240)]
+    page = Page(render(replace(report, augmented=[draws, draws], mistakes=[])))
+    assert [picture["alt"] for picture in page.all("img")] == [
+        f"Photo {photo}, {how}"
+        for photo in (1, 2)
+        for how in ("as it is labelled", "augmented 1", "augmented 2")
+    ]
+
+
 def test_drawings_and_tables_say_what_they_are(report):
     page = Page(render(report))
     drawings = [attrs for attrs in page.all("svg") if attrs.get("role") == "img"]
@@ -248,7 +258,8 @@ def test_what_the_review_band_is_worth_is_shown(report):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, 768, NARROW])
 def test_in_a_browser_it_is_whole_and_accessible(pages, report, tmp_path, width, dark):
-    (tmp_path / "report.html").write_text(render(report))
+    draws = [[report.mistakes[0].pixels] * 6] * 4
+    (tmp_path / "report.html").write_text(render(replace(report, augmented=draws)))
     opened = pages(width, dark=dark)
     opened.goto(f"file://{tmp_path / 'report.html'}")
     for summary in opened.locator("summary").all():
@@ -307,15 +318,6 @@ def test_no_bar_is_higher_than_the_last_tick_and_ticks_do_not_touch(most, mirror
     places = sorted(map(axis.at, axis.ticks))
     assert axis.at(most) <= axis.at(max(axis.ticks)) == 100
     assert all(b - a >= 10 for a, b in pairwise(places))
-
-
-@pytest.mark.parametrize(
-    ("share", "count", "low", "high"),
-    [(0, 10, 0, 0.2775), (1, 10, 0.7225, 1), (0.9, 50, 0.7864, 0.9565)],
-)
-def test_intervals_of_shares_are_those_of_wilson(share, count, low, high):
-    # As scipy.stats.binomtest(...).proportion_ci(method="wilson") gives them.
-    assert charts.wilson(share, count) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_a_picture_leaves_with_its_pixels_only():
