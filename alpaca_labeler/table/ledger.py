@@ -76,19 +76,27 @@ class Ledger:
     def __enter__(self) -> Self:
         """Lock the manifest and repair a torn end. Raises `LedgerError`."""
         with ExitStack() as stack:
-            for file in (self._labels, self._failures):
-                file.handle = stack.enter_context(_open_locked(file.path))
-                _repair(file.path, file.handle)
+            try:
+                for file in (self._labels, self._failures):
+                    file.handle = stack.enter_context(_open_locked(file.path))
+                    _repair(file.path, file.handle)
+            except LedgerError:
+                self._remove_empty()
+                raise
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Unlock. A file without rows is taken away: there is nothing in it to look at."""
+        """Unlock."""
+        self._remove_empty()
+        self._exit.close()
+
+    def _remove_empty(self) -> None:
+        """Remove a file without rows: there is nothing in it to look at."""
         for file in (self._labels, self._failures):
-            if os.fstat(_handle(file).fileno()).st_size == 0:
+            if file.handle is not None and os.fstat(file.handle.fileno()).st_size == 0:
                 with suppress(FileNotFoundError):
                     os.unlink(file.path)
-        self._exit.close()
 
     def load(self, model_version: str | None, decoder: str = "") -> None:
         """Learn which images have a row by `model_version`, or by a person. None: learn of none.
@@ -99,13 +107,18 @@ class Ledger:
         Takes 16 bytes of memory per image. Raises `ManifestError` for a line that is not a
         row, and `CorrectionsError`.
         """
-        self._scan(model_version, decoder)
-        if self._old and self._modernize():
-            self._scan(model_version, decoder)
-        if not self._settled or self._has_news():
+
+        def settle() -> None:
             self._settled = False
             self.settle()
             self._scan(model_version, decoder)
+
+        self._scan(model_version, decoder)
+        if not self._settled or self._has_news():
+            settle()
+        # Only now: what people decided names a photo as the manifest did.
+        if self._old and self._modernize():
+            settle()
         self._ordered = True
 
     def peek(self, model_version: str | None, decoder: str = "") -> None:

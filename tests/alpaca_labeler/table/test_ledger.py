@@ -195,6 +195,13 @@ def test_a_link_stays_a_link_and_files_keep_their_mode(files, tmp_path):
     assert (tmp_path / "there/real.jsonl").stat().st_mode & 0o777 == 0o640
 
 
+def test_a_manifest_that_cannot_be_used_leaves_no_empty_file_behind(files):
+    files[1].mkdir()
+    with pytest.raises(LedgerError, match="not a regular file"):
+        write(files)
+    assert not files[0].exists()
+
+
 def test_peeking_writes_nothing(files):
     found = Ledger(*map(str, files))
     found.peek("1-a")
