@@ -44,70 +44,55 @@ class Bursts:
     def __init__(self, index: Index, place: Callable[[str], str], lock: threading.RLock) -> None:
         """`lock` is held while the index is used."""
         self._index, self._place, self._lock = index, place, lock
-        self._wanted = threading.Event()
         self._stopped = False
-        self._counts = [0, 0]
-        self._done = [threading.Event(), threading.Event()]
+        self._count = 0
+        self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bursts", daemon=True)
 
-    def wait(self, *, compare: bool) -> None:
-        """Read dates, and `compare` pictures if asked; wait for that a moment."""
-        if compare:
-            self._wanted.set()
+    def wait(self) -> None:
+        """Read dates and pictures, and wait for that a moment."""
         with self._lock:
             if self._thread.ident is None:
                 self._thread.start()
-        self._done[compare].wait(PATIENCE)
+        self._done.wait(PATIENCE)
 
-    def reading(self, *, compare: bool) -> int | None:
+    def reading(self) -> int | None:
         """Return how many photos have been read, while there are more to read."""
-        if self._thread.ident is None or self._done[compare].is_set():
-            return None
-        return self._counts[self._done[0].is_set()]
+        return None if self._thread.ident is None or self._done.is_set() else self._count
 
     def stop(self) -> None:
         """Read no further: the table is read again."""
         self._stopped = True
-        self._wanted.set()
 
     def _run(self) -> None:
         with self._lock:
             found = self._index.ask("SELECT id, name FROM photo ORDER BY folder, folded")
         local = [(number, name) for number, name in found if not storage.is_s3(name)]
-        for at in range(0, len(local), _BATCH):
-            dates = [
-                (_taken(self._place(name)), number) for number, name in local[at : at + _BATCH]
-            ]
-            if self._stopped:
-                return
+        while local and not self._stopped:
+            some, local = local[:_BATCH], local[_BATCH:]
+            dates = [(_taken(self._place(name)), number) for number, name in some]
             with self._lock:
                 self._index.write("UPDATE photo SET taken = ? WHERE id = ?", dates)
-            self._counts[0] += len(dates)
-        self._done[0].set()
-        self._wanted.wait()
+            self._count += len(some)
         with self._lock:
             taken = self._index.ask(
                 "SELECT id, name, folder, taken FROM photo "
-                "WHERE taken IS NOT NULL ORDER BY folder, taken, folded"
+                "WHERE taken NOT NULL ORDER BY folder, taken, folded"
             )
         # The number of a burst is that of its first photo.
         bursts: dict[int, int] = {}
         hashes = lru_cache(2)(self._hash)
-        for (number, name, folder, time), (after, next_name, its_folder, its_time) in pairwise(
-            taken
-        ):
+        for (number, name, folder, time), (after, its_name, *its) in pairwise(taken):
             if self._stopped:
                 return
-            self._counts[1] += 1
-            if folder == its_folder and _seconds(time, its_time) <= SECONDS:
-                first, second = hashes(name), hashes(next_name)
-                if np.count_nonzero(first != second) <= split.HASH_DISTANCE:
+            if its[0] == folder and _seconds(time, its[1]) <= SECONDS:
+                unlike = hashes(name) != hashes(its_name)
+                if np.count_nonzero(unlike) <= split.HASH_DISTANCE:
                     bursts[after] = bursts.setdefault(number, number)
         with self._lock:
-            self._index.write(
-                "UPDATE photo SET burst = ? WHERE id = ?", ((b, n) for n, b in bursts.items())
-            )
-        self._done[1].set()
+            of = [(burst, number) for number, burst in bursts.items()]
+            self._index.write("UPDATE photo SET burst = ? WHERE id = ?", of)
+        self._done.set()
 
     def _hash(self, name: str) -> npt.NDArray[Any]:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import webbrowser
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.arguments import FOLDER, MANIFEST, NEW_FILE
+from alpaca_labeler.table.table import open_corrections, open_table
 
 if TYPE_CHECKING:
     from alpaca_labeler.review.session import Session
@@ -79,7 +81,6 @@ def review(
     from alpaca_labeler.review.photos import Photos
     from alpaca_labeler.review.server import Server
     from alpaca_labeler.review.session import Session
-    from alpaca_labeler.table.table import open_corrections, open_table
 
     table = open_table(source, photos_root=photos_root)
     session = Session(
@@ -127,8 +128,12 @@ def _farewell(session: Session) -> str:
     if session.made == 0:
         return "\nNo photo was decided."
     changed, confirmed = session.progress()
-    steps = "".join(f"\n  {command}" for _, command in session.next_steps())
+    steps = [command for _, command in session.next_steps()]
+    counts, path = "every command counts that", session.corrections.path
+    if path != open_corrections(session.table).path:
+        counts = f"{printable(path)} holds that until it is applied"
+        steps = [f"alpaca manifest apply {shlex.quote(path)} {shlex.quote(session.table.name)}"]
     return (
         f"\n{session.made:,} photo{'s' * (session.made != 1)} decided. In all, people have changed "
-        f"{changed:,} and confirmed {confirmed:,}; every command counts that. Next:{steps}"
+        f"{changed:,} and confirmed {confirmed:,}; {counts}. Next:\n  " + "\n  ".join(steps)
     )

@@ -100,10 +100,11 @@ class Index:
             )
         self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
         self._db.execute("COMMIT")
+        self._size: int = self.ask("SELECT count(*) FROM photo")[0][0]
         self.attribute, self.classes = self._meant()
 
     def __len__(self) -> int:
-        return int(self.ask("SELECT count(*) FROM line")[0][0])
+        return self._size
 
     def ask(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Return all that a query finds, or write."""
@@ -189,15 +190,10 @@ class Index:
             self._classes[attribute, index, label] += 1
 
     def _meant(self) -> tuple[str, dict[int, str]]:
-        """Return the label attribute that most rows have, and what most call its classes."""
-        attributes: Counter[str] = Counter()
-        for (attribute, _, _), count in self._classes.items():
-            attributes[attribute] += count
-        if not attributes:
-            return "", {}
-        [(chosen, _)] = attributes.most_common(1)
-        ordered = [kind for kind, _ in self._classes.most_common() if kind[0] == chosen]
-        return chosen, {index: name for _, index, name in reversed(ordered)}
+        """Return the most common label attribute, and what most rows call its classes."""
+        found = [kind for kind, _ in self._classes.most_common()]
+        chosen = found[0][0] if found else ""
+        return chosen, {index: name for of, index, name in reversed(found) if of == chosen}
 
 
 def certainty(row: Row) -> float | None:

@@ -158,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
             asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
         except ValueError:
             raise _Answer(400, "no query that can be read") from None
+        if name not in {"start", "list", "state", "tiles", "facts", "photo"}:
+            raise _Answer(404, "there is nothing here")
         given = {key: values[-1] for key, values in asked.items()}
         generation = _integer(given, "generation") if "generation" in given else 0
         answers: dict[str, Callable[[], object]] = {
@@ -165,23 +167,21 @@ class _Handler(BaseHTTPRequestHandler):
             "list": lambda: session.select(_query(given), given.get("photo", "")),
             "state": lambda: session.state(_integer(given, "since")),
             "tiles": lambda: session.tiles(generation, _integers(given.get("ids", "").split(","))),
-            "facts": lambda: self._facts(generation, _integer(given, "id")),
         }
         if name in answers:
             return _json(answers[name]())
-        size = given.get("size")
-        if name != "photo" or size not in LONGEST:
-            raise _Answer(404, "there is nothing here")
-        row = session.row(generation, _integer(given, "id"))
+        number, size = _integer(given, "id"), given.get("size", "")
+        row = session.row(generation, number)
+        if name == "facts":
+            taken, camera = map(text, self.server.photos.exif(row))
+            facts = session.facts(generation, number)
+            return _json({"taken": taken, "camera": camera, "facts": facts})
+        if size not in LONGEST:
+            raise _Answer(400, "no such size")
         try:
             return self.server.photos.jpeg(row, size), "image/jpeg"
         except PhotoError as error:  # an answer like any other, and no fault of the page
             return _said(str(error))
-
-    def _facts(self, generation: int, number: int) -> dict[str, object]:
-        facts = self.server.session.facts(generation, number)
-        taken, camera = self.server.photos.exif(self.server.session.row(generation, number))
-        return {"taken": text(taken), "camera": text(camera), "facts": facts}
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -210,18 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(classes, list) or len(classes) != len(CLASSES):
             raise _Answer(400, "classes is no list of a list per class")
         wanted = {number: index for index in CLASSES for number in _integers(classes[index])}
-        sizes: dict[int, tuple[int, int]] = {}
-        refused = []
-        session = self.server.session
-        for number in session.failures(generation, list(wanted)):
-            # What could not be labelled is decided only if it can be seen.
-            try:
-                sizes[number] = self.server.photos.size_of(session.row(generation, number))
-            except PhotoError as error:
-                refused.append(str(error))
-                del wanted[number]
-        unseen = session.decide(generation, since, wanted, sizes)
-        return {"unseen": unseen, "refused": refused}
+        measure = self.server.photos.size_of
+        unseen, refused = self.server.session.decide(generation, since, wanted, measure)
+        return {"unseen": unseen, "refused": list(map(text, refused))}
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != _JSON:

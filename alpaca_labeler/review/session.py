@@ -9,19 +9,24 @@ from __future__ import annotations
 import os
 import shlex
 import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+
+import orjson
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.review import bursts
 from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, LEFT, UNKNOWN, Index, Query
+from alpaca_labeler.review.photos import PhotoError
 from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
 
     from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.table.corrections import BucketCorrections, Corrections
@@ -33,7 +38,6 @@ MAX_CHOICES: Final = 200
 """Folders, models or labels to choose from: those with the most photos; search finds the others."""
 MAX_TEXT: Final = 2000
 """Characters that are shown of one text."""
-MAX_FACTS: Final = 200
 
 _TICK: Final = timedelta(microseconds=1)
 _TILES: Final = """
@@ -42,6 +46,9 @@ _TILES: Final = """
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
+
+
+Measure = Callable[["Row"], tuple[int, int]]
 
 
 class Outdated(Exception):
@@ -76,10 +83,6 @@ class Session:
         self.generation = 0
         self._log: list[int] = []
         """Photos in the order in which decisions about them became known."""
-        self._withdrawn: list[tuple[str, dict[int, _Event]]] = []
-        """What was withdrawn here, each with the annotator's last step of that time."""
-        self._same: dict[tuple[int, str], str] = {}
-        """The step of a decision by its photo and date, if a withdrawal of it was taken back."""
         self.made = 0
         """Photos that were decided here, less those that were taken back."""
         self.bursts: bursts.Bursts
@@ -101,6 +104,10 @@ class Session:
             )
             self.index = index
             self.classes = {**index.classes, **self._given_classes}
+            # What was withdrawn here, each with the annotator's last step of that time, and the
+            # step of a decision by its photo and date, if such a withdrawal was undone.
+            self._withdrawn: list[tuple[str, dict[int, _Event]]] = []
+            self._same: dict[tuple[int, str], str] = {}
             self._events: dict[int, list[_Event]] = {}
             self._now: dict[int, list[_Event]] = {}
             self._steps: dict[str, set[int]] = {}
@@ -134,30 +141,23 @@ class Session:
         """Return how many labels people have (changed, confirmed)."""
         with self._lock:
             self._follow()
-            return self._count(CHANGED), self._count(CONFIRMED)
-
-    def _count(self, status: int) -> int:
-        [(count,)] = self.index.ask("SELECT count(*) FROM photo WHERE status = ?", status)
-        return int(count)
+            found = self.index.ask("SELECT status FROM photo WHERE said NOT NULL")
+            counts = Counter(status for (status,) in found)
+            return counts[CHANGED], counts[CONFIRMED]
 
     def next_steps(self) -> list[tuple[str, str]]:
         """Return what to do with reviewed labels: (what for, the command)."""
         name = shlex.quote(self.table.name)
         steps = [
             ("See the figures", f"alpaca report {name} --open"),
-            (
-                "Take the labels elsewhere",
-                f"alpaca manifest export {name} --format csv -o labels.csv",
-            ),
+            ("Export the labels", f"alpaca manifest export {name} --format csv -o labels.csv"),
         ]
-        if not storage.is_s3(self.table.name):
-            folders = [folder for (folder,) in self.index.ask("SELECT DISTINCT folder FROM photo")]
-            try:
-                common = os.path.commonpath(map(self.table.place, folders))
-            except ValueError:  # of different kinds
-                return steps
+        folders = self.index.ask("SELECT DISTINCT folder FROM photo")
+        with suppress(ValueError):  # they have nothing in common, or lie in a bucket
+            common = os.path.commonpath([self.table.place(folder) for (folder,) in folders])
             sort = f"alpaca label {shlex.quote(common)} --manifest {name} --copy-to sorted"
-            steps.append(("Sort the photos into folders", sort))
+            if not storage.is_s3(self.table.name):
+                steps.append(("Sort the photos into folders", sort))
         return [(what, printable(command)) for what, command in steps]
 
     def _choices(self, column: str) -> list[dict[str, Any]]:
@@ -180,7 +180,7 @@ class Session:
         place of the photo that is called `name`, or -1.
         """
         if query.stack or query.burst or query.sort == "taken":
-            self.bursts.wait(compare=bool(query.stack or query.burst))
+            self.bursts.wait()
         with self._lock:
             self._follow()
             found = self.index.select(query)
@@ -194,7 +194,7 @@ class Session:
                 "status": "".join(str(status) for _, status, _ in found),
                 "stacks": {str(first): many for first, many in stacks.items() if len(many) > 1},
                 "at": next((at for at, (n, _, _) in enumerate(found) if n == place), -1),
-                "reading": self.bursts.reading(compare=bool(query.stack)),
+                "reading": self.bursts.reading(),
                 **self.state(len(self._log)),
             }
 
@@ -232,22 +232,15 @@ class Session:
             self._check(generation, number)
             return self.index.row(number)
 
-    def failures(self, generation: int, numbers: list[int]) -> list[int]:
-        """Return those of the photos that could not be labelled. Raises `Outdated`."""
-        with self._lock:
-            self._check(generation, *numbers)
-            failed = {
-                number for (number,) in self.index.ask("SELECT id FROM photo WHERE label IS NULL")
-            }
-            return [number for number in numbers if number in failed]
-
-    def facts(self, generation: int, number: int) -> list[tuple[str, str]]:
-        """Return all that is known of a photo, as text. Raises `Outdated`."""
+    def facts(self, generation: int, number: int) -> str:
+        """Return all that is known of a photo, for people. Raises `Outdated`."""
         with self._lock:
             row = self.row(generation, number)
-            people = self._now.get(number, [])
-        found = [(f"{event.who or 'a person'}, {event.made}", event.label) for event in people]
-        return [(text(key), text(value)) for key, value in (*found, *_flat(row))][:MAX_FACTS]
+            people = [
+                f"{e.who or 'a person'}, {e.made}: {e.label}" for e in self._now.get(number, [])
+            ]
+        lines = orjson.dumps(row, option=orjson.OPT_INDENT_2).decode().splitlines()
+        return "\n".join(map(text, (*people, *lines)))
 
     def state(self, since: int) -> dict[str, Any]:
         """Return what has come about since a page had news last. Raises `CorrectionsError`."""
@@ -273,17 +266,14 @@ class Session:
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(
-        self,
-        generation: int,
-        since: int,
-        wanted: dict[int, int],
-        sizes: dict[int, tuple[int, int]],
-    ) -> int:
+        self, generation: int, since: int, wanted: dict[int, int], measure: Measure
+    ) -> tuple[int, list[str]]:
         """Write which class a person says that photos are of, all at once.
 
-        `wanted` has a class by photo, `since` is the state that the page has seen, `sizes` has the
-        (width, height) of photos that could not be labelled. Returns how many were refused, because
-        somebody else has decided them since.
+        `wanted` has a class by photo, `since` is the state that the page has seen. `measure`
+        returns the (width, height) of a photo that could not be labelled, or raises `PhotoError`:
+        what cannot be seen is not decided. Returns how many were refused because somebody else has
+        decided them since, and why others were.
 
         Raises `Outdated`, and `CorrectionsError`: then nothing is written.
         """
@@ -293,23 +283,24 @@ class Session:
                 raise Outdated
             self._follow()
             unseen = wanted.keys() & set(self._log[since:])
-            new = [
-                number
-                for number, index in wanted.items()
-                if number not in unseen and self._label_of(number) != self.classes[index]
-            ]
-            made = self._moment(new)
-            rows = []
-            for number in new:
-                row, index = self.index.row(number), wanted[number]
-                if number in sizes:
-                    size = dict(zip(("width", "height"), sizes[number], strict=True))
-                    row["labeler"] = {**manifest_row.block(row, "labeler"), **size}
-                label = Label(self.index.attribute, index, self.classes[index])
-                rows.append(decision(row, label, self.annotator, made))
+            refused, rows = [], []
+            made = self._moment(list(wanted))
+            for number, index in wanted.items():
+                row, label = self.index.row(number), self.classes[index]
+                if number in unseen or self._label_of(number) == label:
+                    continue
+                try:
+                    if manifest_row.is_failure(row):
+                        size = dict(zip(("width", "height"), measure(row), strict=True))
+                        row["labeler"] = {**manifest_row.block(row, "labeler"), **size}
+                except PhotoError as error:
+                    refused.append(str(error))
+                    continue
+                chosen = Label(self.index.attribute, index, label)
+                rows.append(decision(row, chosen, self.annotator, made))
             self._write(rows)
             self.made += len(rows)
-            return len(unseen)
+            return len(unseen), refused
 
     def undo(self) -> dict[str, Any]:
         """Take back the annotator's last step; return the photos, and what they are again."""
@@ -344,14 +335,11 @@ class Session:
     def _take_back(self, wanted: dict[int, list[_Event]]) -> None:
         """Let the decisions count that are `wanted` of each photo, the last of them."""
         made = self._moment(list(wanted))
-        self._write(
-            [
-                again(events[-1].row, made)
-                if events
-                else withdrawal(self._now[number][-1].row, made)
-                for number, events in wanted.items()
-            ]
-        )
+        rows = []
+        for number, events in wanted.items():
+            now = self._now[number][-1].row
+            rows.append(again(events[-1].row, made) if events else withdrawal(now, made))
+        self._write(rows)
         self.made = max(0, self.made - len(wanted))
 
     def _write(self, rows: list[Row]) -> None:
@@ -411,13 +399,10 @@ class Session:
             if self._set(number, _counting(events)):
                 changed.append(number)
         if changed:
-            now = [self._now.get(number, [])[-1:] for number in changed]
+            last = {number: self._now[number][-1:] for number in changed}
             self.index.write(
                 "UPDATE photo SET said = ?, who = ? WHERE id = ?",
-                [
-                    (*((events[0].label, events[0].who) if events else (None, None)), number)
-                    for number, events in zip(changed, now, strict=True)
-                ],
+                ((e[0].label, e[0].who, n) if e else (None, None, n) for n, e in last.items()),
             )
             self._log += changed
 
@@ -495,17 +480,6 @@ def _stacked(
     return [(number, status[number], burst) for number, burst in kept], stacks
 
 
-def _flat(value: object, path: str = "", depth: int = 0) -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict) and depth < 4:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{path}.{key}" if path else key, depth + 1)
-    else:
-        yield path, value
-
-
-def text(value: object) -> str:
-    """Return a value as text that shows what it is and steers nothing."""
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    whole = value if isinstance(value, str) else repr(value)
-    return printable(whole[:MAX_TEXT]) + ("..." if len(whole) > MAX_TEXT else "")
+def text(value: str) -> str:
+    """Return a text that steers nothing, and is not too long."""
+    return printable(value[:MAX_TEXT]) + ("..." if len(value) > MAX_TEXT else "")

@@ -2,21 +2,11 @@
 
     python tests/benchmarks/bench_review.py [--rows 100000]
 
-The rows' photos are drawn, 640 x 480, each file under many names; one row in a hundred failed. The
-page is scrolled from top to bottom in headless Chromium, half a window and five windows a frame.
+The rows' photos are drawn, 640 x 480, each file under many names; one row in a hundred failed. A
+page is scrolled from top to bottom in headless Chromium, half a window per frame; then a filter and
+another order are asked for, a page is turned, and all of it is decided at once.
 
-Measured three times on 2026-11-24, on two shared cores, Chromium drawing in software on the same
-two; three windows one after the other, 1280, 390 and 1280 pixels wide:
-
-    the server answers        1.0 s after the command
-    first paint               84 to 248 ms; rows by 0.6 s, the first photo by 0.8 s
-    frames while it scrolls   median 16.7, p95 16.8, at most 83 ms; 5 of 23,505 over 50 ms
-    elements in the page      at most 658
-    memory of the server      65 MB with the rows read; after each window 102, 117 and 122 at most
-
-Of that memory 32 MB are the pictures that are kept (`photos.CACHE_BYTES`). It is bounded: with
-30,000 rows it stood at 106 MB from the fifth window to the eighth, and 25,000 different photos
-asked for one after the other left it where the first 2,500 had.
+FIGURES
 """
 
 from __future__ import annotations
@@ -42,7 +32,7 @@ from alpaca_labeler.handler.bundle import Card
 from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import Failure
-from tests.support.browser import NARROW, WIDE, Pages, chromium
+from tests.support.browser import NARROW, WIDE, Pages, chromium, until
 
 CARD = Card("1-a", "alpaca", ("not alpaca", "alpaca"), 0.5, (0.3, 0.7), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -55,17 +45,17 @@ ELEMENTS = "document.querySelectorAll('*').length"
 
 SCROLL = """
 async ([pixels, frames]) => {
-  const gallery = document.getElementById("gallery");
+  const main = document.getElementById("main");
   const times = [];
   let last = await new Promise(requestAnimationFrame);
   for (let frame = 0; frame < frames; frame++) {
-    gallery.scrollTop += pixels;
+    main.scrollTop += pixels;
     const now = await new Promise(requestAnimationFrame);
     times.push(now - last);
     last = now;
-    if (gallery.scrollTop + gallery.clientHeight >= gallery.scrollHeight - 1) break;
+    if (main.scrollTop + main.clientHeight >= main.scrollHeight - 1) break;
   }
-  return {times, bottom: gallery.scrollTop + gallery.clientHeight, of: gallery.scrollHeight};
+  return {times, bottom: main.scrollTop + main.clientHeight, of: main.scrollHeight};
 }
 """
 
@@ -114,13 +104,21 @@ def memory(pid):
     return tuple(int(facts[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
 
 
+def timed(page, does, true):
+    """Return the seconds until something is there, as a page sees it."""
+    began = time.perf_counter()
+    does()
+    until(page, true)
+    return time.perf_counter() - began
+
+
 def measure(page, address):
     """Print what one window sees."""
     began = time.perf_counter()
     page.goto(address)
     page.wait_for_selector(".tile .name:not(:empty)", state="attached")
     rows = time.perf_counter() - began
-    page.wait_for_selector(".tile img:not([hidden])")
+    until(page, lambda: page.evaluate("document.querySelector('.tile img').complete"))
     photo = time.perf_counter() - began
     paints = dict(page.evaluate(PAINTS))
     print(
@@ -128,19 +126,43 @@ def measure(page, address):
         f"{paints['first-contentful-paint']:.0f} ms; rows {rows:.2f} s, a photo {photo:.2f} s"
     )
     page.wait_for_timeout(1500)
-    height = page.evaluate("document.getElementById('gallery').clientHeight")
-    for name, pixels, frames in (
-        ("half a window a frame", height // 2, 600),
-        ("five windows a frame, to the end", 5 * height, 10**6),
+    height = page.evaluate("document.getElementById('main').clientHeight")
+    found = page.evaluate(SCROLL, [height // 2, 600])
+    times = np.array(found["times"])
+    print(
+        f"  half a window per frame: {len(times):,} frames, median {np.median(times):.1f}, "
+        f"p95 {np.percentile(times, 95):.1f}, max {times.max():.1f} ms; "
+        f"{(times > 50).sum()} over 50 ms; {page.evaluate(ELEMENTS)} elements"
+    )
+    active = page.locator(".tile.active .name")
+    for what, does, true in (
+        (
+            "a label",
+            lambda: page.goto(f"{address}?label=alpaca"),
+            lambda: page.locator(".chip").count() == 1 and page.locator(".tile").count() > 0,
+        ),
+        (
+            "another order",
+            lambda: page.goto(f"{address}?sort=name"),
+            lambda: page.locator(".tile").count() > 0 and active.text_content() == "0000000.jpg",
+        ),
+        (
+            "the last page",
+            lambda: page.keyboard.press("End"),
+            lambda: page.locator("#next").is_disabled(),
+        ),
+        (
+            "a page decided",
+            lambda: [page.keyboard.press(key) for key in ("Control+a", "a")],
+            lambda: page.locator(".tile.decided").count() > 100,
+        ),
+        (
+            "undone",
+            lambda: page.keyboard.press("z"),
+            lambda: page.locator(".tile.decided").count() == 0,
+        ),
     ):
-        found = page.evaluate(SCROLL, [pixels, frames])
-        times = np.array(found["times"])
-        print(
-            f"  {name}: {len(times):,} frames, median {np.median(times):.1f}, "
-            f"p95 {np.percentile(times, 95):.1f}, p99 {np.percentile(times, 99):.1f}, "
-            f"max {times.max():.1f} ms; {(times > 50).sum()} over 50 ms; "
-            f"at {found['bottom'] / found['of']:.0%}; {page.evaluate(ELEMENTS)} elements"
-        )
+        print(f"  {what}: {timed(page, does, true):.2f} s")
 
 
 def main():

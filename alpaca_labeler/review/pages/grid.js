@@ -4,6 +4,7 @@
 import { CHANGED, CONFIRMED, FAILED, LEFT, photo, reason } from "./server.js";
 
 /** @typedef {import("./server.js").Tile} Tile */
+/** @typedef {"none" | "only" | "extend" | "toggle"} How what becomes of the selection */
 
 const DRAG = 6; // pixels before a press becomes a drag
 const SEEN = 0.9; // share of a tile that is in view
@@ -13,6 +14,15 @@ export function make(kind, style = "", text = "") {
   const made = document.createElement(kind);
   made.className = style;
   made.textContent = text;
+  return made;
+}
+
+/** A bar that is filled to a share. @param {number} share @param {string} [style] */
+export function bar(share, style = "") {
+  const made = make("span", "sure");
+  const level = make("i", style);
+  level.style.width = `${100 * share}%`;
+  made.append(level);
   return made;
 }
 
@@ -128,10 +138,7 @@ export class Grid {
     return getComputedStyle(this.#root).gridTemplateColumns.split(" ").length;
   }
 
-  /**
-   * Make a photo the active one and bring it into sight; `how` is what becomes of the selection.
-   * @param {number} place @param {"none" | "only" | "extend" | "toggle"} [how]
-   */
+  /** Make a photo the active one, in sight. @param {number} place @param {How} [how] */
   go(place, how = "none") {
     this.active = Math.max(0, Math.min(place, this.tiles.length));
     if (how === "none" || how === "only") this.selected.clear();
@@ -217,13 +224,9 @@ export class Grid {
     check.textContent = decided ? "✓" : "";
     const many = this.#stacks[tile.id]?.length;
     burst.textContent = many ? `×${many}` : "";
-    const bar = make("span", "sure");
-    const level = make("i", `class${tile.class}`);
-    level.style.width = `${100 * (tile.certainty ?? 0)}%`;
-    bar.append(level);
     says.replaceChildren(...label(tile), make("span", "unseen", note),
       ...(tile.review && tile.status === LEFT ? [make("span", "flag", "?")] : []),
-      ...(tile.certainty === null || decided ? [] : [bar]));
+      ...(tile.certainty === null || decided ? [] : [bar(tile.certainty, `class${tile.class}`)]));
   }
 
   /** @param {EventTarget?} image */

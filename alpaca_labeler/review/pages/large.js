@@ -165,7 +165,7 @@ export class Large {
   /** @param {Tile} tile @param {number} generation @param {string} shown */
   async #facts(tile, generation, shown) {
     element("large-about").textContent = tile.folder;
-    element("large-facts").replaceChildren();
+    element("large-facts").textContent = "";
     await new Promise((rested) => setTimeout(rested, REST));
     if (this.#shown !== shown) return;
     const known = await get("facts", { generation, id: tile.id }).catch(() => undefined);
@@ -173,7 +173,6 @@ export class Large {
     const { taken, camera, facts } = known;
     element("large-about").textContent =
       [taken && `taken ${taken}`, camera, tile.folder].filter(Boolean).join(" · ");
-    element("large-facts").replaceChildren(...facts.flatMap(
-      (/** @type {[string, string]} */ [name, value]) => [make("dt", "", name), make("dd", "", value)]));
+    element("large-facts").textContent = facts;
   }
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // The page: lists, their filters and their place in the address, keys, decisions and their undoing.
 
-import { Grid, make } from "./grid.js";
+import { Grid, bar, make } from "./grid.js";
 import { Large } from "./large.js";
 import { CHANGED, CONFIRMED, Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 
@@ -27,6 +27,8 @@ const large = new Large({ step, closed, failed });
 /** @type {Start} */ let start;
 /** @type {Uint8Array} of each photo of the list */ let status;
 /** @type {Map<number, number>} id: place in the list */ let places;
+/** Ends when the page is there that was asked for: keys wait for it. */
+let turning = Promise.resolve();
 let page = 0;
 let ended = false;
 
@@ -54,7 +56,7 @@ function address(push = false) {
 
 /** @type {Record<string, number>} */
 const timers = {};
-/** Do something once nothing like it has been asked for in a while. @param {string} name @param {number} rest @param {() => void} does */
+/** Do something after a rest. @param {string} name @param {number} rest @param {() => void} does */
 function later(name, rest, does) {
   clearTimeout(timers[name]);
   timers[name] = setTimeout(does, rest);
@@ -70,7 +72,8 @@ async function load(ref = "", near = 0) {
     status = Uint8Array.from(list.status, Number);
     places = new Map(list.ids.map((id, place) => [id, place]));
     begin();
-    await go(list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at, "none", true);
+    const place = list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at;
+    await go(place, "none", true);
     told(list);
   } catch (error) {
     failed(error);
@@ -78,17 +81,17 @@ async function load(ref = "", near = 0) {
 }
 
 /** Ask for another list. @param {Record<string, string>} wanted @param {boolean} [push] */
-async function change(wanted, push = true) {
+function change(wanted, push = true) {
   query = { ...query, ...wanted };
   page = 0;
   grid.tiles = [];
   address(push);
-  await load();
+  turning = load();
 }
 
 /**
  * Go to a photo of the list, on whichever page it is; behind the last one is the end.
- * @param {number} place @param {"none" | "only" | "extend" | "toggle"} [how] @param {boolean} [anew]
+ * @param {number} place @param {import("./grid.js").How} [how] @param {boolean} [anew]
  */
 async function go(place, how = "none", anew = false) {
   const last = Math.max(0, list.ids.length - 1);
@@ -97,10 +100,16 @@ async function go(place, how = "none", anew = false) {
     page = wanted;
     const ids = list.ids.slice(page * PAGE, (page + 1) * PAGE);
     const { generation } = list;
-    grid.show(ids.length ? await get("tiles", { generation, ids }) : [], generation, list.stacks);
-    how = "none";
+    const tiles = ids.length ? get("tiles", { generation, ids }) : Promise.resolve([]);
+    const shown = tiles.then((found) => {
+      grid.show(found, generation, list.stacks);
+      grid.go(place - page * PAGE);
+    });
+    if (!anew) turning = shown.catch(() => {});
+    await shown;
+  } else {
+    grid.go(place - page * PAGE, how);
   }
-  grid.go(place - page * PAGE, how);
   summary();
   if (place > last && list.ids.length) end();
 }
@@ -119,9 +128,9 @@ function begin() {
   element("name").textContent = start.name;
   element("help-file").textContent =
     `Each decision is written at once to ${start.corrections}, as ${start.annotator}'s.`;
-  const [no, yes] = start.classes;
-  element("bar").querySelector(".no .what").textContent = no;
-  element("bar").querySelector(".yes .what").textContent = yes;
+  [element("no"), element("yes")].forEach((each, index) => {
+    each.textContent = start.classes[index];
+  });
   choices("label", start.labels);
   choices("model", start.models);
   choices("folder", start.folders, true);
@@ -144,32 +153,34 @@ function choices(id, found, decided = false) {
   element(id).parentElement.hidden = found.length < 2 && !query[id];
 }
 
+/** Take filters off. @param {string[]} names */
+function clear(names) {
+  change(Object.fromEntries(names.map((name) => [name, ""])));
+  element("grid").focus();
+}
+
+const filtered = () => FILTERS.filter((name) => query[name] && name !== "sort");
+
 /** Each filter that is on, with a way to take it off. */
 function chips() {
-  const on = FILTERS.filter((name) => query[name] && name !== "sort");
   const chip = (/** @type {string} */ text, /** @type {string[]} */ names) => {
     const made = make("button", "chip", text);
-    made.setAttribute("type", "button");
-    made.addEventListener("click", () => {
-      change(Object.fromEntries(names.map((name) => [name, ""])));
-      element("grid").focus();
-    });
+    made.addEventListener("click", () => clear(names));
     return made;
   };
-  const says = (/** @type {string} */ name) => {
+  const chip_of = (/** @type {string} */ name) => {
     const field = element(name);
-    if (name === "burst") return "One burst";
-    if (name === "stack") return "Bursts stacked";
-    const chosen = field.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") || query[name];
-    return `${field.parentElement.firstChild.data}: ${chosen}`;
+    const chosen = field?.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") || query[name];
+    const says = { burst: "One burst", stack: "Bursts stacked" }[name] ??
+      `${field.parentElement.firstChild.data}: ${chosen}`;
+    const made = chip(`${says} ×`, [name]);
+    made.setAttribute("aria-label", `${says}: take this filter off`);
+    return made;
   };
-  element("chips").replaceChildren(make("span", "", `${photos(list.ids.length)}${query.stack ? " and bursts" : ""}`),
-    ...on.map((name) => {
-      const made = chip(says(name), [name]);
-      made.append(make("span", "off", "×"));
-      made.setAttribute("aria-label", `${says(name)}: take this filter off`);
-      return made;
-    }), ...(on.length > 1 ? [chip("Clear all", on)] : []));
+  const on = filtered();
+  element("chips").replaceChildren(
+    make("span", "", `${photos(list.ids.length)}${query.stack ? " and bursts" : ""}`),
+    ...on.map(chip_of), ...(on.length > 1 ? [chip("Clear all", on)] : []));
 }
 
 /** What was done with this list, and what comes next. */
@@ -187,28 +198,26 @@ function summary() {
   element("previous").disabled = page === 0;
   element("next").disabled = page === pages - 1;
   element("summary").hidden = page < pages - 1;
+  if (page < pages - 1) return;
   element("end-title").textContent = !status.length ? "No photos match these filters"
     : left ? "End of the list" : `All ${photos(decided)} here are decided`;
-  element("end-left").textContent = !status.length ? "" : [
-    `People changed ${number(changed)} and confirmed ${number(confirmed)} of ${photos(left + decided)}.`,
-    failures ? `${photos(failures)} could not be labelled.` : "",
-    left ? `${photos(left)} ${left === 1 ? "is" : "are"} left above.` : "",
-  ].join(" ");
+  const all = photos(left + decided);
+  element("end-left").textContent = [
+    status.length && `People changed ${number(changed)} and confirmed ${number(confirmed)} of ${all}.`,
+    failures && `${photos(failures)} could not be labelled.`,
+    left && `${photos(left)} ${left === 1 ? "is" : "are"} left above.`,
+  ].filter(Boolean).join(" ");
   element("to-left").hidden = !left;
-  element("clear").hidden = !FILTERS.some((name) => name !== "sort" && query[name]);
+  element("clear").hidden = !filtered().length;
   element("steps").replaceChildren(...start.next.flatMap(
     ([what, command]) => [make("dt", "", what), make("dd", "command", command)]));
   element("folders").hidden = start.folders.length < 2;
   element("folders").tBodies[0].replaceChildren(...start.folders.map((each) => {
     const row = make("tr");
-    const bar = make("span", "sure");
-    bar.append(make("i"));
-    /** @type {HTMLElement} */ (bar.firstChild).style.width =
-      `${100 * each.decided / Math.max(1, each.photos)}%`;
     const meter = make("td");
-    meter.append(bar);
-    row.append(make("th", "", each.text),
-      make("td", "", `${number(each.decided)} of ${number(each.photos)}`), meter);
+    meter.append(bar(each.decided / Math.max(1, each.photos)));
+    const count = `${number(each.decided)} of ${number(each.photos)}`;
+    row.append(make("th", "", each.text), make("td", "", count), meter);
     return row;
   }));
 }
@@ -284,19 +293,21 @@ function next(does) {
   return queue;
 }
 
-/** @param {string} path @param {() => Record<string, any>} body @returns {Promise<Done>} */
+/** @param {string} path @param {Record<string, any>} body @returns {Promise<Done>} */
 async function send(path, body) {
-  const done = await post(path, { generation: list.generation, since: list.since, ...body() });
+  const done = await post(path, { generation: list.generation, since: list.since, ...body });
   element("problem").hidden = true;
   return done;
 }
 
-/** Say of photos of this page which class each is. @param {number[]} chosen places @param {number} [index] of the class; each photo's own if it is not given */
+/**
+ * Say of photos of this page which class each is.
+ * @param {number[]} chosen places @param {number} [index] of the class, if it is not each one's own
+ */
 function decide(chosen, index) {
   const seen = chosen.filter((place) => !grid.isBroken(place));
-  if (seen.length < chosen.length) {
-    toast(`${photos(chosen.length - seen.length)} cannot be seen: nothing was decided there`);
-  }
+  const missing = chosen.length - seen.length;
+  if (missing) toast(`${photos(missing)} cannot be seen: nothing was decided there`);
   const classes = [0, 1].map((each) => seen.filter((place) =>
     (index ?? grid.tiles[place].class) === each).flatMap((place) => grid.members(place)));
   const all = classes.flat();
@@ -305,16 +316,15 @@ function decide(chosen, index) {
   grid.pending(seen, true);
   next(async () => {
     try {
-      const done = await send("decide", () => ({ classes }));
+      const done = await send("decide", { classes });
       await told(done, new Set(all));
       const problems = [...(done.refused ?? [])];
       if (done.unseen) problems.push(`${photos(done.unseen)} decided elsewhere just now: look again`);
+      const what = index === undefined ? "confirmed" : start.classes[index];
       if (problems.length) toast(problems.join("; "));
-      else if (all.length > 1) {
-        toast(index === undefined ? `${photos(all.length)} confirmed` : `${photos(all.length)}: ${start.classes[index]}`);
-      }
+      else if (all.length > 1) toast(`${photos(all.length)}: ${what}`);
     } finally {
-      if (grid.tiles.length && shown === grid.tiles) grid.pending(seen, false);
+      if (shown === grid.tiles) grid.pending(seen, false);
     }
   });
 }
@@ -346,27 +356,23 @@ async function rest() {
   if (left < status.length) grid.turn(left - page * PAGE);
 }
 
-/** @param {string} path @param {() => Record<string, any>} [body] */
-function takeBack(path, body = () => ({})) {
+/** Take back decisions and show what the photos are again. @param {string} path @param {number[]} [ids] */
+function takeBack(path, ids = []) {
+  if (ended || !list) return;
   next(async () => {
-    const done = await send(path, body);
-    const ids = done.ids ?? [];
-    await told(done, new Set(ids));
-    const place = places.get(ids[0]);
-    if (!ids.length) return toast(path === "undo" ? "There is nothing to undo" : "You have not decided this");
+    const done = await send(path, { ids });
+    const back = done.ids ?? [];
+    await told(done, new Set(back));
+    if (!back.length) return toast(ids.length ? "You have not decided this" : "There is nothing to undo");
+    const place = places.get(back[0]);
     if (place !== undefined) await go(place);
-    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`, ids[0]);
+    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`, back[0]);
   });
 }
 
-function undo() {
-  if (!ended) takeBack("undo");
-}
-
-function withdraw() {
-  const ids = grid.targets.flatMap((place) => grid.members(place));
-  if (!ended && ids.length) takeBack("withdraw", () => ({ ids }));
-}
+const undo = () => takeBack("undo");
+const withdraw = () => grid.targets.length &&
+  takeBack("withdraw", grid.targets.flatMap((place) => grid.members(place)));
 
 // --- moving --------------------------------------------------------------------------------------
 
@@ -374,16 +380,17 @@ function withdraw() {
 function moved() {
   if (!list) return;
   const { targets, rest: left } = grid;
-  const bar = element("bar");
+  const buttons = element("bar");
   const none = ended || !targets.some((place) => !grid.isBroken(place));
-  for (const each of bar.querySelectorAll(".decide")) each.disabled = none;
-  const [confirm, opens] = ["rest", "open"].map((does) => bar.querySelector(`[data-does=${does}]`));
+  for (const each of buttons.querySelectorAll(".decide")) each.disabled = none;
+  const [confirm, opens] = ["rest", "open"].map((does) => buttons.querySelector(`[data-does=${does}]`));
   confirm.disabled = ended || !left.length;
   confirm.firstElementChild.textContent =
     `The rest here is right${left.length ? ` (${left.length})` : ""}`;
   opens.disabled = !grid.tiles[grid.active];
-  if (ended) bar.querySelector("[data-does=undo]").disabled = true;
-  element("selected").textContent = grid.selected.size > 1 ? `${number(grid.selected.size)} selected` : "";
+  if (ended) buttons.querySelector("[data-does=undo]").disabled = true;
+  const many = grid.selected.size;
+  element("selected").textContent = many > 1 ? `${number(many)} selected` : "";
   const tile = grid.tiles[grid.active];
   if (large.isOpen && tile) {
     large.show(tile, grid.tiles[grid.active + 1],
@@ -445,32 +452,32 @@ function travel(key, event) {
   return go(Math.max(0, Math.min(place, last + 1))).catch(failed);
 }
 
-/** @type {Record<string, () => unknown>} */
-const KEYS = {
-  a: () => label(1), n: () => label(0), r: rest, z: undo, Backspace: withdraw, Delete: withdraw,
-  x: () => grid.go(grid.active, "toggle"), b: unfold, "/": search, "?": help,
-  Enter: turn, " ": turn, Escape: () => (large.isOpen ? large.close() : grid.selectNone()),
-  "[": () => turnPage(-1), "]": () => turnPage(1),
+/** @type {Record<string, () => unknown>} what buttons do, by `data-does` */
+const DOES = {
+  no: () => label(0), yes: () => label(1), rest, undo, open: () => open(),
+  back: () => step(-1), on: () => step(1), close: () => large.close(),
+  in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), fit: () => large.fit(),
+  previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
+  help: () => element("help").showModal(), clear: () => clear(filtered()),
+  filters: () => reveal(!element("filters").classList.contains("open")),
+  again: () => load(grid.tiles[grid.active]?.ref),
+  reload: () => next(async () => {
+    await post("reload");
+    await load(grid.tiles[grid.active]?.ref, here());
+  }),
 };
 /** @type {Record<string, () => unknown>} */
-const LARGE_KEYS = { "+": () => large.zoom(1.5), "=": () => large.zoom(1.5), "-": () => large.zoom(1 / 1.5), 0: () => large.fit() };
-
-const HELP = [
-  ["a", "n", () => `say that it is ${start.classes[1]}, or ${start.classes[0]}`],
-  ["r", () => "the rest here is right: confirms what is in view, not decided and not selected"],
-  ["Shift", "arrows", () => "select more; x selects or unselects one, Ctrl A all of the page"],
-  ["z", "Ctrl Z", () => "take back your last step"],
-  ["Backspace", () => "take back what you have said of this photo"],
-  ["Enter", () => "large and back; there + - 0 zoom"],
-  ["[", "]", () => "page before, page after"],
-  ["b", () => "show the photos of a burst"],
-  ["/", () => "search"],
-];
-
-function turn() {
-  if (large.isOpen) large.close();
-  else open();
-}
+const KEYS = {
+  a: DOES.yes, n: DOES.no, r: rest, z: undo, Backspace: withdraw, Delete: withdraw, b: unfold,
+  x: () => grid.go(grid.active, "toggle"), "/": search, "?": DOES.help,
+  "[": DOES.previous, "]": DOES.next, Enter: DOES.open, " ": DOES.open,
+  Escape: () => grid.selectNone(),
+};
+/** @type {Record<string, () => unknown>} */
+const LARGE_KEYS = {
+  ...KEYS, "+": DOES.in, "=": DOES.in, "-": DOES.out, 0: DOES.fit,
+  Enter: DOES.close, " ": DOES.close, Escape: DOES.close,
+};
 
 function search() {
   reveal(true);
@@ -481,19 +488,17 @@ function search() {
 /** @param {number} by */
 function turnPage(by) {
   const place = (page + by) * PAGE;
-  if (!large.isOpen && place >= 0 && place < list.ids.length) go(place).catch(failed);
+  if (!large.isOpen && place >= 0 && place < list.ids.length) return go(place);
 }
 
-function help() {
-  element("help-keys").replaceChildren(...HELP.map((each) => {
-    const row = make("tr");
-    const keys = make("th");
-    for (const key of each.slice(0, -1)) keys.append(make("kbd", "", String(key)), " ");
-    row.append(keys, make("td", "", /** @type {() => string} */ (each.at(-1))()));
-    return row;
-  }));
-  element("help").showModal();
+/** @param {boolean} shown */
+function reveal(shown) {
+  element("filters").classList.toggle("open", shown);
+  element("filters-open").setAttribute("aria-expanded", String(shown));
 }
+
+/** Do what was asked for, on the page that was asked for. @param {() => unknown} does */
+const act = (does) => turning.then(does).catch(failed);
 
 document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
@@ -508,82 +513,47 @@ document.addEventListener("keydown", (event) => {
   }
   if (target.matches("button, summary, input") && (key === "Enter" || key === " ")) return;
   if (target.matches("aside") && /^(Arrow(Up|Down)|Page|Home|End)/.test(key)) return;
-  const command = event.ctrlKey || event.metaKey;
   /** @type {(() => unknown) | undefined} */
-  let does;
-  if (command) does = key === "z" ? undo : key === "a" && !large.isOpen ? () => grid.selectAll() : undefined;
-  else if (distance(key) !== undefined) does = () => travel(key, event);
-  else does = (large.isOpen ? LARGE_KEYS[key] : undefined) ?? KEYS[key];
+  let does = (large.isOpen ? LARGE_KEYS : KEYS)[key];
+  if (event.ctrlKey || event.metaKey) {
+    does = { z: undo, a: large.isOpen ? undefined : () => grid.selectAll() }[key];
+  } else if (distance(key) !== undefined) {
+    does = () => travel(key, event);
+  }
   if (!does) return;
   event.preventDefault();
-  does();
+  act(does);
 });
-
-// --- what else can be pressed --------------------------------------------------------------------
-
-/** @param {boolean} shown */
-function reveal(shown) {
-  element("filters").classList.toggle("open", shown);
-  element("filters-open").setAttribute("aria-expanded", String(shown));
-}
-
-/** @type {Record<string, () => unknown>} */
-const BUTTONS = {
-  no: () => label(0), yes: () => label(1), rest, undo, open: () => open(), back: () => step(-1), on: () => step(1),
-  in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), close: () => large.close(),
-};
 document.addEventListener("click", (event) => {
   const button = /** @type {Element} */ (event.target).closest("[data-does]");
-  if (list && button instanceof HTMLElement) BUTTONS[button.dataset.does ?? ""]();
+  if (!list || !(button instanceof HTMLElement)) return;
+  act(DOES[button.dataset.does ?? ""]);
+  if (button.closest("main, .notice")) element("grid").focus();
 });
 element("search").addEventListener("input", () => later("search", TYPING, () =>
   change({ search: element("search").value }, false)));
 for (const name of FILTERS) {
-  if (name === "search" || name === "burst") continue;
-  element(name).addEventListener("change", (/** @type {Event} */ { target }) => {
-    const field = /** @type {any} */ (target);
-    const value = field.type === "checkbox" ? (field.checked ? "1" : "") : field.value;
-    change({ [name]: value });
+  element(name)?.addEventListener("change", (/** @type {any} */ { target }) => {
+    if (name === "search") return;
+    change({ [name]: target.type === "checkbox" ? (target.checked ? "1" : "") : target.value });
     element("grid").focus(); // the keys are about the photos again
   });
 }
 element("filters").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
-element("filters-open").addEventListener("click", () =>
-  reveal(!element("filters").classList.contains("open")));
-element("help-open").addEventListener("click", help);
-element("previous").addEventListener("click", () => turnPage(-1));
-element("next").addEventListener("click", () => turnPage(1));
-element("to-left").addEventListener("click", () => {
-  go(nextLeft(0)).catch(failed);
-  element("grid").focus();
-});
-element("clear").addEventListener("click", () => {
-  change(Object.fromEntries(FILTERS.filter((name) => name !== "sort").map((name) => [name, ""])));
-  element("grid").focus();
-});
-element("again").addEventListener("click", () => load(grid.tiles[grid.active]?.ref));
-element("reload").addEventListener("click", () => next(async () => {
-  await post("reload");
-  await load(grid.tiles[grid.active]?.ref, here());
-}));
 addEventListener("focus", look);
 document.addEventListener("visibilitychange", () => document.hidden || look());
 addEventListener("popstate", async () => {
-  const given = new URLSearchParams(location.search);
   const before = JSON.stringify(query);
   query = asked();
-  if (JSON.stringify(query) !== before) await arrive();
-  if (!given.has("large") && large.isOpen) large.close();
+  if (JSON.stringify(query) !== before) await (turning = arrive());
+  if (!new URLSearchParams(location.search).has("large")) large.close();
 });
 
 /** Show what the address asks for. */
 async function arrive() {
   const given = new URLSearchParams(location.search);
   await load(given.get("photo") ?? "", (Number(given.get("page") ?? 1) - 1) * PAGE);
+  if (given.has("large")) open(false);
 }
 
-const large_first = new URLSearchParams(location.search).has("large");
-arrive().then(() => {
-  element("grid").focus();
-  if (large_first) open(false);
-});
+arrive().then(() => element("grid").focus());
