@@ -135,11 +135,14 @@ def stats(*, source: str, as_json: bool) -> None:
     if as_json:
         plain: dict[str, Any] = {name: dict(sorted(each.items())) for name, each in found.items()}
         total = {"rows": counts.rows, "needs_review": counts.review, "changed": counts.changed()}
+        total["other_tasks"] = counts.unlabelled
         click.echo(json.dumps(total | plain, indent=2))
         return
     click.echo(f"{counts.rows:,} rows, {counts.review:,} need review")
     if judged := counts.judged.total():
         click.echo(f"people changed {counts.changed():,} of {judged:,} labels")
+    if counts.unlabelled:
+        click.echo(f"{counts.unlabelled:,} of another kind of task, without a class name")
     for name, counter in found.items():
         if counter:
             click.echo(f"\n{name}")

@@ -48,7 +48,10 @@ def test_stats_counts_everything(run):
     counts = json.loads(run("stats", "--json").stdout)
     assert (counts["rows"], counts["needs_review"]) == (12, 1)
     assert counts["label"]["not alpaca"] == 1
-    assert "12 rows" in run("stats").stdout
+    shown = run("stats").stdout
+    assert "12 rows" in shown
+    assert f"{counts['other_tasks']} of another kind of task, without a class name" in shown
+    assert counts["other_tasks"] > 0
 
 
 def test_an_export_has_its_name_only_once_it_is_whole(run, tmp_path):
