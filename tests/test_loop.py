@@ -194,4 +194,4 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     paint(farm / "field" / "green late.png", dog=True, number=400, colour=GREEN)
     report = label("field", "--model", IN_USE)
     assert report["unchanged"] == 18
-    assert sum(report["labels"].values()) == 1
+    assert sum(report["new"].values()) == 1

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable
+from alpaca_labeler.console import (
+    SHOWN_PROBLEMS,
+    Progress,
+    dry_run_option,
+    is_quiet,
+    printable,
+    quiet_option,
+    say,
+    warn,
+)
 from alpaca_labeler.console.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
-from alpaca_labeler.handler import cores, storage
-from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.handler.pool import WorkerError, Workers
+from alpaca_labeler.handler import cores, manifest_row, storage
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.handler.pool import Workers
 from alpaca_labeler.handler.worker import Job
-from alpaca_labeler.label import sort_into, sources
+from alpaca_labeler.label import sort_into, sources, summary
 from alpaca_labeler.label.sources import Skipped
-from alpaca_labeler.table.ledger import Ledger, LedgerError
+from alpaca_labeler.label.summary import Report
+from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.table import beside
 
@@ -38,6 +47,9 @@ S3_THREADS: Final = 16
 
 LOOK_AHEAD: Final = 10_000
 """Photos that are found before the first is labelled: a few megabytes of names."""
+
+WATCH_SECONDS: Final = 1.0
+"""Between two looks into a watched folder."""
 
 MAX_WORKERS: Final = 256
 
@@ -80,6 +92,8 @@ EXIT_INTERRUPTED: Final = 130
     help="Processes that label at the same time.  [default: one per core of this process]",
 )
 @click.option("--relabel", is_flag=True, help="Label all again, not only what is new.")
+@click.option("--prune", is_flag=True, help="Remove the rows of photos that are gone.")
+@click.option("--watch", is_flag=True, help="Go on with what lands in PATH, until Ctrl-C.")
 @click.option(
     "--copy-to",
     type=NEW_FOLDER,
@@ -101,8 +115,8 @@ EXIT_INTERRUPTED: Final = 130
     show_default=True,
     help="Largest width x height that is decoded.",
 )
-@click.option("--prune", is_flag=True, help="Remove rows of photos that are no longer there.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be labelled.")
+@dry_run_option
+@quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def label(
     *,
@@ -112,11 +126,12 @@ def label(
     model: str,
     workers: int,
     relabel: bool,
+    prune: bool,
+    watch: bool,
     copy_to: str | None,
     link: bool,
     max_failure_rate: float,
     max_pixels: int,
-    prune: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -143,10 +158,11 @@ def label(
         model,
         workers,
         relabel,
+        prune,
         copy_to,
         link,
         max_pixels,
-        prune,
+        watch,
     )
     _check_usage(run)
     try:
@@ -154,30 +170,37 @@ def label(
             _print_plan(run)
             return
         report = _label(run)
-    except (LedgerError, ManifestError, WorkerError, storage.StorageError) as error:
-        raise click.ClickException(printable(str(error))) from error
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read our output has seen enough: click ends us
+        if error.errno == errno.EPIPE:  # the reader of our output has seen enough: click ends us
             raise
-        raise click.ClickException(
-            f"{printable(str(error.filename or manifest_path))}: {error.strerror}. What is "
-            "labelled so far is kept; run the same command again to go on."
+        raise RunError(
+            f"{error.filename or manifest_path}: {error.strerror}. What is labelled so far is "
+            "kept; run the same command again to go on"
         ) from error
     except KeyboardInterrupt:
         _exit_interrupted()
-    click.echo(_as_json(run, report) if as_json else _as_table(run, report))
+    if as_json:
+        click.echo(summary.as_json(report, manifest_path, failures_path))
+    elif not report.photos and not report.interrupted:
+        warn(summary.nothing_found(paths, report))
+    elif not is_quiet():
+        click.echo(summary.as_table(report, manifest_path, failures_path))
+        say(summary.next_steps(manifest_path))
     if report.interrupted:
         _exit_interrupted()
-    if report.lost > max_failure_rate * report.tried:
-        share = report.lost / report.tried
-        raise click.ClickException(
-            f"{share:.0%} of the photos failed, more than --max-failure-rate allows; "
-            f"{printable(failures_path)} says why"
+    if report.lost > max_failure_rate:
+        raise RunError(
+            f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate "
+            f"allows; {failures_path} says why"
         )
 
 
+class RunError(LabelerError):
+    """A run cannot go on, or has labelled too few. The message says what to do."""
+
+
 def _exit_interrupted() -> NoReturn:
-    click.echo("Interrupted. Run the same command again to go on.", err=True)
+    warn("Interrupted. Run the same command again to go on.")
     sys.exit(EXIT_INTERRUPTED)
 
 
@@ -191,10 +214,11 @@ class Run:
     model: str
     workers: int
     relabel: bool
+    prune: bool
     copy_to: str | None
     link: bool
     max_pixels: int
-    prune: bool
+    watch: bool
 
     @property
     def on_s3(self) -> bool:
@@ -208,52 +232,13 @@ class Run:
         return Workers(Job(self.model, threads, MAX_BYTES, self.max_pixels, folder=folder), workers)
 
 
-@dataclass(slots=True)
-class Report:
-    """What a run has done so far."""
-
-    model_version: str
-    labels: Counter[str]
-    """Photos by label, in the model's order, the positive class first."""
-    needs_review: int = 0
-    failed: int = 0
-    unreached: int = 0
-    """Photos without a row for now: throttled, no connection, no permission on S3."""
-    unchanged: int = 0
-    gone: int = 0
-    """Photos with a row that are no longer there."""
-    overruled: list[str] = field(default_factory=list)
-    """Photos with a new version, whose label a person gave to the one before."""
-    skipped: Skipped = field(default_factory=Skipped)
-    seconds: float = 0.0
-    interrupted: bool = False
-
-    @property
-    def lost(self) -> int:
-        """Photos that were tried and have no label."""
-        return self.failed + self.unreached
-
-    @property
-    def tried(self) -> int:
-        """Photos that were new or changed."""
-        return self.labels.total() + self.lost
-
-    def add(self, done: Done) -> None:
-        """Count one more photo."""
-        if done.label is not None:
-            self.labels[done.label] += 1
-            self.needs_review += done.needs_review
-        elif done.row is not None:
-            self.failed += 1
-        else:
-            self.unreached += 1
-
-
 def _check_usage(run: Run) -> None:
     if run.link and run.copy_to is None:
         raise click.UsageError("--link says how --copy-to copies: give --copy-to DIR too")
     if os.path.abspath(run.manifest_path) == os.path.abspath(run.failures_path):
         raise click.UsageError("--manifest and --failures name the same file")
+    if run.watch and run.on_s3:
+        raise click.UsageError("--watch is for folders; in a bucket the deployed job does this")
     if run.copy_to is None:
         return
     target = os.path.realpath(run.copy_to)
@@ -266,6 +251,8 @@ def _check_usage(run: Run) -> None:
                 f"--copy-to {run.copy_to} overlaps {path}, where its copies would be labelled "
                 "again: name a folder outside"
             )
+    if run.link:
+        sort_into.check_links(run.paths, run.copy_to)
 
 
 def _label(run: Run) -> Report:
@@ -277,29 +264,44 @@ def _label(run: Run) -> Report:
         ready = pool.ready()
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
         ledger.load(None if run.relabel else ready.model_version, ready.decoder)
+        # What lands or changes from here on is new to a watch.
+        before = list(sources.find(run.paths, Skipped())) if run.watch else []
         try:
             _work(run, pool, ledger, report)
         except KeyboardInterrupt:
             report.interrupted = True
-        else:
-            gone = ledger.gone(filter(storage.is_s3, run.paths))
-            report.gone = len(gone)
-            if run.prune:
-                ledger.prune(gone)
-        ledger.settle()
-        report.overruled = ledger.overruled
+        _settle(run, ledger, report)
         report.seconds = time.monotonic() - began
-        if run.copy_to is not None and not report.interrupted:
-            sort_into.copy(ledger.rows(), ledger.places, run.paths, run.copy_to, link=run.link)
+        if run.watch and not report.interrupted:
+            _watch(run, pool, ledger, report, before)
+            ledger.settle()
+        report.hold(ledger.found())
     for folder in report.skipped.folders:
-        click.echo(f"{printable(folder)}: this folder cannot be read", err=True)
-    for name in report.overruled[:SHOWN_PROBLEMS]:
-        click.echo(f"{printable(name)}: changed since a person labelled it", err=True)
+        warn(f"{printable(folder)}: this folder cannot be read")
     return report
 
 
+def _settle(run: Run, ledger: Ledger, report: Report) -> None:
+    """Bring the manifest to one row per photo, and sort the photos into folders."""
+    if not report.interrupted:  # else not all that is there has been found
+        gone = ledger.gone(path for path in run.paths if storage.is_s3(path))
+        report.gone, report.pruned = len(gone), run.prune
+        if run.prune:
+            ledger.prune(gone)
+    ledger.settle()
+    for name in ledger.overruled[len(report.overruled) :][:SHOWN_PROBLEMS]:
+        warn(f"{printable(name)}: changed since a person labelled it; review it again")
+    report.overruled = [*ledger.overruled]
+    if run.copy_to is not None and not report.interrupted:
+        labels = {*report.labels, *report.new}
+        labels.update(manifest_row.label(row) or "" for row in ledger.rows())
+        report.sorted = sort_into.sort(
+            ledger.rows(), ledger.places, run.paths, run.copy_to, labels - {""}, link=run.link
+        )
+
+
 def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
-    todo = _todo(run, ledger, report.skipped, report)
+    todo = _todo(run, ledger, report.skipped)
     # A look ahead, so that the bar knows its end: with little left to label it is the only look.
     # Listing a bucket twice would cost too much.
     ahead = [] if run.on_s3 else list(islice(todo, LOOK_AHEAD))
@@ -308,14 +310,45 @@ def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
         total = sum(1 for _ in _todo(run, ledger, Skipped()))
     with Progress("labelling", total) as progress:
         for done in pool.label(chain(ahead, todo)):
-            if done.row is not None and done.label is None and ledger.had_failed(done.image):
-                report.unchanged += 1
-                progress.step()
+            progress.step(_named(done) if _keep(done, ledger, report) else "")
+
+
+def _keep(done: Done, ledger: Ledger, report: Report) -> bool:
+    """Write what came of a photo into the manifest; tell whether that is new."""
+    if done.row is not None and done.label is None and ledger.had_failed(done.image):
+        return False
+    if done.row is not None:
+        ledger.append(done.row)
+    report.add(done)
+    return True
+
+
+def _watch(
+    run: Run, pool: Workers, ledger: Ledger, report: Report, before: list[ImageVersion]
+) -> None:
+    """Label what lands in the folders until Ctrl-C.
+
+    A file counts once two looks in a row find it the same: one that is being written is not read.
+    """
+    say(f"watching {', '.join(map(printable, run.paths))}; Ctrl-C ends it")
+    known = {image.source_ref: image for image in before}
+    with suppress(KeyboardInterrupt):
+        waiting: dict[str, ImageVersion] = {}
+        while True:
+            time.sleep(WATCH_SECONDS)
+            seen = {image.source_ref: image for image in sources.find(run.paths, Skipped())}
+            ready = [image for name, image in waiting.items() if seen.get(name) == image]
+            known.update((image.source_ref, image) for image in ready)
+            waiting = {name: image for name, image in seen.items() if known.get(name) != image}
+            if not ready:
                 continue
-            if done.row is not None:
-                ledger.append(done.row)
-            report.add(done)
-            progress.step(_named(done))
+            began = time.monotonic()
+            for done in pool.label(map(ledger.named, ready)):
+                _keep(done, ledger, report)
+                name = printable(done.image.source_ref)
+                click.echo(f"{printable(done.label or 'failed'):<12}  {name}")
+            _settle(run, ledger, report)
+            report.seconds += time.monotonic() - began
 
 
 def _named(done: Done) -> str:
@@ -323,14 +356,10 @@ def _named(done: Done) -> str:
     return done.problem if name in done.problem or not done.problem else f"{name}: {done.problem}"
 
 
-def _todo(
-    run: Run, ledger: Ledger, skipped: Skipped, report: Report | None = None
-) -> Iterator[ImageVersion]:
+def _todo(run: Run, ledger: Ledger, skipped: Skipped) -> Iterator[ImageVersion]:
     for image in map(ledger.named, sources.find(run.paths, skipped)):
         if not ledger.has(image):
             yield image
-        elif report is not None:
-            report.unchanged += 1
 
 
 def _print_plan(run: Run) -> None:
@@ -339,58 +368,9 @@ def _print_plan(run: Run) -> None:
     version = ready.model_version
     ledger = Ledger(run.manifest_path, run.failures_path)
     ledger.peek(None if run.relabel else version, ready.decoder)
-    count = 0
-    for image in _todo(run, ledger, Skipped()):
-        if not ledger.had_failed(image):
-            click.echo(printable(image.source_ref))
-            count += 1
-    place = printable(run.manifest_path)
-    click.echo(f"{count:,} to label with {version} into {place}", err=True)
-
-
-def _as_json(run: Run, report: Report) -> str:
-    return json.dumps(
-        {
-            "labels": dict(report.labels),
-            "needs_review": report.needs_review,
-            "failed": report.failed,
-            "unreached": report.unreached,
-            "unchanged": report.unchanged,
-            "gone": report.gone,
-            "overruled": report.overruled,
-            "not_images": report.skipped.others,
-            "unreadable_folders": report.skipped.folders,
-            "seconds": round(report.seconds, 3),
-            "interrupted": report.interrupted,
-            "model_version": report.model_version,
-            "manifest": run.manifest_path,
-            "failures": run.failures_path,
-        },
-        indent=2,
+    names = sorted(
+        image.source_ref for image in _todo(run, ledger, Skipped()) if not ledger.had_failed(image)
     )
-
-
-def _as_table(run: Run, report: Report) -> str:
-    rows = [(printable(name), count) for name, count in report.labels.items()]
-    rows.append(("needs review", report.needs_review))
-    notes = {"needs review": "of these"}
-    for name, count, note in (
-        ("failed", report.failed, f"see {printable(run.failures_path)}"),
-        ("not reached", report.unreached, "run again to try again"),
-        ("unchanged", report.unchanged, "labelled before"),
-        ("not images", report.skipped.others, "passed over"),
-        ("gone", report.gone, "rows removed" if run.prune else "see --prune"),
-        ("overruled", len(report.overruled), "changed since a person labelled them: review again"),
-    ):
-        if count or name == "failed":
-            rows.append((name, count))
-            notes[name] = note if count else ""
-    width = max(len(name) for name, _ in rows)
-    table = "\n".join(
-        f"  {name:<{width}}  {count:>9,}  {notes.get(name, '')}".rstrip() for name, count in rows
-    )
-    speed = f", {report.tried / report.seconds:,.0f} photos/s" if report.tried else ""
-    return (
-        f"{table}\n\n  {report.tried:,} photos in {report.seconds:.1f} s{speed}\n"
-        f"  model {report.model_version} -> {printable(run.manifest_path)}"
-    )
+    for name in names:
+        click.echo(printable(name))
+    say(f"{len(names):,} to label with {version} into {printable(run.manifest_path)}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from alpaca_labeler.console import as_folder, check_apart, dry_run_option, printable, say
+from alpaca_labeler.console import Refused, as_folder, check_apart, dry_run_option, printable, say
 from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console.help import Group
 from alpaca_labeler.console.stack import from_stack
@@ -22,6 +22,8 @@ from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alpaca_labeler.handler.manifest_row import Row
 
 BAR_WIDTH = 32
@@ -83,14 +85,21 @@ def show(
         alpaca manifest show --needs-review --json labels.jsonl
         alpaca manifest show failures.jsonl
     """
-    chosen = (
-        row
-        for row in open_table(source).rows()
-        if (label is None or manifest_row.label(row) == label)
-        and (not needs_review or manifest_row.needs_review(row))
-    )
-    for row in islice(chosen, min(limit or sys.maxsize, sys.maxsize)):
+    labels = set()
+
+    def chosen() -> Iterator[Row]:
+        for row in open_table(source).rows():
+            labels.add(manifest_row.label(row))
+            if (label is None or manifest_row.label(row) == label) and (
+                not needs_review or manifest_row.needs_review(row)
+            ):
+                yield row
+
+    for row in islice(chosen(), min(limit or sys.maxsize, sys.maxsize)):
         click.echo(manifest_row.encode(row).decode().rstrip() if as_json else line(row))
+    if label is not None and label not in labels:
+        known = ", ".join(sorted(filter(None, labels))) or "none"
+        raise Refused(printable(f"there is no label {label!r}; the labels are: {known}"))
 
 
 def line(row: Row) -> str:

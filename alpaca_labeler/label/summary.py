@@ -1,0 +1,176 @@
+"""What a run says at its end: what the manifest holds for these photos now, and what is new."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import click
+
+from alpaca_labeler.console import printable
+from alpaca_labeler.handler import manifest_row, skip
+from alpaca_labeler.handler.skip import Kind, Skipped
+from alpaca_labeler.table.table import DEFAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.handler.worker import Done
+    from alpaca_labeler.label.sort_into import Sorted
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run has done, and what the manifest holds for its photos afterwards."""
+
+    model_version: str
+    labels: Counter[str]
+    """Photos by label as the manifest has them, the model's positive class first."""
+    new: Counter[str] = field(default_factory=Counter)
+    """Photos by the label that the model gave them in this run."""
+    needs_review: int = 0
+    by_people: int = 0
+    failed: int = 0
+    newly_failed: int = 0
+    unreached: int = 0
+    """Photos without a row for now: throttled, no connection, no permission on S3."""
+    gone: int = 0
+    """Rows of photos that are no longer there."""
+    pruned: bool = False
+    overruled: list[str] = field(default_factory=list)
+    """Photos with a new version, whose label a person gave to the one before."""
+    sorted: Sorted | None = None
+    skipped: Skipped = field(default_factory=Skipped)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+    def add(self, done: Done) -> None:
+        """Count one more photo that this run has tried."""
+        if done.label is not None:
+            self.new[done.label] += 1
+        elif done.row is not None:
+            self.newly_failed += 1
+        else:
+            self.unreached += 1
+
+    def hold(self, rows: Iterable[Row]) -> None:
+        """Count the rows that the manifest holds for the photos of this run."""
+        for row in rows:
+            if manifest_row.is_failure(row):
+                self.failed += 1
+                continue
+            self.labels[manifest_row.label(row) or "unknown"] += 1
+            self.needs_review += manifest_row.needs_review(row)
+            self.by_people += manifest_row.is_human(row)
+
+    @property
+    def photos(self) -> int:
+        """Photos that have a row, or were tried in vain."""
+        return self.labels.total() + self.failed + self.unreached
+
+    @property
+    def tried(self) -> int:
+        """Photos that this run has labelled or tried to."""
+        return self.new.total() + self.newly_failed + self.unreached
+
+    @property
+    def lost(self) -> float:
+        """Share of the photos that have no label, 0..1."""
+        return (self.failed + self.unreached) / max(self.photos, 1)
+
+    @property
+    def unchanged(self) -> int:
+        """Photos whose label is from an earlier run."""
+        return self.labels.total() - self.new.total()
+
+
+def as_json(report: Report, manifest: str, failures: str) -> str:
+    """Return the summary for programs."""
+    return json.dumps(
+        {
+            "photos": report.photos,
+            "labels": dict(report.labels),
+            "needs_review": report.needs_review,
+            "by_people": report.by_people,
+            "failed": report.failed,
+            "failed_before": report.failed - report.newly_failed,
+            "unreached": report.unreached,
+            "new": {name: report.new[name] for name in report.labels},
+            "unchanged": report.unchanged,
+            "gone": report.gone,
+            "overruled": report.overruled,
+            "sorted": report.sorted and report.sorted.as_dict(),
+            "not_images": report.skipped.others,
+            "skipped": {kind.value: count for kind, count in report.skipped.counts.items()},
+            "unreadable_folders": report.skipped.folders,
+            "seconds": round(report.seconds, 3),
+            "interrupted": report.interrupted,
+            "model_version": report.model_version,
+            "manifest": manifest,
+            "failures": failures,
+        },
+        indent=2,
+    )
+
+
+def as_table(report: Report, manifest: str, failures: str) -> str:
+    """Return the summary for people: at most 50 columns wide, but for long names."""
+    rows = list(_rows(report, failures))
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"  {'':<{width}}  {'photos':>9}  {'new':>9}"]
+    for name, count, new, note in rows:
+        line = f"  {name:<{width}}  {count:>9,}  {format(new, ',') if new else '':>9}  {note}"
+        lines.append(click.style(line.rstrip(), fg=_COLOURS.get(name) if count else None))
+    rate = f", {report.tried / report.seconds:,.0f}/s" if report.seconds > 0 else ""
+    lines += [
+        "",
+        f"  {report.tried:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
+        if report.tried
+        else f"  nothing new among {report.photos:,} photos",
+        f"  model {report.model_version} -> {printable(manifest)}",
+    ]
+    if report.sorted is not None:
+        lines.append(f"  {report.sorted}")
+    return "\n".join(lines)
+
+
+_COLOURS = {"needs review": "yellow", "failed": "red", "not reached": "red"}
+
+
+def _rows(report: Report, failures: str) -> Iterator[tuple[str, int, int, str]]:
+    for name, count in report.labels.items():
+        yield printable(name), count, report.new[name], ""
+    yield "needs review", report.needs_review, 0, "of these"
+    if report.by_people:
+        yield "by people", report.by_people, 0, "of these, as they said"
+    before = report.failed - report.newly_failed
+    as_before = ", as before" if before and not report.newly_failed else ""
+    see = f"see {printable(failures)}{as_before}" if report.failed else ""
+    yield "failed", report.failed, report.newly_failed, see
+    more = (
+        ("not reached", report.unreached, "run again to try again"),
+        ("unchanged", report.unchanged, "labelled before"),
+        ("gone", report.gone, "rows removed" if report.pruned else "--prune removes their rows"),
+        ("overruled", len(report.overruled), "changed since a person labelled them: review"),
+        *((kind.text, report.skipped.counts[kind], "skipped") for kind in Kind),
+    )
+    for name, count, note in more:
+        if count:
+            yield name, count, 0, note
+
+
+def nothing_found(paths: Iterable[str], report: Report) -> str:
+    """Return what is said if there is no photo at all."""
+    others = f"; {report.skipped.others:,} other files skipped" * bool(report.skipped.others)
+    formats = " ".join(sorted(suffix[1:] for suffix in skip.SUFFIXES - skip.RAW_SUFFIXES))
+    return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){others}"
+
+
+def next_steps(manifest: str) -> str:
+    """Return the commands that a person may want next."""
+    name = "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"
+    return f"\n  Next: alpaca review{name}\n        alpaca report{name} --open"

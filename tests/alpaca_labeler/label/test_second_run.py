@@ -1,0 +1,255 @@
+"""The second run tells the truth: what the manifest holds now, with what is new beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from alpaca_labeler.main import main
+from tests.support.runs import alpaca, interrupt, label, rows, start, wait_until
+
+
+@pytest.fixture
+def folder(tmp_path, photos):
+    """Three photos in `photos/`, and a file that is none."""
+    (tmp_path / "photos").mkdir()
+    for name in ("alpaca.jpg", "cat.png", "coffee.jpg"):
+        shutil.copy(photos / name, tmp_path / "photos")
+    (tmp_path / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    return tmp_path
+
+
+def correct(folder, name, said):
+    """Say what is in a photo, as `alpaca review` writes it."""
+    row = rows(folder / "manifest.jsonl")[name]
+    row["alpaca"] = int(said == "alpaca")
+    row["alpaca-metadata"] |= {
+        "class-name": said,
+        "human-annotated": "yes",
+        "creation-date": "2100-01-01T00:00:00.000000",
+    }
+    with open(folder / "corrections.jsonl", "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def test_failures_of_an_earlier_run_are_counted_again(folder):
+    first = label("photos", cwd=folder)
+    assert (first["failed"], first["failed_before"]) == (1, 0)
+    again = label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)
+    assert (again["failed"], again["failed_before"], again["unchanged"]) == (1, 1, 3)
+    done = alpaca("label", "photos", cwd=folder)
+    assert "  failed                1             see failures.jsonl, as before\n" in done.stdout
+    assert "  unchanged             3             labelled before\n" in done.stdout
+
+
+def test_totals_are_those_of_the_manifest(folder):
+    label("photos", cwd=folder)
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    for options, new in ((["--relabel"], "1"), ([], "")):
+        done = alpaca("label", "photos", *options, cwd=folder)
+        assert f"  alpaca                2  {new:>9}".rstrip() + "\n" in done.stdout
+        assert "  by people             1             of these, as they said\n" in done.stdout
+    report = label("photos", cwd=folder)
+    assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
+    assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
+    assert report["new"] == {"alpaca": 0, "not alpaca": 0}
+
+
+def test_totals_are_of_these_photos_only(folder):
+    label("photos", cwd=folder)
+    report = label("photos/cat.png", cwd=folder)
+    assert report["labels"] == {"alpaca": 0, "not alpaca": 1}
+    assert (report["photos"], report["failed"]) == (1, 0)
+
+
+def test_photos_that_are_gone_are_named_and_pruned_on_request(folder):
+    label("photos", cwd=folder)
+    os.unlink(folder / "photos/cat.png")
+    done = alpaca("label", "photos", cwd=folder)
+    assert "  gone                  1             --prune removes their rows\n" in done.stdout
+    assert len(rows(folder / "manifest.jsonl")) == 3
+    assert label("photos", "--prune", cwd=folder)["gone"] == 1
+    assert len(rows(folder / "manifest.jsonl")) == 2
+
+
+def test_a_new_version_that_overrules_a_person_is_named(folder):
+    label("photos", cwd=folder)
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    label("photos", cwd=folder)
+    shutil.copy(folder / "photos/cat.png", folder / "photos/coffee.jpg")
+    done = alpaca("label", "photos", cwd=folder)
+    assert "photos/coffee.jpg: changed since a person labelled it" in done.stderr
+
+
+def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/notes.txt").touch()
+    done = alpaca("label", "empty", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    assert done.stderr.startswith("no photos in empty (formats: ")
+    assert " heic " in done.stderr
+    assert done.stderr.endswith("; 1 other files skipped\n")
+    assert sorted(os.listdir(tmp_path)) == ["empty"]
+
+
+def test_quiet_says_nothing_when_all_is_well(folder):
+    os.unlink(folder / "photos/broken.jpg")
+    done = alpaca("label", "photos", "--quiet", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_next_step_names_another_manifest(folder):
+    done = alpaca("label", "photos", "--manifest", "my farm.jsonl", cwd=folder)
+    assert "alpaca review 'my farm.jsonl'\n" in done.stderr
+
+
+def test_the_built_in_model_has_a_name(folder):
+    label("photos", cwd=folder)
+    again = label("photos", "--model", "embedded", cwd=folder)
+    assert sum(again["new"].values()) == 0
+
+
+MISSING = [
+    ["label", "nope/"],
+    ["report", "nope/"],
+    ["review", "nope/"],
+    ["manifest", "show", "nope/"],
+    ["train", "nope/"],
+    ["evaluate", "embedded", "nope/"],
+    ["compare", "embedded", "embedded", "nope/"],
+    ["sandbox", "--upload", "nope/"],
+]
+
+
+@pytest.mark.parametrize("words", MISSING, ids=" ".join)
+def test_a_folder_that_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2
+    assert "nope/" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [["show"], ["stats"], ["export", "--format", "csv"], [], [""]])
+def test_without_a_manifest_every_command_says_how_to_make_one(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    words = ["manifest", *words] if any(words) else ["report" if words else "review"]
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Error: manifest.jsonl: there is no such manifest; run `alpaca label FOLDER` first\n",
+    )
+
+
+def test_a_label_that_is_not_there_is_answered_with_those_that_are(folder, monkeypatch):
+    label("photos", cwd=folder)
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(main, ["manifest", "show", "--label", "llama"])
+    assert done.exit_code == 2
+    assert "there is no label 'llama'; the labels are: alpaca, not alpaca" in done.stderr
+
+
+# --- sorting into folders ------------------------------------------------------------------------
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_sorting_again_moves_what_was_corrected(folder, link):
+    words = ["photos", "--copy-to", "sorted/", *["--link"][: int(link)]]
+    first = label(*words, cwd=folder)
+    assert first["sorted"] == {"photos": 3, "moved": 0, "in_the_way": 0}
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    done = alpaca("label", *words, cwd=folder)
+    assert "  3 sorted into sorted/, 1 moved\n" in done.stdout
+    assert files(folder / "sorted") == {
+        "alpaca/photos/alpaca.jpg",
+        "alpaca/photos/coffee.jpg",
+        "not alpaca/photos/cat.png",
+    }
+    assert files(folder / "photos") == {"alpaca.jpg", "cat.png", "coffee.jpg", "broken.jpg"}
+
+
+def test_what_others_put_there_is_never_touched(folder):
+    label("photos", "--copy-to", "sorted", cwd=folder)
+    theirs = {
+        "alpaca/photos/coffee.jpg": b"another photo of that name",
+        "favourites/photos/coffee.jpg": (folder / "photos/coffee.jpg").read_bytes(),
+        "not alpaca/photos/notes.txt": b"words",
+        "not alpaca/photos/alpaca.jpg": b"cropped",
+    }
+    for name, content in theirs.items():
+        (folder / "sorted" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "sorted" / name).write_bytes(content)
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    report = label("photos", "--copy-to", "sorted", cwd=folder)
+    assert report["sorted"] == {"photos": 2, "moved": 0, "in_the_way": 1}
+    for name, content in theirs.items():
+        assert (folder / "sorted" / name).read_bytes() == content
+    assert (folder / "sorted/not alpaca/photos/coffee.jpg").exists()
+
+
+def test_a_linked_folder_never_leads_to_the_photos_themselves(folder):
+    (folder / "sorted").mkdir()
+    os.symlink("..", folder / "sorted/not alpaca")
+    label("photos/alpaca.jpg", "photos/cat.png", "--copy-to", "sorted", "--link", cwd=folder)
+    label("photos", "--copy-to", "sorted", "--link", cwd=folder)
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    label("photos", "--copy-to", "sorted", "--link", cwd=folder)
+    assert {"alpaca.jpg", "cat.png", "coffee.jpg"} <= files(folder / "photos")
+
+
+def test_folders_are_called_like_their_labels_in_any_script():
+    from alpaca_labeler.label.sort_into import folder_name
+
+    for name in ("not alpaca", "アルパカ", "अल्पाका", "C++", "C##", "né", "a.b"):
+        assert folder_name(name) == name
+    assert folder_name("ne\N{COMBINING ACUTE ACCENT}") == "né"
+    odd = ["..", ".", "", "a/b", "a\\b", "a%2Fb", "../x", ".hidden", "end.", " x", "a\nb", "\0"]
+    made = [folder_name(name) for name in odd]
+    assert len({*made}) == len(odd)
+    assert not any(set(name) & set('/\\\n\0:*?"<>|') or name.startswith(".") for name in made)
+
+
+def test_a_link_to_another_drive_is_refused_before_anything_is_labelled(folder):
+    other = "/dev/shm"
+    if not os.path.isdir(other) or os.stat(other).st_dev == os.stat(folder).st_dev:
+        pytest.skip("there is no second drive")
+    words = ["photos", "--copy-to", f"{other}/alpaca-test-{os.getpid()}", "--link"]
+    done = alpaca("label", *words, cwd=folder)
+    assert done.returncode == 1
+    assert "leave out --link" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert os.listdir(folder) == ["photos"]
+
+
+# --- watching ------------------------------------------------------------------------------------
+
+
+def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos):
+    os.unlink(folder / "photos/broken.jpg")
+    process = start("label", "photos", "--watch", "--workers", 1, cwd=folder)
+    manifest = folder / "manifest.jsonl"
+    wait_until(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") == 3, 60)
+    data = (photos / "goat.jpg").read_bytes()
+    with open(folder / "photos/goat.jpg", "wb") as file:
+        for part in range(4):  # longer than one look to the next
+            file.write(data[part * len(data) // 4 : (part + 1) * len(data) // 4])
+            file.flush()
+            time.sleep(0.7)
+    wait_until(lambda: manifest.read_bytes().count(b"\n") == 4, 60)
+    stdout, stderr = interrupt(process)
+    assert process.returncode == 0, stderr
+    assert "not alpaca    photos/goat.jpg" in stdout
+    assert "4 of 4 photos labelled" in stdout
+    assert not (folder / "failures.jsonl").exists()
+    watched = manifest.read_bytes()
+    assert label("photos", cwd=folder)["unchanged"] == 4
+    assert manifest.read_bytes() == watched
