@@ -58,7 +58,7 @@ FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
 
 _BRANDS_BYTES: Final = 256
-"""Of a file's start, in which its brands stand."""
+"""At a file's start; the list of its brands fits."""
 
 _STRIP_PIXELS: Final = 2**20
 """Pixels of a deep picture that are converted at a time."""
@@ -90,7 +90,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # warning on the terminal names no file. (`warnings.catch_warnings` is not for use in threads.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-try:  # HEIC, where the library is installed
+try:  # HEIC, if the library is installed
     import pillow_heif
 except ImportError:
     pass
@@ -101,7 +101,7 @@ else:
 DECODER: Final = "-".join(
     ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
 )
-"""Which decoder this is."""
+"""Names the decoder; failures that are its verdict carry it."""
 
 
 class ImageError(LabelerError):

@@ -80,7 +80,7 @@ class Workers:
     def label(
         self, images: Iterable[ImageVersion], *, deadline: float | None = None
     ) -> Iterator[Done]:
-        """Label images and yield what became of each, as they come. Call `ready` before.
+        """Label images and yield the result for each, as they come. Call `ready` before.
 
         An image that kills its worker, or that it hangs on, comes back with a failure row. After
         `deadline` (of `time.monotonic`) what is left comes back without a row. Raises `WorkerError`

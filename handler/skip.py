@@ -39,17 +39,21 @@ SNIFFED_BYTES: Final = 32
 _SYSTEM_FOLDERS: Final = frozenset(
     name.casefold()
     for name in (
-        # Synology, QNAP, Netgear
-        *("@eaDir", "@tmp", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "@__thumb"),
+        # Synology, QNAP, Netgear, NetApp
+        *("@eaDir", "@tmp", "#recycle", "#snapshot", "~snapshot"),
+        *("@Recycle", "@Recently-Snapshot", "@__thumb"),
         # Windows, Linux, and what macOS leaves in zip files and on shares
-        *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "lost+found"),
+        *("$RECYCLE.BIN", "RECYCLER", "System Volume Information", "lost+found"),
         *("__MACOSX", "Network Trash Folder", "Temporary Items"),
     )
 )
 _PREVIEW_FOLDERS: Final = (".lrdata", ".lrcat-data")
 """Ends of the names of folders in which Lightroom keeps previews."""
-_LIBRARIES: Final = (".photoslibrary", ".photolibrary", ".migratedphotolibrary", ".aplibrary")
-"""Ends of the names of Apple's photo libraries, which hold each photo several times."""
+_LIBRARIES: Final = (
+    *(".photoslibrary", ".photolibrary", ".migratedphotolibrary", "iphoto library"),
+    *(".aplibrary", ".cocatalog"),
+)
+"""Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), which hold a photo often."""
 _LIBRARY_PHOTOS: Final = frozenset({"originals", "masters"})
 """The folders of a library that hold each photo once, as it was taken."""
 

@@ -43,11 +43,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of one image."""
+    """Result for one image."""
 
     image: ImageVersion
     row: Row | None
-    """None where another try may still label it; `problem` says why."""
+    """None if another try may still label it; `problem` says why."""
     problem: str = ""
     label: str | None = None
     needs_review: bool = False

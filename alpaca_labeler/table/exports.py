@@ -67,7 +67,7 @@ class LeftOut(Exception):
 
 @dataclass(slots=True)
 class Out:
-    """An export under way: where it goes, and what came of the rows."""
+    """An export in progress: where it goes, and how many rows it holds and leaves out."""
 
     place: Callable[[str], str]
     """Where a photo of the manifest is read: an `s3://` URI, or a path."""
