@@ -278,6 +278,8 @@ def _label(run: Run) -> Report:
         report.hold(ledger.found())
     for folder in report.skipped.folders:
         warn(f"{printable(folder)}: this folder cannot be read")
+    for placeholder in report.skipped.not_downloaded:
+        warn(f"{printable(placeholder)}: not downloaded; download it and run this again")
     return report
 
 

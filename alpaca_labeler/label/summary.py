@@ -106,6 +106,7 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
             "sorted": report.sorted and report.sorted.as_dict(),
             "not_images": report.skipped.others,
             "skipped": {kind.value: count for kind, count in report.skipped.counts.items()},
+            "not_downloaded": report.skipped.not_downloaded,
             "unreadable_folders": report.skipped.folders,
             "seconds": round(report.seconds, 3),
             "interrupted": report.interrupted,

@@ -141,12 +141,15 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
     before = len([*photos.glob("*.*g")])
     report = label("photos", cwd=folder)
     assert sum(report["labels"].values()) == before
+    assert report["skipped"] == {"system": 3, "not-downloaded": 1, "not-an-image": 1}
+    assert report["not_downloaded"] == ["photos/.IMG_1.HEIC.icloud"]
     failures = rows(folder / "failures.jsonl")
     assert {name: row["failure"]["code"] for name, row in failures.items()} == {
         "photos/DSC_1.NEF": "unsupported",
         "photos/renamed.tif": "unsupported",
     }
-    assert label("photos", cwd=folder)["unchanged"] == before + 2
+    again = label("photos", cwd=folder)
+    assert (again["unchanged"], again["failed_before"]) == (before, 2)
 
 
 def test_relabel_starts_over(folder):
