@@ -97,7 +97,7 @@ def screenshot(folder: Path, target: Path) -> None:
         pages = Pages(browser)
         page = pages(width=1280)
         page.goto(address)
-        shown = "document.images.length > 7 && [...document.images].every((i) => i.naturalWidth)"
+        shown = "[...document.images].filter((image) => image.naturalWidth).length === 8"
         until(page, lambda: page.evaluate(shown))
         page.screenshot(path=target)
         pages.close()
@@ -105,6 +105,7 @@ def screenshot(folder: Path, target: Path) -> None:
 
 def main() -> None:
     """Make both pictures."""
+    TARGET.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(ROOT / "tests/photos", folder / "photos")

@@ -1,0 +1,133 @@
+"""Every command of the README, run as it is written, in the order of the page."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.table.corrections import Corrections, Label, decision
+from alpaca_labeler.table.table import open_table
+from tests.support.pets_photos import paint
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BASE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+LINES = [line.partition(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
+PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+INLINE = re.findall(r"`(alpaca \S+ [^`\n]+|make sam-local)`", PROSE)
+COMMANDS = [*dict.fromkeys(line for line in [*LINES, *INLINE] if line)]
+
+OURS = [command for command in COMMANDS if command.startswith("alpaca ")]
+OTHERS = [command for command in COMMANDS if not command.startswith("alpaca ")]
+ENDLESS = {"alpaca review", "alpaca sandbox"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what the README speaks of, and a bucket on the loopback."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name in ("holiday", "tests/photos"):
+        shutil.copytree(ROOT / "tests/photos", folder / name)
+    for number in range(16):
+        for dog, name in ((False, "cat"), (True, "dog")):
+            paint(folder / f"photos/{name}/{number}.png", dog=dog, number=number)
+            if number < 5:
+                paint(folder / f"proof/{name}/{number}.png", dog=dog, number=number + 100)
+    (folder / "bin").mkdir()
+    script = f'#!/bin/sh\nexec "{sys.executable}" -m alpaca_labeler "$@"\n'
+    (folder / "bin/alpaca").write_text(script)
+    (folder / "bin/alpaca").chmod(0o755)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    environment = {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(folder),
+        "BROWSER": "true",  # opens nothing
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="my-photos")
+        s3.upload_file(str(ROOT / "tests/photos/cat.png"), "my-photos", "2026/cat.png")
+    yield folder, environment
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def weights(place, shared_folder):
+    """Where Keras finds the ImageNet weights that it would download."""
+    folder = place[0] / ".keras/models"
+    folder.mkdir(parents=True)
+    shutil.copy(shared_folder / "weights" / BASE, folder)
+
+
+def confirm_one(folder):
+    """Do what a person does on the review page: confirm a label."""
+    rows = open_table(str(folder / "manifest.jsonl")).rows()
+    row = next(row for row in rows if not manifest_row.is_failure(row))
+    name = manifest_row.attribute(row)
+    label = Label(name, row[name], manifest_row.label(row))
+    said = decision(row, label, "kim", datetime.now(UTC))
+    Corrections(str(folder / "corrections.jsonl")).add_all([said])
+
+
+def needs_training(command):
+    return "runs/" in command or command.startswith("alpaca train")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", OURS)
+def test_the_command_works_as_written(command, place, request):
+    if needs_training(command):
+        pytest.importorskip("tensorflow")
+        request.getfixturevalue("weights")
+    folder, environment = place
+    if "--corrections" in command:
+        confirm_one(folder)
+    process = subprocess.Popen(
+        shlex.split(command),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    if command in ENDLESS:
+        said = process.stdout.readline()
+        assert said
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("command", OTHERS)
+def test_the_workflow_runs_the_other_commands(command):
+    """They set up machines and containers, so they are not for a test."""
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
+    assert command in workflow + (ROOT / ".ci/run").read_text(encoding="utf-8")
