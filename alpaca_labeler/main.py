@@ -19,7 +19,7 @@ EXIT_INTERRUPTED: Final = 130
 SECTIONS: Final = {
     "Photos": {
         "label": ("alpaca_labeler.label.command", "Label photos: files, folders or buckets."),
-        "review": ("alpaca_labeler.review.command", "Correct labels in a browser."),
+        "review": ("alpaca_labeler.review.command", "Correct labels in a browser, many at once."),
         "report": ("alpaca_labeler.report.command", "Make one HTML page from a manifest."),
         "manifest": (
             "alpaca_labeler.table.command",

@@ -144,16 +144,25 @@ class Comparison:
         return right
 
 
-def answer(model: Model, data: Dataset, *, folds: bool = False) -> Answers:
+def answer(
+    model: Model,
+    data: Dataset,
+    *,
+    folds: bool = False,
+    at: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Answers:
     """Label photos as the handler does; `data` has the model's input size.
 
     With `folds`, photos that the model has seen are answered by its cross-validation, where its
-    record has that.
+    record has that. `at` hears how many photos of how many have been labelled.
 
     Raises `BundleError`.
     """
     classifier, card = Classifier(model.bundle), model.bundle.card
-    probabilities = np.array([classifier.predict(pixels).probability for pixels in data.pixels])
+    probabilities = np.zeros(len(data.pixels))
+    for done, pixels in enumerate(data.pixels):
+        probabilities[done] = classifier.predict(pixels).probability
+        at(done + 1, len(data.pixels))
     seen = by_folds = np.zeros(len(data.photos), dtype=np.bool_)
     if model.record:
         seen = np.array([photo.sha256 in model.record.seen for photo in data.photos])
@@ -179,6 +188,7 @@ def compare(
     *,
     groups: Iterable[str] = (),
     seed: int,
+    at: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Comparison:
     """Compare two models on photos that `load` reads for an input size.
 
@@ -197,13 +207,13 @@ def compare(
     data = load(cards[0].input_size)
     photos, truth, labels = data.photos, data.truth(), data.labels
     group = split.groups(photos, data.pixels, groups)
-    answers = [answer(old, data, folds=True)]
+    answers = [answer(old, data, folds=True, at=at)]
     if cards[1].input_size != cards[0].input_size:
         del data  # one set of pixels at a time
         data = load(cards[1].input_size)
         if data.photos != photos:
             raise CompareError("the photos changed while they were read; compare again")
-    answers.append(answer(new, data, folds=True))
+    answers.append(answer(new, data, folds=True, at=at))
 
     sound = answers[0].sound & answers[1].sound
     flattering = not sound.any()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -116,12 +116,14 @@ def load(
     extras: Sequence[Extra] = (),
     validation: str | None = None,
     max_pixels: int = images.MAX_PIXELS,
+    at: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Dataset:
     """Read a folder with one sub-folder for each of two classes, and any extra folders.
 
     `size` is the side in pixels that the model takes; `positive` names the class of index 1, which
     is otherwise the one that the other negates ("alpaca" beside "not alpaca"), else the last by
-    name. `validation` is a folder like the first, whose photos are held out.
+    name. `validation` is a folder like the first, whose photos are held out. `at` hears how many
+    photos of how many have been read.
 
     Raises `DatasetError`.
     """
@@ -148,7 +150,7 @@ def load(
             name = f"extra/{base.name}/{Path(path).relative_to(base).as_posix()}"
             kind = extra.kind or _kind(str(base), path)
             files.append(_File(name, path, labels.index(label), kind, extra=True))
-    return _decode_all(folder, labels, files, size, max_pixels)
+    return _decode_all(folder, labels, files, size, max_pixels=max_pixels, at=at)
 
 
 def class_names(folder: str, positive: str | None = None) -> tuple[str, str]:
@@ -233,15 +235,20 @@ def _kind(folder: str, path: str) -> str:
 
 
 def _decode_all(
-    folder: str, labels: tuple[str, str], files: Iterable[_File], size: int, max_pixels: int
+    folder: str,
+    labels: tuple[str, str],
+    files: Sequence[_File],
+    size: int,
+    *,
+    max_pixels: int,
+    at: Callable[[int, int], None],
 ) -> Dataset:
-    files = tuple(files)
     photos, pixels, skipped = [], [], []
     decode = partial(_decode, size=size, max_pixels=max_pixels)
     with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        for file, answer in zip(
-            files, pool.map(decode, (file.path for file in files)), strict=True
-        ):
+        answers = pool.map(decode, (file.path for file in files))
+        for done, (file, answer) in enumerate(zip(files, answers, strict=True), start=1):
+            at(done, len(files))
             if isinstance(answer, str):
                 skipped.append(f"{file.name}: {answer}")
                 continue

@@ -148,13 +148,14 @@ class Progress:
         self._done = self._problems = 0
 
     def __enter__(self) -> Self:
+        self._outer = Progress.shown
         if sys.stderr.isatty() and not is_quiet():
             Progress.shown = self
         return self
 
     def __exit__(self, *error: object) -> None:
         self.clear()
-        Progress.shown = None
+        Progress.shown = self._outer
         if (more := self._problems - SHOWN_PROBLEMS) > 0:
             warn(f"... and {more:,} more problems")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 EXAMPLE_INDENT: Final = "  "
+_NUMBER: Final = re.compile(r"\b(INTEGER|FLOAT)( RANGE)?$")
 
 
 class Formatter(click.HelpFormatter):
@@ -30,7 +31,9 @@ class Formatter(click.HelpFormatter):
         self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Write terms beside their texts; a narrow terminal leaves the texts two thirds of it."""
-        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+        # click's own words for a number say less than the range that stands behind the text.
+        plain = [(_NUMBER.sub("N", term), text) for term, text in rows]
+        super().write_dl(plain, min(col_max, self.width // 3), col_spacing)
 
 
 class Context(click.Context):

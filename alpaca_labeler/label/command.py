@@ -75,7 +75,7 @@ EXIT_INTERRUPTED: Final = 130
     "failures_path",
     type=NEW_FILE,
     metavar="FILE",
-    help="Where photos go that cannot be labelled.  [default: failures.jsonl beside the manifest]",
+    help="Where failures are listed.  [default: failures.jsonl beside the manifest]",
 )
 @click.option(
     "--model",
@@ -91,7 +91,7 @@ EXIT_INTERRUPTED: Final = 130
     default=lambda: min(cores.usable(), MAX_WORKERS),
     help="Processes that label at the same time.  [default: one per core of this process]",
 )
-@click.option("--relabel", is_flag=True, help="Label all again, not only what is new.")
+@click.option("--relabel", is_flag=True, help="Label all photos again, not only new ones.")
 @click.option("--prune", is_flag=True, help="Remove the rows of photos that are gone.")
 @click.option("--watch", is_flag=True, help="Go on with what lands in PATH, until Ctrl-C.")
 @click.option(
@@ -106,7 +106,7 @@ EXIT_INTERRUPTED: Final = 130
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Exit with 1 when a larger share of the photos failed.",
+    help="Exit with 1 if a larger share of the photos has no label.",
 )
 @click.option(
     "--max-pixels",
@@ -143,10 +143,13 @@ def label(
         alpaca label holiday/ --copy-to sorted/ --link
         alpaca label s3://my-photos/2026/ --workers 4
         alpaca label holiday/ --model s3://my-models/alpaca/latest.json
-        alpaca label holiday/ --prune
+        alpaca label incoming/ --watch
 
-    Run it again and only new or changed photos are labelled. Photos that cannot be labelled are
-    listed with the reason in failures.jsonl.
+    Run it again and only new or changed photos are labelled; what people decided stays. Photos
+    that cannot be labelled are listed in failures.jsonl with the reason.
+
+    With --copy-to, a photo whose label has changed moves: its copy under the former label goes.
+    Nothing else in DIR is touched. With --watch, a photo counts once it is no longer being written.
 
     Exit code: 0 done, 1 too many failures, 2 wrong usage, 130 interrupted.
     """

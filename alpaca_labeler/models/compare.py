@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.console import printable, say
+from alpaca_labeler.console import Progress, printable, quiet_option, say
 from alpaca_labeler.console.arguments import BUNDLE, FOLDER
 from alpaca_labeler.models.options import (
     MAX_PIXELS,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
 @max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@quiet_option
 def compare(
     old: str,
     new: str,
@@ -59,12 +60,12 @@ def compare(
     photos as they would in use. Photos that a model was trained on are answered by its
     cross-validation, if it has one, and are left out otherwise; photos.csv in the bundle tells.
 
-    The verdict is better or worse where McNemar's exact test, two-sided, gives p < 0.05, that
-    is where chance alone would make two equal models differ so much less than one time in 20,
-    and undecided otherwise. More photos decide more. Photos that were picked because OLD got
-    them wrong speak for NEW whatever it is worth: compare on photos that nobody picked so.
+    The verdict is better or worse if McNemar's exact test, two-sided, gives p < 0.05: two equal
+    models would differ as much by chance less than once in 20 times. Otherwise it is undecided,
+    and more photos may decide it. Do not compare on photos that were picked because OLD got them
+    wrong: they favour NEW whatever it is worth.
 
-    Exit code: 0 whatever the verdict, 1 where there is none, 2 wrong usage.
+    Exit code: 0 whatever the verdict, 1 if there is none, 2 wrong usage.
     """
     from alpaca_labeler.training import compare as comparing
 
@@ -95,14 +96,16 @@ def measure(
     models = provenance.load(old), provenance.load(new)
     labels = models[0].bundle.card.labels
     check_classes(dataset, old, labels)
-    found = comparing.compare(
-        *models,
-        lambda size: load_photos(
-            dataset, size, extras=extras, positive=labels[1], max_pixels=max_pixels
-        ),
-        groups=groups,
-        seed=seed,
-    )
+    with Progress("labelling") as progress:
+        found = comparing.compare(
+            *models,
+            lambda size: load_photos(
+                dataset, size, extras=extras, positive=labels[1], max_pixels=max_pixels
+            ),
+            groups=groups,
+            seed=seed,
+            at=progress.at,
+        )
     if found.flattering:
         say(
             f"warning: none of the {len(found.photos)} photos is new to both models: these figures "

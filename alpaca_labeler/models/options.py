@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.console import printable, say
+from alpaca_labeler.console import Progress, printable, say
 from alpaca_labeler.console.arguments import FILE
 
 if TYPE_CHECKING:
@@ -67,18 +67,20 @@ def load_photos(
     validation: str | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
-    """Read photos as `training.dataset.load` does, and say how many there are and what is none."""
+    """Read photos as `training.dataset.load` does; say how many, and which were skipped."""
     from alpaca_labeler.training import dataset as datasets
 
-    data = datasets.load(
-        dataset,
-        size,
-        positive=positive,
-        extras=extras,
-        validation=validation,
-        max_pixels=max_pixels,
-    )
-    say(f"{len(data.photos)} photos of {data.labels[1]!r} and {data.labels[0]!r}")
+    with Progress("reading photos") as progress:
+        data = datasets.load(
+            dataset,
+            size,
+            positive=positive,
+            extras=extras,
+            validation=validation,
+            max_pixels=max_pixels,
+            at=progress.at,
+        )
+    say(f"{len(data.photos):,} photos of {data.labels[1]!r} and {data.labels[0]!r}")
     for line in data.skipped:
         say(f"skipped {printable(line)}")
     return data

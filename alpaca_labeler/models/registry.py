@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training import registry
 
-_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, write nothing.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 @click.group(cls=Group, name="models")
@@ -106,8 +106,8 @@ def promote_command(uri: str, version: str, *, require_better: str | None, dry_r
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f \\
         --require-better photos/
 
-    --require-better wants the verdict better: undecided is not enough, nor are photos that a model
-    was trained on. Where no version is in use, there is none to be better than.
+    --require-better needs the verdict better: undecided is not enough, nor are photos that a model
+    was trained on. If no version is in use, there is nothing to compare with, so it is promoted.
 
     Exit code: 0 done or in use already, 1 refused or failed, 2 wrong usage.
     """

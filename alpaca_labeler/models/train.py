@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import printable, say
+from alpaca_labeler.console import Progress, printable, quiet_option, say
 from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.models.options import (
     check_classes,
@@ -116,6 +116,7 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     help="The class to find. Default: the one the other negates ('not …'), else the last.",
 )
 @max_pixels_option
+@quiet_option
 def train(dataset: str, output: str | None, **options: Any) -> None:
     """Train a model on two folders of photos.
 
@@ -233,6 +234,7 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 @click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
 @max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@quiet_option
 def evaluate(
     bundle: str,
     dataset: str,
@@ -268,7 +270,8 @@ def evaluate(
         max_pixels=max_pixels,
     )
     group = split.groups(data.photos, data.pixels, groups)
-    answers = compare.answer(model, data)
+    with Progress("labelling") as progress:
+        answers = compare.answer(model, data, at=progress.at)
     if model.record is None:
         say("the bundle does not say what it was trained on: all photos count")
     _evaluate(card.version, data, answers, group, seed=seed, as_json=as_json)

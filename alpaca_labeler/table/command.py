@@ -72,7 +72,7 @@ _source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT, type=M
 @_source
 @click.option("--label", type=Label(), metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many rows.")
+@click.option("--limit", type=click.IntRange(1), help="At most this many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
 def show(
     *, source: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
@@ -182,7 +182,7 @@ def stats(*, source: str, as_json: bool) -> None:
     help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
 )
 def export(*, source: str, form: str, output: str | None, local_files_root: str | None) -> None:
-    """Convert a manifest for another tool, and count what that tool cannot take.
+    """Convert a manifest for another tool.
 
     \b
         alpaca manifest export --format csv -o labels.csv
@@ -190,7 +190,8 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
         alpaca manifest export --format label-studio -o tasks.json --local-files-root photos/
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
 
-    Beside the tasks for Label Studio lies its labelling config, tasks.xml.
+    What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies
+    its labelling config, tasks.xml.
 
     Exit code: 0 done, 1 nothing could be written.
     """

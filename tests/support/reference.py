@@ -1,0 +1,40 @@
+"""Write docs/commands.md from the commands' own help: `python -m tests.support.reference`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from alpaca_labeler.main import main
+from tests.support.commands import commands
+
+PAGE = Path(__file__).parents[2] / "docs/commands.md"
+
+HEAD = """\
+# Commands
+
+What `alpaca COMMAND -h` prints. Do not edit: `python -m tests.support.reference`
+writes it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+
+def reference():
+    """Return the page: every command's help as a terminal of 80 columns shows it."""
+    parts = [HEAD]
+    for words, command in commands():
+        name = " ".join(("alpaca", *words))
+        context = click.Context(
+            command, info_name=name, terminal_width=78, help_option_names=["-h", "--help"]
+        )
+        context.formatter_class = main.context_class.formatter_class
+        text = click.unstyle(command.get_help(context))
+        level = "#" * min(len(words) + 2, 3)
+        parts.append(f"{level} {name}\n\n```text\n{text.rstrip()}\n```\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(reference(), encoding="utf-8")
