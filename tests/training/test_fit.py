@@ -67,6 +67,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(begin, firs
     assert np.array_equal(weights_of(first), weights_of(again))
     assert not np.array_equal(weights_of(first), weights_of(other))
     assert [(epoch.phase, epoch.epoch, epoch.epochs) for epoch in first.history] == [
+        ("frozen", 1, 1),
         ("fine-tuning", 1, 2),
         ("fine-tuning", 2, 2),
     ]
@@ -88,10 +89,23 @@ def test_the_best_epoch_is_kept_also_if_ctrl_c_ends_it(data, begin):
     wild = tuned(begin, learning_rate=0.5, cosine=False, ema=0.0, label_smoothing=0.0, epochs=9)
     result = fit.fit(wild, TRAIN, HELD, seed=2, progress=press)
     assert result.interrupted
-    assert len(result.history) == 2
-    assert result.history[1].val_loss != pytest.approx(result.history[0].val_loss, rel=0.01)
+    assert [epoch.phase for epoch in result.history] == ["frozen", "fine-tuning", "fine-tuning"]
+    assert max(epoch.val_loss for epoch in result.history) > 1.01 * result.history[0].val_loss
     best = min(epoch.val_loss for epoch in result.history)
     assert held_out_loss(data, result, HELD) == pytest.approx(best, rel=1e-3)
+
+
+def test_a_head_that_fine_tuning_makes_worse_is_kept(data, begin):
+    """The loss of the head alone is the one that Keras would find, and counts as an epoch."""
+    wild = tuned(begin, learning_rate=0.5, cosine=False, ema=0.0, label_smoothing=0.0, epochs=1)
+    head = fit.fit(tuned(wild, epochs=0), TRAIN, HELD, seed=2, progress=silent)
+    assert held_out_loss(data, head, HELD) == pytest.approx(head.history[0].val_loss, rel=1e-3)
+    result = fit.fit(wild, TRAIN, HELD, seed=2, progress=silent)
+    if result.history[1].val_loss > result.history[0].val_loss:
+        assert result.epochs == 0
+        assert np.array_equal(weights_of(result), weights_of(head))
+    else:
+        assert result.epochs == 1
 
 
 def test_without_validation_the_last_epoch_is_kept(begin):
@@ -99,7 +113,7 @@ def test_without_validation_the_last_epoch_is_kept(begin):
     result = fit.fit(begin, TRAIN, None, seed=42, progress=seen.append)
     assert result.epochs == 2
     assert all(math.isnan(epoch.val_loss) for epoch in seen)
-    assert seen[-1].seconds_left == 0 < seen[0].seconds_left
+    assert seen[-1].seconds_left == 0 < seen[-2].seconds_left
 
 
 def test_training_stops_when_patience_ends(begin):

@@ -142,7 +142,7 @@ def fit(
     run = _Run(begin, int(drawn.kinds.max()) + 1 if recipe.fine_tuning.kinds else 0, held, progress)
     head, tuning = recipe.head, recipe.fine_tuning
     if begin.features is not None:
-        run.solve_head(begin.features, train, chances)
+        run.solve_head(begin.features, train, validation, chances)
     else:
         run.frozen(lambda: batches(head.epochs, recipe.train_sizes[:1]), shape[0])
     run.tune(lambda: batches(tuning.epochs, recipe.train_sizes), shape[0])
@@ -190,7 +190,11 @@ class _Run:
         self.interrupted = False
 
     def solve_head(
-        self, features: npt.NDArray[np.float32], train: Indices, chances: Floats
+        self,
+        features: npt.NDArray[np.float32],
+        train: Indices,
+        validation: Indices | None,
+        chances: Floats,
     ) -> None:
         """Phase one in one step: the optimum of the last layer on photos and mirror images."""
         x = features[:, train].reshape(-1, features.shape[-1]).astype(np.float64)
@@ -200,6 +204,21 @@ class _Run:
         self.network.get_layer(LOGIT).set_weights(
             [kernel[:, np.newaxis].astype(np.float32), np.array([bias], np.float32)]
         )
+
+        def seen(indices: Indices | None) -> tuple[float, float]:
+            if indices is None:
+                return math.nan, math.nan
+            truth, logits = self.truth[indices], features[0][indices] @ kernel + bias
+            losses = np.logaddexp(0, logits) - (truth * (1 - smooth) + smooth / 2) * logits
+            return float(losses.mean()), float(((logits > 0) == truth).mean())
+
+        self.note(Epoch(FROZEN, 1, 1, *seen(train), *seen(validation), 0.0))
+
+    def note(self, epoch: Epoch) -> None:
+        """Take in an epoch that has ended, and tell of it."""
+        self.history.append(epoch)
+        self.best_loss = min(self.best_loss, epoch.val_loss)
+        self.progress(epoch)
 
     def frozen(self, batches: Callable[[], Any], steps: int) -> None:
         """Phase one by gradient descent: the base stays as it is."""
@@ -249,9 +268,9 @@ class _Run:
         )
         prefix = f"{LOGIT}_" if kinds else ""
         monitor = f"val_{prefix}loss" if self.held is not None else f"{prefix}loss"
+        before = self.trainer.get_weights()
         with tempfile.TemporaryDirectory() as folder:
             best = Path(folder, "best.weights.h5")
-            self.trainer.save_weights(best)  # if nothing better comes
             callbacks = [
                 *([keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if ema else []),
                 keras.callbacks.ModelCheckpoint(
@@ -260,7 +279,7 @@ class _Run:
                     mode="min",
                     save_best_only=self.held is not None,
                     save_weights_only=True,
-                    initial_value_threshold=self.best_loss if self.history else None,
+                    initial_value_threshold=self.best_loss,
                 ),
                 _Watch(self, phase, prefix),
             ]
@@ -281,7 +300,10 @@ class _Run:
                 )
             except KeyboardInterrupt:
                 self.interrupted = True
-            self.trainer.load_weights(best)
+            if best.exists():
+                self.trainer.load_weights(best)
+            else:  # nothing better came
+                self.trainer.set_weights(before)
 
     def result(self) -> Fit:
         """Return the network for pixels of the recipe's input size."""
@@ -321,9 +343,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no ty
             val_accuracy=figure(f"val_{self.prefix}accuracy"),
             seconds_left=(time.monotonic() - self.began) / (epoch + 1) * (epochs - epoch - 1),
         )
-        self.run.history.append(seen)
-        self.run.best_loss = min(self.run.best_loss, seen.val_loss)
-        self.run.progress(seen)
+        self.run.note(seen)
 
 
 def _optimizer(tuning: FineTuning, steps: int) -> Any:

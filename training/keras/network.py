@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -84,13 +85,16 @@ def unfreeze(network: Any, from_layer: str) -> None:
 
 def _base(recipe: Recipe, weights: str | None, size: int | None) -> Any:
     try:
-        return keras.applications.MobileNetV2(
-            input_shape=(size, size, 3),
-            alpha=recipe.width,
-            include_top=False,
-            weights=weights,
-            name=BASE,
-        )
+        with warnings.catch_warnings():
+            # Keras says that it takes the weights for 224 px; without the top they suit any size.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined")
+            return keras.applications.MobileNetV2(
+                input_shape=(size, size, 3),
+                alpha=recipe.width,
+                include_top=False,
+                weights=weights,
+                name=BASE,
+            )
     except Exception as error:
         # Keras raises a bare Exception for a failed download, ValueError for a misfit file.
         if weights == "imagenet":
