@@ -499,7 +499,7 @@ _NO_SUCH_CALL: Final = frozenset({400, 405, 501})
 
 def _status(error: StorageError) -> int:
     """Return the HTTP status of the answer behind an error; 0 if there was none."""
-    response = getattr(error.__cause__, "response", {})
+    response = getattr(error.__cause__, "response", None) or {}  # a time-out's is None
     status: int = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return status
 

@@ -12,7 +12,12 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ReadTimeoutError,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -507,6 +512,12 @@ def test_a_store_that_deletes_one_at_a_time_deletes_all(store, status):
         "DELETE /photos/a",
         "DELETE /photos/b",
     ]
+
+
+def test_a_deletion_without_an_answer_is_for_later(answers):
+    answers(ReadTimeoutError(endpoint_url="http://s3"))
+    with pytest.raises(storage.Transient, match="s3://photos/a"):
+        storage.delete([f"{BUCKET}/a"])
 
 
 def test_a_refused_deletion_is_not_tried_one_at_a_time(store):
