@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TASK_TYPE: Final = "groundtruth/image-classification"
 
 Row = dict[str, Any]
-"""One parsed JSON line: a label row, or a failure row where it has the key `failure`."""
+"""One parsed JSON line: a label row, or a failure row if it has the key `failure`."""
 
 
 WITHDRAWN: Final = "withdrawn"
@@ -221,7 +221,7 @@ def created(row: Row) -> str:
 
 
 def model_version(row: Row) -> str:
-    """Return the version of the model behind the row; empty where it is not said."""
+    """Return the version of the model behind the row; empty if it is not said."""
     return _text(block(row, "labeler").get("model-version"))
 
 

@@ -355,7 +355,7 @@ class Corrections:
         try:
             _check_kind(self.path)
             with jsonl.open_locked(self.path, patience=PATIENCE) as handle:
-                jsonl.mend(handle)
+                jsonl.repair(handle)
                 yield handle
         except ManifestError as error:
             raise CorrectionsError(f"{self.path}: {error} with --corrections") from error

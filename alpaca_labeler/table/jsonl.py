@@ -96,8 +96,8 @@ def is_named(handle: IO[bytes], path: str) -> bool:
         return False
 
 
-def mend(handle: IO[bytes]) -> None:
-    """Cut off a last line that a kill or a full disk has torn. The file is open and locked.
+def repair(handle: IO[bytes]) -> None:
+    """Cut off a last line that a kill or a full disk has truncated. The file is open and locked.
 
     Raises `ManifestError` if the end is not a row's: somebody else's file, to be left as it is.
     """

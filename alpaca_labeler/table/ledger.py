@@ -460,6 +460,6 @@ def _open_locked(path: str) -> IO[bytes]:
 def _repair(path: str, handle: IO[bytes]) -> None:
     """Cut off a torn last line; its image is labelled again."""
     try:
-        jsonl.mend(handle)
+        jsonl.repair(handle)
     except ManifestError as error:
         raise LedgerError(f"{path}: {error}") from error

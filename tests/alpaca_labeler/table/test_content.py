@@ -15,6 +15,8 @@ from alpaca_labeler.table.corrections import Label, decision, withdrawal
 from alpaca_labeler.table.table import open_corrections, open_table
 from tests.support.runs import alpaca, label, rows
 
+pytestmark = pytest.mark.slow  # each test labels in processes of its own, up to five times
+
 NEXT_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 
 
