@@ -14,8 +14,8 @@ PAGE = Path(__file__).parents[2] / "docs/commands.md"
 HEAD = """\
 # Commands
 
-What `alpaca COMMAND -h` prints. Do not edit: `python -m tests.support.reference`
-writes it.
+What `alpaca COMMAND -h` prints. Do not edit it:
+`python -m tests.support.reference` writes it.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
