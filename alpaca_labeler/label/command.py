@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -187,7 +188,8 @@ def label(
     elif not report.photos and not report.interrupted:
         warn(summary.nothing_found(paths, report))
     elif not is_quiet():
-        click.echo(summary.as_table(report, manifest_path, failures_path))
+        columns = shutil.get_terminal_size().columns
+        click.echo(summary.as_table(report, manifest_path, failures_path, columns))
         say(summary.next_steps(manifest_path))
     if report.interrupted:
         _exit_interrupted()

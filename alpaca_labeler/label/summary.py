@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -118,24 +119,30 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
     )
 
 
-def as_table(report: Report, manifest: str, failures: str) -> str:
-    """Return the summary for people: at most 50 columns wide, but for long names."""
+def as_table(report: Report, manifest: str, failures: str, columns: int) -> str:
+    """Return the summary for people, for a terminal of so many columns."""
     rows = list(_rows(report, failures))
     width = max(len(name) for name, *_ in rows)
-    lines = [f"  {'':<{width}}  {'photos':>9}  {'new':>9}"]
+    digits = max(len("photos"), *(len(f"{count:,}") for _, count, *_ in rows))
+    lines = [f"  {'':<{width}}  {'photos':>{digits}}  {'new':>{digits}}"]
     for name, count, new, note in rows:
-        line = f"  {name:<{width}}  {count:>9,}  {format(new, ',') if new else '':>9}  {note}"
-        lines.append(click.style(line.rstrip(), fg=_COLOURS.get(name) if count else None))
+        head = f"  {name:<{width}}  {count:>{digits},}  {format(new, ',') if new else '':>{digits}}"
+        notes = textwrap.wrap(note, max(columns - len(head) - 2, 16), break_long_words=False)
+        text = head + "".join(
+            f"  {part}" if place == 0 else f"\n{'':{len(head)}}  {part}"
+            for place, part in enumerate(notes)
+        )
+        lines.append(click.style(text.rstrip(), fg=_COLOURS.get(name) if count else None))
     rate = f", {report.tried / report.seconds:,.0f}/s" if report.seconds > 0 else ""
     lines += [
         "",
         f"  {report.tried:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
         if report.tried
         else f"  nothing new among {report.photos:,} photos",
-        f"  model {report.model_version} -> {printable(manifest)}",
     ]
     if report.sorted is not None:
         lines.append(f"  {report.sorted}")
+    lines += [f"  model     {report.model_version}", f"  manifest  {printable(manifest)}"]
     return "\n".join(lines)
 
 
@@ -147,17 +154,17 @@ def _rows(report: Report, failures: str) -> Iterator[tuple[str, int, int, str]]:
         yield printable(name), count, report.new[name], ""
     yield "needs review", report.needs_review, 0, "of these"
     if report.by_people:
-        yield "by people", report.by_people, 0, "of these, as they said"
+        yield "by people", report.by_people, 0, "as they said"
     before = report.failed - report.newly_failed
     as_before = ", as before" if before and not report.newly_failed else ""
     see = f"see {printable(failures)}{as_before}" if report.failed else ""
     yield "failed", report.failed, report.newly_failed, see
     more = (
-        ("not reached", report.unreached, "run again to try again"),
+        ("not reached", report.unreached, "run again"),
         ("unchanged", report.unchanged, "labelled before"),
-        ("gone", report.gone, "rows removed" if report.pruned else "--prune removes their rows"),
-        ("overruled", len(report.overruled), "changed since a person labelled them: review"),
-        *((kind.text, report.skipped.counts[kind], "skipped") for kind in Kind),
+        ("gone", report.gone, "rows removed" if report.pruned else "see --prune"),
+        ("overruled", len(report.overruled), "review them again"),
+        *(("skipped", report.skipped.counts[kind], kind.text) for kind in Kind),
     )
     for name, count, note in more:
         if count:

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +23,11 @@ def folder(tmp_path, photos):
         shutil.copy(photos / name, tmp_path / "photos")
     (tmp_path / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
     return tmp_path
+
+
+def squeezed(done):
+    """The summary, with single blanks."""
+    return " ".join(done.stdout.split())
 
 
 def correct(folder, name, said):
@@ -43,17 +49,17 @@ def test_failures_of_an_earlier_run_are_counted_again(folder):
     again = label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)
     assert (again["failed"], again["failed_before"], again["unchanged"]) == (1, 1, 3)
     done = alpaca("label", "photos", cwd=folder)
-    assert "  failed                1             see failures.jsonl, as before\n" in done.stdout
-    assert "  unchanged             3             labelled before\n" in done.stdout
+    assert "failed 1 see failures.jsonl, as before" in squeezed(done)
+    assert "unchanged 3 labelled before" in squeezed(done)
 
 
 def test_totals_are_those_of_the_manifest(folder):
     label("photos", cwd=folder)
     correct(folder, "photos/coffee.jpg", "alpaca")
-    for options, new in ((["--relabel"], "1"), ([], "")):
+    for options, new in ((["--relabel"], "1 "), ([], "")):
         done = alpaca("label", "photos", *options, cwd=folder)
-        assert f"  alpaca                2  {new:>9}".rstrip() + "\n" in done.stdout
-        assert "  by people             1             of these, as they said\n" in done.stdout
+        assert f"alpaca 2 {new}not alpaca 1 " in squeezed(done)
+        assert "by people 1 as they said" in squeezed(done)
     report = label("photos", cwd=folder)
     assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
     assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
@@ -71,7 +77,7 @@ def test_photos_that_are_gone_are_named_and_pruned_on_request(folder):
     label("photos", cwd=folder)
     os.unlink(folder / "photos/cat.png")
     done = alpaca("label", "photos", cwd=folder)
-    assert "  gone                  1             --prune removes their rows\n" in done.stdout
+    assert "gone 1 see --prune" in squeezed(done)
     assert len(rows(folder / "manifest.jsonl")) == 3
     assert label("photos", "--prune", cwd=folder)["gone"] == 1
     assert len(rows(folder / "manifest.jsonl")) == 2
@@ -253,3 +259,22 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
     watched = manifest.read_bytes()
     assert label("photos", cwd=folder)["unchanged"] == 4
     assert manifest.read_bytes() == watched
+
+
+# --- in a narrow terminal ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_the_summary_fits_its_terminal(columns):
+    from collections import Counter
+
+    from alpaca_labeler.handler.skip import Kind, Skipped
+    from alpaca_labeler.label.summary import Report, as_table
+
+    report = Report("20261124T042724Z-f14ba719655d", Counter(alpaca=100_000))
+    report.labels["not alpaca"], report.failed, report.by_people = 123_456, 100_000, 326
+    report.unreached, report.gone, report.overruled = 17, 12, ["a.jpg"]
+    report.skipped = Skipped(Counter(dict.fromkeys(Kind, 123_456)))
+    text = click.unstyle(as_table(report, "manifest.jsonl", "failures.jsonl", columns))
+    assert [line for line in text.splitlines() if len(line) > columns] == []
+    assert "see failures.jsonl, as before" in " ".join(text.split())

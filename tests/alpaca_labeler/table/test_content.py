@@ -86,7 +86,7 @@ def test_a_truly_new_version_overrules_a_person_and_is_named_once(folder):
     flip(folder, "holiday/a.png")
     draw(folder / "holiday/a.png", "black")
     done = alpaca("label", "holiday", "--workers", 1, cwd=folder)
-    assert "  overruled             1  " in done.stdout
+    assert "overruled 1 review them again" in " ".join(done.stdout.split())
     assert "holiday/a.png: changed since a person labelled it" in done.stderr
     assert "*" not in labels(folder)["holiday/a.png"]
     assert label("holiday", cwd=folder)["overruled"] == []
