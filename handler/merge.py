@@ -68,6 +68,12 @@ def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
         yield source_ref, line
 
 
+def quick_names(lines: IO[bytes]) -> Iterator[str | None]:
+    """Yield each line's `source-ref` without reading the JSON; None if that cannot tell it."""
+    while line := lines.readline(MAX_LINE_BYTES + 1):
+        yield _quick(line)
+
+
 def _quick(line: bytes) -> str | None:
     """Return the `source-ref` of a line as `encode` writes it, without reading the JSON."""
     if not line.startswith(_START):

@@ -302,10 +302,23 @@ class Ledger:
         files = (self._failures, self._labels)
         rows = [self._rows(file) for file in files]
         if not self._ordered:
-            return [merge.sort(chain(*rows))]
+            # What a finished run left is sorted: none of it need be held, or written out to sort.
+            return [
+                some if self._is_sorted(file) else merge.sort(some)
+                for some, file in zip(rows, files, strict=True)
+            ]
         # Where this run began is known, so no clock need be believed: it may have been set back.
         before = [islice(some, file.before) for some, file in zip(rows, files, strict=True)]
         return [merge.sort(chain(*before, *rows))]
+
+    def _is_sorted(self, file: _File) -> bool:
+        before = ""
+        with suppress(FileNotFoundError), open(file.path, "rb") as lines:
+            for name in merge.quick_names(lines):
+                if name is None or name < before or self.places.modern(name) != name:
+                    return False
+                before = name
+        return True
 
     def _choose(self, overruled: list[str] | None, rows: list[Row]) -> Row:
         chosen = manifest_row.latest(rows) if self._ordered else _latest(rows)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from alpaca_labeler.handler import parts
+from alpaca_labeler.handler import manifest_row, merge, parts
 from alpaca_labeler.table.table import TableError, beside, open_table
 from tests.alpaca_labeler.table.test_exports import FAILURE, row
 
@@ -43,6 +43,23 @@ def test_failures_of_one_manifest_are_not_anothers(tmp_path):
     assert names("bad.jsonl") == ["b.jpg", "d.jpg"]
     assert beside("x/labels.v2.jsonl", "corrections") == "x/labels.v2.corrections.jsonl"
     assert beside("labels", "failures") == "labels.failures.jsonl"
+
+
+def test_only_what_is_not_sorted_is_sorted(tmp_path, monkeypatch):
+    sort, sorted_ = merge.sort, []
+    monkeypatch.setattr(merge, "sort", lambda rows: sort(sorted_.append(1) or rows))
+    path = tmp_path / "manifest.jsonl"
+    for names, times in (
+        (["a", "b\\", "c"], 1),
+        (["a", "c"], 0),
+        (["c", "a"], 1),
+        (["./a", "b"], 1),
+    ):
+        sorted_.clear()
+        path.write_bytes(b"".join(manifest_row.encode(row(name)) for name in names))
+        found = [each["source-ref"] for each in open_table(str(path)).rows()]
+        assert found == sorted(name.removeprefix("./") for name in names)
+        assert len(sorted_) == times + 1  # there are always the corrections
 
 
 def test_photos_are_where_their_manifest_is(tmp_path, monkeypatch):
