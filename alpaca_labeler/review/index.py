@@ -10,6 +10,7 @@ import sqlite3
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler.handler import manifest_row
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 CLASSES: Final = (0, 1)
 UNKNOWN: Final = "?"
+_BATCH: Final = 5000
+"""Rows that are read, then written."""
 
 LEFT, CONFIRMED, CHANGED, FAILED = range(4)
 """What people have made of a photo. A failure is one that nobody has decided either."""
@@ -39,7 +42,7 @@ _SCHEMA: Final = f"""
         before TEXT,     -- what an earlier model said
         said TEXT, who TEXT,  -- what a person says, and who
         taken TEXT, burst INT,
-        status INT GENERATED ALWAYS AS ({_STATUS})
+        status INT GENERATED ALWAYS AS ({_STATUS}) STORED
     );
     CREATE TABLE line (id INTEGER PRIMARY KEY, line BLOB);
 """
@@ -90,16 +93,15 @@ class Index:
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
         self._classes: Counter[tuple[str, int, str]] = Counter()
-        self._db.execute("BEGIN")
-        for number, line in enumerate(lines):
-            row = manifest_row.parse(line)
-            self._db.execute("INSERT INTO line VALUES (?, ?)", (number, line))
-            self._db.execute(
+        self._db.execute("PRAGMA journal_mode = OFF")  # nobody else has it
+        numbered = enumerate(lines)
+        while some := list(islice(numbered, _BATCH)):
+            self.write("INSERT INTO line VALUES (?, ?)", some)
+            self.write(
                 "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, NULL, NULL)",
-                (number, *self._facts(row)),
+                ((number, *self._facts(manifest_row.parse(line))) for number, line in some),
             )
         self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
-        self._db.execute("COMMIT")
         self._size: int = self.ask("SELECT count(*) FROM photo")[0][0]
         self.attribute, self.classes = self._meant()
 
@@ -155,13 +157,14 @@ class Index:
 
     def _facts(self, row: Row) -> tuple[object, ...]:
         name: str = row["source-ref"]
-        labeler, failure = (manifest_row.block(row, key) for key in ("labeler", "failure"))
+        labeler, failure = manifest_row.block(row, "labeler"), manifest_row.block(row, "failure")
         failed, person = manifest_row.is_failure(row), manifest_row.is_human(row)
         label = None if failed else manifest_row.label(row) or UNKNOWN
         if label:
             self._count(row, label)
         said, who = (label, _text(labeler.get("annotator"))) if person else (None, None)
-        review, confidence = manifest_row.needs_review(row), manifest_row.confidence(row)
+        review = not failed and labeler.get("needs-review") is True
+        confidence = manifest_row.confidence(row)
         if person:  # its row keeps what the model had said
             failed = "model-failure" in labeler
             failure = manifest_row.block(labeler, "model-failure")
@@ -176,7 +179,7 @@ class Index:
             label,
             manifest_row.model_version(row) or UNKNOWN,
             f"{failure.get('code')}: {failure.get('message')}" if failed else None,
-            None if failed else certainty(row),
+            None if failed else certainty(row, confidence),
             None if failed else confidence,
             review,
             said,
@@ -196,12 +199,12 @@ class Index:
         return chosen, {index: name for of, index, name in reversed(found) if of == chosen}
 
 
-def certainty(row: Row) -> float | None:
+def certainty(row: Row, confidence: float | None) -> float | None:
     """Return how far the probability lies from the threshold: 0 at it, 1 at 0 or 1."""
     probability = manifest_row.probability(row)
     threshold = manifest_row.number(manifest_row.block(row, "labeler").get("threshold"))
     if probability is None:
-        probability, threshold = manifest_row.confidence(row), 0.5
+        probability, threshold = confidence, 0.5
     if probability is None:
         return None
     if threshold is None or not 0 < threshold < 1:

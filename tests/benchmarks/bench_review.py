@@ -116,7 +116,7 @@ def measure(page, address):
     """Print what one window sees."""
     began = time.perf_counter()
     page.goto(address)
-    page.wait_for_selector(".tile .name:not(:empty)", state="attached")
+    page.wait_for_selector(".tile .name:not(:empty)", state="attached", timeout=60_000)
     rows = time.perf_counter() - began
     until(page, lambda: page.evaluate("document.querySelector('.tile img').complete"))
     photo = time.perf_counter() - began
