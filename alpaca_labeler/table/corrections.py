@@ -286,8 +286,7 @@ class Corrections:
 
     def __init__(self, path: str) -> None:
         """`path` need not be there yet."""
-        # A link stays a link: what it names is written.
-        self.path = os.path.realpath(path) if os.path.islink(path) else path
+        self.path = jsonl.resolved(path)
         self._seen: tuple[int, int, int] | None = None
         self._read_to = 0
         self._last_line = b""
@@ -399,7 +398,7 @@ def write_parts(results: str, rows: Sequence[Row]) -> None:
 def _check_kind(path: str) -> None:
     # Opening a pipe would wait for its other end for ever.
     if os.path.exists(path) and not os.path.isfile(path):
-        raise CorrectionsError(f"{path}: not a regular file; see --corrections")
+        raise CorrectionsError(f"{path}: not a regular file; move it away")
 
 
 def _state(file: IO[bytes]) -> tuple[int, int, int]:

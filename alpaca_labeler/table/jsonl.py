@@ -37,9 +37,14 @@ def beside(manifest: str, kind: Literal["failures", "corrections"]) -> str:
     >>> beside("farm/manifest.jsonl", "failures"), beside("farm/goats.jsonl", "failures")
     ('farm/failures.jsonl', 'farm/goats.failures.jsonl')
     """
-    folder, name = os.path.split(manifest)
+    folder, name = os.path.split(resolved(manifest))
     stem = "" if name == "manifest.jsonl" else f"{name.removesuffix('.jsonl')}."
     return os.path.join(folder, f"{stem}{kind}.jsonl")
+
+
+def resolved(path: str) -> str:
+    """Return the file that a link leads to, for a link stays a link; any other path as it is."""
+    return os.path.realpath(path) if os.path.islink(path) else path
 
 
 def open_locked(path: str, *, patience: float = 0.0) -> IO[bytes]:

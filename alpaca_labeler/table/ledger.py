@@ -56,9 +56,7 @@ class Ledger:
     ) -> None:
         """Without `corrections_path` they lie beside the manifest."""
         self._labels, self._failures = (
-            # A link stays a link: what it names is written.
-            _File(os.path.realpath(path) if os.path.islink(path) else path)
-            for path in (manifest_path, failures_path)
+            _File(jsonl.resolved(path)) for path in (manifest_path, failures_path)
         )
         self._corrections = corrections_path or jsonl.beside(manifest_path, "corrections")
         self.places = Places(self._labels.path)

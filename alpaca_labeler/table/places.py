@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.table import jsonl
 
 if TYPE_CHECKING:
     from alpaca_labeler.handler.image_version import ImageVersion
@@ -29,7 +30,7 @@ class Places:
     """The photos of one manifest."""
 
     def __init__(self, manifest: str) -> None:
-        self._typed = os.path.dirname(os.path.abspath(manifest))
+        self._typed = os.path.dirname(os.path.abspath(jsonl.resolved(manifest)))
         self.folder = os.path.realpath(self._typed)
         """At which relative names begin."""
         self._last = "", self._inside("")

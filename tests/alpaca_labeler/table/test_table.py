@@ -73,6 +73,16 @@ def test_photos_are_where_their_manifest_is(tmp_path, monkeypatch):
     assert open_table("farm/manifest.jsonl", photos_root="x").place("a.jpg") == "x/a.jpg"
 
 
+def test_a_manifest_behind_a_link_is_that_manifest(tmp_path):
+    (tmp_path / "there").mkdir()
+    write(tmp_path / "there/pets.jsonl", row("a.jpg"))
+    write(tmp_path / "there/pets.failures.jsonl", {**FAILURE, "source-ref": "b.jpg"})
+    (tmp_path / "manifest.jsonl").symlink_to("there/pets.jsonl")
+    table = open_table(str(tmp_path / "manifest.jsonl"))
+    assert [each["source-ref"] for each in table.rows()] == ["a.jpg", "b.jpg"]
+    assert table.place("a.jpg") == f"{tmp_path}/there/a.jpg"
+
+
 def test_a_table_that_is_not_there_says_how_to_make_one(tmp_path):
     with pytest.raises(TableError, match="`alpaca label FOLDER` writes one"):
         open_table(str(tmp_path / "manifest.jsonl"))
