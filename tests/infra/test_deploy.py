@@ -240,3 +240,24 @@ def test_pictures_that_do_not_fit_the_memory_are_refused_before_anything_changes
     done = job.deploy(MaxPixels=200_000_000)
     assert done.returncode != 0
     assert "MaxPixels=200000000 needs MemorySize=3538" in done.stdout + done.stderr
+
+
+def test_a_stack_is_deleted_and_another_takes_its_photos_and_labels_in(job):
+    photos, results = job.bucket("InputUri"), job.bucket("ResultsUri")
+    before = job.rows()
+    cloudformation = job.client["cloudformation"]
+    cloudformation.delete_stack(StackName=STACK)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK)
+    s3 = job.client["s3"]
+    stale = s3.get_bucket_notification_configuration(Bucket=photos)
+    assert stale.get("QueueConfigurations"), "the old queue is still named there"
+
+    s3.put_bucket_notification_configuration(
+        Bucket=photos, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    done = job.deploy(ExistingInputBucket=photos, ExistingResultsBucket=results)
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert job.rows() == before
+    job.upload("after all.jpg")
+    assert job.row("after all.jpg")["alpaca"] == 1
