@@ -338,7 +338,7 @@ def check_key(data: bytes) -> None:
     [_, cells] = csv.reader(io.StringIO(text, newline=""), strict=True)
     assert cells[0].removeprefix("'") == source_ref.removeprefix("'")
     assert not cells[0].startswith(exports.FORMULA_STARTS)
-    folder = sort_into._folder_name(name)
+    folder = sort_into.folder_name(name)
     assert os.sep not in folder
     assert folder.strip(".")
     try:
