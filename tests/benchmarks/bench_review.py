@@ -6,7 +6,16 @@ The rows' photos are drawn, 640 x 480, each file under many names; one row in a 
 page is scrolled from top to bottom in headless Chromium, half a window per frame; then a filter and
 another order are asked for, a page is turned, and all of it is decided at once.
 
-FIGURES
+Measured on 2026-11-25 on two cores that fifteen to twenty other processes shared: a second of work
+took six to eight by the clock. CPU time is the figure to hold another machine to; measure the clock
+again on an idle one.
+
+    reading 100,000 rows      4.6 s of CPU: 1.9 s the table, 2.7 s the index
+    a list, its choices       0.4 and 0.3 s of CPU; 240 tiles 0.01 s, 240 decisions 0.03 s
+    first paint               0.9 to 2.0 s by the clock; rows after 4 to 26 s
+    frames while it scrolls   median 117 to 367 ms by the clock
+    elements in the page      3,634
+    memory of the server      67 MB with the rows read, 110 MB at most after three windows
 """
 
 from __future__ import annotations

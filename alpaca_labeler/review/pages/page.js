@@ -3,7 +3,7 @@
 
 import { Grid, bar, make } from "./grid.js";
 import { Large } from "./large.js";
-import { CHANGED, CONFIRMED, Gone, LEFT, Outdated, get, photo, post } from "./server.js";
+import { Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 
 /** @typedef {import("./server.js").List} List @typedef {import("./server.js").Start} Start */
 /** @typedef {import("./server.js").State} State @typedef {import("./server.js").Done} Done */
