@@ -278,8 +278,9 @@ def test_comparing_needs_no_tensorflow():
 def test_answers_are_those_of_the_labeler(farm):
     from alpaca_labeler.handler.labeler import Labeler
 
-    data = dataset.load(str(farm), 256)
-    said = compare.answer(provenance.load("embedded"), data)
+    model = provenance.load("embedded")
+    data = dataset.load(str(farm), model.bundle.card.input_size)
+    said = compare.answer(model, data)
     labeler = Labeler()
     for place, photo in enumerate(data.photos):
         prediction = labeler.predict(photo.path)
