@@ -60,7 +60,7 @@ MAX_BYTES: Final = 100 * 2**20
 EXIT_INTERRUPTED: Final = 130
 
 
-@click.command(context_settings={"max_content_width": 100})
+@click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PHOTOS)
 @click.option(
     "--manifest",
@@ -353,7 +353,7 @@ def _watch(
             for done in pool.label(map(ledger.named, ready)):
                 _keep(done, ledger, report)
                 name = printable(done.image.source_ref)
-                click.echo(f"{printable(done.label or 'failed'):<12}  {name}")
+                say(f"{printable(done.label or 'failed'):<12}  {name}")
             _settle(run, ledger, report)
             report.seconds += time.monotonic() - began
 

@@ -253,7 +253,7 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
     wait_until(lambda: manifest.read_bytes().count(b"\n") == 4, 60)
     stdout, stderr = interrupt(process)
     assert process.returncode == 0, stderr
-    assert "not alpaca    photos/goat.jpg" in stdout
+    assert "not alpaca    photos/goat.jpg" in stderr
     assert "4 of 4 photos labelled" in stdout
     assert not (folder / "failures.jsonl").exists()
     watched = manifest.read_bytes()
