@@ -39,8 +39,17 @@ def test_compaction_ends_with_every_row_or_says_why_not(outcome):
         assert merged.parts_left == 0
         assert merged.rows == math.ceil(outcome.labelled / outcome.scenario.stacks)
     else:
-        assert merged.stopped_at * sim.MEASURED.row_bytes > sim.LIMITS.put_bytes
+        assert not merged.divided
         assert merged.parts_left > 0
+
+
+def test_a_table_that_outgrows_one_object_is_divided(outcome):
+    merged = outcome.compaction
+    assert merged.divided == (merged.rows * sim.MEASURED.row_bytes > sim.DIVIDE_BYTES)
+
+
+def test_every_row_is_written_once_at_least(outcome):
+    assert outcome.compaction.written >= outcome.compaction.rows
 
 
 def test_no_run_is_faster_than_its_limits(outcome):
