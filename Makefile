@@ -83,8 +83,8 @@ format: $(VENV)/.test  ## rewrite the code in the house's style
 	$(BIN)/ruff format .
 
 lock:  ## choose the newest versions of everything again (needs uv)
-	uv pip compile pyproject.toml --all-extras --no-extra peers --universal \
-		--no-emit-index-url -o requirements.txt
+	uv pip compile pyproject.toml $(foreach extra,bench heic sandbox test train,--extra $(extra)) \
+		--universal --no-emit-index-url -o requirements.txt
 	uv pip compile handler/requirements.in --constraint requirements.txt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		-o handler/requirements.txt
