@@ -272,7 +272,7 @@ def table(results: str, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bo
         spool = Spool(files)
         pairs = [Pair(results, WHOLE, files, spool)]
         # Listed now: what the undivided pair has lost to shards meanwhile is found there.
-        shards = sorted(_Found(f"{results}", only="manifest/").shards)
+        shards = sorted(_Found(results, only="manifest/").shards)
         pairs += [Pair(results, shard, files, spool) for shard in shards]
         for each in pairs:
             each.settle()
