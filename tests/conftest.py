@@ -22,8 +22,12 @@ NO_CHROMIUM = "no Chromium"
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if {"chromium", "pages"} & {*item.fixturenames}:
+        browser = bool({"chromium", "pages"} & {*item.fixturenames})
+        if browser:
             item.add_marker("browser")
+        # Processes share the tests by file; one training and one browser serve all that need them.
+        group = "browser" if browser else "training" if "training" in item.path.parts else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -143,8 +143,9 @@ class Sandbox:
 def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
     """Start the sandbox on 127.0.0.1; port 0 takes a free one. Leaving stops it, with all it holds.
 
-    Sets AWS variables of this process, so that nothing in it can reach a real account. Raises
-    `SandboxError` for a port that is taken, and `BundleError`.
+    Meanwhile the AWS variables of this process let nothing in it reach a real account.
+
+    Raises `SandboxError` for a port that is taken, and `BundleError`.
     """
     if port:  # moto would wait for ever for a server that cannot start
         _check_free(port)
@@ -153,6 +154,7 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
     server.start()
     _, chosen = server.get_host_and_port()
     endpoint = f"http://{HOST}:{chosen}"
+    before = dict(os.environ)
     try:
         os.environ.update(
             AWS_ENDPOINT_URL=endpoint,
@@ -176,6 +178,8 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
         # moto keeps what it holds for the life of the process, whatever server it came through.
         urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
         server.stop()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _check_free(port: int) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 WATCHED_SECONDS = 0.05
 """Between two looks at a run's memory. The high-water mark is the system's own, so none is missed
 but that of a process that ends between two looks."""
+
+
+CONTENT = b"labelled before; nobody reads it"
 
 
 @dataclass(frozen=True)
@@ -79,21 +82,25 @@ def label(target: Path | str, cores: Collection[int], scratch: Path, *, watch: b
 
 def labelled_before(count: int, scratch: Path) -> tuple[Path, Path]:
     """Make a folder of `count` files and the manifest of a run that labelled them all."""
-    from alpaca_labeler.handler import bundle, manifest_row
+    from alpaca_labeler.handler import bundle, manifest_row, storage
     from alpaca_labeler.handler.classifier import decide
     from alpaca_labeler.label import sources
+    from alpaca_labeler.table.places import Places
 
     top = scratch / "labelled"
     for number in range(count):
         folder = top / f"{number // 1000:04}"
         if number % 1000 == 0:
             folder.mkdir(parents=True)
-        (folder / f"IMG_{number:07}.jpg").write_bytes(b"labelled before; nobody reads it")
+        (folder / f"IMG_{number:07}.jpg").write_bytes(CONTENT)
     card = bundle.load().card
     found = sorted(sources.find([str(top)], sources.Skipped()), key=lambda image: image.source_ref)
     table = scratch / "labelled.jsonl"
+    places, digest = Places(str(table)), storage.digest(CONTENT)
     with table.open("wb") as file:
         for number, image in enumerate(found):
+            name = places.name(image.source_ref)
+            image = replace(image, source_ref=name, etag=digest)  # noqa: PLW2901
             prediction = decide(card, (number % 17 - 8) / 2)
             row = manifest_row.label_row(image, (1024, 768), prediction, card, datetime.now(UTC))
             file.write(manifest_row.encode(row))

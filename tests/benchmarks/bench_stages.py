@@ -46,11 +46,8 @@ def _round(paths: list[str], classifier: Classifier) -> dict[str, float]:
         image = Image.open(io.BytesIO(fetched.data), formats=images.FORMATS)
         width, height = image.size
         crop = min(width, height * 4 / 3), min(height, width * 4 / 3)
-        images._draft(
-            image,
-            images._ceil(size * width / crop[0]),
-            images._ceil(size * height / crop[1]),
-        )
+        wanted = images._ceil(size * width / crop[0]), images._ceil(size * height / crop[1])
+        images._prepare(image, wanted, images.MAX_PIXELS)
         images._orientation(image)
         lap("header, EXIF")
         image.load()
