@@ -14,8 +14,8 @@ import numpy as np
 from ..handler import bundle
 from ..handler.classifier import Classifier
 from ..handler.errors import LabelerError
-from . import card as cards
 from . import provenance
+from .card import deciding, document
 from .keras import augment, convert, fit
 from .report import Mistake, Report
 
@@ -63,7 +63,7 @@ def export(
     check_free(folder)
     recipe = outcome.settings.recipe
     model = convert.to_litert(outcome.network, recipe, data.pixels[outcome.trained_on])
-    card = cards.deciding(outcome, data, model, datetime.now(UTC))
+    card = deciding(outcome, data, model, datetime.now(UTC))
     differing = disagreement(bundle.Bundle(card, model, {}), outcome, data)
     if differing > max_disagreement:
         raise ExportError(
@@ -72,19 +72,17 @@ def export(
             "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
     photos = provenance.table(outcome, data, group)
-    document = cards.document(
-        card, outcome, data, disagreement=differing, photos=photos, about=about or {}
-    )
+    made = document(card, outcome, data, disagreement=differing, photos=photos, about=about or {})
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         building.chmod(0o755)  # mkdtemp keeps others out
         (building / bundle.MODEL_FILE).write_bytes(model)
         (building / provenance.PHOTOS_FILE).write_bytes(photos)
-        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (building / bundle.CARD_FILE).write_text(text, encoding="utf-8")
         (building / REPORT_FILE).write_text(
-            write_report(_report(outcome, data, document)), encoding="utf-8"
+            write_report(_report(outcome, data, made)), encoding="utf-8"
         )
         (building / KERAS_FILE).parent.mkdir()
         outcome.network.save(building / KERAS_FILE)
@@ -92,7 +90,7 @@ def export(
         building.rename(target)  # replaces an empty folder, nothing else
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return document
+    return made
 
 
 def check_free(folder: str) -> None:

@@ -67,13 +67,13 @@ def compare(
 
     Exit code: 0 whatever the verdict, 1 if there is none, 2 wrong usage.
     """
-    from alpaca_labeler.training import compare as comparing
+    from alpaca_labeler.training.compare import document
 
     found = measure(
         old, new, dataset, extras=extras, groups=groups, seed=seed, max_pixels=max_pixels
     )
     if as_json:
-        click.echo(json.dumps(comparing.document(found), indent=2))
+        click.echo(json.dumps(document(found), indent=2))
         return
     for line in describe(found):
         click.echo(line)
@@ -90,14 +90,14 @@ def measure(
     max_pixels: int = MAX_PIXELS,
 ) -> Comparison:
     """Compare the bundles of two URIs on a folder of photos, and warn of what it is worth."""
-    from alpaca_labeler.training import compare as comparing
     from alpaca_labeler.training import provenance
+    from alpaca_labeler.training.compare import compare
 
     models = provenance.load(old), provenance.load(new)
     labels = models[0].bundle.card.labels
     check_classes(dataset, old, labels)
     with Progress("labelling") as progress:
-        found = comparing.compare(
+        found = compare(
             *models,
             lambda size: load_photos(
                 dataset, size, extras=extras, positive=labels[1], max_pixels=max_pixels

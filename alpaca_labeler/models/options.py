@@ -68,10 +68,10 @@ def load_photos(
     max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """Read photos as `training.dataset.load` does; say how many, and which were skipped."""
-    from alpaca_labeler.training import dataset as datasets
+    from alpaca_labeler.training.dataset import load
 
     with Progress("reading photos") as progress:
-        data = datasets.load(
+        data = load(
             dataset,
             size,
             positive=positive,

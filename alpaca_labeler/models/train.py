@@ -150,10 +150,10 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
 def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     from alpaca_labeler.report.model_page import render
     from alpaca_labeler.training import card, experiment, export, split
-    from alpaca_labeler.training import recipe as recipes
     from alpaca_labeler.training.dataset import class_names
+    from alpaca_labeler.training.recipe import load
 
-    recipe = recipes.load(options["recipe"])
+    recipe = load(options["recipe"])
     if recipe.reader == "keras" and (
         unused := [
             name for name in ("extras", "corrections", "folds", "validation") if options[name]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..quiet import quiet
-from . import network as networks
+from .network import build
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> by
     are read. The batch dimension can be resized with `resize_tensor_input`.
     """
     # Without its Rescaling layer: the quantisation of the input scales the pixels for nothing.
-    bare = networks.build(recipe, None, recipe.input_size, rescale=False)
+    bare = build(recipe, None, recipe.input_size, rescale=False)
     bare.set_weights(network.get_weights())
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_PHOTOS)).astype(int)
 

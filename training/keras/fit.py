@@ -14,9 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from .. import dataset, logistic, sampling
-from . import network as networks
 from . import reader
-from .network import KIND, LOGIT
+from .network import BASE, KIND, LOGIT, build, pooled_features, unfreeze, with_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,14 +91,14 @@ def start(
 ) -> Start:
     """Return what `fit` starts with. Raises `NetworkError`, `DatasetError`."""
     deterministic(seed)
-    network = networks.build(recipe, weights)
-    networks.unfreeze(network, recipe.fine_tuning.from_layer)  # to refuse it before any work
+    network = build(recipe, weights)
+    unfreeze(network, recipe.fine_tuning.from_layer)  # to refuse it before any work
     drawn = features = None
     if recipe.reader == "own":
         source = dataset.enlarged(data, recipe.augmentation.source_size)
         drawn = reader.Drawn(tf.constant(source), data.truth(), sampling.kinds(data))
     if recipe.head.method == "logistic":
-        pooled = networks.features(network)
+        pooled = pooled_features(network)
         mirrored = data.pixels[:, :, ::-1]
         features = np.stack([_predict(pooled, pixels) for pixels in (data.pixels, mirrored)])
     return Start(data, group, recipe, weights, drawn, features)
@@ -182,8 +181,8 @@ class _Run:
         self, begin: Start, kinds: int, held: Any, progress: Callable[[Epoch], None]
     ) -> None:
         self.recipe, self.truth = begin.recipe, begin.data.truth()
-        self.network = networks.build(begin.recipe, begin.weights)
-        self.trainer = networks.with_kinds(self.network, kinds)
+        self.network = build(begin.recipe, begin.weights)
+        self.trainer = with_kinds(self.network, kinds)
         self.held, self.progress = held, progress
         self.history: list[Epoch] = []
         self.best_loss = math.inf
@@ -223,13 +222,13 @@ class _Run:
     def frozen(self, batches: Callable[[], Any], steps: int) -> None:
         """Phase one by gradient descent: the base stays as it is."""
         head = self.recipe.head
-        self.network.get_layer(networks.BASE).trainable = False
+        self.network.get_layer(BASE).trainable = False
         self._phase(FROZEN, batches, steps, keras.optimizers.Adam(head.learning_rate), head.epochs)
 
     def tune(self, batches: Callable[[], Any], steps: int) -> None:
         """Phase two: the base learns from one layer on."""
         tuning = self.recipe.fine_tuning
-        networks.unfreeze(self.network, tuning.from_layer)
+        unfreeze(self.network, tuning.from_layer)
         self._phase(
             TUNING,
             batches,
@@ -307,7 +306,7 @@ class _Run:
 
     def result(self) -> Fit:
         """Return the network for pixels of the recipe's input size."""
-        network = networks.build(self.recipe, None, self.recipe.input_size)
+        network = build(self.recipe, None, self.recipe.input_size)
         network.set_weights(self.network.get_weights())
         tuned = [epoch for epoch in self.history if epoch.phase == TUNING]
         if self.held is None:

@@ -57,7 +57,7 @@ def with_kinds(network: Any, kinds: int) -> Any:
     return keras.Model(network.input, outputs)
 
 
-def features(network: Any) -> Any:
+def pooled_features(network: Any) -> Any:
     """Return the part of the network that ends at the pooled features, (n, channels)."""
     return keras.Model(network.input, network.get_layer(FEATURES).output)
 
