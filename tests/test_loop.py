@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from alpaca_labeler.handler import bundle, storage
 from alpaca_labeler.main import main
 from alpaca_labeler.table.corrections import Corrections, Label, decision
+from alpaca_labeler.table.table import open_table
 from tests.support.browser import find_chromium, reviewing
 from tests.support.pets_photos import (
     BLUE,
@@ -29,10 +30,7 @@ from tests.support.pets_photos import (
     save_base,
 )
 
-pytestmark = [
-    pytest.mark.filterwarnings(KERAS_SAVES),
-    pytest.mark.skip(reason="its steps must follow the new review page; each half is tested alone"),
-]
+pytestmark = [pytest.mark.filterwarnings(KERAS_SAVES), pytest.mark.slow]
 
 STORE = "s3://models/pets"
 IN_USE = f"{STORE}/latest.json"
@@ -68,9 +66,8 @@ def train(output, *words):
 
 
 def rows():
-    """Source-ref: row of the manifest."""
-    found = [json.loads(line) for line in Path("manifest.jsonl").read_bytes().splitlines()]
-    return {row["source-ref"]: row for row in found}
+    """Source-ref: row of the table, in which corrections count at once."""
+    return {row["source-ref"]: row for row in open_table("manifest.jsonl").rows()}
 
 
 def class_of(name):
@@ -115,7 +112,7 @@ def press(page, wrong):
 def farm(tmp_path, monkeypatch):
     """Photos the model knows, photos of the field, and photos that nobody trains on or picks."""
     monkeypatch.chdir(tmp_path)
-    for number in range(12):
+    for number in range(20):
         paint(tmp_path / "known" / CATS / f"{number}.png", dog=False, number=number)
     for number in range(8):
         paint(tmp_path / "known" / DOGS / f"{number}.png", dog=True, number=number)
@@ -168,7 +165,6 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     wrong = correct(request.getfixturevalue("pages") if find_chromium() else None)
     assert 3 <= len(wrong) <= 10
     assert all("green" in name for name in wrong)
-    alpaca("manifest", "apply", "corrections.jsonl", "manifest.jsonl")
 
     new = train("runs/new", "--corrections", "corrections.jsonl")
     with open("runs/new/photos.csv", encoding="utf-8", newline="") as file:
