@@ -111,7 +111,7 @@ def main() -> None:
     alpaca review
     alpaca report --open
     alpaca train photos/
-    alpaca label holiday/ --model runs/latest
+    alpaca label holiday/ --model runs/first
 
     Two classes, such as alpaca and not alpaca. `alpaca COMMAND -h` explains a command.
     """

@@ -22,12 +22,8 @@ NO_CHROMIUM = "no Chromium"
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        browser = bool({"chromium", "pages"} & {*item.fixturenames})
-        if browser:
+        if {"chromium", "pages"} & {*item.fixturenames}:
             item.add_marker("browser")
-        # Processes share the tests by file; one training and one browser serve all that need them.
-        group = "browser" if browser else "training" if "training" in item.path.parts else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group)))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -42,23 +38,11 @@ def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
     from moto import mock_aws
 
-    from alpaca_labeler.handler import requeue, storage
+    from alpaca_labeler.handler import storage
+    from tests.support.aws import account
 
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_SESSION_TOKEN": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    with mock_aws():
-        storage._new_client.cache_clear()
-        requeue._client.cache_clear()
+    with account(monkeypatch), mock_aws():
         yield storage.client()
-    storage._new_client.cache_clear()
-    requeue._client.cache_clear()
 
 
 @pytest.fixture(scope="session")

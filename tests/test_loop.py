@@ -17,6 +17,7 @@ from alpaca_labeler.handler import bundle, storage
 from alpaca_labeler.main import main
 from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
+from tests.support.aws import account
 from tests.support.browser import find_chromium, reviewing
 from tests.support.pets_photos import (
     BLUE,
@@ -137,17 +138,9 @@ def bucket(monkeypatch):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    storage._new_client.cache_clear()
-    storage.client().create_bucket(Bucket="models")
-    yield
-    storage._new_client.cache_clear()
+    with account(monkeypatch, f"http://{host}:{port}"):
+        storage.client().create_bucket(Bucket="models")
+        yield
     server.stop()
 
 

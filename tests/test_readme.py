@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
+from tests.support.aws import CREDENTIALS
 from tests.support.pets_photos import paint
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,7 @@ BASE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 LINES = [line.partition(" #")[0].strip() for block in BLOCKS for line in block.splitlines()]
 PROSE = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
-INLINE = re.findall(r"`(alpaca \S+ [^`\n]+|make sam-local)`", PROSE)
+INLINE = re.findall(r"`(alpaca [^`\s]+ [^`\n]+|make sam-local)`", PROSE)
 COMMANDS = [*dict.fromkeys(line for line in [*LINES, *INLINE] if line)]
 
 OURS = [command for command in COMMANDS if command.startswith("alpaca ")]
@@ -62,9 +63,7 @@ def place(tmp_path_factory):
         "HOME": str(folder),
         "BROWSER": "true",  # opens nothing
         "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
+        **CREDENTIALS,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -11,6 +11,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
+from alpaca_labeler.console.arguments import SHARE
 from alpaca_labeler.main import main
 from tests.support.commands import leaves
 
@@ -122,3 +123,14 @@ def test_bash_completes_a_label_with_a_blank_and_a_path(here):
         "compopt -o default",
         "[]",
     ]
+
+
+@pytest.mark.parametrize("value", ["nan", "-0.1", "1.1", "inf", "half"])
+def test_a_share_is_a_number_from_0_to_1(value):
+    with pytest.raises(click.BadParameter):
+        SHARE.convert(value, None, None)
+
+
+@pytest.mark.parametrize(("value", "number"), [("0", 0.0), ("0.25", 0.25), ("1", 1.0)])
+def test_both_ends_of_a_share_are_allowed(value, number):
+    assert SHARE.convert(value, None, None) == number

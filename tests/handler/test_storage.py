@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from alpaca_labeler.handler import storage
 from alpaca_labeler.handler.image_version import ImageVersion
+from tests.support.aws import account
 
 BUCKET = "s3://photos"
 
@@ -133,6 +134,15 @@ def test_an_object_over_the_limit_is_not_downloaded(answers):
         storage.read(f"{BUCKET}/large.jpg", 10)
 
 
+def serve(handler, monkeypatch, using):
+    """Answer S3's calls by a handler of `http.server`, until the stack `using` is left."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    using.callback(server.server_close)
+    using.callback(server.shutdown)
+    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+    using.enter_context(account(monkeypatch, f"http://127.0.0.1:{server.server_port}"))
+
+
 @pytest.fixture
 def server(monkeypatch):
     """Serve every object of a bucket by a function that writes its bytes: `server(write, length)`.
@@ -140,7 +150,6 @@ def server(monkeypatch):
     What is written may be less than the length that was promised, or come slowly; without a length
     it ends with the connection.
     """
-    running = []
 
     def start(write, length=None):
         class Handler(BaseHTTPRequestHandler):
@@ -157,23 +166,10 @@ def server(monkeypatch):
             def log_message(self, *_):
                 pass
 
-        made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        running.append(made)
-        threading.Thread(target=made.serve_forever, args=(0.01,)).start()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.server_port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        storage._new_client.cache_clear()
+        serve(Handler, monkeypatch, using)
 
-    yield start
-    storage._new_client.cache_clear()
-    for made in running:
-        made.shutdown()
-        made.server_close()
+    with ExitStack() as using:
+        yield start
 
 
 def trickle(file):
@@ -354,7 +350,7 @@ def test_what_s3_says_itself_is_passed_on(answers):
         (refusal("InvalidRequest", 400, "Missing header"), storage.Transient),
         (
             refusal("AccessDenied", 403, "not authorized to perform: kms:Decrypt"),
-            storage.Unavailable,
+            storage.Denied,
         ),
         (refusal("AccessDenied", 403, "Bucket is a Requester Pays bucket"), storage.Unavailable),
         (refusal("AccessDenied", 403, "Access Denied"), storage.Denied),
@@ -376,7 +372,6 @@ def store(monkeypatch):
 
     An answer is (status, body, headers); a request has `method`, `path` and `headers`.
     """
-    running = []
 
     def start(answer):
         class Handler(BaseHTTPRequestHandler):
@@ -399,24 +394,11 @@ def store(monkeypatch):
                 pass
 
         asked = []
-        made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        running.append(made)
-        threading.Thread(target=made.serve_forever, args=(0.01,)).start()
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{made.server_port}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        storage._new_client.cache_clear()
+        serve(Handler, monkeypatch, using)
         return asked
 
-    yield start
-    storage._new_client.cache_clear()
-    for made in running:
-        made.shutdown()
-        made.server_close()
+    with ExitStack() as using:
+        yield start
 
 
 def listing(*keys, facts="<Size>5</Size>", truncated="false", more=""):

@@ -20,6 +20,7 @@ from alpaca_labeler.main import main
 from alpaca_labeler.models.registry import models
 from alpaca_labeler.training import provenance, registry
 from tests.support import bundles
+from tests.support.aws import account
 from tests.support.pets_photos import paint
 
 STORE = "s3://models-bucket/models/alpaca"
@@ -32,20 +33,9 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def bucket(monkeypatch):
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
-        monkeypatch.delenv(name, raising=False)
-    with mock_aws():
-        storage._new_client.cache_clear()
+    with account(monkeypatch), mock_aws():
         storage.client().create_bucket(Bucket="models-bucket")
         yield
-        storage._new_client.cache_clear()
 
 
 @pytest.fixture

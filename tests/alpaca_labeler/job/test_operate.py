@@ -20,6 +20,7 @@ from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.job import backfill, dead_letters, operate
 from alpaca_labeler.main import main
 from tests.support import rows, stacks
+from tests.support.aws import account
 
 KEYS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("12"))
 ROOT = Path(__file__).parents[3]
@@ -79,21 +80,10 @@ def endpoint():
 @pytest.fixture
 def farm(endpoint, monkeypatch):
     """Give a deployed stack called farm."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    for cached in (storage._new_client, requeue._client):
-        cached.cache_clear()
-    yield stacks.deploy()
+    with account(monkeypatch, endpoint):
+        yield stacks.deploy()
     with stacks.urlopen(stacks.Request(f"{endpoint}/moto-api/reset", method="POST")):
         pass
-    for cached in (storage._new_client, requeue._client):
-        cached.cache_clear()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from tests.support.aws import CREDENTIALS
 from tests.support.raw import directory, tiff
 from tests.support.runs import (
     alpaca,
@@ -476,16 +477,11 @@ def server():
 def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
     import boto3
 
-    env = {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    env = {**CREDENTIALS, "AWS_ENDPOINT_URL": server}
     s3 = boto3.client(
         "s3",
         endpoint_url=server,
-        region_name="us-east-1",
+        region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
         aws_access_key_id="x",
         aws_secret_access_key="x",
     )

@@ -171,18 +171,23 @@ def test_56_of_60_wrong_labels_are_found_in_120_presses(job, pages):
             presses += 1
             page.keyboard.press(key)
 
+        def to_look_at():
+            """What is in sight and undecided, (id, name) each, once the page counts the same."""
+
+            def agreed():
+                found = page.evaluate(
+                    f"({IN_SIGHT})().filter((tile) => !tile.classList.contains('decided'))"
+                    ".map((tile) => [tile.id, tile.querySelector('.name').textContent])"
+                )
+                return f"({len(found)})" in bar(page, "rest").text_content() and found
+
+            return until(page, agreed)
+
         def screen(yes):
             """Select what is wrong in view, give it its label, and confirm the rest."""
             nonlocal presses
             # A decision may scroll a row into view: it is looked at too, before the rest is right.
-            while wrong := [
-                tile
-                for tile, name, decided in page.evaluate(
-                    f"({IN_SIGHT})().map((tile) => [tile.id, "
-                    "tile.querySelector('.name').textContent, tile.classList.contains('decided')])"
-                )
-                if not decided and truth[name] is not yes
-            ]:
+            while wrong := [tile for tile, name in to_look_at() if truth[name] is not yes]:
                 for tile in wrong:
                     presses += 1
                     page.locator(f"#{tile}").click(
@@ -190,10 +195,8 @@ def test_56_of_60_wrong_labels_are_found_in_120_presses(job, pages):
                     )
                 press("n" if yes else "a")
                 until(page, lambda: page.locator(".pending").count() == 0)
-                settled(page)
             press("r")
             until(page, lambda: page.locator(".pending").count() == 0)
-            settled(page)
 
         for label, screens in (("not alpaca", 14), ("alpaca", 8)):
             presses += 2  # open the filter, choose
@@ -201,7 +204,6 @@ def test_56_of_60_wrong_labels_are_found_in_120_presses(job, pages):
             until(
                 page, lambda label=label: f"Label: {label}" in page.locator("#chips").text_content()
             )
-            settled(page)
             for _ in range(screens):
                 screen(label == "alpaca")
         until(page, lambda: page.locator(".pending").count() == 0)
