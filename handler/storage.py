@@ -591,10 +591,10 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
 _KEY_IS_LOST: Final = frozenset(
     f"KMS.{kind}Exception" for kind in "Disabled InvalidKeyUsage KMSInvalidState NotFound".split()
 )
-_NOT_FOR_US: Final = ("kms:decrypt", "server side encryption", "requester pays")
-"""Parts of S3's own sentences, under codes that mean other things too: AccessDenied of a key's
-policy, InvalidRequest of an object with a key of its writer's (SSE-C), AccessDenied of a bucket
-whose readers pay."""
+_NOT_FOR_US: Final = ("server side encryption", "requester pays")
+"""Parts of S3's own sentences, under codes that mean other things too: InvalidRequest of an object
+with a key of its writer's (SSE-C), AccessDenied of a bucket whose readers pay. A denied
+kms:Decrypt is not among them: once the operator permits it, every photo can be read."""
 
 
 def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per kind
