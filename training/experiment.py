@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,6 +274,11 @@ class _Fold:
     """An earlier run trained it."""
 
 
+def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
+    """Remove the folds that were kept for this run: its bundle is written."""
+    _Kept(settings, data, group).remove()
+
+
 class _Kept:
     """The folds that are done, one file each, so that the same command goes on after a break."""
 
@@ -316,6 +322,15 @@ class _Kept:
             partial.write_text(json.dumps(content), "utf-8")
             partial.replace(file)  # whole, or not there
         return done
+
+    def remove(self) -> None:
+        """Remove what `write` has kept, and the folder if no other run has folds in it."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for file in self.folder.glob(f"{self.key}-fold-*"):
+            file.unlink()
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _file(self, number: int) -> Path:
         assert self.folder is not None

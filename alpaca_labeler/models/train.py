@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
+from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER, SHARE
 from alpaca_labeler.models.options import (
     check_classes,
     extra_option,
     groups_option,
     load_photos,
     max_pixels_option,
+    measuring_options,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     "--max-disagreement",
     default=0.02,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     help="Share of all photos that the 8-bit model may label differently from the float model.",
 )
 @click.option(
@@ -208,6 +209,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         about=about,
         max_disagreement=options["max_disagreement"],
     )
+    experiment.forget_folds(settings, data, group)
     _print_card(document)
     click.echo(f"seconds     {outcome.seconds:.0f}")
     click.echo(f"bundle      {output}")
@@ -228,13 +230,7 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
-@click.argument("dataset", type=FOLDER)
-@extra_option
-@groups_option
-@click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
-@max_pixels_option
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-@quiet_option
+@measuring_options
 def evaluate(
     bundle: str,
     dataset: str,

@@ -99,6 +99,24 @@ def test_folds_of_other_photos_or_settings_are_not_taken_up(data, tiny, run, tmp
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_folds_go_when_their_bundle_is_written_and_those_of_other_runs_stay(
+    data, tiny, run, tmp_path
+):
+    done = tmp_path / ".folds"
+    recipes = tiny, replace(tiny, batch_size=11)
+    for recipe in recipes:
+        run(data, recipe=recipe, folds=2, done=str(done))
+    first, second = (
+        experiment.Settings(recipe, None, seed=1, folds=2, done=str(done)) for recipe in recipes
+    )
+    group = np.arange(len(data.photos))
+    experiment.forget_folds(first, data, group)
+    assert len(list(done.iterdir())) == 2
+    experiment.forget_folds(second, data, group)
+    assert not done.exists()
+    experiment.forget_folds(second, data, group)  # nothing is left to remove
+
+
 def test_a_split_of_the_users_own_is_used_and_copies_do_not_straddle_it(data, run, trainings):
     held = {0, 1, 12}
     photos = tuple(replace(p, held_out=n in held) for n, p in enumerate(data.photos))
