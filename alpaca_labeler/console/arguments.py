@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from glob import escape, glob
 from typing import Any, Final
@@ -77,6 +78,20 @@ class Local(click.Path):
         return super().convert(Place(in_s3=False).convert(value, param, ctx), param, ctx)
 
 
+class Share(click.FloatRange):
+    """A number from 0 to 1. Python also reads `nan`, which no comparison would ever reach."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number from 0 to 1.", param, ctx)
+        return number
+
+
+SHARE: Final = Share(0, 1)
 PHOTOS: Final = Place(missing="there is no such file or folder")
 MANIFEST: Final = Place(
     missing="there is no such manifest; run `alpaca label FOLDER` first",
@@ -89,3 +104,12 @@ FILE: Final = Local(exists=True, dir_okay=False)
 FOLDER: Final = Local(exists=True, file_okay=False)
 NEW_FILE: Final = Local(dir_okay=False)
 NEW_FOLDER: Final = Local(file_okay=False)
+
+model_option = click.option(
+    "--model",
+    default="embedded",
+    show_default=True,
+    type=BUNDLE,
+    metavar="BUNDLE",
+    help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
+)

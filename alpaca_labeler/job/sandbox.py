@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console.arguments import BUNDLE, Local
+from alpaca_labeler.console.arguments import Local, model_option
 from alpaca_labeler.handler import skip, storage, walk
 from alpaca_labeler.handler.skip import Skipped
 from alpaca_labeler.table.command import line
@@ -18,14 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
-@click.option(
-    "--model",
-    default="embedded",
-    show_default=True,
-    type=BUNDLE,
-    metavar="BUNDLE",
-    help="The model to label with.",
-)
+@model_option
 @click.option(
     "--upload",
     multiple=True,

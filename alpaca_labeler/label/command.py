@@ -25,7 +25,7 @@ from alpaca_labeler.console import (
     say,
     warn,
 )
-from alpaca_labeler.console.arguments import BUNDLE, NEW_FILE, NEW_FOLDER, PHOTOS
+from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
 from alpaca_labeler.handler import cores, manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.pool import Workers
@@ -78,14 +78,7 @@ EXIT_INTERRUPTED: Final = 130
     metavar="FILE",
     help="Where failures are listed.  [default: failures.jsonl beside the manifest]",
 )
-@click.option(
-    "--model",
-    default="embedded",
-    show_default=True,
-    type=BUNDLE,
-    metavar="BUNDLE",
-    help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
-)
+@model_option
 @click.option(
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
@@ -104,7 +97,7 @@ EXIT_INTERRUPTED: Final = 130
 @click.option("--link", is_flag=True, help="With --copy-to: hard links instead of copies.")
 @click.option(
     "--max-failure-rate",
-    type=click.FloatRange(0, 1),
+    type=SHARE,
     default=0.5,
     show_default=True,
     help="Exit with 1 if a larger share of the photos has no label.",

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import BUNDLE, FOLDER
+from alpaca_labeler.console import Progress, printable, say
+from alpaca_labeler.console.arguments import BUNDLE
 from alpaca_labeler.models.options import (
     MAX_PIXELS,
     check_classes,
-    extra_option,
-    groups_option,
     load_photos,
-    max_pixels_option,
+    measuring_options,
 )
 
 if TYPE_CHECKING:
@@ -29,13 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("old", type=BUNDLE)
 @click.argument("new", type=BUNDLE)
-@click.argument("dataset", type=FOLDER)
-@extra_option
-@groups_option
-@click.option("--seed", default=42, show_default=True, help="Of the bootstrap.")
-@max_pixels_option
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-@quiet_option
+@measuring_options
 def compare(
     old: str,
     new: str,

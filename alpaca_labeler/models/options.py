@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.console import Progress, printable, say
-from alpaca_labeler.console.arguments import FILE
+from alpaca_labeler.console import Progress, printable, quiet_option, say
+from alpaca_labeler.console.arguments import FILE, FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from alpaca_labeler.training.dataset import Dataset, Extra
 
@@ -56,6 +56,21 @@ max_pixels_option = click.option(
     show_default=True,
     help="Largest width x height that is decoded.",
 )
+
+
+def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command that measures models on a folder of photos what all such commands take."""
+    for option in (
+        quiet_option,
+        click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
+        max_pixels_option,
+        click.option("--seed", default=42, show_default=True, help="Of the bootstrap."),
+        groups_option,
+        extra_option,
+        click.argument("dataset", type=FOLDER),
+    ):
+        command = option(command)
+    return command
 
 
 def load_photos(

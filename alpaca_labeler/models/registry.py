@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import say
+from alpaca_labeler.console import dry_run_option, say
 from alpaca_labeler.console.arguments import BUCKET, BUNDLE, FOLDER
 from alpaca_labeler.console.help import Group
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from alpaca_labeler.training import registry
-
-_dry_run = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 @click.group(cls=Group, name="models")
@@ -38,7 +36,7 @@ def models() -> None:
 @click.argument("bundle", type=BUNDLE)
 @click.argument("uri", type=BUCKET)
 @click.option("--no-promote", is_flag=True, help="Upload only: latest.json stays as it is.")
-@_dry_run
+@dry_run_option
 def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -> None:
     """Upload a bundle, and use it if it is the newest.
 
@@ -96,7 +94,7 @@ def list_command(uri: str, *, as_json: bool) -> None:
     type=FOLDER,
     help="Only if `alpaca compare` finds it better than the one in use on this folder of photos.",
 )
-@_dry_run
+@dry_run_option
 def promote_command(uri: str, version: str, *, require_better: str | None, dry_run: bool) -> None:
     """Use a version, newer or older than the one in use.
 
@@ -143,7 +141,7 @@ def _require_better(dataset: str, current: str, candidate: str) -> None:
 
 @models.command(name="rollback")
 @click.argument("uri", type=BUCKET)
-@_dry_run
+@dry_run_option
 def rollback_command(uri: str, *, dry_run: bool) -> None:
     """Use the version that was in use before.
 
