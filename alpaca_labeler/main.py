@@ -124,7 +124,7 @@ def main() -> None:
 def _use_utf8() -> None:
     """Start again in Python's UTF-8 mode if the locale would misread the names of files.
 
-    A manifest is UTF-8, and a photo has one name, whichever locale it is labelled in.
+    A manifest is UTF-8, and a photo has the same name in every locale.
     """
     if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"

@@ -25,7 +25,7 @@ def client(service: str) -> Any:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Return CloudFormation's description of a stack. Raises `StackError` if there is none."""
+    """Return CloudFormation's description of a stack. Raises `StackError` if it does not exist."""
     from botocore.exceptions import ClientError
 
     cloudformation = client("cloudformation")

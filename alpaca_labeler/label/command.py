@@ -302,7 +302,7 @@ def _settle(run: Run, ledger: Ledger, report: Report) -> None:
 
 def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
     todo = _todo(run, ledger, report.skipped)
-    # A look ahead, so that the bar knows its end: with little left to label it is the only look.
+    # Count ahead, so that the bar knows its end; with little left to label, this is the whole pass.
     # Listing a bucket twice would cost too much.
     ahead = [] if run.on_s3 else list(islice(todo, LOOK_AHEAD))
     total = None if run.on_s3 else len(ahead)

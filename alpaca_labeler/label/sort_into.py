@@ -38,7 +38,7 @@ class Sorted:
 
     target: str
     photos: int = 0
-    """Photos that lie under their label now."""
+    """Photos that are under their label now."""
     moved: int = 0
     """Photos of these that lay under another label before."""
     in_the_way: int = 0
@@ -78,7 +78,7 @@ def sort(
     """Copy each labelled file below `paths` to `target`/LABEL/, with its folders.
 
     Two of `paths` with the same last name get folders of their own. `labels` are those under which
-    a photo may lie from an earlier run. Raises `OSError` and `SortError`.
+    a photo may be from an earlier run. Raises `OSError` and `SortError`.
     """
     target = target.rstrip(os.sep) or os.sep
     done = Sorted(os.path.join(target, ""))

@@ -120,7 +120,7 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
 
 
 def as_table(report: Report, manifest: str, failures: str, columns: int) -> str:
-    """Return the summary for people, for a terminal of so many columns."""
+    """Return the summary for people, for a terminal `columns` wide."""
     rows = list(_rows(report, failures))
     width = max(len(name) for name, *_ in rows)
     digits = max(len("photos"), *(len(f"{count:,}") for _, count, *_ in rows))
@@ -179,6 +179,6 @@ def nothing_found(paths: Iterable[str], report: Report) -> str:
 
 
 def next_steps(manifest: str) -> str:
-    """Return the commands that a person may want next."""
+    """Return the commands that usually come next."""
     name = "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"
     return f"\n  Next: alpaca review{name}\n        alpaca report{name} --open"

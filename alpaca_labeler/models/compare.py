@@ -57,7 +57,7 @@ def compare(
     and more photos may decide it. Do not compare on photos that were picked because OLD got them
     wrong: they favour NEW whatever it is worth.
 
-    Exit code: 0 whatever the verdict, 1 if there is none, 2 wrong usage.
+    Exit code: 0 for any verdict, 1 if the models cannot be compared, 2 for wrong usage.
     """
     from alpaca_labeler.training.compare import document
 

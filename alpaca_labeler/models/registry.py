@@ -104,8 +104,9 @@ def promote_command(uri: str, version: str, *, require_better: str | None, dry_r
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f \\
         --require-better photos/
 
-    --require-better needs the verdict better: undecided is not enough, nor are photos that a model
-    was trained on. If no version is in use, there is nothing to compare with, so it is promoted.
+    --require-better needs the verdict better; undecided is not enough, and photos that a model was
+    trained on do not count. If no version is in use, there is nothing to compare with, so it is
+    promoted.
 
     Exit code: 0 done or in use already, 1 refused or failed, 2 wrong usage.
     """

@@ -30,7 +30,7 @@ SHOWN_FOLDERS: Final = 100
 """If there are more folders, their parents are shown."""
 
 DEEPEST: Final = 20
-"""Levels of folders that are told apart if there are many."""
+"""Levels of folders that are counted separately if there are many."""
 
 BARS: Final = 40
 """Most bars of a chart of days."""

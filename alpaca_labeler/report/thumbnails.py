@@ -37,7 +37,7 @@ _REASONS: Final[dict[type[storage.StorageError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A photo as small as a report shows it, or why there is none."""
+    """A thumbnail for a report, or the reason why it is missing."""
 
     uri: str = ""
     """A JPEG as a data URI; empty if there is none."""

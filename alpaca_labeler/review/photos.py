@@ -1,6 +1,6 @@
 """The photos of a manifest as small JPEGs for a browser: whole, upright, made when asked for.
 
-What leaves is always newly encoded pixels: neither a photo's metadata nor a file that is no photo.
+Only newly encoded pixels leave: never a photo's metadata, never a file that is not a photo.
 """
 
 from __future__ import annotations

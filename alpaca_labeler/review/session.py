@@ -243,7 +243,7 @@ class Session:
         return "\n".join(map(text, (*people, *lines)))
 
     def state(self, since: int) -> dict[str, Any]:
-        """Return what has come about since a page had news last. Raises `CorrectionsError`."""
+        """Return what has changed since a page last asked. Raises `CorrectionsError`."""
         with self._lock:
             self._follow()
             changed = self.index.ask(_STATUS, str(sorted(set(self._log[since:]))))
@@ -378,11 +378,11 @@ class Session:
 
     def _follow(self) -> None:
         """Take in what people have decided since, here or in another process."""
-        news = self.corrections.news()
+        new = self.corrections.read_new()
         touched: set[int] = set()
-        if news.anew:
+        if new.reset:
             touched, self._events = set(self._events), {}
-        for row in news.rows:
+        for row in new.rows:
             number = self.index.find(row)
             if number is not None:
                 event = _Event.of(row)

@@ -264,13 +264,13 @@ def _persons(line: bytes, where: str) -> Row | None:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """Rows that a reader has not seen."""
+class Changes:
+    """Rows that were not read before."""
 
     rows: list[Row]
     """Decisions and withdrawals (`manifest_row.withdrawn`), oldest first."""
-    anew: bool
-    """Whether `rows` are all there are, because the file is another one than was read before."""
+    reset: bool
+    """Whether the file was replaced: `rows` then stands for all that was read before."""
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -303,14 +303,14 @@ class Corrections:
                 jsonl.write(handle, data)
                 jsonl.sync(handle)
             except OSError:
-                with suppress(OSError):  # a torn line is repaired by the next one who writes
+                with suppress(OSError):  # the next writer repairs a truncated line
                     os.ftruncate(handle.fileno(), end)
                 raise
             if end == 0:
                 jsonl.sync_folder(self.path)
 
-    def news(self) -> News:
-        """Return the rows that came since the last call; all of them in the first.
+    def read_new(self) -> Changes:
+        """Return the rows added since the last call; the first call returns all.
 
         Raises `CorrectionsError`.
         """
@@ -318,24 +318,24 @@ class Corrections:
             _check_kind(self.path)
             with open(self.path, "rb") as file:
                 if _state(file) == self._seen:
-                    return News([], anew=False)
+                    return Changes([], reset=False)
                 jsonl.lock(file, fcntl.LOCK_SH, time.monotonic() + PATIENCE)
-                return self._news(file)
+                return self._read_new(file)
         except FileNotFoundError:
-            anew = self._seen is not None
+            reset = self._seen is not None
             self.forget()
-            return News([], anew)
+            return Changes([], reset)
         except OSError as error:
             raise _failed(self.path, error) from error
 
-    def _news(self, file: IO[bytes]) -> News:
+    def _read_new(self, file: IO[bytes]) -> Changes:
         state = _state(file)
         last = self._last_line
         # Somebody's editor was at work: the last line that was read is not where it was.
-        anew = os.pread(file.fileno(), len(last), self._read_to - len(last)) != last or not last
+        reset = os.pread(file.fileno(), len(last), self._read_to - len(last)) != last or not last
         rows: list[Row] = []
         read_to = self._read_to
-        if anew:
+        if reset:
             read_to, last = 0, b""
         for line in _lines(file, read_to, self.path):
             read_to += len(line)
@@ -343,10 +343,10 @@ class Corrections:
             if (row := _persons(line, self.path)) is not None:
                 rows.append(row)
         self._seen, self._read_to, self._last_line = state, read_to, last
-        return News(rows, anew)
+        return Changes(rows, reset)
 
     def forget(self) -> None:
-        """Have `news` return all rows again."""
+        """Have `read_new` return all rows again."""
         self._seen, self._read_to, self._last_line = None, 0, b""
 
     @contextmanager
@@ -372,21 +372,21 @@ class BucketCorrections:
         """`results` is `s3://bucket/labels/`."""
         self.path = results
         self._rows: list[Row] = []
-        self._told = 0
+        self._returned = 0
 
     def add_all(self, rows: Sequence[Row]) -> None:
         """Write decisions or withdrawals, at most one per image. Raises `StorageError`."""
         write_parts(self.path, rows)
         self._rows += rows
 
-    def news(self) -> News:
+    def read_new(self) -> Changes:
         """Return what was added since the last call."""
-        rows, self._told = self._rows[self._told :], len(self._rows)
-        return News(rows, anew=False)
+        rows, self._returned = self._rows[self._returned :], len(self._rows)
+        return Changes(rows, reset=False)
 
     def forget(self) -> None:
-        """Have `news` return nothing of before: the table that is read now holds it."""
-        self._told = len(self._rows)
+        """Have `read_new` return only what is added from now on: the table holds the rest."""
+        self._returned = len(self._rows)
 
 
 def write_parts(results: str, rows: Sequence[Row]) -> None:

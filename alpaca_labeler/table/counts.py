@@ -27,7 +27,7 @@ EXAMPLES: Final = 3
 """Photos named for each reason."""
 
 FOLDERS: Final = 10_000
-"""Folders that are told apart. The photos of any more are counted together, under `OTHERS`."""
+"""Folders counted separately. The photos of any more are counted together, under `OTHERS`."""
 
 OTHERS: Final = "(other folders)"
 

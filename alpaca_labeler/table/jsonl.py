@@ -19,7 +19,7 @@ from alpaca_labeler.handler.manifest_row import ManifestError
 _TAIL: Final = merge.MAX_LINE_BYTES
 
 _ROW_START: Final = b'{"source-ref":'
-"""How every row begins that `handler.manifest_row.encode` has written, or its torn beginning."""
+"""How every row begins that `handler.manifest_row.encode` has written, or the start of one."""
 
 _PAUSE: Final = 0.005  # seconds between two tries for a lock
 
@@ -110,14 +110,14 @@ def repair(handle: IO[bytes]) -> None:
     if size == 0 or os.pread(handle.fileno(), 1, size - 1) == b"\n":
         return
     start = max(0, size - _TAIL)
-    torn = os.pread(handle.fileno(), size - start, start).rpartition(b"\n")[2]
+    tail = os.pread(handle.fileno(), size - start, start).rpartition(b"\n")[2]
     manifest_row.check_encoding(os.pread(handle.fileno(), 4, 0))
-    if not torn.startswith(_ROW_START[: len(torn)]):
+    if not tail.startswith(_ROW_START[: len(tail)]):
         raise ManifestError("not a manifest, by its end; name another file")
     try:
-        manifest_row.parse(torn)
+        manifest_row.parse(tail)
     except ManifestError:
-        os.ftruncate(handle.fileno(), size - len(torn))
+        os.ftruncate(handle.fileno(), size - len(tail))
     else:
         write(handle, b"\n")
 

@@ -1,8 +1,8 @@
 """The manifest on this machine: `manifest.jsonl`, its failures and its corrections.
 
 Rows are appended as they come, in one write each, so that a run that is killed leaves at most one
-torn line, and the next run cuts it off. A finished run leaves both files sorted, one row per image
-in the two together, with what people decided in it.
+truncated line, and the next run cuts it off. A finished run leaves both files sorted, one row per
+image in the two together, with what people decided in it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Ledger:
         self._exit = ExitStack()
 
     def __enter__(self) -> Self:
-        """Lock the manifest and repair a torn end. Raises `LedgerError`."""
+        """Lock the manifest and repair a truncated end. Raises `LedgerError`."""
         with ExitStack() as stack:
             try:
                 for file in (self._labels, self._failures):
@@ -260,7 +260,7 @@ class Ledger:
             raise LedgerError(
                 f"{self._labels.path}: none of its {len(names):,} photos is there, so no row was "
                 "removed. Connect their drive, or put the manifest back beside them; to start "
-                "anew, delete the manifest"
+                "again, delete the manifest"
             )
         self._gone.update(names)
         self._settled &= not self._gone
@@ -469,7 +469,7 @@ def _open_locked(path: str) -> IO[bytes]:
 
 
 def _repair(path: str, handle: IO[bytes]) -> None:
-    """Cut off a torn last line; its image is labelled again."""
+    """Cut off a truncated last line; its image is labelled again."""
     try:
         jsonl.repair(handle)
     except ManifestError as error:

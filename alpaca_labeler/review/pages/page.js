@@ -64,7 +64,7 @@ function later(name, rest, does) {
 
 // --- lists ---------------------------------------------------------------------------------------
 
-/** Ask for the list anew, and go to a photo. @param {string} [ref] @param {number} [near] */
+/** Ask for the list again, and go to a photo. @param {string} [ref] @param {number} [near] */
 async function load(ref = "", near = 0) {
   try {
     const known = Object.fromEntries(Object.entries(query).filter(([, value]) => value));
@@ -74,7 +74,7 @@ async function load(ref = "", near = 0) {
     begin();
     const place = list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at;
     await go(place, "none", true);
-    told(list);
+    showChanges(list);
   } catch (error) {
     failed(error);
   }
@@ -90,13 +90,13 @@ function change(wanted, push = true) {
 }
 
 /**
- * Go to a photo of the list, on whichever page it is; behind the last one is the end.
- * @param {number} place @param {import("./grid.js").How} [how] @param {boolean} [anew]
+ * Go to a photo of the list, on any of its pages; after the last one comes the end.
+ * @param {number} place @param {import("./grid.js").How} [how] @param {boolean} [again]
  */
-async function go(place, how = "none", anew = false) {
+async function go(place, how = "none", again = false) {
   const last = Math.max(0, list.ids.length - 1);
   const wanted = Math.floor(Math.min(Math.max(0, place), last) / PAGE);
-  if (anew || wanted !== page) {
+  if (again || wanted !== page) {
     page = wanted;
     const ids = list.ids.slice(page * PAGE, (page + 1) * PAGE);
     const { generation } = list;
@@ -105,7 +105,7 @@ async function go(place, how = "none", anew = false) {
       grid.show(found, generation, list.stacks);
       grid.go(place - page * PAGE);
     });
-    if (!anew) turning = shown.catch(() => {});
+    if (!again) turning = shown.catch(() => {});
     await shown;
   } else {
     grid.go(place - page * PAGE, how);
@@ -116,7 +116,7 @@ async function go(place, how = "none", anew = false) {
 
 const here = () => page * PAGE + grid.active;
 
-/** The first photo from a place on that is not decided; behind the last if there is none. @param {number} from */
+/** The first photo from a place on that is not decided; the place after the last if all are. @param {number} from */
 function nextLeft(from) {
   const found = status.indexOf(LEFT, from);
   return found < 0 ? status.length : found;
@@ -231,20 +231,20 @@ async function end() {
 
 // --- what is new ---------------------------------------------------------------------------------
 
-/** Take in what the server says. @param {State} news @param {Set<number>} [own] photos that this page has just decided */
-async function told(news, own = new Set()) {
-  if (news.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
-  list.since = news.since;
-  element("stale").hidden = !news.stale;
+/** Show what has changed on the server. @param {State} state @param {Set<number>} [own] photos that this page has just decided */
+async function showChanges(state, own = new Set()) {
+  if (state.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
+  list.since = state.since;
+  element("stale").hidden = !state.stale;
   element("reading").hidden = list.reading === null;
   element("reading").firstElementChild.textContent =
     `Photos are still being read: ${number(list.reading ?? 0)} so far.`;
-  element("bar").querySelector("[data-does=undo]").disabled = !news.undo;
-  for (const [id, now] of news.changed) {
+  element("bar").querySelector("[data-does=undo]").disabled = !state.undo;
+  for (const [id, now] of state.changed) {
     const place = places.get(id);
     if (place !== undefined) status[place] = now;
   }
-  const changed = new Set(news.changed.map(([id]) => id));
+  const changed = new Set(state.changed.map(([id]) => id));
   const ids = grid.tiles.map(({ id }) => id).filter((id) => changed.has(id));
   if (ids.length) {
     const { generation } = list;
@@ -258,7 +258,7 @@ async function told(news, own = new Set()) {
 
 async function look() {
   if (!list || ended) return;
-  await next(async () => told(await get("state", { since: list.since })));
+  await next(async () => showChanges(await get("state", { since: list.since })));
 }
 
 /** Say what is wrong, where it is seen. @param {unknown} error */
@@ -317,7 +317,7 @@ function decide(chosen, index) {
   next(async () => {
     try {
       const done = await send("decide", { classes });
-      await told(done, new Set(all));
+      await showChanges(done, new Set(all));
       const problems = [...(done.refused ?? [])];
       if (done.unseen) problems.push(`${photos(done.unseen)} decided elsewhere just now: look again`);
       const what = index === undefined ? "confirmed" : start.classes[index];
@@ -362,7 +362,7 @@ function takeBack(path, ids = []) {
   next(async () => {
     const done = await send(path, { ids });
     const back = done.ids ?? [];
-    await told(done, new Set(back));
+    await showChanges(done, new Set(back));
     if (!back.length) return toast(ids.length ? "You have not decided this" : "There is nothing to undo");
     const place = places.get(back[0]);
     if (place !== undefined) await go(place);

@@ -400,10 +400,10 @@ def test_two_people_learn_of_each_other_and_overwrite_nothing_unseen(folder):
     # Our page has not seen that yet: it confirms what it shows.
     assert ours.decide(1, 0, {dog: 1, cat: 0}, unmeasured)[0] == 1
     assert labels(folder)["a/dog.png"] == "cat"
-    news = ours.state(0)
-    assert news["changed"] == [(dog, 2), (cat, 1)]
-    assert ours.state(news["since"])["changed"] == []
-    assert ours.decide(1, news["since"], {dog: 1}, unmeasured)[0] == 0  # now it has
+    state = ours.state(0)
+    assert state["changed"] == [(dog, 2), (cat, 1)]
+    assert ours.state(state["since"])["changed"] == []
+    assert ours.decide(1, state["since"], {dog: 1}, unmeasured)[0] == 0  # now it has
     assert labels(folder)["a/dog.png"] == "dog"
     assert theirs.state(1)["changed"] == [(dog, 1), (cat, 1)]
 

@@ -142,13 +142,13 @@ def test_a_row_of_other_hands_can_be_decided(labeler):
 
 def test_rows_are_appended_and_told_to_those_who_read_along(path):
     ours, theirs = Corrections(path), Corrections(path)
-    assert ours.news() == module.News([], anew=False)
+    assert ours.read_new() == module.Changes([], reset=False)
     first, second = said("ü\n.jpg"), said("b.jpg")
     ours.add_all([first])
-    assert theirs.news().rows == [first]
+    assert theirs.read_new().rows == [first]
     ours.add_all([second])
-    assert theirs.news() == module.News([second], anew=False)
-    assert theirs.news() == module.News([], anew=False)
+    assert theirs.read_new() == module.Changes([second], reset=False)
+    assert theirs.read_new() == module.Changes([], reset=False)
     assert written(path) == [first, second]
     assert os.stat(path).st_mode & 0o777 == 0o666 & ~_umask()
 
@@ -210,12 +210,12 @@ def test_a_decision_of_another_tool_that_is_withdrawn_has_no_label_until_the_nex
 def test_a_reader_notices_a_file_that_was_changed_to_the_same_length(path):
     ours, theirs = Corrections(path), Corrections(path)
     ours.add_all([said("a"), said("b")])
-    theirs.news()
+    theirs.read_new()
     os.unlink(path)  # a file system may give the new file the old one's number
     ours.add_all([said("c"), said("d")])
-    news = theirs.news()
-    assert news.anew
-    assert [row["source-ref"] for row in news.rows] == ["c", "d"]
+    new = theirs.read_new()
+    assert new.reset
+    assert [row["source-ref"] for row in new.rows] == ["c", "d"]
 
 
 def test_a_link_stays_a_link(path, tmp_path):
@@ -231,7 +231,7 @@ def test_a_torn_end_is_passed_over_and_cut_off_by_the_next_who_writes(path, shar
     Corrections(path).add_all([said("a")])
     with open(path, "ab") as file:
         file.write(manifest_row.encode(said("b"))[:share])
-    assert [row["source-ref"] for row in Corrections(path).news().rows] == ["a"]
+    assert [row["source-ref"] for row in Corrections(path).read_new().rows] == ["a"]
     Corrections(path).add_all([said("c")])
     assert [row["source-ref"] for row in written(path)] == ["a", "c"]
 
@@ -239,11 +239,11 @@ def test_a_torn_end_is_passed_over_and_cut_off_by_the_next_who_writes(path, shar
 def test_a_deleted_file_is_read_as_empty(path):
     ours = Corrections(path)
     ours.add_all([said("a")])
-    ours.news()
+    ours.read_new()
     os.unlink(path)
-    assert ours.news() == module.News([], anew=True)
+    assert ours.read_new() == module.Changes([], reset=True)
     ours.add_all([said("b")])
-    assert [row["source-ref"] for row in ours.news().rows] == ["b"]
+    assert [row["source-ref"] for row in ours.read_new().rows] == ["b"]
 
 
 def test_rows_by_a_model_are_skipped_and_counted(path):
@@ -251,7 +251,7 @@ def test_rows_by_a_model_are_skipped_and_counted(path):
     skipped = Skipped()
     assert [name for name, _ in module.read(path, skipped)] == ["b"]
     assert skipped.rows == 2
-    assert Corrections(path).news().rows == [said("b")]
+    assert Corrections(path).read_new().rows == [said("b")]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_a_file_of_another_kind_is_refused(path, text, says):
     with open(path, "wb") as file:
         file.write(text)
     with pytest.raises(CorrectionsError, match=f"corrections.jsonl: .*{says}"):
-        Corrections(path).news()
+        Corrections(path).read_new()
 
 
 def test_notes_without_an_end_are_not_written_to(path):
@@ -285,7 +285,7 @@ def test_what_is_no_file_is_refused(path, tmp_path):
     with pytest.raises(CorrectionsError, match="not a regular file"):
         Corrections(path).add_all([said()])
     with pytest.raises(CorrectionsError, match="not a regular file"):
-        Corrections(path).news()
+        Corrections(path).read_new()
 
 
 # --- what can go wrong ---------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_a_file_that_is_kept_locked_is_said_to_be(path, monkeypatch):
         with pytest.raises(CorrectionsError, match="another process has kept it locked"):
             Corrections(path).add_all([said("b")])
         with pytest.raises(CorrectionsError, match="another process has kept it locked"):
-            Corrections(path).news()
+            Corrections(path).read_new()
 
 
 WRITER = """
@@ -353,7 +353,7 @@ for number in range(count):
     row = {"source-ref": f"{who}-{number}" + "x" * rows.randrange(200)}
     told(number)
     ours.add_all([decision(row, Label("a", 1, "a"), who, datetime.now(UTC))])
-    ours.news()
+    ours.read_new()
 """
 
 
@@ -366,11 +366,11 @@ def test_several_processes_lose_nothing_of_one_another(path):
     ]
     reader, known = Corrections(path), []
     while any(writer.poll() is None for writer in writers):
-        news = reader.news()
-        known = news.rows if news.anew else known + news.rows
+        new = reader.read_new()
+        known = new.rows if new.reset else known + new.rows
     assert [writer.wait() for writer in writers] == [0] * 4
-    news = reader.news()
-    known = news.rows if news.anew else known + news.rows
+    new = reader.read_new()
+    known = new.rows if new.reset else known + new.rows
     assert known == written(path)
     names = {row["source-ref"].rstrip("x") for row in known}
     assert names == {f"person-{who}-{number}" for who in range(4) for number in range(60)}
