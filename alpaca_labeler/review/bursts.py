@@ -1,4 +1,4 @@
-"""Which photos were taken in one burst: same folder, seconds apart, and alike.
+"""Find the photos of one burst: same folder, taken seconds apart, and alike.
 
 Dates come from the files' headers, likeness from the pictures: both are read in the background when
 a page first asks, and only of photos on this machine.
@@ -50,7 +50,7 @@ class Bursts:
         self._thread = threading.Thread(target=self._run, name="bursts", daemon=True)
 
     def wait(self) -> None:
-        """Read dates and pictures, and wait for that a moment."""
+        """Start reading dates and pictures, and wait up to `PATIENCE` for the end."""
         with self._lock:
             if self._thread.ident is None:
                 self._thread.start()
@@ -61,7 +61,7 @@ class Bursts:
         return None if self._thread.ident is None or self._done.is_set() else self._count
 
     def stop(self) -> None:
-        """Read no further: the table is read again."""
+        """Stop reading: the table is read again."""
         self._stopped = True
 
     def _run(self) -> None:
@@ -99,7 +99,7 @@ class Bursts:
             data = storage.fetch(ImageVersion(self._place(name)), MAX_BYTES).data
             return split.hashes(images.decode(data, _SIDE).pixels[np.newaxis])
         except (storage.StorageError, images.ImageError):
-            return np.full((1, 128), np.nan)  # like nothing, itself included
+            return np.full((1, 128), np.nan)  # unlike every photo, itself included
 
 
 def _taken(place: str) -> str | None:

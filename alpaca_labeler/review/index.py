@@ -1,7 +1,7 @@
 """The rows of a table in SQLite, so that a million of them are filtered and sorted from a file.
 
-The database is a temporary file of this process. Nothing in a row is trusted: what has the wrong
-type counts as missing.
+The database is a temporary file of this process. Nothing in a row is trusted: a
+value of the wrong type counts as missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BATCH: Final = 5000
 """Rows that are read, then written."""
 
 LEFT, CONFIRMED, CHANGED, FAILED = range(4)
-"""What people have made of a photo. A failure is one that nobody has decided either."""
+"""Status of a photo. A failure that somebody has decided is no longer one."""
 
 _STATUS: Final = (
     f"CASE WHEN said IS NULL THEN iif(label IS NULL, {FAILED}, {LEFT}) "
@@ -56,7 +56,7 @@ SHOW: Final = {
     "failed": f"status = {FAILED}",
 }
 
-# What a person has said is certain, and a failure has nothing to be certain of: both come last.
+# A person's decision is certain, and a failure has no certainty: both come last.
 _LAST: Final = "status = 3, said IS NOT NULL, certainty IS NULL"
 ORDERS: Final = {
     "doubt": f"{_LAST}, certainty, id",
@@ -93,7 +93,7 @@ class Index:
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
         self._classes: Counter[tuple[str, int, str]] = Counter()
-        self._db.execute("PRAGMA journal_mode = OFF")  # nobody else has it
+        self._db.execute("PRAGMA journal_mode = OFF")  # no other process uses it
         numbered = enumerate(lines)
         while some := list(islice(numbered, _BATCH)):
             self.write("INSERT INTO line VALUES (?, ?)", some)
@@ -109,7 +109,7 @@ class Index:
         return self._size
 
     def ask(self, sql: str, *values: object) -> list[sqlite3.Row]:
-        """Return all that a query finds, or write."""
+        """Run one statement and return its rows."""
         return self._db.execute(sql, values).fetchall()
 
     def write(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
@@ -214,7 +214,7 @@ def certainty(row: Row, confidence: float | None) -> float | None:
 
 
 def folder(name: str) -> str:
-    """Return what stands before the last slash of an image's name, slash included."""
+    """Return an image's name up to and including the last slash."""
     return name[: name.rfind("/") + 1] or "./"
 
 

@@ -46,7 +46,7 @@ class PhotoError(LabelerError):
 
 
 class Photos:
-    """Makes pictures, a few at a time, and keeps those it made last. For use by any thread."""
+    """Makes pictures, a few at a time, and caches the latest. For use by any thread."""
 
     def __init__(self, place: Callable[[str], str], *, cache_bytes: int = CACHE_BYTES) -> None:
         """`place` returns the path or URI of a photo, given its `source-ref`."""
@@ -116,7 +116,7 @@ def exif(file: IO[bytes]) -> tuple[str, str]:
             found = picture.getexif()
         taken = str(found.get_ifd(_EXIF_BLOCK).get(_TAKEN) or found.get(0x0132, ""))
         make, model = (str(found.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
-    except Exception:  # a broken header may raise nearly anything, and only says nothing
+    except Exception:  # a broken header may raise nearly anything
         return "", ""
     try:
         day, time = taken.strip("\0 ").split()

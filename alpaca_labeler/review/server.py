@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a browser that went away; say in a line what else went wrong."""
+        """Ignore a browser that went away; report any other error in one line."""
         error = sys.exception()
         if not isinstance(error, ConnectionError | TimeoutError):
             print(f"review: {type(error).__name__}: {error}", file=sys.stderr)
@@ -157,7 +157,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
         except ValueError:
-            raise _Answer(400, "no query that can be read") from None
+            raise _Answer(400, "the query cannot be read") from None
         if name not in {"start", "list", "state", "tiles", "facts", "photo"}:
             raise _Answer(404, "there is nothing here")
         given = {key: values[-1] for key, values in asked.items()}
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(400, "no such size")
         try:
             return self.server.photos.jpeg(row, size), "image/jpeg"
-        except PhotoError as error:  # an answer like any other, and no fault of the page
+        except PhotoError as error:  # an ordinary answer, not a fault of the page
             return _said(str(error))
 
     # --- writing ---------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _decide(self, generation: int, since: int, classes: object) -> dict[str, Any]:
         """Decide what is asked for: the numbers of the photos of each class."""
         if not isinstance(classes, list) or len(classes) != len(CLASSES):
-            raise _Answer(400, "classes is no list of a list per class")
+            raise _Answer(400, "classes is not a list with one list per class")
         wanted = {number: index for index in CLASSES for number in _integers(classes[index])}
         measure = self.server.photos.size_of
         unseen, refused = self.server.session.decide(generation, since, wanted, measure)
@@ -216,10 +216,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != _JSON:
-            raise _Answer(415, "only JSON is taken")
+            raise _Answer(415, "only JSON is accepted")
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit()):
-            raise _Answer(411, "say how long it is")
+            raise _Answer(411, "Content-Length is missing")
         if int(length) > MAX_BODY:
             raise _Answer(413, f"more than {MAX_BODY:,} bytes")
         try:
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
         except orjson.JSONDecodeError:
             raise _Answer(400, "not JSON") from None
         if not isinstance(body, dict):
-            raise _Answer(400, "no JSON object")
+            raise _Answer(400, "not a JSON object")
         return body
 
     # --- answering -------------------------------------------------------------------------------
@@ -246,12 +246,12 @@ class _Handler(BaseHTTPRequestHandler):
     def send_error(
         self, code: int, message: str | None = None, _explain: str | None = None
     ) -> None:
-        """Answer what is no request of ours, in as few words as any other."""
+        """Answer a malformed request as any other, without a page of HTML."""
         self.close_connection = True
         self._send(code, *_said(message or "no"))
 
     def log_message(self, *_: object) -> None:
-        """Keep the terminal for what the user is to read."""
+        """Log nothing: the terminal is for the user."""
 
 
 def _json(value: object) -> tuple[bytes, str]:
@@ -268,12 +268,12 @@ def _integer(given: dict[str, Any], name: str) -> int:
         return int(value)
     if type(value) is int and 0 <= value < 10**12:
         return value
-    raise _Answer(400, f"{name} is no number")
+    raise _Answer(400, f"{name} is not a number")
 
 
 def _integers(found: object) -> list[int]:
     if not isinstance(found, list):
-        raise _Answer(400, "ids is no list")
+        raise _Answer(400, "ids is not a list")
     return [_integer({"id": each}, "id") for each in found]
 
 

@@ -1,7 +1,7 @@
-"""What is being reviewed: the table's rows, what people say of them, and how it is taken back.
+"""A review in progress: the table's rows, people's decisions about them, and undo.
 
-A page says which decisions it has seen. What somebody else has decided since is never overwritten
-unseen: that part is refused, and the page shows it. For use by any thread.
+A page says which decisions it has seen. A decision that somebody else has made since is never
+overwritten unseen: that part is refused, and the page shows it. For use by any thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Measure = Callable[["Row"], tuple[int, int]]
 
 
 class Outdated(Exception):
-    """The page speaks of a state of the manifest that is not there any more."""
+    """The page refers to an earlier state of the manifest."""
 
 
 class Session:
@@ -174,7 +174,7 @@ class Session:
         ]
 
     def select(self, query: Query, name: str = "") -> dict[str, Any]:
-        """Return the photos of a list, what people have made of each, and its stacks.
+        """Return the photos of a list, the status of each, and its stacks.
 
         `status` has one digit per photo. A stack is a burst, named by its first photo. `at` is the
         place of the photo that is called `name`, or -1.
@@ -199,7 +199,7 @@ class Session:
             }
 
     def tiles(self, generation: int, numbers: list[int]) -> list[dict[str, Any]]:
-        """Return what the tiles of photos say. Raises `Outdated`."""
+        """Return the content of the tiles of photos. Raises `Outdated`."""
         with self._lock:
             self._check(generation)
             found = self.index.ask(_TILES, str(numbers[:MAX_TILES]))
@@ -268,12 +268,12 @@ class Session:
     def decide(
         self, generation: int, since: int, wanted: dict[int, int], measure: Measure
     ) -> tuple[int, list[str]]:
-        """Write which class a person says that photos are of, all at once.
+        """Write decisions about photos, all in one step.
 
-        `wanted` has a class by photo, `since` is the state that the page has seen. `measure`
-        returns the (width, height) of a photo that could not be labelled, or raises `PhotoError`:
-        what cannot be seen is not decided. Returns how many were refused because somebody else has
-        decided them since, and why others were.
+        `wanted` is the class index per photo; `since` is the state that the page has seen.
+        `measure` returns the (width, height) of a photo that could not be labelled, or raises
+        `PhotoError`: what cannot be seen is not decided. Returns how many were refused because somebody else has
+        decided them since, and the reasons why others were.
 
         Raises `Outdated`, and `CorrectionsError`: then nothing is written.
         """
@@ -303,7 +303,7 @@ class Session:
             return len(unseen), refused
 
     def undo(self) -> dict[str, Any]:
-        """Take back the annotator's last step; return the photos, and what they are again."""
+        """Take back the annotator's last step; return the photos and their labels then."""
         with self._lock:
             self._follow()
             last = max(self._steps, default="")
@@ -320,7 +320,7 @@ class Session:
             return self._again(numbers)
 
     def withdraw(self, generation: int, numbers: list[int]) -> dict[str, Any]:
-        """Take back all that the annotator has said of photos; return what they are again."""
+        """Take back all that the annotator decided about photos; return their labels then."""
         with self._lock:
             self._check(generation, *numbers)
             self._follow()
@@ -377,7 +377,7 @@ class Session:
         return bool(events) and events[-1].who == self.annotator
 
     def _follow(self) -> None:
-        """Take in what people have decided since, here or in another process."""
+        """Read the decisions made since, here or in another process."""
         new = self.corrections.read_new()
         touched: set[int] = set()
         if new.reset:
@@ -407,7 +407,7 @@ class Session:
             self._log += changed
 
     def _set(self, number: int, events: list[_Event]) -> bool:
-        """Note which decisions count; tell whether another one than before counts now."""
+        """Note which decisions count; return whether the one on top has changed."""
         before = self._now.get(number, [])
         if self._is_mine(number):
             step = self._steps[before[-1].step]
@@ -426,7 +426,7 @@ class _Event:
 
     made: str
     step: str
-    """When it was made first: what was made at once is taken back at once."""
+    """When it was first made. Decisions of one step are taken back together."""
     who: str
     label: str
     """Empty for a withdrawal."""
@@ -447,7 +447,7 @@ class _Event:
 
 
 def _counting(events: list[_Event]) -> list[_Event]:
-    """Return the decisions of one photo that count, one on the other; the last is its label.
+    """Return the decisions about one photo that count, oldest first; the last is its label.
 
     A decision that is made again, because one on top of it was taken back, takes that one away.
     """
@@ -473,7 +473,7 @@ def _stacked(
     for number, its_status, burst in found:
         top = number if burst is None else first.setdefault(burst, number)
         stacks.setdefault(top, []).append(number)
-        # A stack is left as long as one of its photos is.
+        # A stack is undecided as long as one of its photos is.
         status[top] = min(its_status, status.get(top, its_status))
         if top == number:
             kept.append((number, burst))
@@ -481,5 +481,5 @@ def _stacked(
 
 
 def text(value: str) -> str:
-    """Return a text that steers nothing, and is not too long."""
+    """Return a text without control characters, shortened if it is long."""
     return printable(value[:MAX_TEXT]) + ("..." if len(value) > MAX_TEXT else "")
