@@ -272,8 +272,8 @@ class Session:
 
         `wanted` is the class index per photo; `since` is the state that the page has seen.
         `measure` returns the (width, height) of a photo that could not be labelled, or raises
-        `PhotoError`: what cannot be seen is not decided. Returns how many were refused because somebody else has
-        decided them since, and the reasons why others were.
+        `PhotoError`: what cannot be seen is not decided. Returns how many were refused because
+        somebody else has decided them since, and the reasons why others were.
 
         Raises `Outdated`, and `CorrectionsError`: then nothing is written.
         """
