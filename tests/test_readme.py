@@ -87,9 +87,10 @@ def confirm_one(folder):
     """Do what a person does on the review page: confirm a label."""
     rows = open_table(str(folder / "manifest.jsonl")).rows()
     row = next(row for row in rows if not manifest_row.is_failure(row))
-    name = manifest_row.attribute(row)
-    label = Label(name, row[name], manifest_row.label(row))
-    said = decision(row, label, "kim", datetime.now(UTC))
+    name, label = manifest_row.attribute(row), manifest_row.label(row)
+    assert name
+    assert label
+    said = decision(row, Label(name, row[name], label), "kim", datetime.now(UTC))
     Corrections(str(folder / "corrections.jsonl")).add_all([said])
 
 
@@ -116,8 +117,8 @@ def test_the_command_works_as_written(command, place, request):
         start_new_session=True,
     )
     if command in ENDLESS:
-        said = process.stdout.readline()
-        assert said
+        assert process.stdout
+        assert process.stdout.readline()
         time.sleep(1)
         os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate(timeout=600)

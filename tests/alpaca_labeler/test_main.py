@@ -24,6 +24,10 @@ def run(*words, **settings):
     return CliRunner().invoke(main, words, **settings)
 
 
+def summary_of(group, name):
+    return summary(group.get_command(click.Context(group), name))
+
+
 def help_of(words, columns):
     done = run(*words, "-h", terminal_width=max(columns - 2, 50))  # as click takes a terminal's
     assert done.exit_code == 0
@@ -32,7 +36,7 @@ def help_of(words, columns):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_the_command_says(name):
-    assert summary(main.get_command(click.Context(main), name)) == COMMANDS[name][1]
+    assert summary_of(main, name) == COMMANDS[name][1]
 
 
 @pytest.mark.parametrize("columns", [50, 80])
@@ -45,7 +49,7 @@ def test_no_help_is_wider_than_its_terminal_or_cut_off(words, command, columns):
     ]
     if isinstance(command, click.Group):
         for name in command.list_commands(click.Context(command)):
-            first = summary(command.get_command(click.Context(command), name))
+            first = summary_of(command, name)
             assert first in " ".join(text.split())
 
 
@@ -56,7 +60,7 @@ def test_at_80_columns_each_command_of_a_list_takes_one_line(words, command):
         names = command.list_commands(click.Context(command))
         width = max(map(len, names))
         for name in names:
-            first = summary(command.get_command(click.Context(command), name))
+            first = summary_of(command, name)
             assert f"{name:<{width}}  {first}" in lines
 
 

@@ -26,11 +26,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import bench_commands as commands
-import bench_photos
-import bench_report
-import bench_stages
-from contestants import CONTESTANTS
+from tests.benchmarks import bench_commands as commands
+from tests.benchmarks import bench_photos, bench_report, bench_stages
+from tests.benchmarks.contestants import CONTESTANTS
 
 HERE = Path(__file__).parent
 COMMAND, COMMAND_START = "command", "command-start"
@@ -262,7 +260,7 @@ def inference(results: Results, servers: list[Server], batch: int) -> float:
     """Return milliseconds a photo where all those servers work at once: median of the rounds."""
     times = max(1, results.plan.inferences // batch)
     with ThreadPoolExecutor(len(servers)) as pool:
-        slowest = [
+        slowest: list[float] = [
             max(pool.map(lambda one: one.ask(batch=batch, times=times)["seconds"], servers))
             for _ in range(results.plan.rounds)
         ]

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench_photos import ROOT
+from tests.benchmarks.bench_photos import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -69,8 +69,8 @@ def _resized(data: bytes, longest: int, seed: int) -> bytes:
         scale = longest / max(image.size)
         if scale == 1:
             return data
-        size = tuple(max(1, round(side * scale)) for side in image.size)
-        resized = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        resized = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     if scale > 1:
         pixels = np.asarray(resized, np.int16)
         grain = np.random.default_rng(seed).normal(0, GRAIN, pixels.shape[:2]).astype(np.int16)

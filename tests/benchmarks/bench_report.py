@@ -12,13 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import bench_photos
-from contestants import CONTESTANTS
+from tests.benchmarks import bench_photos
+from tests.benchmarks.contestants import CONTESTANTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench import Results
+    from tests.benchmarks.bench import Results
 
 COMMAND, COMMAND_START = "command", "command-start"
 OURS = ("ai-edge-litert", "boto3", "click", "numpy", "orjson", "pillow")
@@ -341,8 +341,12 @@ def _batches(results: Results) -> str:
     batches = list(next(iter(results.batches.values())))
     header = ("batch of", *map(str, batches))
     names = {**NAMES, "floor": "LiteRT, int8 (ours)"}
-    alone = [[names[n], *(found[b] for b in batches)] for n, found in results.batches.items()]
-    both = [[n, *(found[b] for b in batches)] for n, found in results.parallel.items()]
+    alone: list[list[Cell]] = [
+        [names[n], *(found[b] for b in batches)] for n, found in results.batches.items()
+    ]
+    both: list[list[Cell]] = [
+        [n, *(found[b] for b in batches)] for n, found in results.parallel.items()
+    ]
     return (
         "## Batches, threads, processes\n\nInference only, milliseconds a photo, on one core, one "
         "thread.\n\n"

@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.handler.bundle import Card
@@ -190,6 +190,7 @@ def main():
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
+        assert server.stdout
         try:
             address = server.stdout.readline().strip()
             print(f"{rows:,} rows: the server answers after {time.perf_counter() - began:.2f} s")

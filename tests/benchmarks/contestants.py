@@ -22,7 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench_models import FLOAT_TFLITE, KERAS, ONNX, SAVED_MODEL
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks.bench_models import FLOAT_TFLITE, KERAS, ONNX, SAVED_MODEL
 
 ROOT = Path(__file__).parents[2]
 
@@ -227,7 +229,6 @@ def serve(contestant: Contestant) -> None:
 
 def main() -> None:
     """Load, say so, serve; or label the one photo."""
-    sys.path.insert(0, str(ROOT))
     name, models, *photo = sys.argv[1:]
     load = CONTESTANTS[name][0]
     if photo == ["--threads=2"]:

@@ -152,6 +152,10 @@ class Compaction:
     """Rows that were written, each time that they were."""
 
 
+_STATIONS: Final = ("listing", "S3 GET a prefix", "S3 PUT a prefix")
+_LIST, _GET, _PUT = _STATIONS
+
+
 @dataclass
 class Outcome:
     """What a scenario came to. Times in seconds of simulated time."""
@@ -173,9 +177,6 @@ class Outcome:
         """The station that most of the waiting is for; the workers where there is hardly any."""
         station, waited = max(self.waited.items(), key=lambda item: item[1])
         return station if waited > 0.1 * (self.billed + self.waited[_LIST]) else "workers"
-
-
-_LIST, _GET, _PUT = _STATIONS = ("listing", "S3 GET a prefix", "S3 PUT a prefix")
 
 
 class Station:

@@ -65,7 +65,12 @@ def serve(queue_url: str) -> None:
     storage.client().meta.events.register("before-send.s3", fail)
     box = local_aws.Sandbox(os.environ["AWS_ENDPOINT_URL"], queue_url, boto3.client("sqs"), app)
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_the_end():
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     began = sampled = compacted = time.monotonic()
     labelled = 0
     while not ended.is_set():
@@ -192,10 +197,13 @@ def main() -> int:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert function.stdin
+        assert function.stdout
+        printed = function.stdout
         samples: list[list[float]] = []
         reader = threading.Thread(
             target=lambda: samples.extend(
-                json.loads(line) for line in function.stdout if line.startswith("[")
+                json.loads(line) for line in printed if line.startswith("[")
             )
         )
         reader.start()

@@ -2,18 +2,20 @@
 
 import os
 
-import bench_commands
-import bench_photos
-import bench_report
-import bench_stages
-import contestants
 import pytest
-from bench import Server
 from PIL import Image
 
 from alpaca_labeler.handler import bundle
 from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.labeler import Labeler
+from tests.benchmarks import (
+    bench_commands,
+    bench_photos,
+    bench_report,
+    bench_stages,
+    contestants,
+)
+from tests.benchmarks.bench import Server
 
 
 def jpegs(folder):
@@ -35,7 +37,7 @@ def test_the_library_is_measured_with_its_own_labels(photos):
 
 def test_stages_repeat_the_steps_of_the_library(photos):
     stages = bench_stages.profile(jpegs(photos), rounds=1)  # asserts that the pixels are the same
-    assert max(stages, key=stages.get) in {"decode, scaled", "infer, int8"}
+    assert max(stages, key=stages.__getitem__) in {"decode, scaled", "infer, int8"}
 
 
 @pytest.mark.parametrize("longest", [480, 1500])

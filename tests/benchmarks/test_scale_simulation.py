@@ -4,7 +4,8 @@ import math
 from dataclasses import replace
 
 import pytest
-import scale_simulation as sim
+
+from tests.benchmarks import scale_simulation as sim
 
 SMALL = sim.Scenario("small", 250_050, concurrency=40)
 CASES = [

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -135,7 +136,7 @@ def made(name: str, pixels: int) -> bytes:
     return BOMBS[name](pixels)
 
 
-def measure(data: bytes, pixels: int, timeout: float = 300) -> dict:
+def measure(data: bytes, pixels: int, timeout: float = 300) -> dict[str, Any]:
     """Decode in a process of its own: seconds of processor time, MB by which its memory grew."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
@@ -148,7 +149,8 @@ def measure(data: bytes, pixels: int, timeout: float = 300) -> dict:
             text=True,
             check=True,
         )
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def main() -> None:

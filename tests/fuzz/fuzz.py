@@ -7,7 +7,7 @@
 Each target runs in a process of its own under limits of memory and time; one that dies or hangs is
 a finding, and another takes its place. With atheris installed (`pip install atheris`) libFuzzer
 guides the mutations by the code they reach; without it they are random. Findings lie in
-build/fuzz/findings, the first input of each kind. Exit code 1 where there are any.
+build/fuzz/findings, the first input of each kind. Exit code 1 if there are any.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import worker
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.fuzz import worker
+
+ROOT = Path(__file__).parents[2]
 HANG_SECONDS = 60.0
 """A case that takes so long hangs; the machine may be busy with other things."""
 MAX_DEATHS = 50
@@ -33,12 +36,12 @@ ASKED_FOR = {"models"}
 
 
 def names() -> list[str]:
-    from targets import TARGETS
+    from tests.fuzz.targets import TARGETS
 
     return [*TARGETS]
 
 
-def fuzz(name: str, seconds: float, seed: int, folder: Path, engine: str) -> dict:
+def fuzz(name: str, seconds: float, seed: int, folder: Path, engine: str) -> dict[str, Any]:
     """Fuzz one target and count."""
     (folder / "findings").mkdir(parents=True, exist_ok=True)
     shared = worker.Shared(f"{folder}/{name}.state")
@@ -71,7 +74,7 @@ def findings(folder: Path, name: str) -> list[str]:
 def _run_worker(  # noqa: PLR0917
     name: str, seconds: float, seed: int, folder: Path, engine: str, shared: worker.Shared
 ) -> str:
-    """Run a worker to its end: `done`, a word for how it died, or nothing where it told itself."""
+    """Run a worker to its end: `done`, how it died, or nothing if it said so itself."""
     log = folder / f"{name}.log"
     command = [
         sys.executable,
@@ -115,7 +118,7 @@ def main() -> None:
     asked = parser.parse_args()
     chosen = asked.target or [name for name in names() if name not in ASKED_FOR]
     if asked.repeat:
-        from targets import TARGETS
+        from tests.fuzz.targets import TARGETS
 
         TARGETS[chosen[0]].check(asked.repeat.read_bytes())
         print("nothing happens")

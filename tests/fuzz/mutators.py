@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from random import Random
+from typing import Any
 
 INTERESTING = (0, 1, 2, 7, 8, 16, 127, 128, 255, 256, 32767, 32768, 65500, 65535, 2**31 - 1, 2**31)
 TOKENS = (
@@ -66,7 +67,7 @@ TOKENS = (
     b"-1",
 )
 
-HOSTILE = (
+HOSTILE: tuple[Any, ...] = (
     None,
     True,
     False,

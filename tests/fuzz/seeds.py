@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -109,7 +110,7 @@ def events() -> list[bytes]:
     return [*recorded, json.dumps({"Records": records}).encode()]
 
 
-def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict:
+def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict[str, Any]:
     labeler = {
         "model-version": "1-a",
         "probability": 0.9,
@@ -138,7 +139,7 @@ def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict:
     }
 
 
-def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> dict:
+def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> dict[str, Any]:
     made = "2026-01-02T00:00:00.000000"
     return {
         "source-ref": name,
@@ -147,7 +148,7 @@ def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> 
     }
 
 
-def lines(*rows: dict) -> bytes:
+def lines(*rows: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in rows)
 
 

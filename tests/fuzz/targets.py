@@ -10,13 +10,13 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from urllib.parse import quote_plus
 
-import mutators
 import numpy as np
-import seeds
+from PIL import Image
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.handler import (
@@ -31,16 +31,17 @@ from alpaca_labeler.handler import (
 )
 from alpaca_labeler.handler.bundle import BundleError
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure, ManifestError
+from alpaca_labeler.handler.manifest_row import Failure, ManifestError, Row
 from alpaca_labeler.handler.storage import StorageError
 from alpaca_labeler.label import sort_into, sources
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.command import line as line_for_people
 from alpaca_labeler.table.ledger import Ledger, LedgerError
+from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
 
 MAX_PIXELS = 4_000_000
-images.Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
 CODES = {"empty", "not-an-image", "unsupported", "too-many-pixels", "corrupt"}
 RESULTS = "s3://results/labels/"
 
@@ -71,7 +72,7 @@ def _refused_by_name(error: BundleError) -> None:
     _text(str(error))
 
 
-NOON = manifest_row.datetime(2026, 1, 1, 12, tzinfo=manifest_row.UTC)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -224,7 +225,9 @@ def check_exports(data: bytes) -> None:
             assert len([json.loads(line) for line in text.splitlines()]) == written
 
 
-def _exported(write: Callable, rows: list) -> tuple[str, exports.Out]:
+def _exported(
+    write: Callable[[list[Row], exports.Out], None], rows: list[Row]
+) -> tuple[str, exports.Out]:
     out = exports.Out(str, files_root="/")
     # One that holds no folders of splits, which an export looks for.
     with (

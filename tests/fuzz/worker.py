@@ -17,6 +17,9 @@ import traceback
 from pathlib import Path
 from random import Random
 
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
 STATE = struct.Struct("<QdI")
 """Cases so far, when this one began (`time.monotonic`), its length; the input follows."""
 MAX_BYTES = 2**15
@@ -51,7 +54,7 @@ class Session:
     """Runs cases of one target and keeps what goes wrong."""
 
     def __init__(self, name: str, folder: str) -> None:
-        from targets import TARGETS
+        from tests.fuzz.targets import TARGETS
 
         self.name, self.target, self.folder = name, TARGETS[name], folder
         self.shared = Shared(f"{folder}/{name}.state")
@@ -78,7 +81,7 @@ class Session:
 
     def mutational(self, seconds: float, seed: int) -> None:
         """Change whole inputs at random until the time is up."""
-        from mutators import splice
+        from tests.fuzz.mutators import splice
 
         rng = Random(seed)
         ends = time.monotonic() + seconds
@@ -95,7 +98,8 @@ class Session:
         def mutator(data: bytes, size: int, number: int) -> bytes:
             rng = Random(number)
             if rng.random() < 0.3:
-                return atheris.Mutate(data, size)
+                mutated: bytes = atheris.Mutate(data, size)
+                return mutated
             return self.target.mutate(data, rng)[:size]
 
         corpus = Path(self.folder) / "corpus" / self.name
@@ -123,10 +127,7 @@ def _peak() -> int:
 def _place(error: BaseException) -> str:
     """Name an error by its type and the last place in our own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    root = str(Path(__file__).parent.parent.parent)
-    ours = [
-        frame for frame in frames if frame.filename.startswith((root + "/handler", root + "/cli"))
-    ]
+    ours = [frame for frame in frames if frame.filename.startswith(f"{ROOT}/alpaca_labeler/")]
     last = (ours or frames)[-1]
     return f"{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
 
@@ -150,7 +151,7 @@ def main() -> None:
         import atheris
 
         with atheris.instrument_imports(
-            include=["handler", "cli", "PIL"], enable_loader_override=False
+            include=["alpaca_labeler", "PIL"], enable_loader_override=False
         ):
             session = Session(name, folder)
         session.guided(float(seconds), int(seed))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
 from alpaca_labeler.handler import (
@@ -33,7 +34,7 @@ needs_model = pytest.mark.skipif(
 )
 
 
-class Context:
+class Context(LambdaContext):
     function_name = "label"
     memory_limit_in_mb = 1769
     invoked_function_arn = "arn:aws:lambda:eu-central-1:111122223333:function:label"
@@ -42,7 +43,8 @@ class Context:
     def __init__(self, seconds=30.0):
         self._ends = time.monotonic() + seconds
 
-    def get_remaining_time_in_millis(self):
+    # Powertools declares it static; what Lambda passes is a method.
+    def get_remaining_time_in_millis(self):  # type: ignore[override]
         return int(1000 * (self._ends - time.monotonic()))
 
 
@@ -506,7 +508,8 @@ def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_
 @needs_model
 def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle, tmp_path):
     old = publish(function, bundle.EMBEDDED)
-    clock, warnings = Clock(), []
+    clock = Clock()
+    warnings: list[str] = []
     current = follow(tmp_path, clock, warnings)
     new = publish(function, other_bundle)
     function.put_object(Bucket="models", Key=f"m/{new}/{bundle.MODEL_FILE}", Body=b"damaged")

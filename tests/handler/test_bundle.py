@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from alpaca_labeler.handler import bundle
+from alpaca_labeler.handler import bundle, images
 from alpaca_labeler.handler.bundle import BundleError
 
 MODEL = b"a model"
@@ -20,7 +20,7 @@ CARD = bundle.Card(
     threshold=0.5,
     review_band=(0.2, 0.8),
     input_size=256,
-    preprocessing=bundle.images.PREPROCESSING_ID,
+    preprocessing=images.PREPROCESSING_ID,
     calibration=(1.0, 0.0),
     sha256=hashlib.sha256(MODEL).hexdigest(),
 )

@@ -3,6 +3,8 @@ import hashlib
 import io
 import itertools
 import json
+import tempfile
+import time
 
 import pytest
 
@@ -228,7 +230,7 @@ def test_a_lost_race_is_read_again_and_merged_again(s3, monkeypatch, name):
     compact()
     parts.write(RESULTS, [label("c"), failure("d")])
     real = storage.write_if_unchanged
-    raced = []
+    raced: list[str] = []
 
     def write(uri, *arguments, **more):
         if uri.endswith(name) and not raced:
@@ -346,7 +348,7 @@ def test_a_full_disk_is_reported_as_what_it_is(s3, monkeypatch, number, act):
         def write(self, _data):
             raise OSError(number, "full")
 
-    monkeypatch.setattr(pair.tempfile, "TemporaryFile", Full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     parts.write(RESULTS, [label("new")])
     with pytest.raises(compaction.NoSpace, match="TMPDIR") as caught:
         act()
@@ -362,7 +364,7 @@ def test_another_error_of_the_disk_is_not_taken_for_a_full_one(monkeypatch):
     def fail():
         raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(pair.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
     with pytest.raises(OSError, match="broken"):
         [*compaction.table(RESULTS)]
 
@@ -466,7 +468,7 @@ def test_a_run_over_shards_may_stop_at_any_call_too(s3, monkeypatch, calls):
 def test_a_run_that_has_no_time_left_is_taken_up_where_it_stopped(s3, monkeypatch):
     parts.write(RESULTS, MANY)
     clock = itertools.count()
-    monkeypatch.setattr(compaction.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     done = divide(seconds=5)
     assert (done.committed, done.parts, done.waiting) == (True, 0, 1)
     begun = dict(s3.objects)

@@ -1,13 +1,14 @@
 """The S3 of the fault test answers as moto's does."""
 
 import io
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.fake_s3 import FakeS3
 
-STEPS = [
+STEPS: list[tuple[str, dict[str, Any]]] = [
     ("get_object", {"Key": "a"}),
     ("head_object", {"Key": "a"}),
     ("put_object", {"Key": "a", "Body": b"1", "IfMatch": '"0"'}),

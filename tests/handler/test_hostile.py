@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +13,7 @@ from alpaca_labeler.handler import bundle, events, images, manifest_row, merge
 from alpaca_labeler.handler.bundle import BundleError
 from alpaca_labeler.handler.events import UnknownEvent
 from alpaca_labeler.handler.manifest_row import ManifestError
-
-sys.path.append(str(Path(__file__).parent.parent / "fuzz"))
-
-import bombs
-import seeds
+from tests.fuzz import bombs, seeds
 
 # --- pictures ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alpaca_labeler.handler import labeler, manifest_row, storage
+from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.labeler import Labeler, Limits
 
@@ -95,7 +95,7 @@ def test_what_may_work_later_on_s3_has_no_row(one, monkeypatch, error):
     def fetch(*_):
         raise error
 
-    monkeypatch.setattr(labeler.storage, "fetch", fetch)
+    monkeypatch.setattr(storage, "fetch", fetch)
     outcome = one.label_one(ImageVersion("s3://b/a.jpg"))
     assert outcome.row is None
     assert outcome.problem == str(error)
@@ -105,7 +105,7 @@ def test_a_file_without_permission_has_a_row(one, monkeypatch):
     def fetch(*_):
         raise storage.Denied("no")
 
-    monkeypatch.setattr(labeler.storage, "fetch", fetch)
+    monkeypatch.setattr(storage, "fetch", fetch)
     assert one.label_one(ImageVersion("a.jpg")).row["failure"]["code"] == "unreadable"
 
 
@@ -153,7 +153,7 @@ def test_a_download_that_hangs_does_not_outlive_the_deadline(monkeypatch, photos
             release.wait(10)
         return real(image, max_bytes)
 
-    monkeypatch.setattr(labeler.storage, "fetch", fetch)
+    monkeypatch.setattr(storage, "fetch", fetch)
     requests = [ImageVersion("hangs"), ImageVersion(str(photos / "cat.png"))]
     began = time.monotonic()
     outcomes = list(fixed(threads=2).label(requests, deadline=began + 0.5))
@@ -181,7 +181,7 @@ def test_no_more_bytes_are_held_than_allowed(monkeypatch, photos):
         return real(image, max_bytes)
 
     frugal = fixed(threads=8, limits=Limits(held_bytes=100))
-    monkeypatch.setattr(labeler.storage, "fetch", fetch)
+    monkeypatch.setattr(storage, "fetch", fetch)
     requests = [ImageVersion(str(photos / "cat.png"), size=size) for size in [40, 90, 10, 200] * 5]
     outcomes = list(frugal.label(requests))
     assert len(outcomes) == 20

@@ -78,7 +78,7 @@ def test_sorting_is_stable_over_temporary_files():
 
 
 def test_a_choice_is_given_rows_in_the_order_of_their_streams():
-    seen = []
+    seen: list[str] = []
 
     def choose(rows):
         seen.extend(manifest_row.created(row) for row in rows)

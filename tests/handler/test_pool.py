@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
 import sys
 import time
 
@@ -40,15 +41,20 @@ worker.main()
 """
 
 
+def code(done):
+    """Return the code of the failure row that an image has."""
+    return done.row["failure"]["code"]
+
+
 @pytest.fixture
 def crafted(monkeypatch):
     """Workers in which some images do what a broken decoder does."""
-    real = pool.subprocess.Popen
+    real = subprocess.Popen
 
     def start(command, **options):
         return real([sys.executable, "-P", "-c", CRAFTED, command[-1]], **options)
 
-    monkeypatch.setattr(pool.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
 
 
 @pytest.mark.usefixtures("crafted")
@@ -61,7 +67,7 @@ def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path):
     assert sorted(d.image.source_ref for d in done) == sorted(i.source_ref for i in images)
     [failed] = [d for d in done if d.label is None]
     assert failed.image.source_ref.endswith("kills.jpg")
-    assert failed.row["failure"]["code"] == "crashed"
+    assert code(failed) == "crashed"
 
 
 @pytest.mark.usefixtures("crafted")
@@ -71,7 +77,7 @@ def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
     with Workers(JOB, 1) as workers:
         workers.ready()
         done = {d.image.source_ref: d for d in workers.label(images)}
-    assert done["hangs.jpg"].row["failure"]["code"] == "timeout"
+    assert code(done["hangs.jpg"]) == "timeout"
     assert done[f"{photos}/cat.png"].label == "not alpaca"
 
 
@@ -87,7 +93,7 @@ def test_a_decoder_that_never_ends_is_the_one_that_fails(photos, tmp_path, ahead
     assert len(done) == 3
     [failed] = [d for d in done if d.label is None]
     assert failed.image.source_ref == str(endless)
-    assert failed.row["failure"]["code"] == "timeout"
+    assert code(failed) == "timeout"
     assert "within 1 s" in failed.problem
 
 
@@ -111,12 +117,12 @@ def test_an_unusable_model_is_said_in_its_own_words():
 
 
 def test_a_worker_that_does_not_start_is_an_error(monkeypatch):
-    real = pool.subprocess.Popen
+    real = subprocess.Popen
 
     def start(_command, **options):
         return real([sys.executable, "-c", "import sys; sys.stdin.read()"], **options)
 
-    monkeypatch.setattr(pool.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     with Workers(JOB, 1) as workers, pytest.raises(WorkerError, match="died while it started"):
         workers.ready()
 
@@ -149,5 +155,5 @@ def test_what_a_decoder_prints_stays_off_the_terminal(tmp_path, capfd):
     with Workers(JOB, 1) as workers:
         workers.ready()
         [done] = workers.label([ImageVersion(f"{tmp_path}/odd.tif")])
-    assert done.row["failure"]["code"] == "corrupt"
+    assert code(done) == "corrupt"
     assert capfd.readouterr().err == ""

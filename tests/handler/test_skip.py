@@ -118,12 +118,14 @@ def test_text_does_not_whatever_it_begins_with(text):
 
 def test_a_tally_counts_a_folder_once_and_names_some_placeholders():
     skipped = Skipped()
-    for path in ("@eaDir/1.jpg", "@eaDir/2.jpg", "x/@eaDir/1.jpg", "a.txt", "b.txt"):
-        skipped.add(skip.by_path(path))
-    for number in range(9):
-        skipped.add(skip.by_path(f".{number}.jpg.icloud"))
+    placeholders = [f".{number}.jpg.icloud" for number in range(9)]
+    others = ["@eaDir/1.jpg", "@eaDir/2.jpg", "x/@eaDir/1.jpg", "a.txt", "b.txt"]
+    for path in others + placeholders:
+        found = skip.by_path(path)
+        assert found, path
+        skipped.add(found)
     assert skipped.counts == {Kind.SYSTEM: 2, Kind.OTHER: 2, Kind.NOT_DOWNLOADED: 9}
-    assert skipped.not_downloaded == [f".{number}.jpg.icloud" for number in range(5)]
+    assert skipped.not_downloaded == placeholders[:5]
 
 
 def test_each_kind_has_a_text_for_people():

@@ -63,7 +63,7 @@ def answers(monkeypatch):
     def play(*answers):
         client = Answers(*answers)
         monkeypatch.setattr(storage, "client", lambda: client)
-        monkeypatch.setattr(storage.time, "sleep", lambda _seconds: None)
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)
         return client
 
     return play
@@ -277,6 +277,7 @@ def test_write_if_unchanged_refuses_another_state():
     uri = f"{BUCKET}/manifest"
     storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
     first = storage.stamp_of(uri)
+    assert first
     assert first.mark == "1"
     storage.write_if_unchanged(uri, b"two", first.etag, "text/plain", mark="2")
     for etag in (None, first.etag):
@@ -393,7 +394,7 @@ def store(monkeypatch):
             def log_message(self, *_):
                 pass
 
-        asked = []
+        asked: list[str] = []
         serve(Handler, monkeypatch, using)
         return asked
 
@@ -582,7 +583,7 @@ def test_a_disk_that_may_recover_is_asked_again(monkeypatch, number, kind):
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage.os, "open", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(storage.StorageError, match=r"a\.jpg") as caught:
         storage.read("a.jpg", 10)
     assert type(caught.value) is kind

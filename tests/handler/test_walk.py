@@ -7,7 +7,7 @@ import os
 import pytest
 
 from alpaca_labeler.handler import walk
-from alpaca_labeler.handler.skip import Kind
+from alpaca_labeler.handler.skip import Kind, Skip
 
 
 @pytest.fixture
@@ -23,7 +23,8 @@ def found(tmp_path, monkeypatch):
                 os.symlink(target, path)
             else:
                 open(path, "w").close()
-        skipped, unreadable = [], []
+        skipped: list[Skip] = []
+        unreadable: list[str] = []
         apart = {os.path.abspath(path) for path in apart}
         entries = walk.files(tops, skipped.append, unreadable.append, apart=apart)
         paths = sorted(entry.path for entry in entries)

@@ -26,8 +26,8 @@ from tests.support import ministack
 
 ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "tests/photos/alpaca.jpg"
-SAM = os.environ.get("SAM") or shutil.which("sam")
-MINISTACK = os.environ.get("MINISTACK") or shutil.which("ministack")
+SAM = os.environ.get("SAM") or shutil.which("sam") or ""
+MINISTACK = os.environ.get("MINISTACK") or shutil.which("ministack") or ""
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 STACK = "farm"
 NUMBERS = {"BatchSize": 100, "BatchWindow": 1, "MaximumConcurrency": 5}

@@ -26,7 +26,7 @@ from moto.server import ThreadedMotoServer
 from infra.sam_local import host
 
 ROOT = Path(__file__).parents[2]
-SAM = os.environ.get("SAM") or shutil.which("sam")
+SAM = os.environ.get("SAM") or shutil.which("sam") or ""
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PHOTO = "farm/alpaca 1.jpg"  # the one that the events in infra/events/ speak of
 MINUTES = 10
@@ -47,6 +47,13 @@ def _reason_to_skip():
 
 REASON = _reason_to_skip()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
+
+
+def reachable():
+    """Return (an address of this machine, its name in containers); without one all is skipped."""
+    found = host()
+    assert found
+    return found
 
 
 def sam(*arguments, flags=""):
@@ -76,7 +83,8 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address=host()[0], port=0)
+    here, _ = reachable()
+    server = ThreadedMotoServer(ip_address=here, port=0)
     server.start()
     address, port = server.get_host_and_port()
     client = boto3.client(
@@ -98,7 +106,7 @@ def s3():
 @pytest.fixture
 def invoke(built, s3, tmp_path):
     environment = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
-    environment["Parameters"]["AWS_ENDPOINT_URL"] = s3.meta.endpoint_url.replace(*host())
+    environment["Parameters"]["AWS_ENDPOINT_URL"] = s3.meta.endpoint_url.replace(*reachable())
     variables = tmp_path / "env.json"
     variables.write_text(json.dumps(environment), encoding="utf-8")
 

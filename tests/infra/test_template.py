@@ -632,7 +632,7 @@ def dashboard():
 def test_the_dashboard_shows_metrics_that_somebody_emits():
     widgets, _ = dashboard()
     for widget in widgets:
-        before = []
+        before: list[str] = []
         for line in widget["properties"].get("metrics", []):
             row = [cell for cell in line if isinstance(cell, str)]
             if row and row[0] == "...":  # as the line above, but for the last cells

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -32,7 +33,7 @@ NAMES = (
     "c/=1+1.webp",
     "c/&d=x?y+z.tif",
 )
-ROW = {
+ROW: dict[str, Any] = {
     "alpaca": 1,
     "alpaca-metadata": {
         "class-name": "alpaca",

@@ -13,6 +13,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,7 @@ def reviewing(folder, *words):
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+    assert process.stdout
     try:
         yield process.stdout.readline().strip()
     finally:
@@ -84,9 +86,9 @@ def until(page, true):
 class Pages:
     """Opens pages, and remembers what went wrong in them: nothing may, and nobody else be asked."""
 
-    browser: object
+    browser: Any
     wrong: list[str] = field(default_factory=list)
-    contexts: list[object] = field(default_factory=list)
+    contexts: list[Any] = field(default_factory=list)
 
     def __call__(self, width=WIDE, *, dark=False, **options):
         """Open an empty page: `width` CSS pixels, a phone where it is narrow, light or dark."""

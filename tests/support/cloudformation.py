@@ -67,8 +67,7 @@ class _Resolver:
 
     def __call__(self, value):
         if isinstance(value, list):
-            resolved = map(self, value)
-            return [item for item in resolved if item is not NO_VALUE]
+            return [item for item in map(self, value) if item is not NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:

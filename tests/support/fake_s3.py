@@ -33,10 +33,11 @@ class FakeS3:
         now = self.objects.get((Bucket, Key))
         if IfNoneMatch and now:
             raise error("PreconditionFailed", 412)
-        if IfMatch and not now:
-            raise error("NoSuchKey", 404)
-        if IfMatch and now.etag != IfMatch:
-            raise error("PreconditionFailed", 412)
+        if IfMatch:
+            if now is None:
+                raise error("NoSuchKey", 404)
+            if now.etag != IfMatch:
+                raise error("PreconditionFailed", 412)
         body = Body if isinstance(Body, bytes) else Body.read()
         etag = f'"{hashlib.md5(body).hexdigest()}"'
         stored = Stored(body, etag, self.clock().replace(microsecond=0), more.get("Metadata", {}))

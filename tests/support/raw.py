@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE, SUB_IFDS = 254, 256, 257, 259, 262, 271, 330
 DNG_VERSION = 50706
 CFA = 32803
 
 
-def directory(side: int, **more) -> dict[int, object]:
+def directory(side: int, **more) -> dict[int, Any]:
     """The tags of a grey picture of `side` x `side` pixels; `more` as `tag_330=...`."""
     tags = {WIDTH: side, HEIGHT: side, 258: 8, COMPRESSION: 1, PHOTOMETRIC: 1, 277: 1, 278: side}
     return tags | {int(name.removeprefix("tag_")): value for name, value in more.items()}
@@ -27,7 +28,7 @@ def tiff(*following, inside=(), mark: bytes = b"", order: str = "<") -> bytes:
     return bytes(data)
 
 
-def _append(data: bytearray, tags: dict[int, object], order: str) -> int:
+def _append(data: bytearray, tags: dict[int, Any], order: str) -> int:
     """Append the directory, with its picture and its long values before it; return its place."""
     tags = tags | {273: len(data), 279: tags[WIDTH] * tags[HEIGHT]}
     data += bytes(range(256)) * (tags[279] // 256 + 1)
@@ -38,8 +39,9 @@ def _append(data: bytearray, tags: dict[int, object], order: str) -> int:
         if isinstance(value, bytes):
             kind, packed = (1 if tag == DNG_VERSION else 2), value
         if len(packed) > 4:
-            packed, place = struct.pack(f"{order}I", len(data)), packed
-            data += place
+            address = struct.pack(f"{order}I", len(data))
+            data += packed
+            packed = address
         entries.append(struct.pack(f"{order}HHI4s", tag, kind, len(values), packed))
     data += bytes(len(data) % 2)
     place = len(data)

@@ -10,9 +10,11 @@ import hashlib
 import json
 import random
 import threading
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -153,7 +155,7 @@ class Inline:
         return map(function, items)
 
     def submit(self, function, *arguments):
-        done = Future()
+        done: Future[Any] = Future()
         done.set_result(function(*arguments))
         return done
 
@@ -196,7 +198,7 @@ class World:
         self.s3 = FakeS3(self.tick, page=500)
         self.scheduler = Scheduler(self.rng)
         self.client = FaultyClient(self.s3, self.rng, self.scheduler, self.rate)
-        self.queue: list[dict] = []
+        self.queue: list[dict[str, Any]] = []
         self.uploading = True
         self.busy = 0
         self.versions: dict[str, list[str]] = {}
@@ -328,7 +330,7 @@ class World:
 
     def run(self, monkeypatch):
         monkeypatch.setattr(storage, "client", lambda: self.client)
-        monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
         monkeypatch.setattr(compaction, "ThreadPoolExecutor", Inline)
         monkeypatch.setattr(pair, "DIGITS", 1)
         monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
@@ -398,13 +400,16 @@ class World:
         key = row["source-ref"].removeprefix(INPUT)
         current = self.s3.objects.get(("photos", key))
         body = self.versions[key][-1].encode()
-        gone = current is None
-        if gone and manifest_row.is_failure(row) and row["failure"]["code"] == "not-found":
+        if (
+            current is None
+            and manifest_row.is_failure(row)
+            and row["failure"]["code"] == "not-found"
+        ):
             return
         facts = row["labeler"]
         etag = hashlib.md5(body).hexdigest()
         assert facts["etag"] == etag, f"{key}: the row is of an older version"
-        assert gone or facts["last-modified"] == f"{current.modified:%Y-%m-%dT%H:%M:%SZ}"
+        assert current is None or facts["last-modified"] == f"{current.modified:%Y-%m-%dT%H:%M:%SZ}"
         if body.startswith(b"bad"):
             assert row["failure"]["code"] == "corrupt"
             return

@@ -26,8 +26,13 @@ def server():
     try:
         yield url
     finally:
-        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()
+        reset(url)
         running.stop()
+
+
+def reset(url):
+    """Empty moto's server."""
+    urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()
 
 
 @dataclass

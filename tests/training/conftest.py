@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def pets(tmp_path_factory) -> Path:
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve photos of cats and eight of dogs, one stray file, one broken photo."""
     folder = tmp_path_factory.mktemp("pets")
     for number in range(12):
@@ -37,7 +37,7 @@ def data(pets) -> dataset.Dataset:
 
 
 @pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory) -> Path:
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
     file.write_text(TINY)
     return file
@@ -77,10 +77,13 @@ def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
     about.write_text('weaknesses = ["hedgehogs"]\nlicence = {model = "MIT"}\n')
     seen = []
     real = export.export
+
+    def exporting(*arguments, **more):
+        seen.append(arguments)
+        return real(*arguments, **more)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            export, "export", lambda *args, **more: (seen.append(args), real(*args, **more))[1]
-        )
+        patch.setattr(export, "export", exporting)
         result = CliRunner().invoke(
             train,
             [

@@ -96,6 +96,7 @@ def test_the_card_tells_the_whole_story(folder, data):
 
 def test_the_record_tells_trained_photos_from_held_out_ones(folder, outcome, data):
     known = provenance.load(str(folder)).record
+    assert known
     trained = {data.photos[index].sha256 for index in outcome.trained_on}
     held_out = {data.photos[index].sha256 for index in outcome.judged.indices}
     assert known.seen == trained

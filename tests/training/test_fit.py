@@ -1,15 +1,16 @@
 import math
 import shutil
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow")
 
+import keras
+
 from alpaca_labeler.training import dataset
-from alpaca_labeler.training.dataset import DatasetError
+from alpaca_labeler.training.dataset import Dataset, DatasetError, Photo
 from alpaca_labeler.training.keras import fit, network, reader
 
 
@@ -19,12 +20,12 @@ def silent(_):
 
 def small_base(_recipe, _weights, size):
     """A base of two layers, the same every time, in place of MobileNetV2's 154."""
-    x = pixels = network.keras.Input((size, size, 3))
+    x = pixels = keras.Input((size, size, 3))
     for filters, name in ((8, "first"), (16, "second")):
-        x = network.keras.layers.Conv2D(filters, 3, strides=2, name=name)(x)
-        x = network.keras.layers.BatchNormalization(name=f"{name}_norm")(x)
-        x = network.keras.layers.ReLU(6.0)(x)
-    base = network.keras.Model(pixels, x, name=network.BASE)
+        x = keras.layers.Conv2D(filters, 3, strides=2, name=name)(x)
+        x = keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = keras.layers.ReLU(6.0)(x)
+    base = keras.Model(pixels, x, name=network.BASE)
     random = np.random.default_rng(5)
     base.set_weights([abs(random.normal(0, 0.3, w.shape)) for w in base.get_weights()])
     return base
@@ -109,7 +110,7 @@ def test_a_head_that_fine_tuning_makes_worse_is_kept(data, begin):
 
 
 def test_without_validation_the_last_epoch_is_kept(begin):
-    seen = []
+    seen: list[fit.Epoch] = []
     result = fit.fit(begin, TRAIN, None, seed=42, progress=seen.append)
     assert result.epochs == 2
     assert all(math.isnan(epoch.val_loss) for epoch in seen)
@@ -194,12 +195,12 @@ def test_both_phases_learn_from_what_keras_read(whole, by_keras):
 
 def test_the_split_of_the_real_data_set_is_262_to_65(shared_folder, tiny):
     folder = shared_folder / "dataset"
-    photos = [
-        SimpleNamespace(path=str(path), label=label)
-        for label, name in enumerate(("not alpaca", "alpaca"))
+    labels = ("not alpaca", "alpaca")
+    photos = tuple(
+        Photo(f"{name}/{path.name}", str(path), label, name, extra=False, sha256="")
+        for label, name in enumerate(labels)
         for path in sorted((folder / name).glob("*.jpg"))
-    ]
-    split = reader.from_directory(
-        str(folder), SimpleNamespace(photos=photos), replace(tiny, reader="keras"), seed=42
     )
+    data = Dataset(labels, photos, np.zeros((len(photos), 1, 1, 3), np.uint8), ())
+    split = reader.from_directory(str(folder), data, replace(tiny, reader="keras"), seed=42)
     assert (len(split.train_indices), len(split.validation_indices)) == (262, 65)

@@ -84,7 +84,12 @@ def test_photos_of_one_group_are_drawn_together():
 def test_a_draw_takes_whole_groups_and_as_many_as_there_are():
     groups = np.array([5, 2, 5, 9, 2, 5])
     seen = []
-    metrics.bootstrap(lambda index: seen.append(index) or {}, 6, seed=0, groups=groups)
+
+    def statistic(index):
+        seen.append(index)
+        return {}
+
+    metrics.bootstrap(statistic, 6, seed=0, groups=groups)
     for index in seen[:-1]:
         drawn = {group: int((groups[index] == group).sum()) for group in (2, 5, 9)}
         times = [drawn[2] / 2, drawn[5] / 3, drawn[9]]

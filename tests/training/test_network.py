@@ -3,6 +3,8 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+import keras
+
 from alpaca_labeler.training.keras import network
 from alpaca_labeler.training.keras.network import NetworkError
 
@@ -54,7 +56,7 @@ def test_a_failed_download_says_how_to_get_the_file(tiny, monkeypatch):
     def fail(**_):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(network.keras.applications, "MobileNetV2", fail)
+    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
     with pytest.raises(NetworkError, match=r"--weights FILE") as refusal:
         network.build(tiny, "imagenet")
     assert network.WEIGHTS_URL in str(refusal.value)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ PHOTOS = (
 def table():
     """Four trained photos, one that is excluded beside one of its scene, one held out."""
     data = Dataset(("cat", "dog"), PHOTOS, np.zeros((6, 1, 1, 3), np.uint8), ())
-    outcome = SimpleNamespace(
+    outcome: Any = SimpleNamespace(  # as much of an Outcome as the table reads
         trained_on=np.array([0, 2, 3, 4, 5]),
         settings=SimpleNamespace(excluded=frozenset({2})),
         judged=SimpleNamespace(indices=np.array([1, 2]), probabilities=np.array([0.25, 0.0])),

@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,7 @@ def states():
 
 def test_a_published_bundle_is_loaded_through_the_pointer(make):
     folder, version = make(1)
-    steps = []
+    steps: list[str] = []
     done = registry.publish(folder, f"{STORE}/", say=steps.append)
     assert done.created == (bundle.MODEL_FILE, bundle.CARD_FILE)
     assert done.move.moved
@@ -148,7 +150,9 @@ def test_a_record_is_published_before_the_card_and_read_from_there(recorded):
     done = registry.publish(folder, STORE)
     assert done.created == ("model.tflite", "photos.csv", "model.json")
     assert storage.read(f"{STORE}/{version}/photos.csv", 1000) == photos
-    assert provenance.load(POINTER).record.seen == {"0a"}
+    known = provenance.load(POINTER).record
+    assert known
+    assert known.seen == {"0a"}
     assert registry.publish(POINTER, "s3://models-bucket/copy").created == done.created
 
 
@@ -525,11 +529,12 @@ def test_a_crash_at_any_call_leaves_a_whole_bundle_in_use(make, monkeypatch, job
         if job == "promote":
             registry.publish(folder, STORE, promote=False)
         before = current()
-        run = {
-            "publish": lambda folder=folder: registry.publish(folder, STORE),
-            "promote": lambda version=version: registry.promote(STORE, version),
-            "rollback": lambda: registry.rollback(STORE),
-        }[job]
+        jobs: dict[str, Callable[[], object]] = {
+            "publish": partial(registry.publish, folder, STORE),
+            "promote": partial(registry.promote, STORE, version),
+            "rollback": partial(registry.rollback, STORE),
+        }
+        run = jobs[job]
         with monkeypatch.context() as patch:
             calls = break_when(
                 patch, lambda number, _, at=at: number == at, Killed(), done_first=done_first

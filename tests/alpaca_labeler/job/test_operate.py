@@ -82,8 +82,7 @@ def farm(endpoint, monkeypatch):
     """Give a deployed stack called farm."""
     with account(monkeypatch, endpoint):
         yield stacks.deploy()
-    with stacks.urlopen(stacks.Request(f"{endpoint}/moto-api/reset", method="POST")):
-        pass
+    stacks.reset(endpoint)
 
 
 @pytest.fixture

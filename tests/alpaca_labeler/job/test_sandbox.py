@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import app, compaction, manifest_row, pool, requeue, storage
+from alpaca_labeler.handler import app, compaction, manifest_row, requeue, storage
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
 
@@ -55,7 +56,7 @@ def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_pa
     for name, key in keys.items():
         s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, key)
     s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key="broken.jpg", Body=b"no picture")
-    shown = []
+    shown: list[dict[str, Any]] = []
 
     running.run(shown.append, until_idle=True)
 
@@ -89,9 +90,9 @@ worker.main()
 
 
 def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
-    real = pool.subprocess.Popen
+    real = subprocess.Popen
     monkeypatch.setattr(
-        pool.subprocess,
+        subprocess,
         "Popen",
         lambda command, **options: real([sys.executable, "-c", DIES, command[-1]], **options),
     )
@@ -105,7 +106,7 @@ def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
         QueueUrl=running.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
     )
     assert len(taken["Messages"]) >= 5
-    shown = []
+    shown: list[dict[str, Any]] = []
     running.run(shown.append, until_idle=True)
 
     assert {row["source-ref"][-6:-4]: row.get("failure", {}).get("code") for row in shown} == {
@@ -206,6 +207,8 @@ def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
         text=True,
         cwd=tmp_path,
     )
+    assert process.stdout
+    assert process.stderr
     try:
         endpoint = process.stderr.readline().split()[2].rstrip(".")
         s3 = boto3.client(

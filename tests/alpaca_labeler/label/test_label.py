@@ -62,6 +62,7 @@ def test_photos_are_labelled_and_again_is_nothing_to_do(tmp_path, photos):
 def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead):
     from click.testing import CliRunner
 
+    from alpaca_labeler.console import Progress
     from alpaca_labeler.label import command as module
     from alpaca_labeler.main import main
 
@@ -72,10 +73,12 @@ def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypat
     monkeypatch.chdir(folder)
     monkeypatch.setattr(module, "LOOK_AHEAD", ahead)
     ends = []
-    real = module.Progress
-    monkeypatch.setattr(
-        module, "Progress", lambda name, total: ends.append(total) or real(name, total)
-    )
+
+    def progress(name, total):
+        ends.append(total)
+        return Progress(name, total)
+
+    monkeypatch.setattr(module, "Progress", progress)
     report = json.loads(CliRunner().invoke(main, ["label", "photos", "--json"]).stdout)
     counts = [sum(report["new"].values()), report["unchanged"], report["not_images"]]
     assert (counts, ends) == ([4, 3, 1], [4])

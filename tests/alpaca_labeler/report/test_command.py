@@ -327,7 +327,7 @@ def test_wrong_usage_is_said_in_a_sentence():
 
 @pytest.mark.usefixtures("folder")
 def test_open_shows_the_page_in_the_browser(monkeypatch):
-    opened = []
+    opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
     write("manifest.jsonl", row("a.jpg"))
     report("-o", "ü #1.htm")

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,9 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.text = [], [], []
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
         self.feed(text)
         self.close()
         assert self.open == []
@@ -305,7 +308,8 @@ def test_stacks_are_as_high_as_their_sum_and_divided_in_proportion():
 
 def test_bars_of_two_classes_stand_back_to_back():
     drawn = charts.probabilities([(100, 25)], ("cat", "dog"), [0.5], (0.5, 0.5), mirrored=True)
-    [bar] = drawn["bars"]
+    bars: Any = drawn["bars"]
+    [bar] = bars
     assert bar.parts == [("label-1", 0.0, 50.0), ("label-0", 50.0, 25.0)]
     assert bar.title == "0 to 100\u00a0%: 100 cat, 25 dog"
     assert drawn["band"] is None

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -69,7 +70,7 @@ def person(row, index=0, second=30, name="ann"):
 
 
 def by_name(*rows):
-    said = {}
+    said: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         said.setdefault(row["source-ref"], []).append(row)
     return said

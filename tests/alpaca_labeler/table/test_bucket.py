@@ -9,11 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 from alpaca_labeler.handler import compaction, manifest_row, parts
+from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.main import main
 from alpaca_labeler.table.corrections import Label, decision, withdrawal
 from alpaca_labeler.table.table import open_corrections, open_table
-from tests.alpaca_labeler.table.test_corrections import CARD, decide
+from tests.alpaca_labeler.table.test_corrections import CARD
 
 RESULTS = "s3://results/labels/"
 NOW = datetime.now(UTC)

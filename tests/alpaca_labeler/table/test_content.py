@@ -45,7 +45,7 @@ def flip(folder, name, manifest="manifest.jsonl", made=NEXT_YEAR):
 def labels(folder, manifest="manifest.jsonl"):
     """What each photo is called, `*` if a person said so."""
     return {
-        row["source-ref"]: manifest_row.label(row) + "*" * manifest_row.is_human(row)
+        row["source-ref"]: f"{manifest_row.label(row)}{'*' * manifest_row.is_human(row)}"
         for row in open_table(str(folder / manifest)).rows()
     }
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -325,7 +326,7 @@ def test_a_write_that_fails_is_as_if_it_had_not_been(path, monkeypatch, call):
 
     Corrections(path).add_all([said("a")])
     with monkeypatch.context() as patch:
-        patch.setattr(jsonl if call == "write" else module.os, call, fails)
+        patch.setattr(jsonl if call == "write" else os, call, fails)
         with pytest.raises(CorrectionsError, match=r"corrections\.jsonl: No space left"):
             Corrections(path).add_all([said("b")])
     assert [row["source-ref"] for row in written(path)] == ["a"]
@@ -364,7 +365,8 @@ def test_several_processes_lose_nothing_of_one_another(path):
         )
         for number in range(4)
     ]
-    reader, known = Corrections(path), []
+    reader = Corrections(path)
+    known: list[dict[str, Any]] = []
     while any(writer.poll() is None for writer in writers):
         new = reader.read_new()
         known = new.rows if new.reset else known + new.rows
@@ -384,6 +386,7 @@ def test_killed_at_any_moment_every_line_is_whole_and_none_that_was_confirmed_is
         process = subprocess.Popen(
             [sys.executable, "-c", code, who, "100000", path], stdout=subprocess.PIPE, text=True
         )
+        assert process.stdout
         told = [process.stdout.readline() for _ in range(wait.randrange(2, 60))]
         process.kill()
         process.communicate()

@@ -90,7 +90,7 @@ def test_a_sample_is_in_order_and_has_as_many_rows_as_asked(rows, size):
 
 
 def test_every_row_is_equally_likely_to_be_sampled(monkeypatch):
-    drawn = Counter()
+    drawn: Counter[int] = Counter()
     for seed in range(2000):
         monkeypatch.setattr(counts, "_SEED", seed)
         sample = Sample(5)

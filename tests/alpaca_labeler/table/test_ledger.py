@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -164,7 +165,7 @@ def test_killed_while_it_settles_it_loses_nothing(files, monkeypatch, moment):
         return real(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module if name == "open" else module.os, name, dies, raising=False)
+        patch.setattr(module if name == "open" else os, name, dies, raising=False)
         with pytest.raises(KeyboardInterrupt):
             write(files, bad("a", 2, 1), good("b", 2, 1), good("d"))
     write(files)
@@ -173,16 +174,13 @@ def test_killed_while_it_settles_it_loses_nothing(files, monkeypatch, moment):
 
 
 def test_a_short_write_is_written_on():
-    class Slow:
-        taken = b""
-
+    class Slow(io.BytesIO):
         def write(self, data):
-            self.taken += bytes(data[:7])
-            return min(7, len(data))
+            return super().write(data[:7])
 
     slow = Slow()
     jsonl.write(slow, b"a line of more than seven bytes\n")
-    assert slow.taken == b"a line of more than seven bytes\n"
+    assert slow.getvalue() == b"a line of more than seven bytes\n"
 
 
 def test_a_link_stays_a_link_and_files_keep_their_mode(files, tmp_path):

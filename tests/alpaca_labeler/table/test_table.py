@@ -46,8 +46,13 @@ def test_failures_of_one_manifest_are_not_anothers(tmp_path):
 
 
 def test_only_what_is_not_sorted_is_sorted(tmp_path, monkeypatch):
-    sort, sorted_ = merge.sort, []
-    monkeypatch.setattr(merge, "sort", lambda rows: sort(sorted_.append(1) or rows))
+    real, sorted_ = merge.sort, []
+
+    def sort(rows):
+        sorted_.append(1)
+        return real(rows)
+
+    monkeypatch.setattr(merge, "sort", sort)
     path = tmp_path / "manifest.jsonl"
     for names, times in (
         (["a", "b\\", "c"], 1),
