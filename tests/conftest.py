@@ -12,7 +12,7 @@ from hypothesis import settings
 # A shell's background job ignores Ctrl-C, and would have the commands that tests start ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples every time, however slow the machine: a failure is news, never noise.
+# The same examples every time, however slow the machine: a test that failed fails again.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("house")
 
@@ -30,7 +30,7 @@ def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     count = sum(NO_CHROMIUM in str(report.longrepr) for report in skipped)
     if count:
-        terminalreporter.write_line(f"{count} browser tests were skipped for want of a Chromium")
+        terminalreporter.write_line(f"{count} browser tests were skipped: there is no Chromium")
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def chromium():
 def pages(chromium):
     """Open pages: `pages(width=390, dark=True).goto(...)`.
 
-    Fails the test where a page logs an error, opens a dialog or asks any host but 127.0.0.1; a test
+    Fails the test if a page logs an error, opens a dialog or asks any host but 127.0.0.1; a test
     that means to provoke one takes it out of `pages.wrong`.
     """
     from tests.support.browser import Pages

@@ -76,7 +76,7 @@ def class_of(name):
 
 
 def correct(pages):
-    """Look at what was labelled and put right what is wrong; return the names of those photos."""
+    """Correct the labels that are wrong; return the names of those photos."""
     wrong = [
         row for name, row in rows().items() if row["dogs-metadata"]["class-name"] != class_of(name)
     ]

@@ -90,13 +90,13 @@ def test_the_sdist_holds_no_links(built):
         assert not [member.name for member in sdist if member.issym() or member.islnk()]
 
 
-def test_the_command_works_beside_folders_of_those_names(stranger):
+def test_the_command_works_beside_folders_named_like_its_modules(stranger):
     assert "8 photos" in stranger("-m", "alpaca_labeler", "label", "photos", "--workers", "1")
     stranger("-m", "alpaca_labeler", "report")
     stranger("-m", "alpaca_labeler", "review", "--help")
     assert "0." in stranger("-m", "alpaca_labeler", "--version")
 
 
-def test_the_api_works_beside_folders_of_those_names(stranger):
+def test_the_api_works_beside_folders_named_like_its_modules(stranger):
     code = "from alpaca_labeler import Labeler; print(Labeler().predict('photos/alpaca.jpg').label)"
     assert stranger("-c", code) == "alpaca\n"

@@ -189,7 +189,7 @@ def test_a_labeler_and_its_answers_can_be_pickled(labeler, photos):
     assert str(pickle.loads(pickle.dumps(failed)).error) == str(failed.error)
 
 
-def test_a_pool_of_processes_can_use_one(labeler, photos):
+def test_a_pool_of_processes_can_use_a_labeler(labeler, photos):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         [found] = pool.map(labeler.predict, [str(photos / "cat.png")])
     assert found == labeler.predict(photos / "cat.png")

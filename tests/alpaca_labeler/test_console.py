@@ -33,7 +33,7 @@ print("done", file=sys.stderr)
 
 
 def in_terminal(program, columns, **env):
-    """Run a Python program in a terminal of so many columns and return what it wrote."""
+    """Run a Python program in a terminal of `columns` columns and return what it wrote."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
@@ -52,7 +52,7 @@ def in_terminal(program, columns, **env):
 
 
 def screen(text, columns):
-    """Return the lines that stay; each that is drawn over must fit into so many columns."""
+    """Return the lines that stay; each that is drawn over must fit into `columns` columns."""
     lines = [line.split("\r") for line in text.split("\n")]
     assert all(len(click.unstyle(drawn)) < columns for line in lines for drawn in line[:-1])
     return [line[-1].removeprefix("\x1b[K") for line in lines]
@@ -65,7 +65,7 @@ def test_progress_stays_on_one_line_and_goes_when_it_is_done(columns):
     assert screen(written, columns) == ["a photo: broken broken broken ", "and on", "done", ""]
 
 
-def test_there_is_no_progress_in_a_pipe_nor_under_quiet(capfd):
+def test_there_is_no_progress_in_a_pipe_or_under_quiet(capfd):
     done = subprocess.run(
         [sys.executable, "-c", COUNT], capture_output=True, text=True, check=True, timeout=60
     )

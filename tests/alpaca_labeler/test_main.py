@@ -126,7 +126,7 @@ def test_ctrl_c_says_so_and_exits_with_130(monkeypatch, tmp_path):
     assert (done.exit_code, done.stderr) == (130, "\nInterrupted.\n")
 
 
-def test_a_fault_of_our_own_is_said_in_one_sentence_and_shown_on_request(monkeypatch, tmp_path):
+def test_an_unexpected_error_is_said_in_one_sentence_and_shown_on_request(monkeypatch, tmp_path):
     (tmp_path / "manifest.jsonl").touch()
     monkeypatch.chdir(tmp_path)
     fail_with(monkeypatch, ZeroDivisionError("by\nzero"))

@@ -10,5 +10,5 @@ def test_the_page_of_commands_is_up_to_date():
     assert found == reference(), "run `python -m tests.support.reference`"
 
 
-def test_every_line_of_it_fits_80_columns():
+def test_every_line_of_the_page_of_commands_fits_80_columns():
     assert [line for line in reference().splitlines() if len(line) > 80] == []

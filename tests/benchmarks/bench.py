@@ -73,9 +73,9 @@ class Results:
     starts: dict[str, list[float]] = field(default_factory=dict)
     """Seconds from the start of the process to its first label."""
     batches: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Contestant -> batch size -> milliseconds a photo, inference only, one thread."""
+    """Contestant -> batch size -> milliseconds per photo, inference only, one thread."""
     parallel: dict[str, dict[int, float]] = field(default_factory=dict)
-    """Arrangement on two cores -> batch size -> milliseconds a photo, inference only."""
+    """Arrangement on two cores -> batch size -> milliseconds per photo, inference only."""
     helps: list[float] = field(default_factory=list)
     resumed: list[commands.Ran] = field(default_factory=list)
     growth: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -143,7 +143,7 @@ def measure(results: Results, scratch: Path, keras: str) -> None:
             os.path.abspath(keras) if keras else "-",
             models,
         ],
-        check=False,  # where TensorFlow is missing, so are the peers, and they will say so
+        check=False,  # without TensorFlow there are no peers, and they say so
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -179,7 +179,7 @@ def measure(results: Results, scratch: Path, keras: str) -> None:
 
 
 Team = list[tuple[str, Server]]
-"""The same contestant, a server a core."""
+"""The same contestant, one server per core."""
 
 
 def start(results: Results, models: Path, cores: list[int]) -> list[Team]:
@@ -204,7 +204,7 @@ def rounds(
     cores: list[int],
     scratch: Path,
 ) -> None:
-    """Let all label the photos in turn, so many times."""
+    """Let all label the photos in turn, in every round."""
     seconds = results.seconds[photos.longest, len(cores)] = defaultdict(list)
     nothing = scratch / "nothing"
     nothing.mkdir(exist_ok=True)
@@ -212,7 +212,7 @@ def rounds(
         share(team, photos.paths[: 2 * len(team)])
     commands.label(photos.folder, cores, scratch)
     for number in range(results.plan.rounds):
-        # Every other round backwards, so that nobody always comes after the same one.
+        # Every other round backwards, so that none always comes after the same one.
         for team in teams if number % 2 == 0 else reversed(teams):
             answers = share(team, photos.paths)
             name = team[0][0]
@@ -257,7 +257,7 @@ def sweep(results: Results, models: Path, teams: list[Team], cores: list[int]) -
 
 
 def inference(results: Results, servers: list[Server], batch: int) -> float:
-    """Return milliseconds a photo where all those servers work at once: median of the rounds."""
+    """Return milliseconds per photo if all those servers work at once: median of the rounds."""
     times = max(1, results.plan.inferences // batch)
     with ThreadPoolExecutor(len(servers)) as pool:
         slowest: list[float] = [
@@ -289,7 +289,7 @@ def starts(results: Results, models: Path, cores: list[int], scratch: Path) -> N
 
 
 def say(what: str) -> None:
-    """Tell on stderr what is being measured."""
+    """Say on stderr what is being measured."""
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
 WATCHED_SECONDS = 0.05
-"""Between two looks at a run's memory. The high-water mark is the system's own, so none is missed
-but that of a process that ends between two looks."""
+"""Between two readings of a run's memory. The high-water mark is the system's own, so only that of
+a process that ends between two readings is missed."""
 
 
 CONTENT = b"labelled before; nobody reads it"
@@ -73,7 +73,7 @@ def environment() -> dict[str, str]:
 
 
 def label(target: Path | str, cores: Collection[int], scratch: Path, *, watch: bool = False) -> Ran:
-    """Run `alpaca label TARGET` with a worker a core, into a manifest that is not there yet."""
+    """Run `alpaca label TARGET` with one worker per core, into a manifest that is not there yet."""
     manifest = scratch / "manifest.jsonl"
     manifest.unlink(missing_ok=True)
     words = ["-m", "alpaca_labeler", "label", str(target), "--manifest", str(manifest)]
@@ -108,7 +108,7 @@ def labelled_before(count: int, scratch: Path) -> tuple[Path, Path]:
 
 
 def resume(top: Path, table: Path, cores: Collection[int]) -> Ran:
-    """Run `alpaca label` where there is nothing to do; fails where it finds something."""
+    """Run `alpaca label` if there is nothing to do; fails if it finds something."""
     before = table.stat()
     ran = run(
         ["-m", "alpaca_labeler", "label", str(top), "--manifest", str(table)], cores, watch=True
@@ -118,7 +118,7 @@ def resume(top: Path, table: Path, cores: Collection[int]) -> Ran:
 
 
 def growth(rows: int) -> dict[str, float]:
-    """Compact and audit a table of so many rows, by `bench_compaction.py`."""
+    """Compact and audit a table of `rows` rows, by `bench_compaction.py`."""
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("bench_compaction.py"), "--json", str(rows)],
         check=True,

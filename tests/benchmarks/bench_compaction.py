@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_compaction.py [--json] [ROWS ...]
 
 Each size runs in a process of its own, against moto's S3 server on this machine, in another. The
-table of so many rows gets 10,000 new ones, half of them new versions of images that it has. The
+table of that many rows gets 10,000 new ones, half of them new versions of images that it has. The
 audit reads the table the same way, but the list of the bucket is made up: moto sorts all its keys
 for every page.
 """

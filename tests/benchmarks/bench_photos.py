@@ -1,4 +1,4 @@
-"""The photos of the benchmark: real ones where they are at hand, in three sizes."""
+"""The photos of the benchmark: real ones if they are at hand, in three sizes."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _cell(value: Cell) -> str:
 
 
 def millis(results: Results, name: str, longest: int = 1024, cores: int = 1) -> float | None:
-    """Return the median milliseconds a photo; of the command without its start and end."""
+    """Return the median milliseconds per photo; of the command without its start and end."""
     found = results.seconds.get((longest, cores), {})
     if name not in found:
         return None

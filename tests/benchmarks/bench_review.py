@@ -46,7 +46,7 @@ from tests.support.browser import NARROW, WIDE, Pages, chromium, until
 CARD = Card("1-a", "alpaca", ("not alpaca", "alpaca"), 0.5, (0.3, 0.7), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FILES = 200
-NAMES_EACH = 1000  # a file takes so many hard links and more, whatever the file system
+NAMES_EACH = 1000  # every file system allows at least this many hard links to a file
 
 PAINTS = "performance.getEntriesByType('paint').map(e => [e.name, e.startTime])"
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def profile(paths: Iterable[str], rounds: int) -> dict[str, float]:
-    """Return the milliseconds a photo of each stage: of several rounds, the fastest.
+    """Return the milliseconds per photo of each stage: of several rounds, the fastest.
 
     It repeats the steps of `handler.images` one by one, and checks that they make its pixels.
     """

@@ -138,7 +138,7 @@ def onnx(models: Path) -> Contestant:
 
 
 def openvino(models: Path) -> Contestant:
-    """OpenVINO on the CPU, in the precision that it chooses (bfloat16 where the CPU has it)."""
+    """OpenVINO on the CPU, in the precision that it chooses (bfloat16 if the CPU has it)."""
     import openvino as ov
 
     core = ov.Core()

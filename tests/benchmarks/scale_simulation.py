@@ -1,4 +1,4 @@
-"""What a million, a hundred million and a billion photos take: hours, dollars, what gives first.
+"""What a million, a hundred million and a billion photos take: hours, dollars, what breaks first.
 
 A discrete-event simulation of the deployed job. Workers take batches, subject to the limits of each
 service; compaction merges the parts. From a million photos on, several workers move as one group,
@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Measured:
-    """Service times in seconds, measured on the development machine: x86_64, one vCPU a worker."""
+    """Service times in seconds, measured on the development machine: x86_64, one vCPU each."""
 
     decode: float = 0.0055
     """A 1,024 px JPEG to model input, 256 px."""
@@ -133,7 +133,7 @@ class Scenario:
 
 @dataclass
 class Compaction:
-    """What became of one stack's parts."""
+    """Result of compacting one stack's parts."""
 
     runs: int = 0
     seconds: float = 0.0
@@ -174,13 +174,13 @@ class Outcome:
 
     @property
     def bound_by(self) -> str:
-        """The station that most of the waiting is for; the workers where there is hardly any."""
+        """The station that most of the waiting is for; the workers if there is hardly any."""
         station, waited = max(self.waited.items(), key=lambda item: item[1])
         return station if waited > 0.1 * (self.billed + self.waited[_LIST]) else "workers"
 
 
 class Station:
-    """Something that serves so many requests a second, in the order they come."""
+    """Something that serves `rate` requests per second, in the order they come."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -193,7 +193,7 @@ class Station:
 
 
 def labelling_seconds(photos: float) -> float:
-    """One batch's time where nothing is short: the core or the network, whichever is slower."""
+    """One batch's time if nothing is short: that of the slower of core and network."""
     core = photos * (MEASURED.decode + MEASURED.infer)
     network = photos * ASSUMED.fetch / THREADS
     return max(core, network) + ASSUMED.fetch
@@ -222,7 +222,7 @@ def simulate(scenario: Scenario, seed: int = 42) -> Outcome:
     outcome = Outcome(scenario)
     left = math.ceil(scenario.photos / scenario.batch)
     workers = min(workers_allowed(scenario), left)
-    # So many workers move as one that the run has no more than about MAX_EVENTS events.
+    # Workers move in groups, large enough that the run has about MAX_EVENTS events at most.
     together = min(workers, math.ceil(left / MAX_EVENTS))
     # Listing runs ahead of the workers: the n-th key is known at n / rate.
     listing_rate = math.inf if scenario.queue else scenario.executions * 1000 / ASSUMED.list_page
@@ -253,7 +253,7 @@ def simulate(scenario: Scenario, seed: int = 42) -> Outcome:
         photos = min(taken * scenario.batch, photos_left)
         left, photos_left, busy = left - taken, photos_left - photos, busy + taken
         start = max(now, (scenario.photos - photos_left) / listing_rate)
-        # The mean of `taken` gamma variables is one as well, of so many times the shape.
+        # The mean of `taken` gamma variables is one as well, with `taken` times the shape.
         work = labelling_seconds(photos / taken) * rng.gamma(shape * taken) / (shape * taken)
         if group in cold:
             cold.remove(group)
@@ -311,7 +311,7 @@ def compact(outcome: Outcome) -> Compaction:
             done.stopped_at = rows
             done.stopped_by = "15 minutes of one function"
             break
-        # A run over shards is taken up by the next ones where it stopped.
+        # A run over shards is continued by the next ones.
         invocations = math.ceil(seconds / limit)
         done.runs += invocations
         done.seconds += seconds
@@ -328,7 +328,7 @@ def compact(outcome: Outcome) -> Compaction:
 
 
 def dollars(outcome: Outcome) -> dict[str, float]:
-    """What a run costs, by service, on x86_64, where the times were measured."""
+    """What a run costs, by service, on x86_64, as the times were measured."""
     scenario, merged = outcome.scenario, outcome.compaction
     photos, batches = outcome.labelled, outcome.batches
     costs = {
@@ -346,7 +346,7 @@ def dollars(outcome: Outcome) -> dict[str, float]:
         "logs and metrics": batches * ASSUMED.log_bytes / 1e9 * PRICES.log_gb,
     }
     if scenario.queue:
-        # One send a photo; receives and deletes take ten messages each.
+        # One send per photo; receives and deletes take ten messages each.
         costs["SQS"] = 1.2 * photos * PRICES.queue_request
     else:
         costs["S3 LIST"] = photos / 1000 * PRICES.put_or_list

@@ -1,4 +1,4 @@
-"""Steady uploads with faults, for as long as is asked: is anything lost, does anything grow?
+"""Steady uploads with faults, for as long as asked: is anything lost, does anything grow?
 
     python tests/benchmarks/soak.py --minutes 30
 

@@ -1,4 +1,4 @@
-"""Small files that want much: what each costs, in a process of its own.
+"""Small files that cost much: time and memory of each, in a process of its own.
 
 python tests/fuzz/bombs.py                       # all, of 100 megapixels
 python tests/fuzz/bombs.py --pixels 16000000 jpeg-scans

@@ -188,11 +188,11 @@ def splice(data: bytes, other: bytes, rng: Random) -> bytes:
 
 def mutate_picture(data: bytes, rng: Random) -> bytes:
     data = mutate_bytes(data, rng)
-    # A PNG whose checksums are wrong is put away at once; half of them shall get further.
-    return mend_png(data) if rng.random() < 0.5 else data
+    # A PNG whose checksums are wrong is refused at once; half of them get further.
+    return repair_png(data) if rng.random() < 0.5 else data
 
 
-def mend_png(data: bytes) -> bytes:
+def repair_png(data: bytes) -> bytes:
     """Give every chunk of a PNG the checksum of what it holds now."""
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return data

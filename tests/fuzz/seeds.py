@@ -157,13 +157,13 @@ SEPARATOR = b"\n=====\n"
 
 
 def manifests() -> list[bytes]:
-    """Pairs of files: labels, failures; sorted, unsorted, torn, of people and of strangers."""
+    """Pairs of files: labels, failures; sorted, unsorted, truncated, of people and other tools."""
     newer = {"etag": "e2", "sequencer": "0B", "last-modified": "2026-02-01T00:00:00Z"}
     pairs = [
         (lines(row()), b""),
         (lines(row("a"), row("b"), row("c")), lines(failure("d"))),
         (lines(row("b"), row("a"), row("b", **newer)), lines(failure("a", **newer), failure("a"))),
-        (lines(row("ü\n"), row("=1+1")) + lines(row("torn"))[:99], lines(failure("torn"))[:-1]),
+        (lines(row("ü\n"), row("=1+1")) + lines(row("cut"))[:99], lines(failure("cut"))[:-1]),
         (lines(row("a", human="yes"), row("a", **{"model-version": "2-b"})), lines(failure("b"))),
         (lines({"source-ref": "bare"}, {"source-ref": "s", "x-metadata": {}}), b"\n \n"),
     ]

@@ -1,4 +1,4 @@
-"""What is fuzzed, and what must hold whatever the input. A check raises where it does not."""
+"""What is fuzzed, and what must hold whatever the input. A check raises if it does not."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def check_event(data: bytes) -> None:
 
 
 def check_rows(data: bytes) -> None:
-    """Rows or a `ManifestError`; one winner an image, whatever the order."""
+    """Rows or a `ManifestError`; one winner per image, in any order."""
     try:
         keyed = [*merge.read(io.BytesIO(data.replace(seeds.SEPARATOR, b"\n")), "file")]
     except ManifestError as error:
@@ -427,4 +427,4 @@ TARGETS = {
         megabytes=2000,
     ),
 }
-"""By name. `models` runs only where it is asked for."""
+"""By name. `models` runs only if it is asked for."""

@@ -23,6 +23,7 @@ from alpaca_labeler.handler import (
 )
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.settings import from_environment
+from tests.support.aws import forget_function
 from tests.support.rows import failure, label
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +58,9 @@ def function(aws, monkeypatch, tmp_path):
     monkeypatch.setattr(current_model, "CACHE", str(tmp_path / "models"))
     for bucket in ("photos", "results", "models"):
         aws.create_bucket(Bucket=bucket)
-    app._settings.cache_clear()
-    app._model.cache_clear()
+    forget_function()
     yield aws
-    app._settings.cache_clear()
-    app._model.cache_clear()
+    forget_function()
 
 
 def put(aws, *names, into=""):
@@ -137,7 +136,7 @@ def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
 
 
 @needs_model
-def test_where_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
+def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg")
 
     def fail(*_):
@@ -246,7 +245,7 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
 
 
 @needs_model
-def test_where_s3_denies_everything_nothing_is_believed_of_the_photos(function, monkeypatch):
+def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     denied(monkeypatch, "alpaca.jpg", "coffee.jpg")
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]), Context())
@@ -292,7 +291,7 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
 
 @needs_model
 @pytest.mark.usefixtures("queue")
-def test_where_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
+def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
     put(function, "alpaca.jpg")
     denied(monkeypatch, "alpaca.jpg")
     with pytest.raises(events.Unfinished):
@@ -361,7 +360,7 @@ def test_compaction_answers_with_what_it_did(function, capsys):
 
 
 @pytest.mark.usefixtures("function")
-def test_what_does_not_pay_yet_waits():
+def test_parts_wait_until_merging_pays():
     parts.write(RESULTS, [label(f"{number:03}") for number in range(100)])
     assert app.compact({}, Context())["parts"] == 1
     parts.write(RESULTS, [label("new")])
@@ -389,7 +388,7 @@ def labels_ready(function, monkeypatch):  # noqa: ARG001 - it sets the stage
     return sent
 
 
-def test_those_who_wait_for_labels_hear_of_them(labels_ready):
+def test_an_event_announces_new_labels(labels_ready):
     parts.write(RESULTS, [label("a"), failure("b")])
     app.compact({}, Context())
     [event] = labels_ready()
@@ -410,7 +409,7 @@ def test_those_who_wait_for_labels_hear_of_them(labels_ready):
     assert event["mark"] != mark
 
 
-def test_nobody_hears_of_labels_who_does_not_want_to(labels_ready, monkeypatch):
+def test_no_event_is_sent_unless_it_is_asked_for(labels_ready, monkeypatch):
     monkeypatch.setenv("LABELS_READY", "no")
     parts.write(RESULTS, [label("a")])
     assert app.compact({}, Context())["committed"]

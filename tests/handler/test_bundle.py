@@ -1,4 +1,4 @@
-"""A bundle is whole and unchanged, or it is refused in words that name it."""
+"""A bundle is whole and unchanged, or it is refused by name."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_card_changed_by_hand_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, "\xff"])
-def test_what_is_no_card_is_refused_and_named(tmp_path, text):
+def test_a_file_that_is_not_a_card_is_refused_and_named(tmp_path, text):
     folder = write(tmp_path / "my-model")
     (tmp_path / "my-model/model.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match="my-model"):
@@ -166,7 +166,7 @@ def test_a_pointer_leads_nowhere_else(tmp_path, version):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "null", "[" * 100_000])
-def test_what_is_no_pointer_is_refused_and_named(tmp_path, content):
+def test_a_file_that_is_not_a_pointer_is_refused_and_named(tmp_path, content):
     with pytest.raises(BundleError, match=r"latest\.json: not a model pointer"):
         bundle.load(point(tmp_path, content))
 

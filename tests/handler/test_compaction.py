@@ -164,7 +164,7 @@ class Killed(BaseException):
 
 
 def killed_at(s3, monkeypatch, operations, act=compact):
-    """Stop a run when it has made so many calls; tell whether it was stopped."""
+    """Stop a run before it makes one call more than `operations`; tell whether it was stopped."""
     left = itertools.count(operations, -1)
 
     class Dying:
@@ -197,7 +197,7 @@ def test_a_run_may_stop_at_any_call_and_the_next_one_makes_it_good(s3, monkeypat
     assert compact() == Compacted()
 
 
-def test_an_image_left_in_both_objects_is_put_right_without_any_part(s3):
+def test_an_image_left_in_both_objects_is_repaired_without_any_part(s3):
     parts.write(RESULTS, [failure("a", 1)])
     compact()
     # What two runs that met between their commits, one of which died, can leave behind.
@@ -282,7 +282,7 @@ def a_table_of(count):
     compact()
 
 
-def test_a_few_new_rows_wait_until_they_pay(s3):
+def test_a_few_new_rows_wait_until_merging_pays(s3):
     a_table_of(100)
     parts.write(RESULTS, [label(f"new {number}") for number in range(4)])
     assert compact(max_age=DAY) == Compacted(waiting=1)
@@ -302,7 +302,7 @@ def test_a_part_that_has_waited_for_long_is_merged_whatever_it_costs(s3):
 
 
 @pytest.mark.usefixtures("s3")
-def test_by_hand_it_always_merges():
+def test_a_compaction_started_by_hand_always_merges():
     a_table_of(100)
     parts.write(RESULTS, [label("new")])
     assert compact().parts == 1
@@ -358,7 +358,7 @@ def test_a_full_disk_is_reported_as_what_it_is(s3, monkeypatch, number, act):
 
 
 @pytest.mark.usefixtures("s3")
-def test_another_error_of_the_disk_is_not_taken_for_a_full_one(monkeypatch):
+def test_a_disk_error_of_another_kind_is_not_reported_as_a_full_disk(monkeypatch):
     a_table_of(1)
 
     def fail():
@@ -449,7 +449,7 @@ def test_an_image_moves_between_labels_and_failures_of_its_shard():
 
 @pytest.mark.usefixtures("sixteen")
 @pytest.mark.parametrize("calls", [*range(0, 73, 3), 400])
-def test_a_run_over_shards_may_stop_at_any_call_too(s3, monkeypatch, calls):
+def test_a_run_over_shards_may_stop_at_any_call(s3, monkeypatch, calls):
     parts.write(RESULTS, MANY)
     compact()
     parts.write(RESULTS, [label("000", 2), failure("001", 2), label("new")])
@@ -465,7 +465,7 @@ def test_a_run_over_shards_may_stop_at_any_call_too(s3, monkeypatch, calls):
 
 
 @pytest.mark.usefixtures("sixteen")
-def test_a_run_that_has_no_time_left_is_taken_up_where_it_stopped(s3, monkeypatch):
+def test_a_run_that_is_out_of_time_is_continued_by_the_next(s3, monkeypatch):
     parts.write(RESULTS, MANY)
     clock = itertools.count()
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
@@ -537,7 +537,7 @@ def test_the_mark_of_the_table_changes_with_its_content_only(act):
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_place_without_labels_is_no_empty_table():
+def test_a_prefix_without_labels_is_not_an_empty_table():
     with pytest.raises(storage.NotFound, match=r"s3://results/labels/: there are no labels"):
         [*compaction.table(RESULTS)]
 

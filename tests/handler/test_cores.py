@@ -59,5 +59,5 @@ def test_affinity_counts(monkeypatch):
     assert cores.usable("/nowhere") == 3
 
 
-def test_this_machine_has_at_least_one():
+def test_this_machine_has_at_least_one_core():
     assert cores.usable() >= 1

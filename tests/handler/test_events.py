@@ -63,7 +63,7 @@ def test_what_announces_no_image_asks_for_none(name):
     assert (batch.requests, batch.broken) == ((), {})
 
 
-def test_versions_and_sequencers_are_kept_where_the_event_says_them():
+def test_versions_and_sequencers_are_kept_if_the_event_has_them():
     [versioned] = parse("s3-versioned").requests
     assert versioned.image.version_id == "096fKKXTRTtl3on89fVO.nfljtsv6qko"
     [bridged] = parse("eventbridge-created").requests
@@ -131,7 +131,7 @@ def queued(*bodies, receives=1):
         (None, "s3:ObjectCreated:Put"),
     ],
 )
-def test_a_notification_is_known_by_its_name_whichever_store_wrote_it(source, name):
+def test_a_notification_of_any_store_is_known_by_its_name(source, name):
     event = {
         "EventName": name,
         "Key": "photos/farm/one.jpg",
@@ -183,14 +183,14 @@ def test_pipes_hear_of_messages_as_a_queue_does():
 @pytest.mark.parametrize(
     "key", ["farm/", "x/y/", "farm_$folder$", "@eaDir/one.jpg", ".trash/a.jpg"]
 )
-def test_a_folder_marker_is_no_image(key):
+def test_a_folder_marker_is_not_an_image(key):
     event = {"Records": queued({"Records": [record(key)]})}
     batch = events.parse(event, within="s3://photos/")
     assert (batch.requests, batch.broken) == ((), {})
     assert events.parse({"bucket": "photos", "keys": [key]}, within="s3://photos/").requests == ()
 
 
-def test_a_name_that_is_no_photos_is_looked_at():
+def test_an_object_without_an_image_suffix_is_read():
     batch = events.parse(
         {"bucket": "photos", "keys": ["a.jpg?size=2", "b.php", "c"]}, within="s3://"
     )
@@ -261,7 +261,7 @@ def test_a_queue_hears_each_message_to_deliver_again_once():
     }
 
 
-def test_a_queue_hears_nothing_where_all_is_well():
+def test_a_queue_hears_nothing_if_all_is_well():
     batch = parse("sqs-s3")
     assert events.answer(batch, dict.fromkeys(refs(batch), "x"), {}) == {"batchItemFailures": []}
 

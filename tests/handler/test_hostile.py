@@ -1,4 +1,4 @@
-"""What fuzzing and thinking ill of everybody has found, each once and for all."""
+"""What fuzzing and hostile input have found: each stays fixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.fuzz import bombs, seeds
 
 MEGAPIXELS = 16
 LIMITS = {"webp": 17, "default": 10}
-"""Bytes of memory a pixel: libwebp keeps four canvases of four bytes."""
+"""Bytes of memory per pixel: libwebp keeps four canvases of four bytes."""
 
 
 @pytest.mark.parametrize("name", [name for name in bombs.BOMBS if name != "jpeg-scans"])

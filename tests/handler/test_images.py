@@ -110,7 +110,7 @@ def test_every_mode_shows_the_picture_that_a_viewer_shows(image, form):
     assert distance(decode(encoded(image, form), SIZE).pixels, reference(expected)) < 8
 
 
-def test_one_bit_is_black_and_white():
+def test_a_picture_of_one_bit_is_black_and_white():
     bilevel = Image.new("1", (64, 64))
     bilevel.paste(1, (0, 0, 64, 32))
     pixels = decode(encoded(bilevel, "PNG"), SIZE).pixels
@@ -211,7 +211,7 @@ def test_heic_is_told_by_any_of_its_brands(brand):
 
 
 @pytest.mark.parametrize("turn", [0, 9, 65535])
-def test_an_orientation_that_does_not_exist_is_none(turn):
+def test_an_orientation_that_does_not_exist_is_ignored(turn):
     exif = Image.Exif()
     exif[0x0112] = turn
     seen = decode(encoded(scene(), "PNG", exif=exif), SIZE)
@@ -281,7 +281,7 @@ def test_a_jpeg_scaled_while_decoding_looks_like_one_decoded_in_full(photos):
         np.zeros((), np.uint8),
     ],
 )
-def test_other_arrays_are_refused(array):
+def test_arrays_of_another_shape_or_type_are_refused(array):
     with pytest.raises(ImageError) as refusal:
         from_array(array, SIZE)
     assert refusal.value.code == "unsupported"
@@ -312,7 +312,7 @@ def test_a_truncated_file_is_corrupt_wherever_it_ends(form):
         (b"GIF89a is a format of 1989.\n" * 99, "not-an-image"),
     ],
 )
-def test_what_is_no_image_says_so(data, code):
+def test_a_file_that_is_not_an_image_says_so(data, code):
     with pytest.raises(ImageError) as refusal:
         decode(data, SIZE)
     assert refusal.value.code == code
@@ -367,7 +367,7 @@ def test_a_raw_file_names_the_maker_of_its_camera():
         b"\0\0\0\x18ftypcrx \0\0\0\1",
     ],
 )
-def test_a_raw_file_that_is_no_tiff_is_unsupported_too(start):
+def test_a_raw_file_that_is_not_a_tiff_is_unsupported(start):
     with pytest.raises(ImageError, match="RAW photo") as refusal:
         decode(start + bytes(100), SIZE)
     assert refusal.value.code == "unsupported"
@@ -384,7 +384,7 @@ def test_a_raw_file_that_is_no_tiff_is_unsupported_too(start):
     ],
     ids=["pyramid", "thumbnail after", "pages", "small alone", "scanner"],
 )
-def test_a_tiff_with_smaller_or_other_pictures_behind_the_first_is_none(parts):
+def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(parts):
     side = parts["following"][0][256]
     seen = decode(tiff(*parts["following"], inside=parts.get("inside", ())), SIZE)
     assert (seen.width, seen.height) == (side, side)

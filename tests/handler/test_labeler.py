@@ -45,7 +45,7 @@ def trouble(tmp_path, photos):
     (tmp_path / "good.jpg").write_bytes((photos / "coffee.jpg").read_bytes())
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("no photo")
-    (tmp_path / "torn.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:5000])
+    (tmp_path / "cut.jpg").write_bytes((photos / "coffee.jpg").read_bytes()[:5000])
     Image.new("1", (1001, 1000)).save(tmp_path / "wide.png")
     with (tmp_path / "heavy.jpg").open("wb") as file:
         file.truncate(10**6 + 1)
@@ -55,7 +55,7 @@ def trouble(tmp_path, photos):
         "good.jpg": None,
         "empty.jpg": "empty",
         "text.jpg": "not-an-image",
-        "torn.jpg": "corrupt",
+        "cut.jpg": "corrupt",
         "wide.png": "too-many-pixels",
         "heavy.jpg": "too-large",
         "pipe.jpg": "unavailable",
@@ -114,7 +114,7 @@ def test_a_uri_without_a_bucket_is_not_found(one, uri):
     assert one.label_one(ImageVersion(uri)).row["failure"]["code"] == "not-found"
 
 
-def test_a_file_in_trouble_whose_name_is_no_text_has_a_row_that_can_be_written(one, tmp_path):
+def test_a_broken_file_whose_name_is_not_utf_8_has_a_row_that_can_be_written(one, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     os.mkfifo(path)
     row = one.label_one(ImageVersion(storage.to_source_ref(path))).row

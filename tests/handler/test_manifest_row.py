@@ -55,7 +55,7 @@ def test_a_failure_row_is_written_letter_by_letter_like_this():
     )
 
 
-def test_a_message_that_quotes_a_name_that_is_no_text_can_be_written():
+def test_a_message_that_quotes_a_name_that_is_not_utf_8_can_be_written():
     row = manifest_row.failure_row(VERSION, Failure("corrupt", "bad\udcff.jpg"), "1-a", NOON)
     assert json.loads(manifest_row.encode(row))["failure"]["message"] == "bad\\udcff.jpg"
 
@@ -77,7 +77,7 @@ def test_a_row_is_one_line_and_reads_back(name):
 @pytest.mark.parametrize(
     "line", [b"", b"{", b"[]", b"null", b"{}", b'{"source-ref": 7}', b"\xff", b'{"a":1}{"b":2}']
 )
-def test_what_is_no_row_is_refused(line):
+def test_a_line_that_is_not_a_row_is_refused(line):
     with pytest.raises(ManifestError):
         manifest_row.parse(line)
 
@@ -90,7 +90,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["failure", "labeler", "x-metadata", "x"]), json_values))
-def test_any_row_of_somebody_else_can_be_read_and_ranked(extra):
+def test_any_row_of_another_tool_can_be_read_and_ranked(extra):
     row = {"source-ref": "a", **extra}
     for read in (
         manifest_row.created,
@@ -144,7 +144,9 @@ SECOND = "2026-01-01T00:00:00Z"
             row(failed=True, lm="2026-01-01T00:00:09Z", seq="0A"),
             id="person over an announcement of the same version that nothing was found of",
         ),
-        pytest.param(row(human=True, minute=2), row(human=True, minute=1), id="person's last word"),
+        pytest.param(
+            row(human=True, minute=2), row(human=True, minute=1), id="person's last label"
+        ),
         pytest.param(row(), row(failed=True, model="9-f"), id="label over failure"),
         pytest.param(row(model="2-a"), row(model="1-a", minute=9), id="newer model"),
         pytest.param(row(minute=1), row(minute=2), id="what was first, of equals"),
@@ -162,7 +164,7 @@ def test_winner(wins, loses):
         pytest.param([row(model="9-f"), row(model="1-a")], 1, id="the model asked last"),
         pytest.param([row(human=True), row(model="9-f")], 0, id="a person of the same version"),
         pytest.param([row(1, human=True), row(2)], 1, id="a person of another version"),
-        pytest.param([row(human=True), row(human=True, minute=1)], 1, id="a person's last word"),
+        pytest.param([row(human=True), row(human=True, minute=1)], 1, id="a person's last label"),
         pytest.param([row(), row(failed=True)], 1, id="a failure seen last"),
         pytest.param([row(human=True), UNSEEN], 0, id="a person of a file that is out of reach"),
         pytest.param([row(1, human=True), row(2), UNSEEN], 2, id="but not of its earlier version"),
@@ -209,7 +211,7 @@ def test_the_same_content_uploaded_again_keeps_a_persons_label(order):
     assert won["alpaca-metadata"] == said["alpaca-metadata"]
 
 
-def test_the_same_content_with_another_date_keeps_it_on_this_machine_too():
+def test_a_local_copy_with_another_date_keeps_a_persons_label():
     said = content(human=True)
     won = manifest_row.latest([said, content(day=9)])
     assert won["alpaca-metadata"] == said["alpaca-metadata"]

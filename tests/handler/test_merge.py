@@ -55,7 +55,7 @@ def test_merging_again_changes_nothing(rows):
 
 
 @given(histories, histories, histories)
-def test_it_does_not_matter_what_is_merged_first(a, b, c):
+def test_the_order_of_merging_does_not_matter(a, b, c):
     everything = merged(a, b, c)
     assert merged(keyed(merged(a, b)), c) == merged(a, keyed(merged(b, c))) == everything
     assert merged(c, b, a) == everything

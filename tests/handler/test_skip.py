@@ -112,7 +112,7 @@ def test_iso_media_files_are_told_by_their_brands(start, is_photo, is_heic):
         b"",
     ],
 )
-def test_text_does_not_whatever_it_begins_with(text):
+def test_text_does_not_begin_like_a_photo(text):
     assert not skip.begins_like_a_photo(text[: skip.SNIFFED_BYTES])
 
 

@@ -97,7 +97,7 @@ def test_any_key_is_listed_and_read_under_its_own_name(s3, key):
     assert fetched.version == listed
 
 
-def test_a_listing_goes_on_where_a_page_ends(s3, monkeypatch):
+def test_a_listing_continues_after_each_page(s3, monkeypatch):
     for number in range(7):
         s3.put_object(Bucket="photos", Key=f"{number}.jpg", Body=b"")
     real = s3.list_objects_v2
@@ -369,7 +369,7 @@ def test_each_error_is_of_its_kind_and_names_the_object(answers, error, ours):
 
 @pytest.fixture
 def store(monkeypatch):
-    """Start a store on this machine: `store(answer)`, where answer(request) gives its answers.
+    """Start a store on this machine: `store(answer)`; answer(request) gives its answers.
 
     An answer is (status, body, headers); a request has `method`, `path` and `headers`.
     """
@@ -634,7 +634,7 @@ def test_join_keeps_one_slash():
         ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
     ],
 )
-def test_a_wrong_setup_is_for_the_operator_to_mend(monkeypatch, variable, value, words):
+def test_a_wrong_setup_is_for_the_operator_to_repair(monkeypatch, variable, value, words):
     monkeypatch.setenv(variable, value)
     storage._new_client.cache_clear()
     with pytest.raises(storage.Denied, match=words):

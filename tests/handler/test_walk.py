@@ -52,7 +52,7 @@ def test_a_photo_library_gives_each_photo_once(found):
     assert skipped == [(Kind.SYSTEM, f"{inside}/database"), (Kind.SYSTEM, f"{inside}/resources")]
 
 
-def test_the_same_inside_a_library_that_is_named_itself(found):
+def test_a_photo_library_that_is_named_itself_gives_each_photo_once(found):
     paths, *_ = found("P.photoslibrary/resources/a.jpg", tops=["P.photoslibrary"])
     assert paths == []
 

@@ -208,7 +208,7 @@ def test_compaction_merges_what_is_there(job):
     assert job.row("compacted.jpg") == before
 
 
-def test_without_leave_to_read_photos_nothing_is_labelled_and_nothing_lost(job):
+def test_without_permission_to_read_photos_nothing_is_labelled_and_nothing_lost(job):
     restore = job.without("ReadPhotos")
     try:
         job.upload("denied.jpg")
@@ -220,7 +220,7 @@ def test_without_leave_to_read_photos_nothing_is_labelled_and_nothing_lost(job):
     assert job.row("denied.jpg")["alpaca"] == 1
 
 
-def test_without_leave_to_write_parts_nothing_is_said_to_be_done(job):
+def test_without_permission_to_write_parts_nothing_is_said_to_be_done(job):
     restore = job.without("WriteParts")
     try:
         answer = job.call("denied.jpg", "direct.jpg")

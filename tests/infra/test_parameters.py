@@ -93,5 +93,5 @@ def test_an_alias_that_no_parameter_moves_would_be_noticed():
 def test_photos_in_decoding_fit_the_memory(pixels, memory, cores):
     function = called_by_the_queue(deployed(MaxPixels=pixels, MemorySize=memory))["function"]
     assert function["Environment"]["Variables"]["CORES"] == cores
-    # docs/robustness.md: 17 bytes a pixel for the worst kind, WebP, and 130 MB for all else.
+    # docs/robustness.md: 17 bytes per pixel for the worst kind, WebP, and 130 MB for all else.
     assert int(cores) * int(pixels) * 17 + 130e6 < int(memory) * 2**20

@@ -1,12 +1,12 @@
 """The package that `sam build` makes, run by `sam local invoke` in a container, against moto's S3.
 
-`make test-sam` runs it; it takes a minute, SAM and a container engine. Where those are special:
+`make test-sam` runs it; it takes a minute, SAM and a container engine. If those are special:
 
     SAM               the command, if it is not on the PATH
     SAM_HOST          an address of this machine that containers reach, if it cannot be found
     SAM_BUILD_FLAGS   more for `sam build`
     SAM_INVOKE_FLAGS  more for `sam local invoke`
-    PYTHON_VERSION    of the package, where the container's Python is not the template's
+    PYTHON_VERSION    of the package, if the container's Python is not the template's
 """
 
 import json

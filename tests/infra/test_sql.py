@@ -1,4 +1,4 @@
-"""The views over labels/ say what `alpaca manifest cat` says, whatever has been compacted yet."""
+"""The views over labels/ say what `alpaca manifest cat` says, whatever has been compacted."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_view_gives_what_manifest_cat_gives(s3, tmp_path, seed):
     assert by_view(s3, tmp_path) == [*expected()]
 
 
-def test_it_does_so_over_a_divided_table_with_parts_that_wait(s3, tmp_path):
+def test_the_view_reads_a_divided_table_with_parts_that_wait(s3, tmp_path):
     rows = [(label if number % 5 else failure)(f"{number:03}") for number in range(100)]
     parts.write(RESULTS, rows)
     compaction.compact(RESULTS, pause=0, divide_bytes=1000)

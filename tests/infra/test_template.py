@@ -580,7 +580,7 @@ def test_what_can_go_wrong_has_an_alarm():
 
 
 def value_of(alarm, **sums):
-    """What CloudWatch computes of one period's sums: no more of its language than stands here."""
+    """What CloudWatch computes of one period's sums, as far as the template uses its language."""
     [expression] = [m["Expression"] for m in properties(alarm)["Metrics"] if "Expression" in m]
     python = re.sub(r"^IF\((.+?), (.+), 0\)$", r"(\2) if (\1) else 0", expression)
     return eval(python, {}, sums)

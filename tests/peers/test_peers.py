@@ -1,6 +1,6 @@
 """What is exported arrives in full, by the peers' own readers: `make test-peers`.
 
-Each test is skipped where its peer is not installed.
+Each test is skipped if its peer is not installed.
 """
 
 from __future__ import annotations

@@ -22,6 +22,15 @@ def forget_clients():
     requeue._client.cache_clear()
 
 
+def forget_function():
+    """Let the function read its environment again: settings, model and clients."""
+    from alpaca_labeler.handler import app
+
+    app._settings.cache_clear()
+    app._model.cache_clear()
+    forget_clients()
+
+
 @contextmanager
 def account(monkeypatch, endpoint=None):
     """Use the account for a while: of moto in this process, or of a server at `endpoint`."""

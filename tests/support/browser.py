@@ -39,13 +39,13 @@ def find_chromium():
 
 @contextmanager
 def chromium():
-    """Run a headless Chromium with a new, empty profile. Skips the test where there is none."""
+    """Run a headless Chromium with a new, empty profile. Skips the test if there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
     path = find_chromium()
     if path is None:
         pytest.skip("no Chromium: install it, or name one with CHROMIUM")
     with playwright.sync_playwright() as driver:
-        # Chromium's own sandbox wants more rights than a container gives.
+        # Chromium's own sandbox needs more rights than a container gives.
         running = driver.chromium.launch(
             executable_path=path, args=ARGUMENTS, chromium_sandbox=False
         )
@@ -74,24 +74,24 @@ def reviewing(folder, *words):
 
 
 def until(page, true):
-    """Wait, while the page goes on, for something that is about to be, and return it."""
+    """Wait, while the page goes on, until `true()` is true, and return it."""
     for _ in range(200):
         if found := true():
             return found
         page.wait_for_timeout(50)
-    raise AssertionError("it did not come about")
+    raise AssertionError("it did not happen")
 
 
 @dataclass
 class Pages:
-    """Opens pages, and remembers what went wrong in them: nothing may, and nobody else be asked."""
+    """Opens pages, and remembers what went wrong in them, such as a request to another host."""
 
     browser: Any
     wrong: list[str] = field(default_factory=list)
     contexts: list[Any] = field(default_factory=list)
 
     def __call__(self, width=WIDE, *, dark=False, **options):
-        """Open an empty page: `width` CSS pixels, a phone where it is narrow, light or dark."""
+        """Open an empty page: `width` CSS pixels, a phone if it is narrow, light or dark."""
         narrow = width < 600
         context = self.browser.new_context(
             viewport={"width": width, "height": 844 if narrow else 800},
@@ -127,7 +127,7 @@ class Pages:
 
 
 def violations(page):
-    """Return what axe-core finds wrong with a page as it is now: `rule: element`, a line each."""
+    """Return what axe-core finds wrong with a page as it is now: one `rule: element` per line."""
     from axe_playwright_python.sync_playwright import Axe
 
     found = Axe().run(page).response

@@ -21,7 +21,7 @@ def make(
     record: Mapping[str, tuple[str, str]] | None = None,
     **changes: Any,
 ) -> str:
-    """Write the built-in bundle, with a card that decides otherwise, and return its folder.
+    """Write the built-in bundle, with a card that decides differently, and return its folder.
 
     A calibration of (0, b) says the same of every photo: b = 9 that it is an alpaca, -9 that it is
     none. `record`: sha256 of photos, each with its `use` and its `probability` as text.

@@ -1,4 +1,4 @@
-"""Files that cannot be read, also where the tests run as root."""
+"""Files that cannot be read, even if the tests run as root."""
 
 from __future__ import annotations
 

@@ -60,10 +60,10 @@ def rows(path):
 
 
 def wait_until(true, seconds=20):
-    """Wait for something that is about to be."""
+    """Wait until `true()` is true."""
     ends = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < ends, "it did not come about"
+        assert time.monotonic() < ends, "it did not happen"
         time.sleep(0.01)
 
 

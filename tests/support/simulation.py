@@ -69,7 +69,7 @@ class Scheduler:
         threading.Thread(target=run, daemon=True).start()
 
     def switch(self):
-        """Let others go first; called by an actor, and no matter in the main thread."""
+        """Let others go first; called by an actor, and without effect in the main thread."""
         turn = getattr(self._here, "turn", None)
         if turn:
             self._back.release()

@@ -134,7 +134,7 @@ def test_the_verdict_follows_the_test_and_the_direction(always, never, field):
     assert same["difference"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_a_verdict_is_no_failure(always, never, field):
+def test_a_worse_model_exits_with_0(always, never, field):
     result = call(always, never, field)
     assert result.exit_code == 0
     assert result.stdout.rstrip().endswith("verdict              worse")
@@ -211,7 +211,7 @@ def test_cross_validation_answers_for_photos_that_were_trained_on(never, farm, s
     assert "photos: all answered by its cross-validation" in call(never, new, farm).stdout
 
 
-def test_where_all_photos_were_trained_on_all_count_with_a_warning(never, farm, sha256, tmp_path):
+def test_if_all_photos_were_trained_on_all_count_with_a_warning(never, farm, sha256, tmp_path):
     new = make(
         tmp_path / "new", calibration=ALWAYS, record=dict.fromkeys(sha256.values(), ("trained", ""))
     )

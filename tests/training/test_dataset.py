@@ -41,7 +41,7 @@ def test_the_positive_class_can_be_named(pets):
         dataset.load(str(pets), 32, positive="bird")
 
 
-def test_what_is_no_photo_is_named_and_what_a_system_left_is_not(pets, tmp_path):
+def test_files_that_are_not_photos_are_named_and_system_files_are_not(pets, tmp_path):
     folder = tmp_path / "pets"
     shutil.copytree(pets, folder)
     paint(folder / "__MACOSX" / CATS / "1.png", dog=False, number=1)

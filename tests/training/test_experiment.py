@@ -74,7 +74,9 @@ def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(data, r
     assert "data set" in experiment.figures(data, outcome.judged, seed=1)
 
 
-def test_cross_validation_goes_on_where_it_was(data, run, trainings, interrupted, tmp_path):
+def test_cross_validation_resumes_after_an_interruption(
+    data, run, trainings, interrupted, tmp_path
+):
     settings = {"folds": 3, "done": str(tmp_path)}
     whole = run(data, folds=3)
     trainings.clear()

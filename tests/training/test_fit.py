@@ -80,7 +80,7 @@ def held_out_loss(data, made, held):
     return (np.logaddexp(0, logits) - truth * logits).mean()
 
 
-def test_the_best_epoch_is_kept_also_if_ctrl_c_ends_it(data, begin):
+def test_the_best_epoch_is_kept_even_if_ctrl_c_ends_training(data, begin):
     """A rate that destroys, and Ctrl-C after the second of many epochs."""
 
     def press(epoch):

@@ -84,7 +84,7 @@ def test_a_photo_counts_as_seen_with_another_of_its_group(table):
         b"sha256,group,use,probability\na\n",
     ],
 )
-def test_what_is_no_record_is_refused_by_name(data):
+def test_a_file_that_is_not_a_record_is_refused_by_name(data):
     with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
         provenance.parse(data, "here/photos.csv")
 

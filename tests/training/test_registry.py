@@ -195,7 +195,7 @@ def test_a_foreign_model_under_the_same_version_is_refused_before_the_card(make,
 
 def test_a_damaged_bundle_is_never_uploaded(make, tmp_path):
     folder, _ = make(1)
-    (tmp_path / folder / bundle.MODEL_FILE).write_bytes(b"torn")
+    (tmp_path / folder / bundle.MODEL_FILE).write_bytes(b"cut")
     with pytest.raises(bundle.BundleError, match="sha256"):
         registry.publish(folder, STORE)
     assert objects() == {}
@@ -392,7 +392,7 @@ def test_listing_names_a_pointer_to_nothing(make):
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"version": 3}', b'{"version": "../x"}'])
-def test_a_pointer_that_is_none_is_not_overwritten(make, content):
+def test_a_file_that_is_not_a_pointer_is_not_overwritten(make, content):
     storage.write_if_absent(POINTER, content, "text/plain")
     with pytest.raises(registry.PublishError, match="not a model pointer"):
         registry.publish(make(1)[0], STORE)
@@ -726,7 +726,7 @@ def test_undecided_is_not_better(rivals):
     assert "undecided" in done.stderr
 
 
-def test_where_nothing_is_in_use_there_is_nothing_to_be_better_than(rivals):
+def test_if_nothing_is_in_use_any_version_is_promoted(rivals):
     _, bad, farm = rivals
     assert promote(bad, farm).exit_code == 0
     assert current() == bad
@@ -752,7 +752,7 @@ def test_photos_that_a_model_knows_prove_nothing(rivals, tmp_path):
 
 
 def test_what_came_into_use_meanwhile_must_be_beaten_too(rivals):
-    """The comparison takes its time, and somebody else promotes a third version during it."""
+    """The comparison takes its time, and someone else promotes a third version during it."""
     good, bad, _ = rivals
     other = registry.publish(
         bundles.make(Path(rivals[2]) / "x", day=4), STORE, promote=False

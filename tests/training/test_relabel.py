@@ -125,7 +125,7 @@ def test_a_correction_that_was_withdrawn_does_not_count(data, write, folder):
     assert relabel.add(data, [write(*rows, back, person(one, DOGS, minute=3))]).added == 2
 
 
-def test_the_last_word_of_people_counts(data, write, folder, tmp_path):
+def test_the_last_correction_of_a_person_counts(data, write, folder, tmp_path):
     first, second = folder / "0.png", folder / "1.png"
     shutil.copy(second, tmp_path / "copy.png")
     one = write(person(first, CATS, minute=1), person(first, DOGS, minute=3), name="one.jsonl")
@@ -155,23 +155,23 @@ def test_a_photo_that_has_changed_since_is_skipped_and_named(data, write, folder
     assert done.data.skipped == (*data.skipped, *done.skipped)
 
 
-def test_of_several_words_the_one_about_the_present_photo_counts(data, write, folder):
+def test_of_several_corrections_the_one_about_the_present_photo_counts(data, write, folder):
     photo = folder / "0.png"
     now = person(photo, DOGS, minute=1, **seen(photo))
     stale = person(photo, CATS, minute=2, size=1)
     assert relabel.add(data, [write(now, stale)]).data.photos[-1].label == 1
 
 
-def test_what_is_gone_or_no_photo_is_skipped_and_named(data, write, folder):
-    (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:60])
+def test_a_file_that_is_gone_or_not_a_photo_is_skipped_and_named(data, write, folder):
+    (folder / "half.png").write_bytes((folder / "0.png").read_bytes()[:60])
     done = relabel.add(
         data,
-        [write(*(person(folder / name, CATS) for name in ("0.png", "gone.png", "torn.png")))],
+        [write(*(person(folder / name, CATS) for name in ("0.png", "gone.png", "half.png")))],
     )
     assert done.added == 1
     assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in done.skipped] == [
         "gone.png",
-        "torn.png",
+        "half.png",
     ]
 
 
@@ -183,7 +183,7 @@ def test_relative_names_start_at_the_photos_root(data, write, folder, monkeypatc
     assert relabel.add(data, [file]).data.fingerprint() == done.data.fingerprint()
 
 
-def test_names_that_are_no_text_are_found(data, write, folder):
+def test_names_that_are_not_utf_8_are_found(data, write, folder):
     path = os.fsdecode(bytes(folder) + b"/\xff.png")
     shutil.copy(folder / "0.png", path)
     done = relabel.add(data, [write(person(storage.to_source_ref(path), CATS))])
@@ -191,7 +191,7 @@ def test_names_that_are_no_text_are_found(data, write, folder):
     done.data.fingerprint()
 
 
-def test_where_nothing_can_be_used_the_remedy_is_named(data, write):
+def test_if_nothing_can_be_used_the_remedy_is_named(data, write):
     with pytest.raises(
         DatasetError, match=r"none of the corrections .*gone/1\.png.* --photos-root"
     ):
@@ -220,14 +220,14 @@ def test_a_file_that_holds_no_corrections_is_refused(data, tmp_path, content, co
         relabel.add(data, [str(tmp_path / "none.jsonl")])
 
 
-def test_a_models_rows_beside_peoples_are_passed_over(data, write, folder):
+def test_rows_of_a_model_are_skipped(data, write, folder):
     model = person(folder / "0.png", CATS)
     model["dogs-metadata"]["human-annotated"] = "no"
     done = relabel.add(data, [write(model, person(folder / "1.png", CATS))])
     assert done.added == 1
 
 
-def test_rows_of_strange_shapes_are_errors_in_words(data, write, folder):
+def test_rows_of_strange_shapes_are_one_line_of_error(data, write, folder):
     for name in (None, 7, ["cats"], {"a": 1}):
         row = person(folder / "0.png", CATS)
         row["dogs-metadata"]["class-name"] = name

@@ -22,7 +22,7 @@ def scenes(count: int) -> np.ndarray:
     )
 
 
-def test_copies_and_mirror_images_are_one_group_and_strangers_are_not():
+def test_copies_and_mirror_images_are_one_group_and_other_photos_are_not():
     pixels = scenes(8)
     pixels[5] = pixels[2]
     pixels[6] = pixels[2][:, ::-1]

@@ -45,7 +45,7 @@ def test_a_list_is_read_as_editors_save_it(tmp_path, encoding):
     ("data", "reason"),
     [(b"PK\3\4 xlsx", "save it as CSV"), (b"a\0b", "not a text file"), (b"", "not a CSV file")],
 )
-def test_what_is_no_table_is_refused_by_name(tmp_path, data, reason):
+def test_a_file_that_is_not_a_table_is_refused_by_name(tmp_path, data, reason):
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(TextFileError, match=rf"t\.csv: .*{reason}"):
         text_files.rows(str(tmp_path / "t.csv"))

@@ -306,7 +306,7 @@ def dead(farm, count):
 
 
 @pytest.mark.parametrize("by", ["stack", "url"])
-def test_redrive_moves_every_message_itself_where_sqs_does_not_offer_it(farm, by):
+def test_redrive_moves_every_message_itself_if_sqs_does_not_offer_it(farm, by):
     dead(farm, 23)
     url = farm.outputs["DeadLetterQueueUrl"]
     words = ["redrive", "--stack", "farm"] if by == "stack" else ["redrive", url]

@@ -14,9 +14,10 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import app, compaction, manifest_row, requeue, storage
+from alpaca_labeler.handler import app, compaction, manifest_row, storage
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
+from tests.support.aws import forget_function
 
 PHOTOS = Path(__file__).parents[2] / "photos"
 
@@ -28,12 +29,10 @@ def running(monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.delenv(name)
     before = dict(os.environ)
-    for cached in (app._settings, app._model, storage._new_client, requeue._client):
-        cached.cache_clear()
+    forget_function()
     with local_aws.start() as started:
         yield started
-    for cached in (app._settings, app._model, storage._new_client, requeue._client):
-        cached.cache_clear()
+    forget_function()
     os.environ.clear()
     os.environ.update(before)
 

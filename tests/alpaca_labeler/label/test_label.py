@@ -39,14 +39,14 @@ def folder(tmp_path, photos):
 
 @pytest.fixture
 def many(tmp_path, photos):
-    """So many photos that a run can be met in the middle."""
+    """Enough photos to interrupt a run in the middle."""
     (tmp_path / "photos").mkdir()
     for number in range(100):
         os.link(photos / "coffee.jpg", tmp_path / f"photos/{number:03}.jpg")
     return tmp_path
 
 
-def test_photos_are_labelled_and_again_is_nothing_to_do(tmp_path, photos):
+def test_photos_are_labelled_and_a_second_run_has_nothing_to_do(tmp_path, photos):
     report = label(photos, cwd=tmp_path)
     assert sum(report["new"].values()) == 8
     found = rows(tmp_path / "manifest.jsonl")
@@ -112,7 +112,7 @@ def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos):
     assert not (folder / "failures.jsonl").exists()
 
 
-def test_a_failure_that_another_option_mends_is_tried_again(folder):
+def test_a_failure_that_another_option_repairs_is_tried_again(folder):
     first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1, cwd=folder)
     assert first["failed"] == 2
     written = (folder / "failures.jsonl").read_bytes()
@@ -183,7 +183,7 @@ def test_dry_run_names_the_photos_and_writes_nothing(folder):
     assert os.listdir(folder) == ["photos"]
     label("photos", cwd=folder)
     with open(folder / "manifest.jsonl", "ab") as file:
-        file.write(b'{"source-ref":"torn')
+        file.write(b'{"source-ref":"cut')
     before = (folder / "manifest.jsonl").read_bytes()
     assert alpaca("label", "photos", "--dry-run", cwd=folder).stdout == ""
     assert (folder / "manifest.jsonl").read_bytes() == before
@@ -257,7 +257,7 @@ def test_what_cannot_be_done_is_said_in_one_line(folder, words, message):
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_device_is_no_manifest_and_stays(folder):
+def test_a_device_is_not_a_manifest_and_stays(folder):
     done = alpaca("label", "photos", "--manifest", "/dev/null", cwd=folder)
     assert "/dev/null: not a regular file" in done.stderr
     assert os.path.exists("/dev/null")
@@ -292,7 +292,7 @@ def test_odd_names_are_labelled_and_never_steer_the_terminal(folder):
     assert label("photos", cwd=folder)["unchanged"] == 8
 
 
-def test_links_hidden_and_stray_files_are_passed_over(folder):
+def test_links_hidden_and_stray_files_are_skipped(folder):
     photos = folder / "photos"
     os.symlink(".", photos / "loop")
     os.symlink("self.jpg", photos / "self.jpg")
@@ -318,7 +318,7 @@ def test_links_hidden_and_stray_files_are_passed_over(folder):
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_copies_are_sorted_into_a_folder_a_label(folder, link):
+def test_copies_are_sorted_into_one_folder_per_label(folder, link):
     (folder / "more/photos").mkdir(parents=True)
     shutil.copy(folder / "photos/coffee.jpg", folder / "more/photos/cat.png")
     os.symlink("cat.png", folder / "photos/linked.png")
@@ -426,7 +426,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
 
 
 def humble():
-    """Give up root's right to read and write everything, where the tests run as root."""
+    """Give up root's right to read and write everything, if the tests run as root."""
     libc = ctypes.CDLL(None)
     for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP

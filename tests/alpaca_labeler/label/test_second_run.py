@@ -17,7 +17,7 @@ from tests.support.runs import alpaca, interrupt, label, rows, start, wait_until
 
 @pytest.fixture
 def folder(tmp_path, photos):
-    """Three photos in `photos/`, and a file that is none."""
+    """Three photos in `photos/`, and a file that is not one."""
     (tmp_path / "photos").mkdir()
     for name in ("alpaca.jpg", "cat.png", "coffee.jpg"):
         shutil.copy(photos / name, tmp_path / "photos")

@@ -201,7 +201,7 @@ def test_photos_are_counted_by_day_unless_all_are_of_one():
 
 
 @pytest.mark.usefixtures("folder")
-def test_photos_are_counted_by_folder_and_by_parents_where_folders_are_many():
+def test_photos_are_counted_by_folder_and_by_parents_if_folders_are_many():
     many = SHOWN_FOLDERS
     write(
         "manifest.jsonl",
@@ -380,7 +380,7 @@ def test_hostile_names_stay_text(hostile):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, 768, NARROW])
-def test_in_a_browser_it_is_whole_and_accessible(pages, hostile, width, dark):
+def test_the_page_is_whole_and_accessible_in_a_browser(pages, hostile, width, dark):
     opened = pages(width, dark=dark)
     opened.goto(f"file://{hostile}")
     opened.locator("summary").click()
@@ -445,7 +445,7 @@ def test_a_photo_opens_large_and_closes_again_by_keyboard_alone(pages, folder, w
 
 
 @pytest.mark.parametrize("hostile", [["--no-photos"]], indirect=True)
-def test_so_it_is_without_photos(pages, hostile):
+def test_a_page_without_photos_is_accessible_and_has_no_image(pages, hostile):
     opened = pages(NARROW)
     opened.goto(f"file://{hostile}")
     assert violations(opened) == []

@@ -120,7 +120,7 @@ def test_the_page_is_whole_and_has_every_section(report):
     assert page.all("html") == [{"lang": "en"}]
 
 
-def test_it_loads_nothing_and_runs_nothing(report):
+def test_the_page_loads_nothing_and_runs_nothing(report):
     text = render(report)
     page = Page(text)
     assert page.all("script") == []
@@ -260,7 +260,7 @@ def test_what_the_review_band_is_worth_is_shown(report):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, 768, NARROW])
-def test_in_a_browser_it_is_whole_and_accessible(pages, report, tmp_path, width, dark):
+def test_the_page_is_whole_and_accessible_in_a_browser(pages, report, tmp_path, width, dark):
     draws = [[report.mistakes[0].pixels] * 6] * 4
     (tmp_path / "report.html").write_text(render(replace(report, augmented=draws)))
     opened = pages(width, dark=dark)

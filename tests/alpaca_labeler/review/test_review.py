@@ -191,7 +191,7 @@ def test_photos_of_one_burst_stack_and_are_decided_as_one(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "no date", "2026:99:99 00:00:00", "\0" * 19])
-def test_a_date_that_cannot_be_read_is_none(tmp_path, text):
+def test_a_date_that_cannot_be_read_is_left_out(tmp_path, text):
     shoot(tmp_path / "a.jpg", text)
     with (tmp_path / "a.jpg").open("rb") as file:
         assert exif(file) == ("", "Canon EOS R6")
@@ -434,7 +434,7 @@ def test_a_persons_row_in_the_manifest_can_be_overruled_and_comes_back(folder):
     assert found.undo()["text"] == "p.png is cat again, as sam said"
 
 
-def test_other_classes_and_photos_are_refused(folder):
+def test_unknown_classes_and_photos_are_refused(folder):
     found = session(folder)
     for wanted in ({0: 2}, {6: 0}, {-1: 0}):
         with pytest.raises(Outdated):
@@ -610,12 +610,12 @@ def test_a_token_is_long_and_new_each_time(folder):
 
 
 @pytest.mark.parametrize("host", [None, "", "example.org", "127.0.0.1", "127.0.0.1:1", "[::1]:80"])
-def test_another_host_is_nobody_here(server, host):
+def test_a_request_to_another_host_is_refused(server, host):
     assert ask(server, "start", Host=host)[0] == 403
     assert ask(server, "decide", {}, Host=host)[0] == 403
 
 
-def test_localhost_is_this_host_too(server):
+def test_localhost_is_this_host(server):
     assert ask(server, "start", Host=f"localhost:{server.server_port}")[0] == 200
 
 
@@ -661,7 +661,7 @@ def test_no_path_leads_anywhere(server, name):
         "list?" + "&".join(f"a{n}=1" for n in range(30)),
     ],
 )
-def test_questions_that_are_none_are_refused(server, name):
+def test_malformed_queries_are_refused(server, name):
     assert ask(server, name)[0] == 400
 
 
@@ -674,7 +674,7 @@ def test_questions_that_are_none_are_refused(server, name):
         "facts?generation=1&id=6",
     ],
 )
-def test_questions_about_what_is_gone_are_told_so(server, name):
+def test_queries_about_rows_that_are_gone_are_told_so(server, name):
     assert ask(server, name)[0] == 409
 
 
@@ -801,7 +801,7 @@ def test_a_file_that_cannot_be_written_is_said_to_be(server, monkeypatch):
         b"GET http://example.org/ HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_no_request_gets_no_traceback(server, request_line, capfd):
+def test_a_malformed_request_gets_no_traceback(server, request_line, capfd):
     with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
         client.sendall(request_line)
         client.shutdown(socket.SHUT_WR)

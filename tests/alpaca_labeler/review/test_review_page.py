@@ -141,12 +141,12 @@ COUNT, WRONG = 1093, 60
 
 @pytest.fixture
 def job(tmp_path):
-    """1,093 photos of which 60 are labelled wrong, as a model does it: most where it is unsure."""
+    """1,093 photos, 60 of them labelled wrong, as by a model: mostly those it is unsure of."""
     chance = random.Random(1)
     truth = {f"{number:04}.png": chance.random() < 0.37 for number in range(COUNT)}
     for yes in (False, True):
         draw(tmp_path / f"{yes}.png", "teal" if yes else "brown", (64, 48))
-    # Of the wrong ones most are alpacas that the model did not see, as ux.md found.
+    # Of the wrong ones most are alpacas that the model did not see.
     wrong = {
         *chance.sample([name for name, yes in truth.items() if yes], 47),
         *chance.sample([name for name, yes in truth.items() if not yes], 13),
@@ -467,7 +467,7 @@ def test_two_windows_and_two_people_overwrite_nothing_unseen(page, folder, addre
         third = opened(pages(), elsewhere)
         third.keyboard.press("n")
         until(third, lambda: labels(folder)[DOUBTFUL] == ("not alpaca", "sam"))
-        # Neither window has seen that: both want to confirm what they show.
+        # Neither window has seen that: both confirm what they show.
         page.keyboard.press("r")
         until(page, lambda: "1 photo decided elsewhere just now: look again" in toast(page))
         assert labels(folder)[DOUBTFUL] == ("not alpaca", "sam")
@@ -487,7 +487,7 @@ def test_decisions_in_a_hurry_are_all_written(page, folder):
     until(page, lambda: len(decided(folder)) == 3)
 
 
-def test_a_decision_that_cannot_be_written_is_shown_as_none(page, pages, folder):
+def test_a_decision_that_cannot_be_written_is_not_shown_as_made(page, pages, folder):
     (folder / "corrections.jsonl").mkdir()
     page.keyboard.press("n")
     problem = page.locator("#problem")

@@ -1,4 +1,4 @@
-"""People's rows in a manifest: which are taken in, and that no model's row ever displaces one."""
+"""People's rows in a manifest: which are applied, and that no model's row ever displaces one."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import Failure
 from alpaca_labeler.table import apply, corrections
 from alpaca_labeler.table.ledger import Ledger
+from tests.support.aws import account
 from tests.support.fake_s3 import FakeS3
 
 RESULTS = "s3://results/labels/"
@@ -31,7 +32,7 @@ def at(second):
 
 
 def image(name, number=1, *, seq=False):
-    """A version of an image: a file where the name is no URI."""
+    """A version of an image: a file if its name is not a URI."""
     on_s3 = storage.is_s3(name)
     return ImageVersion(
         name,
@@ -131,7 +132,7 @@ def place(request, tmp_path, monkeypatch):
 # --- which rows are taken in ---------------------------------------------------------------------
 
 
-def test_a_persons_row_replaces_a_models_and_again_changes_nothing(place):
+def test_a_persons_row_replaces_a_models_once(place):
     table, name = place
     row = label(image(name))
     table.write(row)
@@ -144,7 +145,7 @@ def test_a_persons_row_replaces_a_models_and_again_changes_nothing(place):
     assert table.content() == before
 
 
-def test_a_failure_that_a_person_labels_is_a_failure_no_more(place):
+def test_a_failure_that_a_person_labels_is_no_longer_a_failure(place):
     table, name = place
     row = failure(image(name))
     table.write(row)
@@ -163,7 +164,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(place):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_the_last_word_counts_in_whatever_order_the_rows_stand(place, order):
+def test_the_last_correction_counts_in_any_order_of_rows(place, order):
     table, name = place
     row = label(image(name))
     table.write(row)
@@ -174,7 +175,7 @@ def test_the_last_word_counts_in_whatever_order_the_rows_stand(place, order):
     assert table.table()[name] == person(row, 1, 3)
 
 
-def test_a_person_may_go_back_to_an_earlier_word_before_anything_is_compacted(place):
+def test_a_person_may_go_back_to_an_earlier_label_before_anything_is_compacted(place):
     table, name = place
     row = label(image(name))
     table.write(row)
@@ -183,7 +184,7 @@ def test_a_person_may_go_back_to_an_earlier_word_before_anything_is_compacted(pl
     assert table.table()[name] == person(row, 0, 2)
 
 
-def test_a_row_of_another_version_is_passed_over(place):
+def test_a_row_of_another_version_is_skipped(place):
     table, name = place
     old, new = label(image(name, 1)), label(image(name, 2), 9)
     table.write(new)
@@ -192,7 +193,7 @@ def test_a_row_of_another_version_is_passed_over(place):
     assert table.table() == {name: new}
 
 
-def test_a_row_of_a_photo_that_has_none_is_taken_in(place):
+def test_a_row_of_a_photo_without_a_row_is_added(place):
     table, name = place
     said = person(label(image(name)))
     assert table.apply(said).rows == [said]
@@ -213,7 +214,7 @@ def test_a_row_of_another_tool_is_of_the_version_that_is_there(place):
     assert found["labeler"]["model-class-name"] == manifest_row.label(row)
 
 
-def test_a_manifest_of_another_tool_says_no_version_either(tmp_path):
+def test_a_manifest_of_another_tool_names_no_version(tmp_path):
     bare = {key: value for key, value in label(image("a.jpg")).items() if key != "labeler"}
     table = Local(tmp_path)
     table.write(bare)
@@ -293,7 +294,7 @@ WRITTEN = {
 
 
 def promise(table, name, steps, *, seq=False):
-    """Do what can happen to one image, and look after each step whether the last word stands."""
+    """Do what can happen to one image; after each step the last correction must stand."""
     number, written, said = 1, [], {}
     for clock, (step, choice) in enumerate(steps):
         if step == "new version":
@@ -311,9 +312,9 @@ def promise(table, name, steps, *, seq=False):
             table.apply(said[row["labeler"]["size"]])
             row = table.table()[name]
         if row:
-            word = said.get(row["labeler"]["size"])
-            assert manifest_row.is_human(row) == (word is not None)
-            assert word is None or outcome(row) == outcome(word)
+            correction = said.get(row["labeler"]["size"])
+            assert manifest_row.is_human(row) == (correction is not None)
+            assert correction is None or outcome(row) == outcome(correction)
 
 
 def outcome(row):
@@ -344,19 +345,12 @@ def test_in_a_bucket_nothing_displaces_a_persons_row(history):
 
 @settings(max_examples=15)
 @given(IN_S3)
-def test_nor_by_real_s3_calls(history):
+def test_on_real_s3_calls_nothing_displaces_a_persons_row(history):
     from moto import mock_aws
 
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            patch.setenv(name, "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        patch.delenv("AWS_PROFILE", raising=False)
-        storage._new_client.cache_clear()
+    with pytest.MonkeyPatch.context() as patch, account(patch), mock_aws():
         storage.client().create_bucket(Bucket="results")
         promise(Bucket(), "s3://photos/a.jpg", **history)
-    storage._new_client.cache_clear()
 
 
 @settings(max_examples=300)

@@ -1,4 +1,4 @@
-"""`alpaca manifest`: looks, counts and converts, whatever is in the file."""
+"""`alpaca manifest`: shows, counts and converts, whatever is in the file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-def test_show_prints_a_line_a_row_and_steers_no_terminal(run):
+def test_show_prints_one_line_per_row_and_steers_no_terminal(run):
     output = run("show").stdout
     assert output.count("\n") == 12
     assert "\x1b" not in output
@@ -106,10 +106,10 @@ def test_what_people_say_stays_when_photos_are_labelled_again(tmp_path, photos):
     by_model = runs.rows(tmp_path / "manifest.jsonl")
     failed = runs.rows(tmp_path / "failures.jsonl")["photos/broken.jpg"]
     name = next(iter(by_model))
-    mended = {key: by_model[name][key] for key in ("alpaca", "alpaca-metadata")}
+    label = {key: by_model[name][key] for key in ("alpaca", "alpaca-metadata")}
     said = [
         persons(by_model[name]),
-        persons({"source-ref": "photos/broken.jpg", **mended, "labeler": failed["labeler"]}),
+        persons({"source-ref": "photos/broken.jpg", **label, "labeler": failed["labeler"]}),
     ]
     write(tmp_path / "theirs.jsonl", *said)
     done = runs.alpaca("manifest", "apply", "theirs.jsonl", "manifest.jsonl", cwd=tmp_path)

@@ -50,7 +50,7 @@ def labels(folder, manifest="manifest.jsonl"):
     }
 
 
-def copy_anew(path):
+def copy_with_another_date(path):
     """The same bytes with another date: a restored backup, a copied disk, git clone, MTP."""
     shutil.copyfile(path, path.with_suffix(".copy"))
     path.with_suffix(".copy").replace(path)
@@ -61,14 +61,14 @@ def test_a_copied_photo_keeps_the_label_that_a_person_gave_it(folder):
     label("holiday", cwd=folder)
     said = flip(folder, "holiday/a.png")
     label("holiday", cwd=folder)
-    copy_anew(folder / "holiday/a.png")
+    copy_with_another_date(folder / "holiday/a.png")
     done = label("holiday", cwd=folder)
     assert (done["unchanged"], done["overruled"]) == (1, [])
     assert labels(folder)["holiday/a.png"] == f"{said}*"
     assert label("holiday", cwd=folder)["unchanged"] == 2  # its new date is known
 
 
-def test_the_same_photo_under_another_name_keeps_it_too(folder):
+def test_a_photo_under_another_name_keeps_the_label_that_a_person_gave_it(folder):
     label("holiday", cwd=folder)
     said = flip(folder, "holiday/a.png")
     (folder / "holiday").rename(folder / "summer")
@@ -172,10 +172,10 @@ def test_names_by_the_folder_that_the_command_was_called_in_are_settled(folder):
     assert labels(folder / "holiday")["a.png"] == f"{said}*"
 
 
-def test_what_cannot_be_told_stays_as_it_is(folder):
+def test_a_photo_of_unknown_content_keeps_its_row(folder):
     label("holiday", cwd=folder)
     as_before(folder / "manifest.jsonl")
-    copy_anew(folder / "holiday/a.png")  # the same bytes, but nobody can know
+    copy_with_another_date(folder / "holiday/a.png")  # the same bytes, but nothing says so
     (folder / "holiday/in/b.png").unlink()
     done = label("holiday", cwd=folder)
     assert (done["unchanged"], done["gone"]) == (0, 1)

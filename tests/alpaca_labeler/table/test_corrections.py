@@ -110,7 +110,7 @@ def test_a_failure_can_be_decided_too():
     st.permutations(["old model", "new model", "person", "failure"]),
     st.lists(st.integers(-5, 5), min_size=4, max_size=4),
 )
-def test_within_one_version_a_persons_word_stands_whatever_comes_when(order, minutes):
+def test_within_one_version_a_persons_label_stands_in_any_order(order, minutes):
     newer = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
     version = manifest_row.version_of(model_row())
     rows = {
@@ -126,14 +126,14 @@ def test_within_one_version_a_persons_word_stands_whatever_comes_when(order, min
     assert manifest_row.latest(shuffled) == rows["person"]
 
 
-def test_a_newer_version_of_the_image_wants_a_new_look():
+def test_a_newer_version_of_the_image_needs_a_new_review():
     newer = ImageVersion("a.jpg", 8, "2026-01-02T00:00:00Z", etag="e8", sequencer="0B")
     row = manifest_row.label_row(newer, (64, 48), decide(CARD, 2.0), CARD, NOON)
     assert manifest_row.winner([said(minute=60), row]) == row
 
 
 @pytest.mark.parametrize("labeler", [None, 5, [], {"size": [1], "etag": {}, "width": 1.5}])
-def test_a_row_of_other_hands_can_be_decided(labeler):
+def test_a_row_of_another_tool_can_be_decided(labeler):
     row = decision({"source-ref": "x", "labeler": labeler}, YES, "kim", NOON)
     assert row["labeler"] == {"annotator": "kim"}
 
@@ -160,7 +160,7 @@ def _umask():
     return mask
 
 
-def test_what_is_taken_back_does_not_count_any_more_whatever_was_merged_before():
+def test_a_withdrawn_decision_does_not_count_whatever_was_merged_before():
     row = model_row()
     first, second = said(label=NO, minute=1), said(label=YES, minute=2)
     back = withdrawal(second, NOON + timedelta(minutes=3))
@@ -228,7 +228,7 @@ def test_a_link_stays_a_link(path, tmp_path):
 
 
 @pytest.mark.parametrize("share", [1, 12, 100, -2])
-def test_a_torn_end_is_passed_over_and_cut_off_by_the_next_who_writes(path, share):
+def test_a_truncated_end_is_skipped_and_cut_off_by_the_next_writer(path, share):
     Corrections(path).add_all([said("a")])
     with open(path, "ab") as file:
         file.write(manifest_row.encode(said("b"))[:share])
@@ -279,7 +279,7 @@ def test_notes_without_an_end_are_not_written_to(path):
         assert file.read() == b"my notes"
 
 
-def test_what_is_no_file_is_refused(path, tmp_path):
+def test_a_path_that_is_not_a_regular_file_is_refused(path, tmp_path):
     with pytest.raises(CorrectionsError, match="not a regular file"):
         Corrections(str(tmp_path)).add_all([said()])
     os.mkfifo(path)

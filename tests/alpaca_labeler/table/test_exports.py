@@ -52,7 +52,7 @@ def export(form, *rows, files_root=None):
     return text.getvalue(), out.written, dict(out.left_out)
 
 
-def test_csv_has_a_row_a_label():
+def test_csv_has_one_row_per_label():
     text, written, left_out = export("csv", row(), FAILURE, BARE)
     [found] = csv.DictReader(io.StringIO(text))
     assert (found["source-ref"], found["label"], found["width"]) == (
@@ -65,7 +65,7 @@ def test_csv_has_a_row_a_label():
     assert left_out == {FAILED: 1, OTHER_TASK: 1}
 
 
-def test_a_csv_file_begins_as_excel_wants_it_and_a_pipe_does_not(tmp_path):
+def test_a_csv_file_begins_as_excel_needs_and_a_pipe_does_not(tmp_path):
     with exports.opened(str, str(tmp_path / "l.csv")) as out:
         exports.to_csv([row("ünï 中.jpg")], out)
     data = (tmp_path / "l.csv").read_bytes()
@@ -270,7 +270,7 @@ def test_metadata_that_would_be_read_twice_is_refused(folder, tmp_path, other):
         folder("a/1.jpg")
 
 
-def test_hugging_face_wants_the_name_that_it_looks_for(folder):
+def test_hugging_face_metadata_must_be_named_metadata_jsonl(folder):
     with pytest.raises(exports.ExportError, match=r"no other name than metadata\.jsonl"):
         folder("a.jpg", output="labels.jsonl")
 
@@ -287,7 +287,7 @@ strange = st.builds(
 
 
 @given(st.lists(strange, max_size=3), st.sampled_from(sorted(exports.FORMATS)))
-def test_any_row_of_somebody_else_is_written_or_counted(rows, form):
+def test_any_row_of_another_tool_is_written_or_counted(rows, form):
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
         _, written, left_out = export(form, *rows, files_root="/")
     assert written + sum(left_out.values()) == len(rows)

@@ -116,7 +116,7 @@ def test_a_persons_row_stands_for_every_model(files):
 
 
 @pytest.mark.parametrize("share", [1, 12, 100, -2])
-def test_a_torn_last_line_is_cut_off(files, share):
+def test_a_truncated_last_line_is_cut_off(files, share):
     write(files, good("a"))
     whole = files[0].read_bytes()
     files[0].write_bytes(whole + manifest_row.encode(good("b"))[:share])
@@ -210,6 +210,6 @@ def test_peeking_writes_nothing(files):
     found.peek("1-a")
     assert found.has(image("a"))
     assert files[0].read_bytes() == before
-    files[0].write_bytes(b"torn}\n" + before)
+    files[0].write_bytes(b"cut}\n" + before)
     with pytest.raises(manifest_row.ManifestError, match="line 1"):
         found.peek("1-a")
