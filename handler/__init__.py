@@ -1,1 +1,1 @@
-"""What labels photos: everything the function's package holds, and nothing else."""
+"""Labelling: everything that the function's package contains, and nothing else."""

@@ -1,10 +1,10 @@
-"""The functions that AWS calls. Each reads its event, calls what does the work, and answers.
+"""The functions that AWS calls. Each reads its event, has the work done, and answers.
 
     label      any trigger's event -> rows, as one part of the table
     compact    on a schedule: parts -> manifest and failures
 
-In Lambda the settings are checked and the model is loaded at start, where an error is an init
-error; elsewhere at the first call.
+On Lambda the settings are checked and the model is loaded at start, so that a mistake there is an
+init error; elsewhere both happen at the first call.
 """
 
 from __future__ import annotations
@@ -34,20 +34,21 @@ if TYPE_CHECKING:
     from .worker import Done
 
 RESERVED_SECONDS: Final = 10.0
-"""Of an invocation's time, kept for writing the part and answering: two slow S3 calls fit."""
+"""Time of an invocation that is kept for writing the part and answering: two slow S3 calls."""
 RESERVED_SHARE: Final = 0.25
-"""At most this share of the time, if the function's timeout is short."""
+"""If the function's timeout is short, `RESERVED_SECONDS` is cut to this share of the time."""
 
 DECODE_SECONDS: Final = 40
-"""In a process of its own, an image that takes longer to decode is given up, so that two such
-images leave time for the others."""
+"""Longest time to decode one image in a separate process. Two images that take this long leave time
+for the others."""
 
 COMPACT_RESERVED_SHARE: Final = 0.1
-"""Of a compaction's time, kept for the shard that it is at and for deleting the parts."""
+"""Share of a compaction's time that is kept for ending its current shard and deleting the parts."""
 
 _SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
 
-# LOG_LEVEL is set when it has been validated: left to find it, Logger fails without naming it.
+# LOG_LEVEL is set after it has been validated: if Logger reads a wrong one, its error does not say
+# which variable is wrong.
 logger = Logger(service=_SERVICE, level="INFO")
 metrics = Metrics(
     service=_SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "AlpacaLabeler")
@@ -76,7 +77,7 @@ def _model() -> CurrentModel:
 def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
     """Label the images that an event names, and answer in the form its sender expects.
 
-    Raises `UnknownEvent` for an event of no known kind, and `Unfinished` if images are to be tried
+    Raises `UnknownEvent` for an event of an unknown kind, and `Unfinished` if images must be tried
     again and an error is the only way to say so.
     """
     batch = events.parse(event, within=_settings().input)
@@ -84,10 +85,10 @@ def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
     deadline = time.monotonic() + left - min(RESERVED_SECONDS, RESERVED_SHARE * left)
     results, unfinished = process(batch, _model().labeler(), _settings().results, deadline=deadline)
     if time.monotonic() >= deadline:
-        # A decoder that hangs keeps its interpreter for good: the next call loads another.
+        # A decoder that hangs never gives its interpreter back: the next call loads another.
         _model.cache_clear()
     for id_, problem in batch.broken.items():
-        logger.error("not an event to label", extra={"id": id_, "problem": problem})
+        logger.error("cannot be read as a request", extra={"id": id_, "problem": problem})
     queue = _settings().queue
     queued = _hand_back(batch, results, unfinished, queue) if queue else 0
     return events.answer(batch, results, {} if queued else unfinished, queued)
@@ -98,8 +99,8 @@ def process(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Label a batch's images, each once, and write their rows as one part below `results`.
 
-    Returns (source-ref -> what its row says, source-ref -> why it is to be tried again). Never
-    raises for an image, nor for a part that cannot be written: then all are to be tried again.
+    Returns (source-ref -> what its row says, source-ref -> why it must be tried again). Never
+    raises because of an image. If the part cannot be written, all images must be tried again.
     """
     rows: list[Row] = []
     done: dict[str, str] = {}
@@ -117,7 +118,8 @@ def process(
         rows.append(outcome.row)
         done[source_ref] = outcome.label or outcome.problem
     if any(not manifest_row.is_failure(row) for row in rows):
-        # S3 gave us others, so our role is well: these belong to somebody else, or the reader pays.
+        # S3 let us read others, so our role works: these belong to another account, or the reader
+        # must pay.
         for source_ref, row in refused.items():
             rows.append(row)
             done[source_ref] = unfinished.pop(source_ref)
@@ -149,10 +151,10 @@ def _label_isolated(
 def _hand_back(
     batch: Batch, results: dict[str, str], unfinished: dict[str, str], queue: str
 ) -> int:
-    """Have what is left tried again soon; return how many images a direct caller may forget.
+    """Have unfinished images tried again soon; return how many a direct caller need not repeat.
 
     A direct caller would repeat its whole batch for one slow image, so the queue takes what is
-    left. If nothing at all was labelled, the trouble is not the images', and the caller waits.
+    left. If no image at all was labelled, the images are not the cause, and the caller must wait.
     """
     try:
         if batch.trigger is events.Trigger.QUEUE:
@@ -178,7 +180,7 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
             chosen[image.source_ref] = max(
                 other, image, key=lambda each: padded(each.sequencer or "")
             )
-        else:  # which is later is unknown, so no announcement's size may refuse the download
+        else:  # which one is later is unknown, so neither size may refuse the download
             chosen[image.source_ref] = ImageVersion(image.source_ref)
     return [*chosen.values()]
 
@@ -187,8 +189,9 @@ def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
     failures = [row for row in rows if manifest_row.is_failure(row)]
     review = sum(bool(row["labeler"].get("needs-review")) for row in rows)
     for row in failures:
-        said = {"image": row["source-ref"], "code": row["failure"]["code"]}
-        logger.info("cannot be labelled", extra=said | {"problem": row["failure"]["message"]})
+        failure = row["failure"]
+        facts = {"image": row["source-ref"], "code": failure["code"], "problem": failure["message"]}
+        logger.info("cannot be labelled", extra=facts)
     for source_ref, problem in unfinished.items():
         logger.warning("to be tried again", extra={"image": source_ref, "problem": problem})
     metrics.add_metric("Labelled", MetricUnit.Count, len(rows) - len(failures))
@@ -200,9 +203,9 @@ def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
 
 @logger.inject_lambda_context
 def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    """Merge what has been labelled since into the table, if it pays. The event is not read.
+    """Merge the waiting parts into the table, if that is worth its cost. The event is not read.
 
-    Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call goes on.
+    Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call continues.
     """
     from . import compaction, labels_ready
 

@@ -1,7 +1,7 @@
 """The model bundle: `model.tflite` and its card `model.json`, which always travel together.
 
 Reading one verifies it: a bundle whose hashes, version or preprocessing do not match is refused,
-because its labels would be wrong without a word. A model is data here, never code.
+because its labels would be silently wrong. A model is data here, never code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_CARD_BYTES: Final = 4 * 2**20
 MAX_INPUT_SIZE: Final = 1024
 
 VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
-"""What a version looks like: a folder's name that leads nowhere else."""
+"""What a version looks like: the name of one folder, which cannot lead anywhere else."""
 
 RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
 """A row's own keys: a label attribute of that name would overwrite them."""
@@ -54,7 +54,7 @@ class Card:
     threshold: float
     """Lowest probability, 0..1, that is labelled `labels[1]`."""
     review_band: tuple[float, float]
-    """Probabilities from the first up to and including the second want a person's look."""
+    """Probabilities from the first up to and including the second need human review."""
     input_size: int
     """Side in pixels of the square the model takes."""
     preprocessing: str
@@ -62,7 +62,7 @@ class Card:
     calibration: tuple[float, float]
     """(a, b): the probability is sigmoid(a * logit + b)."""
     sha256: str
-    """Of `model.tflite`, in hex."""
+    """Digest of `model.tflite`, in hex."""
 
     def digest(self) -> str:
         """Hex digest of everything that decides a label: the second half of a version."""
@@ -127,7 +127,7 @@ def resolve(uri: str) -> str:
         raise BundleError(
             f"{uri}: not a model pointer ({error}). `alpaca models publish` writes one."
         ) from error
-    # A pointer may only name its own neighbours: it must not be able to lead anywhere else.
+    # A pointer may only name a folder beside it: it must not be able to lead anywhere else.
     if not isinstance(version, str) or not VERSION.fullmatch(version):
         raise BundleError(f"{uri}: {version!r} is not a model version")
     return storage.join(uri[: -len(name)], version)
@@ -188,7 +188,7 @@ def _card(document: dict[str, Any]) -> Card:
     if not 0 <= card.threshold <= 1 or not 0 <= low <= high <= 1:
         raise ValueError("threshold and review band must lie within 0..1")
     if not 0 < card.input_size <= MAX_INPUT_SIZE:
-        raise ValueError(f"an input size of {card.input_size} pixels")
+        raise ValueError(f"an input size of {card.input_size} pixels: 1 to {MAX_INPUT_SIZE} work")
     if not all(map(math.isfinite, card.calibration)):
         raise ValueError("the calibration must be two finite numbers")
     if not VERSION.fullmatch(card.version):
@@ -206,5 +206,5 @@ def _card(document: dict[str, Any]) -> Card:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"{value!r} where text was expected")
-    value.encode()  # JSON may spell half a character, which no row could hold
+    value.encode()  # JSON may hold half a surrogate pair, which no row can
     return value

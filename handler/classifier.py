@@ -23,29 +23,29 @@ PROBABILITY_DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one photo."""
+    """What the model says about one photo."""
 
     label: str
+    """Name of the class."""
     index: int
-    """Of `label` in the card's order: 1 is the positive class."""
+    """Index of `label` in the card's order: 1 is the positive class."""
     probability: float
-    """Of the positive class, 0..1."""
+    """Probability of the positive class, 0..1."""
     confidence: float
-    """Of `label`, 0..1."""
+    """Probability of `label`, 0..1."""
     needs_review: bool
-    """The probability lies in the card's review band."""
+    """Whether the probability lies in the card's review band."""
 
 
 class Classifier:
     """Runs a bundle's model. Not for use by two threads at once: give each thread its own."""
 
     def __init__(self, bundle: Bundle) -> None:
-        """Raise `BundleError` when the model is not one uint8 RGB square in, one logit out."""
+        """Raise `BundleError` unless the model takes one uint8 RGB square and gives one logit."""
         self.card = bundle.card
         size = bundle.card.input_size
         try:
-            # One thread: a photo is too small to share out, so cores are used by whole photos at a
-            # time.
+            # One thread: a photo is too small to divide, so each core takes whole photos.
             with _silenced():
                 self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
                 self._interpreter.allocate_tensors()
@@ -97,7 +97,7 @@ def sigmoid(x: float) -> float:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep LiteRT's greeting off stderr: C++ code writes it, and there is no switch."""
+    """Keep LiteRT's start message off stderr: C++ code writes it, and no option stops it."""
     stderr = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

@@ -1,26 +1,29 @@
 """Compaction: every part's rows into the table, one row per image.
 
-It streams through temporary files, so memory stays flat, and may stop or be stopped at any call and
-be run again, by any number of runs at once. Why nothing is lost and nothing stays double, although
-many objects cannot be committed as one:
+It streams through temporary files, so memory stays flat. It may stop or be stopped at any call and
+be run again, and any number of runs may work at once. Nothing is lost and no row stays duplicated,
+although many objects cannot be committed as one:
 
-- Rows move one way: from parts into the undivided pair (`manifest.jsonl`, `failures.jsonl`), from
-  parts and the undivided pair into shards. Every reader and every merge reads in that order, so
-  what moves meanwhile is found further on.
-- Each object is only replaced by what was merged from the very state that it is in (`If-Match`). So
-  the row that wins, once committed, stays: nothing it meets later beats it. A part is deleted only
-  after a run that read it has committed both objects of every shard that its rows belong to; the
-  undivided pair is emptied (`If-Match` again) only after its rows were committed to their shards.
-  Hence at any moment the winner of every image lies in its shard, the undivided pair or a part.
+- Rows move one way: from parts into the undivided pair (`manifest.jsonl`, `failures.jsonl`), and
+  from both into shards. Every reader and every merge reads in that order, so a row that moves in
+  the meantime is found at its new place.
+- Concurrency is optimistic: an object is only replaced by a merge of the exact state that it is in
+  (`If-Match`). So the winning row, once committed, stays: no row that it meets later beats it. A
+  part is deleted only after a run that read it has committed both objects of every shard that its
+  rows belong to; the undivided pair is emptied (`If-Match` again) only after its rows were
+  committed to their shards. Hence at any moment the winner of every image lies in its shard, the
+  undivided pair or a part.
 - In a pair, the manifest is committed first, and the failures carry the manifest's mark in theirs.
-  If that is the mark of the manifest, one merge made both, so no image is in both. If it is not (a
-  crash between the commits, two runs that met there), an image may be in both, and the next run
-  merges the pair again, even with no part to merge. An image has one shard, so it is in no other.
-- A run that is stopped between shards is taken up, not begun again: a shard's failures name the set
+  If that is the mark of the manifest, one merge made both, so no image is in both. If it is not
+  (after a crash between the commits, or if two runs wrote there at once), an image may be in both,
+  and the next run merges the pair again, even with no part to merge. An image belongs to one shard
+  only, so it is in no other.
+- If a run stops between shards, the next one does not begin again: a shard's failures name the set
   of parts that was merged into it. A run that finds the same parts waiting skips such a shard,
-  provided that the pair is settled; what is in a shard stays there.
+  provided that the pair is settled; rows never leave a shard.
 - A run that saw no shard may still write to the undivided pair while another divides it. One of the
-  two loses its condition there, or the rows land in the emptied pair, and the next run moves them.
+  two then fails its conditional write, or the rows land in the emptied pair, and the next run moves
+  them.
 """
 
 from __future__ import annotations
@@ -53,15 +56,15 @@ from .storage import StorageError
 __all__ = ["FAILURES", "MANIFEST", "Compacted", "NoSpace", "compact", "table"]
 
 MAX_PARTS: Final = 10_000
-"""Merged in one run, oldest first, so that a run fits into its time limit."""
+"""Parts merged in one run, oldest first, so that a run fits into its time limit."""
 
 DIVIDE_BYTES: Final = 4 * 2**30
-"""A larger table is divided. A merge holds a pair twice in temporary files, beside the new rows:
-this fits into the 10 GiB of a function, and into one PutObject of 5 GiB."""
+"""A larger table is divided. A merge holds a pair twice in temporary files, beside the new rows: a
+pair of this size fits into the 10 GiB of a function, and into one PutObject of 5 GiB."""
 
 SHARE: Final = 0.05
-"""Of the table: more waiting bytes than this pay for rewriting it. So 20 bytes are written for each
-new one, not all of the table."""
+"""A merge pays once the waiting bytes exceed this share of the table. So 20 bytes are written per
+new byte, not the whole table."""
 
 _TRIES: Final = 6
 _PAUSE: Final = 0.5  # seconds, doubled with every lost race
@@ -81,19 +84,20 @@ class Compacted:
     committed: bool = False
     """Whether objects of the table were replaced."""
     parts: int = 0
-    """Merged and deleted."""
+    """Number of parts merged and deleted."""
     labels: int = 0
-    """Rows of the table now; 0 if there was nothing to do."""
+    """Label rows in the table now; 0 if there was nothing to do."""
     failures: int = 0
+    """Failure rows in the table now; 0 if there was nothing to do."""
     broken: tuple[str, ...] = ()
-    """`uri: reason` of each unreadable part; it stays where it is, for a person."""
+    """`uri: reason` of each unreadable part; it stays where it is, for a person to check."""
     waiting: int = 0
-    """Parts that were left, because merging them does not pay yet or there was no time."""
+    """Parts that were left, because merging them does not pay yet or time ran out."""
     models: tuple[str, ...] = ()
     """Versions of the models behind the rows that were merged."""
     mark: str = ""
-    """Changes with the content of the table, and with nothing else; empty if nothing was merged, or
-    not all of it for want of time."""
+    """Digest that changes with the content of the table and with nothing else; empty if nothing was
+    merged, or if time ran out before everything was."""
 
 
 def compact(
@@ -107,13 +111,14 @@ def compact(
 ) -> Compacted:
     """Merge up to `max_parts` parts below `results` (`s3://bucket/labels/`) into the table.
 
-    With `max_age`, in seconds, nothing is done while it does not pay: until what waits exceeds
-    `SHARE` of the table, or a part has waited for so long. A table that would exceed `divide_bytes`
-    is divided into shards; after `seconds` no other shard is begun, and the next run goes on from
-    there.
+    With `max_age`, in seconds, nothing is done until a merge pays: until the waiting bytes exceed
+    `SHARE` of the table, or a part has waited for `max_age`. A table that would exceed
+    `divide_bytes` is divided into shards; after `seconds` no other shard is begun, and the next run
+    continues from there. After a lost race, a run waits for up to `pause` seconds, doubled each
+    time.
 
     Raises `StorageError` (`Conflict`: other runs won every race), `ManifestError` if the table is
-    damaged, `TooManyRows` and `NoSpace`. Nothing is lost by any of them: run it again.
+    damaged, `TooManyRows` and `NoSpace`. None of them loses a row: run it again.
     """
     ends = time.monotonic() + seconds
     for attempt in range(_TRIES):
@@ -175,14 +180,14 @@ class _Moving:
         self._pair: Pair | None = None
 
     def rows(self) -> Iterator[merge.Keyed]:
-        """Yield the rows as they are now: when this is asked for, not before."""
+        """Read the pair at the first row, not before, and yield its rows."""
         self._pair = Pair(self._results, WHOLE, self._files)
         for rows in self._pair.rows():
             yield from rows
 
     @property
     def state(self) -> State:
-        """Which state was read."""
+        """The state that was read."""
         return self._pair.state if self._pair else State(None, None)
 
     def finish(self) -> None:
@@ -217,14 +222,14 @@ def _states(found: _Found) -> dict[str, State]:
 
 
 def _name(uris: list[str], whole: State) -> str:
-    """Name a set of parts, together with what the undivided pair held beside it."""
+    """Return a name for a set of parts together with the state of the undivided pair."""
     etags = [stamp.etag if stamp else "" for stamp in (whole.manifest, whole.failures)]
     digest = hashlib.sha256("\n".join([*etags, *uris]).encode()).hexdigest()
     return f"{len(uris)}.{digest[:32]}"
 
 
 def _begun(uris: list[str], states: dict[str, State]) -> list[str]:
-    """Of the parts that wait, return the set that a run began to merge; all if there is none."""
+    """Return those of the waiting parts that a run has begun to merge; all if no run has."""
     for name in {state.merged for state in states.values()}:
         count = name.partition(".")[0]
         if count.isdigit() and 0 < int(count) <= len(uris):
@@ -252,7 +257,7 @@ def _compacted(
 
 
 def table(results: str, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bool]]:
-    """Yield (line, is a failure) of every image, sorted: merged on read, compacted or not.
+    """Yield (line, is a failure) for every image, sorted: merged on read, compacted or not.
 
     Raises `StorageError` (`NotFound`: there is neither a table nor a part, unless `missing_ok`),
     `ManifestError` if the table or a part is damaged, and `NoSpace`.
@@ -268,10 +273,10 @@ def table(results: str, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bo
         if gathered.missed:
             raise gathered.missed[0]
         if gathered.broken:
-            raise ManifestError(f"{gathered.broken[0]}; move it away to go on without it")
+            raise ManifestError(f"{gathered.broken[0]}; move it away to continue without it")
         spool = Spool(files)
         pairs = [Pair(results, WHOLE, files, spool)]
-        # Listed now: what the undivided pair has lost to shards meanwhile is found there.
+        # Listed only now, so that rows which have moved from the undivided pair are found.
         shards = sorted(_Found(results, only="manifest/").shards)
         pairs += [Pair(results, shard, files, spool) for shard in shards]
         for each in pairs:
@@ -280,13 +285,13 @@ def table(results: str, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bo
 
 
 class _Found:
-    """What lies below the results, by one listing."""
+    """The objects below the results, by one listing."""
 
     def __init__(self, results: str, max_parts: int = sys.maxsize, only: str = "") -> None:
-        """List it; of more than `max_parts` parts the oldest are kept."""
+        """List them, and keep the oldest `max_parts` parts."""
         self.results = results
         self.objects: set[str] = set()
-        """Of the table, as named below the results."""
+        """Names of the table's objects, relative to the results."""
         self.shards: set[str] = set()
         self.table_bytes = self.waiting_bytes = self.waiting = 0
         parts = heapq.nsmallest(max_parts, self._parts(only))
@@ -310,7 +315,7 @@ class _Found:
                     self.shards.add(shard)
 
     def pays(self, max_age: float) -> bool:
-        """Tell whether so much waits, or for so long (seconds), that it pays to merge it."""
+        """Tell whether enough waits, or a part for long enough (seconds), that a merge pays."""
         if self.waiting_bytes > SHARE * self.table_bytes or not self._oldest:
             return True
         age = datetime.now(UTC) - datetime.fromisoformat(self._oldest)
@@ -319,7 +324,7 @@ class _Found:
 
 @contextlib.contextmanager
 def _room(found: _Found) -> Iterator[None]:
-    """Say what to do if temporary files do not fit."""
+    """Raise `NoSpace` if temporary files do not fit."""
     try:
         yield
     except OSError as error:
@@ -328,24 +333,24 @@ def _room(found: _Found) -> Iterator[None]:
         needed = 2 * found.table_bytes + found.waiting_bytes
         raise NoSpace(
             f"{tempfile.gettempdir()}: no space left for the temporary files of {found.results}, "
-            f"up to {needed:,} bytes; free some, or name a larger disk by TMPDIR (in the function, "
+            f"up to {needed:,} bytes; free some, or set TMPDIR to a larger disk (for the function, "
             "raise EphemeralStorage). Nothing is lost"
         ) from error
 
 
 class _Gathered:
-    """The rows of parts, and what became of each part."""
+    """The rows of parts, and the result for each part."""
 
     def __init__(self) -> None:
         self.merged: list[str] = []
         self.broken: list[str] = []
         self.missed: list[storage.Transient] = []
-        """Of parts that could not be read now, and stay for the next run."""
+        """Errors of parts that could not be read now, and stay for the next run."""
         self.models: set[str] = set()
         """Versions of the models that the rows name."""
 
     def rows(self, uris: list[str]) -> Iterator[merge.Keyed]:
-        """Yield the parts' rows, in memory a few parts at a time."""
+        """Yield the parts' rows, with a few parts in memory at a time."""
         with ThreadPoolExecutor(min(_READERS, len(uris) or 1), "part") as pool:
             for start in range(0, len(uris), _AT_ONCE):
                 some = uris[start : start + _AT_ONCE]

@@ -1,6 +1,6 @@
 """How many processes may label at once: what this process may use, not what the host has.
 
-A container sees all cores and all memory of its host; its share stands in its control groups.
+A container sees all cores and all memory of its host; its own share is in its control groups.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ WORKER_BYTES: Final = 256 * 2**20
 def usable(root: str = "/") -> int:
     """Return how many workers this process may run, at least 1.
 
-    By its affinity, the CPU quota of its control groups (of either version) rounded up, and their
-    limit on memory. `root` is the folder in which `proc` and `sys` lie.
+    It is the lowest of what its affinity, the CPU quota of its control groups (of either version),
+    rounded up, and their limit on memory allow. `root` is the folder that holds `proc` and `sys`.
     """
-    # Not os.cpu_count(): process_cpu_count, of Python 3.13, heeds affinity and PYTHON_CPU_COUNT.
+    # Not os.cpu_count(): process_cpu_count (Python 3.13) respects affinity and PYTHON_CPU_COUNT.
     count: int = getattr(os, "process_cpu_count", _affinity)() or 1
     cpus = [_cpus(folder) for folder in _groups(root, "cpu")]
     memory = [_bytes(folder) // WORKER_BYTES for folder in _groups(root, "memory")]
@@ -71,7 +71,8 @@ def _groups(root: str, controller: str) -> Iterator[str]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        # Inside a container the path may be the host's, which is not there, and the mount its own.
+        # Inside a container the path may be the host's, which does not exist there; then only the
+        # mount itself, which is the container's group, has the files.
         top = os.path.join(root, "sys/fs/cgroup", controllers)
         while path.strip("/"):
             yield top + path

@@ -41,8 +41,8 @@ class CurrentModel:
     ) -> None:
         """Load the model. `warn` is told when a moved pointer cannot be followed.
 
-        `clock` tells seconds and must go on while an environment lies in a snapshot, as wall time
-        does and monotonic time does not.
+        `clock` returns seconds and must keep running while an environment is stored in a snapshot,
+        as wall time does and monotonic time does not.
 
         Raises `BundleError` or `StorageError`.
         """
@@ -51,17 +51,17 @@ class CurrentModel:
         self._cache = cache
         self._warn = warn
         self._clock = clock
-        self._looked = clock()
-        # The pointer is stamped before it is read, so that no move between the two goes unseen.
+        self._checked = clock()
+        # The stamp is read before the pointer, so that a move between the two is noticed.
         self._stamp = storage.stamp_of(self._uri) if self._is_pointer() else None
         self._labeler = self._load()
 
     def labeler(self) -> Labeler:
-        """Return the labeler in use, after a look at the pointer where it is time for one."""
-        if self._is_pointer() and self._clock() - self._looked >= (
+        """Return the labeler in use, after checking the pointer if it is time to."""
+        if self._is_pointer() and self._clock() - self._checked >= (
             self._settings.model_refresh_seconds
         ):
-            self._looked = self._clock()
+            self._checked = self._clock()
             try:
                 stamp = storage.stamp_of(self._uri)
                 if stamp != self._stamp:
@@ -96,7 +96,7 @@ class CurrentModel:
         if cached and cached.card.version == version:
             return cached
         found = bundle.load(base)
-        with contextlib.suppress(OSError):  # a full disk costs a download next time, no more
+        with contextlib.suppress(OSError):  # a full disk only costs another download
             os.makedirs(folder, exist_ok=True)
             with open(os.path.join(folder, bundle.MODEL_FILE), "wb") as file:
                 file.write(found.model)

@@ -1,7 +1,8 @@
 """The root of every error whose message is meant for a person.
 
-A module's own errors derive from it, so that whoever shows errors to people (the `alpaca` command,
-a notebook) catches one class. A message says what happened, to which file, and what to do next.
+A module's own errors derive from it, so that code that shows errors to people (the `alpaca`
+command, a notebook) catches one class. A message says what happened, to which file, and what to do
+next.
 
     LabelerError
     |-- StorageError and its children    handler.storage

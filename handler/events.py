@@ -1,14 +1,14 @@
 """Any trigger's event in, image references out, and the answer in the trigger's own form.
 
-Each image is tied to the id that its trigger wants to hear of when the image must be tried again.
+Each image keeps the id by which its trigger knows it, for the answer that asks for another try.
 Pure: nothing here fetches, labels or writes. Every source spells keys in its own way, so each key
 is decoded here, exactly once:
 
     S3 notification, S3 Batch Operations    form-encoded (`red+flower%2B.jpg`)
     EventBridge, Distributed Map, plain     as they are
 
-An event is known by its shape, not by who says that it sent it: other stores write S3's
-notifications too, SNS wraps them, and EventBridge Pipes make arrays of them.
+An event is recognised by its shape, not by the sender that it names: other stores write S3's
+notifications too, SNS wraps them, and EventBridge Pipes put them into arrays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .storage import S3_SCHEME
 Event = Mapping[str, Any]
 
 RESULT_STRING_LIMIT: Final = 1024
-"""Characters of a task's result that S3 Batch Operations' report takes."""
+"""Longest text, in characters, that S3 Batch Operations takes as the result of a task."""
 
 _MAX_WHOLE: Final = 2**63 - 1
 """Largest number that a row can hold; S3's largest object has 2**46 bytes."""
@@ -41,11 +41,11 @@ _GONE_IMAGE_DETAIL: Final = ("Object Deleted", "Object Restore Initiated", "Obje
 
 
 class UnknownEvent(LabelerError):
-    """The event, or a part of it, is of no kind that is known. The message says what it holds."""
+    """The event, or a part of it, is of an unknown kind. The message says what it holds."""
 
 
 class Unfinished(LabelerError):
-    """Some images want another try, and the trigger's only way to hear of it is an error."""
+    """Some images must be tried again, and this trigger only does that after an error."""
 
 
 _UNREADABLE: Final = (
@@ -57,28 +57,28 @@ _UNREADABLE: Final = (
     OverflowError,
     RecursionError,
 )
-"""What reading a document of another shape raises; numbers may be huge, and nesting deep."""
+"""Errors from reading a document of an unexpected shape, with huge numbers or deep nesting too."""
 
 
 class Trigger(enum.Enum):
-    """Who called, by the answer that it expects."""
+    """Kinds of caller, by the answer that they expect."""
 
     QUEUE = "SQS"
-    """Hears the ids of the messages to deliver again."""
+    """Expects the ids of the messages to deliver again."""
     BATCH_JOB = "S3 Batch Operations"
-    """Hears a result code for each task."""
+    """Expects a result code for each task."""
     CALLER = "direct"
-    """S3, EventBridge, Step Functions or a person: hears a summary, or an error."""
+    """S3, EventBridge, Step Functions or a person: expects a summary, or an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a queue says of one of its messages."""
+    """What a queue says about one of its messages."""
 
     receipt: str
-    """With which its visibility is changed; empty if unknown."""
+    """The receipt handle that changes the message's visibility; empty if unknown."""
     receives: int
-    """How many times it was delivered, this time included."""
+    """How many times it was delivered, including this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Request:
     """One image to be labelled."""
 
     id: str
-    """Of the message or task; several images may share one. The source-ref where there is none."""
+    """Id of the message or task, which several images may share; else the source-ref."""
     image: ImageVersion
 
 
@@ -97,22 +97,22 @@ class Batch:
     trigger: Trigger
     requests: tuple[Request, ...]
     broken: Mapping[str, str] = field(default_factory=dict)
-    """Id of each message or task that asks for nothing we can do -> why."""
+    """Id of each message or task that cannot be carried out -> why."""
     frame: Mapping[str, Any] = field(default_factory=dict)
-    """What the answer must repeat of the question."""
+    """Fields of the event that the answer must repeat."""
     ids: tuple[str, ...] = ()
-    """Of all messages or tasks, in their order."""
+    """Ids of all messages or tasks, in their order."""
     messages: Mapping[str, Message] = field(default_factory=dict)
-    """Of a queue, by id."""
+    """A queue's messages, by id."""
     isolated: bool = False
-    """One of the images may have killed an earlier call: label each in a process that may die."""
+    """One of the images may have killed an earlier call: label them in a separate process."""
 
 
 def parse(event: object, *, within: str) -> Batch:
     """Read any trigger's event. `within` is the URI that every image must begin with.
 
     A queue's message, or a job's task, that cannot be read is `broken` on its own. Raises
-    `UnknownEvent` where the whole event is: silence would be taken for success.
+    `UnknownEvent` if the whole event cannot be read: silence would be taken for success.
     """
     if not isinstance(event, Mapping | list):
         raise UnknownEvent(f"an event is a JSON object or array, not {type(event).__name__}")
@@ -126,13 +126,13 @@ def parse(event: object, *, within: str) -> Batch:
 
 def _parse(event: Event | list[Any], within: str) -> Batch:
     if not event:
-        raise UnknownEvent("an event that holds nothing")
+        raise UnknownEvent("the event is empty")
     # EventBridge Pipes send a queue's messages, or other events, as an array.
     records = event if isinstance(event, list) else event.get("Records")
     if isinstance(records, list) and records and _is_queued(records[0]):
-        # A message that cannot be read is handed back alone. It comes again until the queue moves
-        # it to the dead letters, where an alarm and a person find it: dropped, an image could be
-        # lost without a word; raised, every other image of the batch would be tried again too.
+        # A message that cannot be read is handed back alone. It is delivered again until the queue
+        # moves it to the dead letters, where an alarm reports it. Dropping it could lose an image
+        # silently; raising would have every other image of the batch tried again too.
         bodies = [(_name(record["messageId"]), record["body"]) for record in records]
         batch = _separate(
             Trigger.QUEUE, bodies, lambda body: [*_images(json.loads(body))], within=within
@@ -205,9 +205,9 @@ def _is_wanted(image: ImageVersion, within: str) -> bool:
 
 
 def is_skipped(source_ref: str, within: str) -> bool:
-    """Tell whether an object below `within` is skipped by its name, as a folder marker is.
+    """Tell whether an object below `within` is skipped because of its name, as a folder marker is.
 
-    One whose name is not a photo's is not: the function reads it and sees.
+    An object whose name merely is not a photo's is not skipped: its content decides.
     """
     found = skip.by_path(source_ref.removeprefix(within[: within.rindex("/") + 1]))
     return found is not None and found.kind is not skip.Kind.OTHER
@@ -222,15 +222,15 @@ def _images(event: Event | list[Any]) -> Iterator[ImageVersion]:
 
 
 def _documents(event: Event | list[Any]) -> Iterator[Event]:
-    """Take off what is around: arrays, S3's `Records`, the envelopes of SNS."""
+    """Unwrap arrays, S3's `Records` and the envelopes of SNS."""
     if isinstance(event, list):
         for item in event:
             yield from _documents(item)
     elif isinstance(records := event.get("Records"), list) and records:
         yield from _documents(records)
-    elif "Sns" in event:  # SNS calls a function so
+    elif "Sns" in event:  # as SNS calls a function
         yield from _documents(json.loads(event["Sns"]["Message"]))
-    elif event.get("Type") == "Notification":  # and writes so to a queue
+    elif event.get("Type") == "Notification":  # as SNS writes to a queue
         yield from _documents(json.loads(event["Message"]))
     else:
         yield event
@@ -318,7 +318,7 @@ def _uri(bucket: object, key: object) -> str:
 
 
 def _name(value: object) -> str:
-    """Text that is there, and that UTF-8 can hold: JSON may spell half a character."""
+    """Return a non-empty text that UTF-8 can encode: JSON may hold half a surrogate pair."""
     if not isinstance(value, str) or not value:
         raise UnknownEvent(f"{value!r} where a name was expected")
     try:
@@ -352,7 +352,7 @@ def _version(value: object) -> str | None:
 
 
 def _moment(value: object) -> str | None:
-    """ISO 8601 to the second, as S3's own dates are: of ISO text, or of seconds since 1970."""
+    """Return ISO 8601 to the second, as S3 writes dates, from ISO text or seconds since 1970."""
     if isinstance(value, str) and value:
         moment = datetime.fromisoformat(value).astimezone(UTC)
     elif isinstance(value, int | float):
@@ -370,22 +370,23 @@ def answer(
 ) -> Event:
     """Answer as the trigger expects, so that it tries again what is needed and nothing else.
 
-    `results` says of each source-ref that has a row now which row that is, `unfinished` of each one
-    without a row why it wants another try. A direct caller hears how many the queue took instead.
+    `results` maps each source-ref that has a row now to what the row says, `unfinished` each one
+    without a row to why it must be tried again. `queued` is how many images the queue took over
+    from a direct caller, who is told.
 
-    A queue delivers the named messages again. A job repeats the tasks that failed for the time
-    being; an image that can never be labelled has its failure row, so its task did succeed, and a
-    bucket of odd files does not stop the job (it gives up when half the tasks fail). Everybody else
-    repeats the whole event, and only after an error; rows made twice merge into one.
+    A queue delivers the named messages again. A job repeats the tasks with a temporary failure; an
+    image that can never be labelled has its failure row, so its task succeeded, and a bucket of odd
+    files does not stop the job (S3 ends it once half the tasks fail). A direct caller repeats the
+    whole event, and only after an error; rows made twice merge into one.
 
-    Raises `Unfinished` for those.
+    Raises `Unfinished` to a direct caller if images are unfinished.
     """
     if batch.trigger is Trigger.CALLER:
         if unfinished:
             first = next(iter(unfinished.values()))
             raise Unfinished(
-                f"{len(unfinished)} of {len(batch.requests)} images are to be tried again, first: "
-                f"{first}"
+                f"{len(unfinished)} of {len(batch.requests)} images must be tried again, the first "
+                f"because: {first}"
             )
         counts = {"images": len(batch.requests), "rows": len(results)}
         return counts | ({"queued": queued} if queued else {})

@@ -1,4 +1,4 @@
-"""One state of one image: what every trigger names, and every row speaks of."""
+"""One state of one image, as triggers announce it and rows record it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ class ImageVersion:
     last_modified: str | None = None
     """ISO 8601 in UTC: to the second for S3, to the nanosecond for a file."""
     etag: str | None = None
-    """Names the content: S3's ETag without quotes, `sha256:<hex>` for a file that was read."""
+    """Name of the content: S3's ETag without quotes, `sha256:<hex>` for a file that was read."""
     version_id: str | None = None
     sequencer: str | None = None
-    """Of the S3 event that announced this version: orders the events of one key."""
+    """Sequencer of the S3 event that announced this version; it orders the events of one key."""
 
     def is_named(self) -> bool:
-        """Tell whether anything is known that tells this state from others."""
+        """Tell whether anything is known that distinguishes this state from others."""
         return bool(self.etag or self.version_id or self.last_modified or self.sequencer)
 
     def is_same(self, other: ImageVersion) -> bool:
         """Tell whether two states of one image are the same photo.
 
-        The content decides: the same bytes with another date, or uploaded again, are the same. Of a
-        state whose content is not known, the event or the date and the size decide.
+        The content decides: the same bytes with another date, or uploaded again, are the same. If
+        the content of either is unknown, the first of these that both have decides: the sequencer,
+        the version id, the date (with the size).
         """
         if self.etag and other.etag:
             return self.etag == other.etag

@@ -32,40 +32,43 @@ PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
 MAX_PIXELS: Final = 100_000_000
 """Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB.
 
-A JPEG counts as it is decoded, scaled by up to 1/8, so that a phone's 108 or 200 megapixels are
-few. What takes less memory or more than 10 bytes has another limit, by `_LIMITS`.
+A JPEG counts at the size at which it is decoded, scaled down to as little as 1/8, so that a phone's
+108 or 200 megapixels become few. Formats that take more or less than 10 bytes have other limits:
+see `_LIMITS`.
 """
 
 _LIMITS: Final = {"progressive JPEG": 2.2, "HEIC": 2.2, "WebP": 0.75}
-"""Times `MAX_PIXELS`: they take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
+"""Factors on the limit: these take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
 
-Phones of 200 megapixels (16384 x 12288) pass in either form, and no more than 1.6 GB is taken.
+Photos of 200 megapixels (16384 x 12288) pass as progressive JPEG and as HEIC, and none takes more
+than 1.6 GB.
 """
 
 MAX_ASPECT: Final = 4 / 3
-"""Longest side over shortest that is squeezed into the square; what lies beyond is cropped evenly.
+"""Ratio of the sides up to which a photo is squeezed into the square; a longer one is cropped at
+both ends.
 
 A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
 """
 
 MAX_SCANS: Final = 100
-"""Scans of a JPEG. Progressive ones have about ten; each goes over the whole picture, so that a
-megabyte of empty scans would keep a core busy for an hour."""
+"""Most scans of a JPEG. Progressive ones have about ten; each scan goes over the whole picture, so
+that a megabyte of empty scans would keep a core busy for an hour."""
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
-"""What is opened, by Pillow's names; an MPO opens as a JPEG."""
+"""Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
 
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
 
 _BRANDS_BYTES: Final = 256
-"""At a file's start; the list of its brands fits."""
+"""Bytes at a file's start that are searched for the list of its brands."""
 
 _STRIP_PIXELS: Final = 2**20
 """Pixels of a deep picture that are converted at a time."""
 
 _SCAN: Final = b"\xff\xda"
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Of those that end a scan or begin a segment, with its length."""
+"""Matches a marker that ends a scan or that begins a segment with a length."""
 _JPEG_END: Final = b"\xff\xd9"
 
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
@@ -82,12 +85,13 @@ _TRANSPOSE: Final = {
 }
 
 # Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
-# process; ours is checked on every image before a pixel is decoded. But some of its readers make
-# room for a picture while they open it (171 bytes of GIF took 5 GB), which only its own can stop.
+# process; ours is checked on every image before a pixel is decoded. But some of its readers
+# allocate memory for a picture while they open it (171 bytes of GIF took 5 GB), which only Pillow's
+# own check can stop.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-# Pillow warns of broken metadata; whether there is a picture is all that is asked here, and a
-# warning on the terminal names no file. (`warnings.catch_warnings` is not for use in threads.)
+# Pillow warns about broken metadata, which does not matter here, and its warnings on the terminal
+# do not name the file. (`warnings.catch_warnings` is not for use in threads.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 try:  # HEIC, if the library is installed
@@ -101,7 +105,7 @@ else:
 DECODER: Final = "-".join(
     ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
 )
-"""Names the decoder; failures that are its verdict carry it."""
+"""Name and version of the decoder, written into the failure rows that are its verdict."""
 
 
 class ImageError(LabelerError):
@@ -112,7 +116,7 @@ class ImageError(LabelerError):
         self.code = code
 
     def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
-        """Two arguments, so that a process can hand the error to another."""
+        """Pickle both arguments, so that a process can hand the error to another."""
         return type(self), (self.code, str(self))
 
 
@@ -149,7 +153,7 @@ def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
-    """Open an encoded image within the limits, and say in one way what is wrong with it."""
+    """Open an encoded image within the limits, and raise `ImageError` if anything is wrong."""
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
     # Only ever raised: another thread may be reading with another limit.
@@ -167,7 +171,7 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
                 "too-many-pixels", "there is not enough memory to decode it"
             ) from error
         # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError,
-        # SyntaxError, struct.error, IndexError, ...): all of it says the same of the file.
+        # SyntaxError, struct.error, IndexError, ...): all mean the same for the file.
         except Exception as error:
             raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
 
@@ -201,7 +205,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
 
 
 def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
-    # Marker by marker: the same bytes may stand in a thumbnail, or in a film after the picture.
+    # Marker by marker: the same bytes may occur in a thumbnail, or in a video after the picture.
     components = len(image.getbands())
     scans = at = 0
     while (marker := _JPEG_MARKER.search(data, at)) and marker[0] != _JPEG_END:
@@ -235,7 +239,7 @@ def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
 
 
 def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
-    """Make the model's square from a Pillow image, whichever its mode. It is left as it is.
+    """Make the model's square from a Pillow image of any mode, which is left unchanged.
 
     Its EXIF orientation is applied. `max_pixels` is the largest width x height that is taken.
 
@@ -321,7 +325,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The picture in a mode that can be resized without harm (a palette's indices cannot)."""
+    """Return the picture in a mode that can be resized (a palette's indices cannot)."""
     if "transparency" in image.info and image.mode in {"1", "L", "RGB", "P"}:
         return image.convert("RGBA")
     if image.mode in _RESIZABLE:
@@ -338,7 +342,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[npt.NDArray[Any]]:
-    # An array of the whole would take ten times the memory of the picture.
+    # An array of the whole picture would take ten times its memory.
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
@@ -357,7 +361,7 @@ def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Transparent pictures are seen on white, as a page would show them."""
+    """Return the picture as RGB; a transparent one is put on white, as a web page shows it."""
     if image.mode == "RGB":
         return image
     if image.mode in {"RGBA", "LA"}:

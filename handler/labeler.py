@@ -1,7 +1,7 @@
 """References in, outcomes out: fetch, decode and classify, overlapped, in bounded memory.
 
-One bad image never stops the rest: what can never be labelled becomes a failure row, what may work
-later becomes no row at all.
+One bad image never stops the rest: an image that can never be labelled gets a failure row, one that
+may work later gets no row at all.
 """
 
 from __future__ import annotations
@@ -52,35 +52,36 @@ FAILURE_CODES: Final[dict[type[storage.StorageError], str]] = {
     storage.TooLarge: "too-large",
     storage.Unavailable: "unavailable",
 }
-"""Storage errors that are an answer. So is `Denied` for a file; on S3 the operator repairs it,
-unless other images of the batch can be read."""
+"""Storage errors that become a failure row. So does `Denied` for a file; on S3 the image is tried
+again once the operator has repaired the permission, unless other images of the batch can be read.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one image may make us do."""
+    """How much work one image may cause."""
 
     max_bytes: int = MAX_BYTES
-    """Of the encoded image."""
+    """Size of the encoded image."""
     max_pixels: int = images.MAX_PIXELS
     """Width x height of the picture, checked before it is decoded."""
     decode_seconds: int = 0
-    """If decoding one image takes longer, SIGALRM ends this process, which must be a worker; 0
-    never does. No exception could end a native decoder that hangs."""
+    """If decoding one image takes longer, SIGALRM ends this process, which must be a worker; 0 is
+    no limit. An exception cannot end a native decoder that hangs."""
     held_bytes: int = 4 * MAX_BYTES
-    """Of encoded images in memory at a time, over all threads."""
+    """Total size of the encoded images in memory at a time, over all threads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one image."""
+    """Result for one image."""
 
     image: ImageVersion
-    """As it was asked for."""
+    """The image as requested."""
     row: Row | None
-    """A label row or a failure row. None where another try may still label the image."""
+    """A label row or a failure row. None if another try may still label the image."""
     prediction: Prediction | None = None
-    """Of a labelled image."""
+    """Set for a labelled image."""
     problem: str = ""
     """Why there is no label, for people."""
     refused: Row | None = None
@@ -122,8 +123,8 @@ class Labeler:
     ) -> None:
         """Load a model: a bundle, or the URI of one (folder, `s3://` prefix or pointer).
 
-        `threads` images are fetched at a time (more than one pays for S3, where waiting is most of
-        it), and `cores` of them decoded and classified at a time.
+        `threads` images are fetched at a time (more than one helps with S3, which is mostly
+        waiting), and `cores` of them decoded and classified at a time.
 
         Raises `BundleError`.
         """
@@ -148,7 +149,7 @@ class Labeler:
         self._made += 1
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a process cannot hand to another: interpreters and locks."""
+        """Leave out what cannot be pickled: interpreters and locks."""
         own = ("_classifiers", "_made", "_held")
         return {name: value for name, value in vars(self).items() if name not in own}
 
@@ -235,11 +236,11 @@ class Labeler:
     def label(
         self, requests: Iterable[ImageVersion], *, deadline: float | None = None
     ) -> Iterator[Outcome]:
-        """Label images and yield an outcome each, in the order in which they are done.
+        """Label images and yield an outcome for each, in the order in which they finish.
 
         `requests` is read as it is needed, so it may be endless. After `deadline` (of
-        `time.monotonic`) no more work is begun or waited for: what is left has an outcome without a
-        row.
+        `time.monotonic`) no more work is begun or waited for: the images that are left get an
+        outcome without a row.
         """
         if self._threads == 1 and deadline is None:
             yield from map(self.label_one, requests)
@@ -264,15 +265,15 @@ class Labeler:
                 yield from _finished(waiting, deadline)
             yield from map(_out_of_time, waiting.values())
         finally:
-            # Past the deadline nobody waits for a download that hangs; its own time limit ends it,
-            # and what has arrived is not decoded at the expense of the next batch.
+            # After the deadline nothing waits for a download that hangs: its own time limit ends
+            # it. What has arrived is not decoded, which would take time from the next batch.
             over.set()
             pool.shutdown(wait=deadline is None, cancel_futures=True)
 
     def label_one(self, image: ImageVersion, over: threading.Event | None = None) -> Outcome:
         """Label one image. Never raises for what is wrong with the image.
 
-        Once `over` is set it is not decoded, and has no row.
+        Once `over` is set, the image is not decoded and gets no row.
         """
         version = image
         try:
@@ -310,7 +311,7 @@ class Labeler:
         decode: Callable[[int], images.ModelInput],
         over: threading.Event | None = None,
     ) -> tuple[Prediction, images.ModelInput]:
-        # Decoding takes a turn too: it needs a core as much as inference does, and far more memory.
+        # Decoding holds a classifier too: it needs a core as inference does, and far more memory.
         classifier = self._classifiers.get()
         try:
             if over is not None and over.is_set():
@@ -352,7 +353,7 @@ def _out_of_time(image: ImageVersion) -> Outcome:
 
 
 class _Budget:
-    """A number of bytes shared by threads: a taker waits until its part is free."""
+    """A number of bytes shared by threads: `take` waits until enough of them are free."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -361,7 +362,7 @@ class _Budget:
 
     @contextmanager
     def take(self, amount: int) -> Iterator[None]:
-        """Hold `amount` bytes, or all there are where it is more, while the context lasts."""
+        """Hold `amount` bytes, or the total if that is less, while the context lasts."""
         amount = min(amount, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= amount)

@@ -1,4 +1,4 @@
-"""Tells who waits for labels that the table has changed: an EventBridge event after a commit."""
+"""Announce that the table has changed: an EventBridge event after a commit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DETAIL_TYPE: Final = "LabelsReady"
 
 
 def announce(results: str, done: Compacted) -> None:
-    """Send the event to the account's default bus. Raises `StorageError` if it was not taken.
+    """Send the event to the account's default bus. Raises `StorageError` if it was not accepted.
 
-    Its detail holds the results' URI, what `done` counted, the mark of the table (another content
-    has another mark) and the versions of the models behind the rows that were merged.
+    Its detail holds the results' URI, what `done` counted, the mark of the table (which changes
+    with its content) and the versions of the models behind the rows that were merged.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError

@@ -31,13 +31,13 @@ Row = dict[str, Any]
 
 
 WITHDRAWN: Final = "withdrawn"
-"""Key in a model's row: when a person withdrew what people had decided."""
+"""Key in a model's row: the date on which a person withdrew earlier decisions."""
 
 GONE: Final = "gone"
-"""Code of the row of a photo that is no longer there, and key of the date of that."""
+"""Failure code of a photo that no longer exists, and the key of the date of that."""
 
 _DEEP: Final = 100
-"""Brackets in a line that make a closer look worth while: a row has four."""
+"""A line with more opening brackets than this is checked for deep nesting; a row has four."""
 
 
 class ManifestError(LabelerError):
@@ -57,7 +57,7 @@ class Failure:
     message: str
     """For people."""
     decoder: str = ""
-    """Which decoder could not read it, of `DECODER_CODES`."""
+    """For a code in `DECODER_CODES`: the decoder that could not read the image."""
 
 
 def label_row(
@@ -99,7 +99,7 @@ def failure_row(
         "source-ref": version.source_ref,
         "failure": {
             "code": failure.code,
-            # Libraries may quote a file's name, and a name may be no text.
+            # Libraries may quote a file's name, and a name need not be valid text.
             "message": failure.message.encode(errors="backslashreplace").decode(),
             **({"decoder": failure.decoder} if failure.decoder else {}),
             "creation-date": timestamp(created),
@@ -130,7 +130,7 @@ def encode(row: Row) -> bytes:
 
 
 def check_encoding(start: bytes) -> None:
-    """Raise `ManifestError` if a file that begins so is UTF-16, as some Windows editors save."""
+    """Raise `ManifestError` if a file with this start is UTF-16, as some Windows editors save."""
     if start[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{"}:
         raise ManifestError("saved as UTF-16; open it in an editor and save it as UTF-8")
 
@@ -147,7 +147,7 @@ def parse(line: bytes) -> Row:
     if line.count(b"{") + line.count(b"[") > _DEEP:
         try:
             encode(row)
-        except TypeError as error:  # what can be read and not be written would stop a compaction
+        except TypeError as error:  # a row that can be read but not written stops a compaction
             raise ManifestError(f"nested too deeply to be a row ({error})") from None
     return row
 
@@ -179,7 +179,7 @@ def is_human(row: Row) -> bool:
 
 
 def label(row: Row) -> str | None:
-    """Return the class name of a label row; None if it has none, as a failure row."""
+    """Return the class name of a label row; None if it has none, and for a failure row."""
     name = None if is_failure(row) else metadata(row).get("class-name")
     return name if isinstance(name, str) else None
 
@@ -197,7 +197,7 @@ def confidence(row: Row) -> float | None:
 
 
 def needs_review(row: Row) -> bool:
-    """Tell whether a person should look at the label: in the review band, and by no person yet."""
+    """Tell whether the label needs review: it is in the review band, and no person's."""
     return (
         not is_failure(row)
         and not is_human(row)
@@ -206,7 +206,7 @@ def needs_review(row: Row) -> bool:
 
 
 def number(value: object) -> float | None:
-    """Return a finite number as it is; None for anything else that JSON holds."""
+    """Return a finite number as a float; None for anything else that JSON holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -221,12 +221,12 @@ def created(row: Row) -> str:
 
 
 def model_version(row: Row) -> str:
-    """Return the version of the model behind the row; empty if it is not said."""
+    """Return the version of the model behind the row; empty if the row has none."""
     return _text(block(row, "labeler").get("model-version"))
 
 
 def version_of(row: Row) -> ImageVersion:
-    """Return which version of the image the row speaks of."""
+    """Return the version of the image that the row is about."""
     facts = block(row, "labeler")
     size = facts.get("size")
     return ImageVersion(
@@ -240,7 +240,7 @@ def version_of(row: Row) -> ImageVersion:
 
 
 def block(row: Row, key: str) -> dict[str, Any]:
-    """Return a row's nested object; empty where the row has none: rows may come from anywhere."""
+    """Return a row's nested object; empty if it has none, since rows may come from anywhere."""
     value = row.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -253,19 +253,19 @@ def _text(value: object) -> str:
 
 
 def names_version(row: Row) -> bool:
-    """Tell whether the row says which version of the image it speaks of."""
+    """Tell whether the row says which version of the image it is about."""
     return version_of(row).is_named()
 
 
 def same_version(row: Row, other: Row) -> bool:
-    """Tell whether two rows of one image speak of the same version of it."""
+    """Tell whether two rows of one image are about the same version of it."""
     return version_of(row).is_same(version_of(other))
 
 
 def speaks_of(row: Row, version: ImageVersion) -> bool:
     """Tell whether a row is about this version of its image, as far as the row says.
 
-    One that does not say, as other tools write them, is about the one that is there.
+    A row that does not say, such as other tools write, is taken to be about the current version.
     """
     said = version_of(row)
     return said.is_same(version) if said.is_named() else said.size in {None, version.size}
@@ -277,7 +277,7 @@ def winner(rows: Sequence[Row]) -> Row:
     | rows of one image  | the winner                                                             |
     |--------------------|------------------------------------------------------------------------|
     | different versions | the newest version: by sequencer if all have one, else by date         |
-    | of one version     | that the photo is gone, unless it was uploaded again since             |
+    | of one version     | the row that says that the photo is gone, unless uploaded again since  |
     |                    | else a person's last decision, unless it was withdrawn                 |
     |                    | else a label over a failure, the newer model, the row that came first  |
 
@@ -285,7 +285,7 @@ def winner(rows: Sequence[Row]) -> Row:
     sequencer of its version, whichever row brought them, so that merging in another order gives the
     same. `rows` are of one `source-ref`, at least one, in any order.
     """
-    # In an order that follows from the rows alone: of versions that nothing orders, the same wins.
+    # Sorted by the rows alone: if nothing orders two versions, the same one wins every time.
     candidates = sorted(
         _by_version([*map(_unpacked, rows)]), key=lambda group: min(map(encode, group))
     )
@@ -298,11 +298,11 @@ def winner(rows: Sequence[Row]) -> Row:
 def latest(rows: Sequence[Row]) -> Row:
     """Return the one row that stands for an image if the order of writing is known.
 
-    One run after the other on one machine: what was seen last is what is there, whatever the dates
-    say, and the model that was asked last was asked on purpose. Only what a person decided about
-    the same version stays. `rows` are of one `source-ref`, at least one, oldest first.
+    This is for one run after the other on one machine: the version seen last is the current one,
+    whatever the dates say, and the model used last was chosen on purpose. Only a person's decision
+    about the same version stays. `rows` are of one `source-ref`, at least one, oldest first.
     """
-    # A file that could not even be opened is, for all that is known, the one it was.
+    # A file that could not even be opened is taken to be unchanged.
     known = [row for row in rows if names_version(row)] or [*rows]
     last = known[-1]
     group = next(group for group in _by_version(known) if any(row is last for row in group))
@@ -313,10 +313,10 @@ def latest(rows: Sequence[Row]) -> Row:
 
 
 def decided(rows: Sequence[Row]) -> Row | None:
-    """Return what a person decided last, of rows of one version; None if nothing, or withdrawn."""
+    """Return the last decision by a person, of rows of one version; None if none still counts."""
     since = _last_withdrawal(rows)
     people = [row for row in rows if is_human(row) and (created(row) > since or not since)]
-    # Of two of one moment, the one that stands last.
+    # Of two with the same date, the later one in `rows`.
     return max(reversed(people), key=created) if people else None
 
 
@@ -329,10 +329,10 @@ def withdrawn(row: Row) -> str:
 
 
 def gone(row: Row, until: str) -> Row:
-    """Return the row that says: the photo of `row` is gone, all uploads up to `until`.
+    """Return the row that says that the photo of `row` is gone, in all uploads up to `until`.
 
-    It is a failure row, with the other inside: where the same photo is uploaded again, that one
-    counts again. `until` is a date as S3 gives it.
+    It is a failure row with `row` inside: if the same photo is uploaded again, `row` counts again.
+    `until` is a date as S3 gives it.
     """
     inner = {key: value for key, value in row.items() if key != "source-ref"}
     facts = {"model-version": model_version(row), **version_facts(version_of(row))}
@@ -359,7 +359,7 @@ def _marked(row: Row, until: str) -> Row:
 
 
 def _unpacked(row: Row) -> Row:
-    """Return the row inside of one that says that its photo is gone, with the date of that."""
+    """Return the row inside a row that says that its photo is gone, with the date of that."""
     if not is_gone(row):
         return row
     inner = {"source-ref": row["source-ref"], **block(block(row, "labeler"), "row")}
@@ -367,7 +367,7 @@ def _unpacked(row: Row) -> Row:
 
 
 def _packed(row: Row) -> Row:
-    """Return the row as one that says that its photo is gone, unless it was uploaded since."""
+    """Return a row that carries such a date as one that is gone, unless it was uploaded since."""
     until = _gone_until(row)
     return gone(row, until) if until and (version_of(row).last_modified or "") <= until else row
 
@@ -382,7 +382,7 @@ def models(rows: Sequence[Row]) -> list[Row]:
 
 
 def by_model(rows: Sequence[Row], chosen: Row) -> Row:
-    """Return the chosen row with the last withdrawal among `rows`: an older decision may follow."""
+    """Return the chosen row with the last withdrawal in `rows`: older decisions may still come."""
     since = _last_withdrawal(rows)
     if since == withdrawn(chosen):
         return chosen
@@ -390,7 +390,7 @@ def by_model(rows: Sequence[Row], chosen: Row) -> Row:
 
 
 def with_facts(row: Row, facts: ImageVersion) -> Row:
-    """Return the row as one of this state of its image, as far as that is known."""
+    """Return the row with what `facts` tells of the state of its image."""
     known = version_facts(version_of(row))
     new = {name: value for name, value in version_facts(facts).items() if value != known[name]}
     if facts.last_modified is None:  # then the version's number and size are not known for sure
@@ -399,7 +399,7 @@ def with_facts(row: Row, facts: ImageVersion) -> Row:
 
 
 def _by_version(rows: Sequence[Row]) -> list[list[Row]]:
-    """Part rows by the version of the image that they speak of."""
+    """Group rows by the version of the image that they are about."""
     groups: list[list[Row]] = []
     # Those whose content is known come first: two of one date and size may still differ in it.
     for row in sorted(rows, key=lambda row: (not version_of(row).etag, encode(row))):
@@ -428,14 +428,14 @@ def _newest_facts(group: Sequence[Row]) -> ImageVersion:
 def _newest_version(candidates: list[list[Row]]) -> list[Row]:
     facts = [_newest_facts(group) for group in candidates]
     # A sequencer orders what S3 announced; rows of a backfill have none, and then the date decides.
-    # Both agree but for a multipart upload, which bears the date of its beginning.
+    # Both agree except for a multipart upload, which has the date of its beginning.
     if all(version.sequencer for version in facts):
         keys: list[tuple[str, ...]] = [(padded(version.sequencer or ""),) for version in facts]
     else:
         keys = [
             (
                 version.last_modified or "",
-                # Within one second only the reading itself tells: it was the current version then.
+                # Within one second only the time of reading tells: it was the current version then.
                 min(map(created, group)),
                 padded(version.sequencer or ""),
             )
@@ -453,7 +453,7 @@ def _rank(row: Row) -> tuple[object, ...]:
         label(row) is None,
         not is_failure(row),
         _Descending(model_version(row)),
-        created(row),  # a model says the same again
+        created(row),  # a model gives the same row again
         encode(row),
     )
 

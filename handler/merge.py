@@ -1,4 +1,4 @@
-"""Sorted streams of rows into one, one row per image, in flat memory whatever their length."""
+"""Sort and merge streams of rows of any length into one row per image, in flat memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Keyed = tuple[str, bytes]
 """(source-ref, the row's line with its newline)."""
 
 RUN_BYTES: Final = 32 * 2**20
-"""Bytes of lines that are sorted in memory at a time; about twice that in memory."""
+"""Bytes of lines that are sorted at a time; they take about twice as much memory."""
 
 MAX_LINE_BYTES: Final = 2**20
-"""A row is about 600 bytes; a longer line than this is no row, and must not fill the memory."""
+"""A row is about 600 bytes; a longer line than this is not a row and must not fill the memory."""
 
 _FAILURE: Final = b'"failure"'
 _START: Final = b'{"source-ref":"'
@@ -52,7 +52,7 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
 
 
 def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
-    """Read what `merge` wrote, without a look at more than each line's `source-ref`.
+    """Read what `merge` wrote, and parse only each line's `source-ref`.
 
     Raises `ManifestError` if it is not sorted after all.
     """
@@ -62,20 +62,20 @@ def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
         if source_ref < before:
             raise ManifestError(
                 f"{name}: it is marked as sorted, but {source_ref!r} is out of order; download it "
-                "and put it back without its metadata"
+                "and upload it again without its metadata"
             )
         before = source_ref
         yield source_ref, line
 
 
 def quick_names(lines: IO[bytes]) -> Iterator[str | None]:
-    """Yield each line's `source-ref` without reading the JSON; None if that cannot tell it."""
+    """Yield each line's `source-ref` without parsing the JSON; None if that is not possible."""
     while line := lines.readline(MAX_LINE_BYTES + 1):
         yield _quick(line)
 
 
 def _quick(line: bytes) -> str | None:
-    """Return the `source-ref` of a line as `encode` writes it, without reading the JSON."""
+    """Return the `source-ref` of a line as `encode` writes it, without parsing the JSON."""
     if not line.startswith(_START):
         return None
     name = line[len(_START) : line.find(b'"', len(_START))]
@@ -88,7 +88,7 @@ def sort(
     key: Callable[[Keyed], Any] = itemgetter(0),
     run_bytes: int = RUN_BYTES,
 ) -> Iterator[Keyed]:
-    """Sort rows stably by `key`, with temporary files for what does not fit in memory."""
+    """Sort rows stably by `key`: an external merge sort, with runs of about `run_bytes`."""
     runs: list[Iterator[Keyed]] = []
     run: list[Keyed] = []
     held = 0
@@ -123,12 +123,12 @@ def merge(
     """
     for _, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
         lines = list(dict.fromkeys(line for _, line in group))
-        # Nearly every line of a large table is alone; that one need not be read again.
+        # In a large table, nearly every image has a single line, which need not be parsed again.
         if len(lines) == 1 and _FAILURE not in lines[0]:
             yield lines[0], False
             continue
         rows: list[Row] = [manifest_row.parse(line) for line in lines]
         row = rows[0] if len(rows) == 1 else choose(rows)
-        # Equal rows may be spelt in different ways; one of them, whatever the order they came in.
+        # Equal rows may be written in different ways; the same one is kept, whatever their order.
         kept = (line for line, other in zip(lines, rows, strict=True) if other == row)
         yield min(kept, default=b"") or manifest_row.encode(row), manifest_row.is_failure(row)

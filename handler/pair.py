@@ -6,8 +6,8 @@ and `failures/3f.jsonl`. The undivided table is the shard without digits.
 
 Each object carries a mark, stored with it. A manifest's mark is `ROWS.DIGEST`; a failures' mark is
 `MERGED-ROWS.DIGEST-MARK`, where MARK is that of the manifest which the same merge made and MERGED
-names what was merged (empty if nobody will ask). An object with a mark was written by `Pair.merge`,
-so it is sorted, with one row per image.
+names what was merged (empty if that is not needed). An object with a mark was written by
+`Pair.merge`, so it is sorted, with one row per image.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ WHOLE: Final = ""
 """The name of the shard that holds what has not been divided."""
 
 DIGITS: Final = 2
-"""Of a shard's name: 256 shards of up to 5 GB each."""
+"""Length of a shard's name: 256 shards of up to 5 GB each."""
 
 MAX_OBJECT_BYTES: Final = 5 * 2**30
-"""What one PutObject takes. A multipart upload cannot be made conditional everywhere."""
+"""What one PutObject takes. Not every store supports a conditional multipart upload."""
 
-_BUFFER: Final = 2**15  # of each object that is read; a reader of a divided table has 512 of them
+_BUFFER: Final = 2**15  # for each object that is read; a divided table has 512 objects
 _TRIES: Final = 6
 
 _OBJECT: Final = re.compile(r"(manifest|failures)(?:/([0-9a-f]+))?\.jsonl")
@@ -60,7 +60,7 @@ def shards() -> Iterator[str]:
 
 
 def shard_named(name: str) -> str | None:
-    """Return the shard that an object, named below the results, is of; None if it is of none."""
+    """Return the shard of an object, named below the results; None if it is not of the table."""
     found = _OBJECT.fullmatch(name)
     return None if found is None else found[2] or WHOLE
 
@@ -73,7 +73,7 @@ def uris(results: str, shard: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Which state a pair is in, by the stamps of its two objects."""
+    """The state of a pair: the stamps of its two objects."""
 
     manifest: Stamp | None
     failures: Stamp | None
@@ -93,7 +93,7 @@ class State:
 
     @property
     def merged(self) -> str:
-        """What the merge that wrote it had merged; empty if it did not say."""
+        """Name of what the last merge brought in; empty if that merge gave none."""
         return self._mark.partition("-")[0]
 
     @property
@@ -120,7 +120,7 @@ class Spool:
         self._file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one
 
     def download(self, uri: str) -> tuple[Stamp | None, IO[bytes]]:
-        """Return which state the object is in (None: there is none), and its content."""
+        """Return the state of an object (None if it does not exist) and its content."""
         start = self._file.seek(0, io.SEEK_END)
         stamp = storage.download(uri, self._file)
         self._file.flush()
@@ -161,14 +161,15 @@ class Pair:
 
     @property
     def state(self) -> State:
-        """Which state was read."""
+        """The state that was read."""
         return State(*(stamp for stamp, _ in self._objects))
 
     def settle(self) -> None:
-        """Read again until both objects were there at one moment.
+        """Read again until both objects are from the same moment.
 
         A reader whose manifest is from before a commit and whose failures are from after it would
-        miss an image that moved from the one to the other. A merge need not care: its commit fails.
+        miss an image that moved from one to the other. A merge does not need this: its commit would
+        fail.
         """
         for _ in range(_TRIES):
             state = self.state
@@ -198,7 +199,7 @@ class Pair:
         return self._commit(new, merged)
 
     def clear(self) -> None:
-        """Make the pair empty if it is as it was read. Raises `Conflict` if it is not."""
+        """Empty the pair. Raises `Conflict` if it has changed since it was read."""
         self._commit((_Output(self._files), _Output(self._files)), "")
 
     def _commit(self, new: tuple[_Output, _Output], merged: str) -> Merged:
@@ -215,12 +216,12 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of a pair."""
+    """Result of merging into a pair."""
 
     committed: bool
     """Whether an object was replaced."""
     state: State
-    """As it is now; without ETags."""
+    """State of the pair now, without ETags."""
 
 
 def _replace(uri: str, stamp: Stamp | None, output: _Output, mark: str) -> bool:
@@ -237,7 +238,7 @@ def _replace(uri: str, stamp: Stamp | None, output: _Output, mark: str) -> bool:
 
 
 class _Output:
-    """One of the table's objects as it is to be, in a temporary file."""
+    """The new content of one of the table's objects, in a temporary file."""
 
     def __init__(self, files: ExitStack) -> None:
         self.file = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is one

@@ -1,10 +1,10 @@
 """Writing a part: the rows of one batch as one object that never changes.
 
-Its name is a digest of what it holds, so a batch that is delivered twice writes the same object.
-A model's creation dates are left out of it, for a model says the same again; a person who goes back
-to an earlier word says something new. Parts lie flat in one prefix: their names are hex digests,
-spread evenly over the alphabet from the first letter on, which is all that S3 needs to divide the
-load.
+It is content-addressed: its name is a digest of its rows, so a batch that is delivered twice writes
+the same object. The digest leaves out the creation dates of a model's rows, because a model gives
+the same rows again; a person who returns to an earlier label makes a new decision. Parts lie flat
+in one prefix: their names are spread evenly from the first character on, which is all that S3 needs
+to divide the load.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ PREFIX: Final = "parts/"
 CONTENT_TYPE: Final = "application/jsonl"
 
 MAX_BYTES: Final = 64 * 2**20
-"""Of one part: a full SQS batch of 10,000 rows makes about 7 MB."""
+"""Largest part that is read: a full SQS batch of 10,000 rows makes about 7 MB."""
 
 _TRIES: Final = 3
 _NAME_LENGTH: Final = 32
 
 
 def write(results: str, rows: Sequence[Row]) -> str:
-    """Write rows, at most one an image, as a part below `results`; return the part's URI.
+    """Write rows, at most one per image, as a part below `results`; return the part's URI.
 
-    Raises `StorageError`: `Conflict` where an object of that name holds something else.
+    Raises `StorageError`: `Conflict` if an object of that name holds something else.
     """
     rows = sorted(rows, key=itemgetter("source-ref"))
     content = _without_dates(rows)
@@ -44,16 +44,17 @@ def write(results: str, rows: Sequence[Row]) -> str:
     for _ in range(_TRIES):
         if storage.write_if_absent(uri, data, CONTENT_TYPE):
             return uri
-        # It is there: from an earlier delivery, or from this very call, whose answer was lost. That
-        # a compaction deletes it before it is read is no loss, but it is written again to be sure.
+        # It exists: from an earlier delivery, or from this very call, whose answer was lost. If a
+        # compaction deletes it before it is read, nothing is lost, but it is written again to be
+        # sure.
         try:
             there = storage.read(uri, MAX_BYTES)
         except storage.NotFound:
             continue
         if _holds(there, content):
             return uri
-        raise storage.Conflict(f"{uri}: holds other rows than its name says; delete it")
-    raise storage.Transient(f"{uri}: it comes and goes")
+        raise storage.Conflict(f"{uri}: its rows do not match its name; delete it")
+    raise storage.Transient(f"{uri}: it was deleted each time before it could be checked")
 
 
 def _holds(part: bytes, content: bytes) -> bool:

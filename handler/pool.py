@@ -1,7 +1,8 @@
 """Labelling in processes that are replaced when they die: a decoder's crash costs one image.
 
-The command line labels so on all cores; the function does when an image may have killed it. The
-standard library's pools take the whole run down with a worker and cannot say which image it was at.
+The command line always labels this way, on all cores; the function does if an image may have killed
+an earlier call. If a worker dies, the standard library's pools end the whole run and cannot say
+which image the worker had.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ AHEAD: Final = 8
 
 START_SECONDS: Final = 60.0
 IMAGE_SECONDS: Final = 120.0
-"""A worker that answers nothing for so long hangs, and is replaced. One that hangs in a decoder
-ends by itself (`Job.decode_seconds`)."""
+"""A worker that gives no answer for this long is taken to hang, and is replaced. One that hangs in
+a decoder ends itself (`Job.decode_seconds`)."""
 
 
 class WorkerError(LabelerError):
-    """No worker can be had: the model cannot be used, or a worker does not start."""
+    """Labelling is impossible: the model cannot be used, or a worker does not start."""
 
 
 @dataclass(slots=True)
@@ -44,7 +45,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     link: Connection
     given: dict[str, ImageVersion] = field(default_factory=dict)
-    """What it has been given and not answered, by source-ref."""
+    """Images that it has been given and has not answered, by source-ref."""
     heard: float = field(default_factory=time.monotonic)
 
 
@@ -82,9 +83,9 @@ class Workers:
     ) -> Iterator[Done]:
         """Label images and yield the result for each, as they come. Call `ready` before.
 
-        An image that kills its worker, or that it hangs on, comes back with a failure row. After
-        `deadline` (of `time.monotonic`) what is left comes back without a row. Raises `WorkerError`
-        if a replacement cannot be started.
+        An image that kills its worker, or on which it hangs, gets a failure row. After `deadline`
+        (of `time.monotonic`) the images that are left get no row. Raises `WorkerError` if a
+        replacement cannot be started.
         """
         source = iter(images)
         suspects: deque[ImageVersion] = deque()
@@ -111,7 +112,7 @@ class Workers:
     def _give(
         self, worker: _Worker, source: Iterator[ImageVersion], suspects: deque[ImageVersion]
     ) -> None:
-        # An image that was in the hands of a worker that died goes alone: it may be the one.
+        # An image that a worker had when it died is sent alone: it may be the cause.
         if suspects:
             if worker.given:
                 return
@@ -180,7 +181,7 @@ def _start(job: Job) -> _Worker:
             # NumPy's linear algebra, which labelling never uses, takes 50 ms to start its threads.
             env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the parent, who decides what comes of the rest
+            start_new_session=True,  # Ctrl-C is for the parent, which decides about the rest
         )
     link = Connection(ours.detach())
     with suppress(ConnectionError):  # it has died; `_greet` says so
@@ -210,7 +211,7 @@ def _path() -> str:
 
 
 def _end(worker: _Worker) -> int:
-    """End a worker, which holds nothing that needs to be put away; return its exit code."""
+    """Kill a worker, which has nothing to clean up; return its exit code."""
     worker.link.close()
     if worker.process.poll() is None:
         os.kill(worker.process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Tell RAW photos, as a camera's sensor sees them, from pictures: by their content, not their name.
+"""Tell RAW photos (a camera's sensor data) from pictures, by their content and not by their name.
 
 Most RAW files are TIFFs whose first picture, which is the one that opens, is a thumbnail.
 """
@@ -12,20 +12,20 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_MARKS: Final = (b"CR\2\0", b"IIII", b"MMMM")
-"""What Canon and Phase One write behind the 8 bytes with which a TIFF begins."""
+"""What Canon and Phase One write after the 8 bytes with which a TIFF begins."""
 _OTHER_STARTS: Final = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
-"""RAW files that are no TIFF: of Fujifilm, Olympus, Panasonic, Sigma, Minolta."""
+"""RAW files that are not TIFF: of Fujifilm, Olympus, Panasonic, Sigma, Minolta."""
 _CANON: Final = {b"HEAPCCDR": 6, b"ftypcrx ": 4}
-"""Canon's other two, and at which place they have it."""
+"""Canon's two other formats: what marks them, and at which offset in bytes."""
 
 _DIRECTORIES: Final = 8
-"""Directories of a TIFF that are read, of those that follow the first and of those inside it."""
+"""Limit on a TIFF's directories that are read: those after the first, and those inside it."""
 
 # Tags of TIFF 6.0, its supplements, and DNG.
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 259, 262
 _MAKE, _SUB_IFDS, _DNG_VERSION = 271, 330, 50706
 _COMPRESSIONS: Final = frozenset({32767, 32769, 32770, 34713, 65000, 65535})
-"""Of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
+"""Compressions of Sony, Epson, Samsung, Nikon, Kodak and Pentax."""
 _PHOTOMETRICS: Final = frozenset({32803, 34892})
 """Pixels as a sensor gives them: CFA and LinearRaw."""
 
@@ -34,7 +34,7 @@ class _Directories(NamedTuple):
     first: ImageFileDirectory_v2
     following: list[ImageFileDirectory_v2]
     inside: list[ImageFileDirectory_v2]
-    """Of the first: its SubIFDs."""
+    """The SubIFDs of the first."""
 
 
 def maker(data: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Handing photos to the queue: as new messages, or their own messages sooner than SQS would."""
+"""Hand photos to the queue: as new messages, or have their own messages delivered again soon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH: Final = 10
 """Messages that SQS takes in one call."""
 
 SECONDS_PER_RECEIVE: Final = 30
-"""A message received for the nth time is visible again after n times as long."""
+"""A message that was received n times is visible again after n times as long."""
 _LONGEST: Final = 900
 
 
@@ -43,10 +43,10 @@ def send(queue: str, images: Iterable[ImageVersion]) -> int:
 
 
 def soon(queue: str, messages: Iterable[Message]) -> None:
-    """Make messages visible again 30 s per receive from now. Raises `StorageError`.
+    """Make messages visible again, after 30 s for each receive. Raises `StorageError`.
 
-    Left alone they would stay hidden for the queue's whole visibility timeout, which must be longer
-    than the function's and is quarter of an hour.
+    Otherwise they would stay hidden for the queue's whole visibility timeout, which must be longer
+    than the function's and is a quarter of an hour.
     """
     for batch in _tens(messages):
         entries = [

@@ -38,17 +38,17 @@ class Settings:
     cores: int
     """CORES: images decoded and classified at a time."""
     max_bytes: int
-    """MAX_BYTES: of an encoded image."""
+    """MAX_BYTES: largest encoded image."""
     max_pixels: int
-    """MAX_PIXELS: width x height of an image."""
+    """MAX_PIXELS: largest width x height of an image."""
     max_parts: int
-    """MAX_PARTS: merged by one compaction."""
+    """MAX_PARTS: parts merged by one compaction."""
     compact_after_seconds: int
-    """COMPACT_AFTER_SECONDS: a part that has waited so long is merged even if that does not pay."""
+    """COMPACT_AFTER_SECONDS: a part that has waited this long is merged in any case."""
     labels_ready: bool
     """LABELS_READY: `yes` sends an event to EventBridge after each compaction that merged."""
     queue: str | None
-    """QUEUE_URL: of the queue that takes what a direct call leaves; None raises instead."""
+    """QUEUE_URL: the queue for images that a direct call leaves; if None, that call raises."""
     log_level: str
     """LOG_LEVEL."""
 
@@ -67,8 +67,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         )
     if results.startswith(given) or given.startswith(results):
         raise SettingsError(
-            f"RESULTS_URI={results!r} and INPUT_URI={given!r} overlap, so what is written would "
-            "trigger again; give results a bucket or a prefix of their own"
+            f"RESULTS_URI={results!r} and INPUT_URI={given!r} overlap, so each result would "
+            "trigger the function again; give results a bucket or a prefix of their own"
         )
     level = (environment.get("LOG_LEVEL") or "INFO").upper()
     if level not in LOG_LEVELS:

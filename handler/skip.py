@@ -8,10 +8,10 @@ first bytes that it is given, never a disk or a network.
     SYSTEM          NAS, system, program    @eaDir  $RECYCLE.BIN  x.photoslibrary/resources
     NOT_DOWNLOADED  in a cloud drive only   .x.jpg.icloud  x.jpg.nextcloud
     MARKER          a folder in a bucket    x/  x_$folder$
-    LINK            to a folder read anyway (by `walk`, not by its name)
+    LINK            link to a folder read anyway (found by `walk`, not by its name)
     OTHER           not named as a photo    notes.txt
 
-`OTHER` alone does not settle it: anyone who has the content at hand asks it too.
+`OTHER` does not decide alone: code that has the content checks that too.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ RAW_SUFFIXES: Final = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef"
     " .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
-"""Photos as the sensor saw them. They are read, and fail with what to do, rather than be missed."""
+"""RAW photos. They are read, and fail with a message that says what to do, so none is missed."""
 
 SUFFIXES: Final = RAW_SUFFIXES | frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .tif .tiff .avif .heic .heif .hif".split()
 )
-"""Names of photos, in lower case."""
+"""Suffixes of photos, in lower case."""
 
 SNIFFED_BYTES: Final = 32
-"""Of a file's start, for `begins_like_a_photo`."""
+"""Bytes at a file's start that `begins_like_a_photo` needs."""
 
 _SYSTEM_FOLDERS: Final = frozenset(
     name.casefold()
@@ -53,21 +53,21 @@ _LIBRARIES: Final = (
     *(".photoslibrary", ".photolibrary", ".migratedphotolibrary", "iphoto library"),
     *(".aplibrary", ".cocatalog"),
 )
-"""Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), which hold a photo often."""
+"""Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), with copies of each photo."""
 _LIBRARY_PHOTOS: Final = frozenset({"originals", "masters"})
 """The folders of a library that hold each photo once, as it was taken."""
 
 _PLACEHOLDERS: Final = frozenset(
     ".icloud .nextcloud .owncloud .opencloud .cloud .rsls .crdownload .part".split()
 )
-"""Of iCloud, Nextcloud, ownCloud, OpenCloud, odrive and Resilio; and downloads that go on."""
+"""Suffixes of iCloud, Nextcloud, ownCloud, OpenCloud, odrive, Resilio and unfinished downloads."""
 
 _HADOOP_MARKER: Final = "_$folder$"
 
 _MAGIC: Final = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a"),
     *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF, BigTIFF
-    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0", b"FOVb"),  # RAW files that are no TIFF
+    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0", b"FOVb"),  # RAW files that are not TIFF
 )
 _DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows `BM` and 12 bytes in a bitmap."""
@@ -77,7 +77,7 @@ _BRANDS: Final = HEIC_BRANDS | AVIF_BRANDS | {b"crx "}
 
 
 class Kind(StrEnum):
-    """What a skipped thing is. The value is stable, for programs; `text` is for people."""
+    """Why something is skipped. The value is stable, for programs; `text` is for people."""
 
     HIDDEN = "hidden"
     SYSTEM = "system"
@@ -104,7 +104,7 @@ _TEXTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """One thing that is skipped."""
+    """One file or folder that is skipped."""
 
     kind: Kind
     place: str
@@ -117,7 +117,7 @@ class Skipped:
 
     counts: Counter[Kind] = field(default_factory=Counter)
     not_downloaded: list[str] = field(default_factory=list)
-    """The first `SHOWN` placeholders: photos that are not here."""
+    """The first `SHOWN` placeholders of photos that are not on this disk."""
     folders: list[str] = field(default_factory=list)
     """Folders that cannot be read."""
     _last: Skip | None = None
@@ -126,11 +126,11 @@ class Skipped:
 
     @property
     def others(self) -> int:
-        """All that was skipped, of every kind."""
+        """Number of all that was skipped, of every kind."""
         return self.counts.total()
 
     def add(self, skip: Skip) -> None:
-        """Count it. Of the keys in one folder, which a bucket lists in a row, the first counts."""
+        """Count it. A bucket lists the keys of one folder in a row: only the first counts."""
         if skip == self._last:
             return
         self._last = skip
@@ -142,7 +142,7 @@ class Skipped:
 def by_path(path: str) -> Skip | None:
     """Tell whether a file or key is skipped, by its folders and its name.
 
-    `path` is separated by `/` and begins below what a person named: anyone who asks for
+    `path` is separated by `/` and begins below the folder that a person named: anyone who asks for
     `photos/@eaDir/` means it. A marker ends with `/`.
     """
     *folders, name = path.split("/")
@@ -158,7 +158,7 @@ def by_path(path: str) -> Skip | None:
 def of_folder(name: str, parent: str = "") -> Kind | None:
     """Tell whether a folder is skipped with all that is in it; `parent` is the folder around it."""
     lower = name.casefold()
-    if name.startswith(".") and name not in {".", ".."}:  # which keys may hold
+    if name.startswith(".") and name not in {".", ".."}:  # keys may hold these two
         return Kind.HIDDEN
     if lower in _SYSTEM_FOLDERS or lower.endswith(_PREVIEW_FOLDERS):
         return Kind.SYSTEM
@@ -183,7 +183,7 @@ def of_file(name: str) -> Kind | None:
 def begins_like_a_photo(start: bytes) -> bool:
     """Tell from the first `SNIFFED_BYTES` of a file whether a photo may follow."""
     if not any(byte < 9 for byte in start):
-        return False  # text, which may begin with any magic number; no photo's header is without 0
+        return False  # text may begin with a magic number, but only a photo has bytes below 9
     return (
         start.startswith(_MAGIC)
         or (start.startswith(b"BM") and int.from_bytes(start[14:18], "little") in _DIB_HEADERS)
@@ -199,7 +199,7 @@ def is_heic(start: bytes) -> bool:
 
 
 def brands(start: bytes) -> list[bytes]:
-    """Return the brands of an ISO media file, the major one first; of other files none."""
+    """Return the brands of an ISO media file, the major one first; none for other files."""
     if start[4:8] != b"ftyp":
         return []
     size = min(int.from_bytes(start[:4]), len(start))

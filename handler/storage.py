@@ -4,11 +4,11 @@ S3 errors become one small tree, so that nobody else needs to know botocore's:
 
     StorageError
     |-- NotFound        no such object, version, bucket or file
-    |-- Denied          no permission, or no credentials: for the operator to mend
+    |-- Denied          no permission, or no credentials: for the operator to repair
     |-- TooLarge        more bytes than the caller allows
-    |-- Unavailable     archived, encrypted with a key that is not ours, for readers who pay, or
-    |                   not a regular file: reading it again will not help
-    |-- Conflict        a conditional write found another state than the one it was made for
+    |-- Unavailable     archived, encrypted with a key that is not ours, only for readers who pay,
+    |                   or not a regular file: reading it again will not help
+    |-- Conflict        a conditional write found that the object had changed
     `-- Transient       throttling, timeouts, 5xx, broken connections: worth another try, later
 """
 
@@ -37,19 +37,20 @@ S3_SCHEME: Final = "s3://"
 FILE_SCHEME: Final = "file:"
 
 DOWNLOAD_SECONDS: Final = 60.0
-"""Longest time one photo may take to arrive, and one MiB of a table, which may have any size.
-Socket timeouts alone would let them trickle on."""
+"""Longest time that one photo, or one MiB of a table of any size, may take to arrive. Socket
+timeouts alone would let a download trickle on."""
 
 _NO_FILE_TO_READ: Final = frozenset(
     {errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL}
 )
-"""What the system says of a name that no second try will read; a disk or a network may recover."""
+"""System errors for a name that no second try can read. Other errors, of a disk or a network, may
+pass."""
 
 _CHUNK: Final = 2**20
 _CONFLICT_TRIES: Final = 5
 _NOT_S3: Final = (
-    "what answers there is not S3 but a web page; set AWS_ENDPOINT_URL to the S3 endpoint (not to "
-    "the console), and see whether a proxy or a login page is in between"
+    "the answer came not from S3 but from a web page; set AWS_ENDPOINT_URL to the S3 endpoint (not "
+    "the console), and check whether a proxy or a login page is in between"
 )
 
 
@@ -74,7 +75,7 @@ class Unavailable(StorageError):
 
 
 class Conflict(StorageError):
-    """A conditional write found another state than the one it was made for."""
+    """A conditional write found that the object had changed."""
 
 
 class Transient(StorageError):
@@ -83,7 +84,7 @@ class Transient(StorageError):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The bytes of an image and the version that they really are."""
+    """The bytes of an image, and the version that was read."""
 
     data: bytes
     version: ImageVersion
@@ -91,12 +92,12 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Which state of an S3 object was seen."""
+    """Identifies one state of an S3 object."""
 
     etag: str
     """As `If-Match` takes it."""
     mark: str | None
-    """What its writer called it: the `mark` of `write_if_unchanged`."""
+    """The `mark` that its writer gave to `write_if_unchanged`; None if it gave none."""
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -115,11 +116,11 @@ _READABLE: Final = "give a file, a folder or s3://bucket/prefix/"
 
 
 def as_uri(text: str) -> str:
-    """Return a path, or an address in S3 as people write it, in the one form used here.
+    """Return a path, or an address in S3 as people may write it, in the one form used here.
 
     `S3://` and `s3a://`, an object's https URL and a bucket's ARN become `s3://bucket/key`, a
     `file://` URI becomes its path, and paths stay as they are. Raises `StorageError` for an address
-    that cannot be read: of another store, of an access point, or without a bucket.
+    that cannot be read: one of another store, one of an access point, or one without a bucket.
     """
     scheme, separator, rest = text.partition("://")
     if text.startswith("arn:"):
@@ -147,7 +148,7 @@ def as_uri(text: str) -> str:
 def split_s3(uri: str) -> tuple[str, str]:
     """Return (bucket, key) of an `s3://bucket/key` URI. The key may be empty.
 
-    Raises `ValueError` where there is no bucket.
+    Raises `ValueError` if there is no bucket.
     """
     bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
     if not is_s3(uri) or not bucket:
@@ -161,11 +162,11 @@ def join(base: str, name: str) -> str:
 
 
 def to_source_ref(path: str) -> str:
-    """Name a local file in a manifest.
+    """Return the name of a local file in a manifest.
 
-    The path itself, if it is text; a name that is not UTF-8 cannot stand in JSON, and one that
-    looks like a URI would be read as one: both become a `file:` URI with its bytes percent-encoded,
-    `file:///...` for an absolute path.
+    It is the path itself, with two exceptions: a path that is not UTF-8 cannot be written in JSON,
+    and one that looks like a URI would be read as one. Both become a `file:` URI with the bytes of
+    the path percent-encoded, `file:///...` for an absolute path.
     """
     try:
         path.encode()
@@ -190,22 +191,18 @@ def file_time(nanoseconds: int) -> str:
     seconds, rest = divmod(nanoseconds, 1_000_000_000)
     try:
         moment = datetime.fromtimestamp(seconds, UTC)
-    except (
-        OverflowError,
-        ValueError,
-        OSError,
-    ):  # a date no calendar has: still a fixed name for it
+    except (OverflowError, ValueError, OSError):  # beyond what datetime can hold
         return f"@{nanoseconds}"
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def digest(data: bytes) -> str:
-    """Name the content of a file, as S3's ETag names an object's."""
+    """Return a name for the content of a file, as S3's ETag is for an object's."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def digest_of(path: str) -> str:
-    """Name the content of a file that need not fit in memory. Raises `OSError`."""
+    """Return the `digest` of a file that need not fit in memory. Raises `OSError`."""
     with open(path, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -219,10 +216,10 @@ def read(uri: str, max_bytes: int) -> bytes:
 
 
 def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
-    """Read an image as it is now, and say which version that was.
+    """Read an image as it is now, and return the version that was read with it.
 
-    An announced version that has been replaced is not looked for: its successor answers for it, and
-    the announcement's sequencer is kept only where it is of the very version that was read.
+    If the announced version has been replaced, the current one is read in its place. The
+    announcement's sequencer is kept only if it belongs to the version that was read.
 
     Raises `StorageError`.
     """
@@ -236,8 +233,8 @@ def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
 def _fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
     path = to_path(image.source_ref)
     with _file_errors(image.source_ref):
-        # Opening a pipe would wait for its writer for ever; a directory is refused below like a
-        # device.
+        # Without O_NONBLOCK, opening a pipe would wait for its writer for ever. Directories and
+        # devices are refused below.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb", buffering=0) as file:
             status = os.fstat(handle)
@@ -256,16 +253,16 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     uri = image.source_ref
     answer = _call(uri, "get_object", **_where(uri))
     with closing(answer["Body"]) as body:
-        size: int = answer.get("ContentLength", 0)  # some that speak S3 stream without saying it
+        size: int = answer.get("ContentLength", 0)  # some S3-compatible stores do not send it
         if size > max_bytes:
             raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
         data = _download(uri, body, max_bytes)
-    _is_s3(uri, answer, answer.keys() & {"ETag", "LastModified"})
+    _check_is_s3(uri, answer, answer.keys() & {"ETag", "LastModified"})
     version = ImageVersion(
         uri,
         size=len(data),
         last_modified=_moment(answer),
-        # A store that names no content of its own: then as for a file.
+        # If a store sends no ETag, the content is named as for a file.
         etag=_etag(answer) or digest(data),
         version_id=_real_version(answer.get("VersionId")),
     )
@@ -293,10 +290,10 @@ def _chunks(uri: str, body: Any) -> Iterator[bytes]:
     from botocore.exceptions import BotoCoreError
     from urllib3.exceptions import HTTPError
 
-    # A read of botocore's body, which checks length and checksum, waits for all that was asked for:
-    # a server that sends a byte now and then would never be noticed.
+    # botocore's body checks length and checksum, but its `read` waits for all the bytes that were
+    # asked for: a server that sends a byte now and then would never be noticed.
     if hasattr(raw := getattr(body, "_raw_stream", None), "read1"):
-        body._raw_stream = _WhatIsThere(raw)  # noqa: SLF001 - it offers no such read itself
+        body._raw_stream = _PartialReads(raw)  # noqa: SLF001 - it offers no such read itself
     try:
         while chunk := body.read(_CHUNK):
             yield chunk
@@ -304,8 +301,8 @@ def _chunks(uri: str, body: Any) -> Iterator[bytes]:
         raise Transient(f"{uri}: the download broke off ({error})") from error
 
 
-class _WhatIsThere:
-    """A stream whose reads return what has arrived, at least a byte before the end."""
+class _PartialReads:
+    """A stream whose reads return what has arrived: at least one byte until the end."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -319,7 +316,7 @@ class _WhatIsThere:
 
 
 def stamp_of(uri: str) -> Stamp | None:
-    """Return which state an S3 object is in; None where there is none. Raises `StorageError`."""
+    """Return the state of an S3 object; None if there is no object. Raises `StorageError`."""
     try:
         return _stamp(uri, _call(uri, "head_object", **_where(uri)))
     except NotFound:
@@ -327,7 +324,7 @@ def stamp_of(uri: str) -> Stamp | None:
 
 
 def download(uri: str, file: IO[bytes]) -> Stamp | None:
-    """Copy an S3 object of any size into `file`; None where there is none.
+    """Copy an S3 object of any size into `file`; return its state, or None if there is no object.
 
     Raises `StorageError`.
     """
@@ -361,8 +358,8 @@ def list_objects(
 ) -> Iterator[ImageVersion]:
     """List the objects whose URI starts with `uri`, in the order of the store.
 
-    That is key order but for directory buckets (S3 Express) and some other stores. With `in_order`
-    another order is refused, for those who walk the listing beside something sorted.
+    That is key order, except in directory buckets (S3 Express) and some other stores. With
+    `in_order` any other order is refused, for a caller that compares the listing with sorted rows.
 
     Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
     """
@@ -372,7 +369,7 @@ def list_objects(
     last = ""
     while True:
         page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-        _is_s3(uri, page, page.keys() & {"Contents", "IsTruncated", "KeyCount"})
+        _check_is_s3(uri, page, page.keys() & {"Contents", "IsTruncated", "KeyCount"})
         began = last
         for item in page.get("Contents", ()):
             if in_order and item["Key"] < last:
@@ -388,14 +385,14 @@ def list_objects(
                 etag=_etag(item),
             )
         if not last and not missing_ok:
-            raise NotFound(f"{uri}: there is nothing of that name or below it")
+            raise NotFound(f"{uri}: there is no object with that name or below it")
         if not page.get("IsTruncated"):
             return
         if "NextContinuationToken" in page:
             more = {"ContinuationToken": page["NextContinuationToken"]}
             continue
         if last == began:
-            raise Denied(f"{uri}: the store says that there is more, and does not list it")
+            raise Denied(f"{uri}: the store says that there is more, but does not list it")
         more = {"StartAfter": last}
 
 
@@ -408,8 +405,8 @@ def _etag(answer: Any) -> str | None:
     return (answer.get("ETag") or "").strip('"') or None
 
 
-def _is_s3(uri: str, answer: Any, facts: object) -> None:
-    """Refuse an answer that has none of the facts that S3 gives: somebody else sent a page."""
+def _check_is_s3(uri: str, answer: Any, facts: object) -> None:
+    """Raise `Denied` for a web page, which has none of the `facts` that S3 sends."""
     if not facts and _is_page(answer):
         raise Denied(f"{uri}: {_NOT_S3}")
 
@@ -423,9 +420,10 @@ def _is_page(answer: Any) -> bool:
 
 
 def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
-    """Create an S3 object; return False where one of that name exists already (it stays as it is).
+    """Create an S3 object; return False if one of that name exists already (it stays as it is).
 
-    A False can be our own earlier write whose answer was lost: whoever cares compares the content.
+    False can also mean our own earlier write, whose answer was lost: if that matters to a caller,
+    it must compare the content.
 
     Raises `StorageError`.
     """
@@ -443,9 +441,9 @@ def write_if_unchanged(
 ) -> None:
     """Replace the S3 object whose ETag is `etag` (None: create it), or raise `Conflict`.
 
-    `mark` identifies this write (a digest of the content, say) and is stored with the object: when
-    a write whose answer was lost is sent again and meets itself, the mark tells it from a
-    stranger's.
+    `mark` identifies this write (a digest of the content, say) and is stored with the object: if a
+    write whose answer was lost is sent again and finds itself there, the mark tells it from another
+    writer's.
 
     Raises `StorageError`.
     """
@@ -470,7 +468,7 @@ def write_if_unchanged(
 
 
 def delete(uris: list[str]) -> None:
-    """Delete S3 objects of one bucket; one that is gone is no error. Raises `StorageError`."""
+    """Delete S3 objects of one bucket, ignoring those already gone. Raises `StorageError`."""
     for start in range(0, len(uris), 1000):  # DeleteObjects takes 1,000 keys
         some = uris[start : start + 1000]
         bucket, _ = split_s3(some[0])
@@ -485,7 +483,7 @@ def delete(uris: list[str]) -> None:
         except StorageError as error:
             if _status(error) not in _NO_SUCH_CALL:
                 raise
-            # Some stores want a Content-MD5, which boto3 no longer sends, or have no such call.
+            # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
             for uri in some:
                 with contextlib.suppress(NotFound):
                     _call(uri, "delete_object", **_where(uri))
@@ -526,7 +524,7 @@ def _new_client(_pid: int) -> Any:
 
 
 def client() -> Any:
-    """Return this process's S3 client; `AWS_ENDPOINT_URL` redirects it as any boto3 client."""
+    """Return this process's S3 client; `AWS_ENDPOINT_URL` redirects it like any boto3 client."""
     with _client_lock:  # boto3's default session must not be set up by two threads at once
         return _new_client(os.getpid())
 
@@ -540,7 +538,7 @@ def _where(uri: str) -> dict[str, str]:
 
 
 def _call(uri: str, operation: str, **arguments: Any) -> Any:
-    """Make one S3 call about `uri`, with botocore's errors turned into ours and 409 tried again."""
+    """Make one S3 call about `uri`: botocore's errors become ours, and a 409 is tried again."""
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
@@ -579,8 +577,8 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
             raise Denied(
                 f"{uri}: no usable AWS credentials ({error}); see `aws configure`"
             ) from error
-        except ValueError as error:  # botocore's word for an endpoint that is no URL
-            raise Denied(f"{uri}: AWS is not set up right: {error}") from error
+        except ValueError as error:  # botocore's error for an endpoint that is not a URL
+            raise Denied(f"{uri}: AWS is not set up correctly: {error}") from error
         except ParamValidationError as error:
             raise NotFound(f"{uri}: not a name that S3 allows") from error
         except (BotoCoreError, OSError) as error:
@@ -592,9 +590,9 @@ _KEY_IS_LOST: Final = frozenset(
     f"KMS.{kind}Exception" for kind in "Disabled InvalidKeyUsage KMSInvalidState NotFound".split()
 )
 _NOT_FOR_US: Final = ("server side encryption", "requester pays")
-"""Parts of S3's own sentences, under codes that mean other things too: InvalidRequest of an object
-with a key of its writer's (SSE-C), AccessDenied of a bucket whose readers pay. A denied
-kms:Decrypt is not among them: once the operator permits it, every photo can be read."""
+"""Parts of S3's messages, because their codes mean other things too: InvalidRequest for an object
+that is encrypted with its writer's own key (SSE-C), AccessDenied for a bucket whose readers pay. A
+denied kms:Decrypt is not among them: once the operator permits it, every photo can be read."""
 
 
 def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per kind
@@ -609,24 +607,24 @@ def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per
     if code == "InvalidObjectState":
         return Unavailable(f"{uri}: archived; restore it first")
     if code in _KEY_IS_LOST or any(part in words.lower() for part in _NOT_FOR_US):
-        return Unavailable(f"{uri}: S3 does not hand it out ({said})")
-    # 400 carries both our mistakes and S3's RequestTimeout; an unknown code is better retried than
-    # believed.
-    if status in {401, 403} or code in _MENDED_BY_HAND:
+        return Unavailable(f"{uri}: S3 refuses to return it ({said})")
+    # Status 400 means both our own mistakes and S3's RequestTimeout, so an unknown code is tried
+    # again.
+    if status in {401, 403} or code in _BAD_TOKEN:
         payer = "" if _pays() else "; if its readers pay, set AWS_REQUEST_PAYER=requester"
         return Denied(f"{uri}: access denied ({said}){payer if code == 'AccessDenied' else ''}")
     if status in {301, 307, 501}:
-        return Denied(f"{uri}: not to be had from this endpoint or region ({said})")
-    # botocore makes a 500 of a page that is no XML; it may be a gateway's, and pass.
+        return Denied(f"{uri}: not available from this endpoint or region ({said})")
+    # botocore reports a page that is not XML as a 500; a gateway may have sent it for a while.
     return Transient(f"{uri}: {_NOT_S3 if _is_page(error.response) else said}")
 
 
-_MENDED_BY_HAND: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-"""Codes that come with status 400: only another token helps."""
+_BAD_TOKEN: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
+"""Codes that come with status 400: only a new token helps."""
 
 
 def _pays() -> bool:
-    """Tell whether the account takes the costs of reading (GDAL and others read this, too)."""
+    """Tell whether our account pays for reading (GDAL and others read this variable, too)."""
     return os.environ.get("AWS_REQUEST_PAYER") == "requester"
 
 

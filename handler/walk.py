@@ -18,13 +18,13 @@ def files(
 ) -> Iterator[os.DirEntry[str]]:
     """Find the files below the folders `tops` that `handler.skip` does not skip by name.
 
-    They come in the order in which the disk has them. A name of `Kind.OTHER` is the caller's to
-    settle, by reading the file. Paths in `apart`, absolute ones, are left out. `skipped` hears of
-    everything else that is skipped, and `unreadable` of folders that cannot be listed.
+    They come in the order in which the disk has them. Files of `Kind.OTHER` are included: the
+    caller decides by reading them. The absolute paths in `apart` are left out. `skipped` is called
+    for everything else that is skipped, `unreadable` for each folder that cannot be listed.
 
     Links to files are followed. Links to folders are followed too, after all real folders, unless
-    they lead into a folder that is read anyway, or to one around it: so loops end, and no photo is
-    found twice.
+    they lead into a folder that is read anyway, or to one that contains it: so loops end, and no
+    photo is found twice.
     """
     roots = _Roots(tops)
     # Stacks of names, not of open folders or sorted lists: memory stays flat in any folder.
@@ -71,14 +71,14 @@ def _sort_out(
 
 
 class _Roots:
-    """Folders, by their real paths, that are read with all that is in them."""
+    """Folders that are read with all that is in them, by their real paths."""
 
     def __init__(self, tops: Sequence[str]) -> None:
         self._roots = set(map(os.path.realpath, tops))
         self._around = {above for root in self._roots for above in _and_above(root)}
 
     def add(self, link: str) -> bool:
-        """Take in what a link leads to; False if it is read anyway, or has such a folder in it."""
+        """Add the target of a link; False if it is read anyway, or contains such a folder."""
         target = os.path.realpath(link)
         if target in self._around or any(
             root in self._roots and skip.by_path(f"{os.path.relpath(target, root)}/x.jpg") is None

@@ -1,6 +1,6 @@
 """One labelling process: `pool` starts it with `python -P -m PACKAGE.worker FD`.
 
-A process of its own, so that a crash inside a native decoder costs one image and not the run.
+It is a separate process, so that a crash inside a native decoder costs one image and not the run.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told first."""
+    """The first message to a worker."""
 
     model: str | Bundle
     threads: int
     max_bytes: int
     max_pixels: int
     decode_seconds: int = 120
-    """A worker that decodes one image for longer hangs, and dies."""
+    """A worker that takes longer to decode one image is taken to hang, and ends itself."""
     folder: str = ""
-    """At which relative names of images begin; empty for the current folder."""
+    """Folder that relative names of images start from; empty for the current one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class Done:
     label: str | None = None
     needs_review: bool = False
     refused: Row | None = None
-    """As `labeler.Outcome` has it."""
+    """As in `labeler.Outcome`."""
 
 
 def serve(parent: Connection) -> None:
-    """Label batches until the parent hangs up. An unusable model is answered as error text."""
+    """Label batches until the parent hangs up. If the model is unusable, send the error's text."""
     from . import images
     from .bundle import BundleError
     from .labeler import Labeler, Limits

@@ -1,1 +1,1 @@
-"""What learns: two folders of photos in, a bundle out. Only `keras` imports TensorFlow."""
+"""Training: two folders of photos in, a bundle out. Only `keras` imports TensorFlow."""

@@ -25,28 +25,28 @@ if TYPE_CHECKING:
     from .experiment import Outcome
 
 WEAK_KIND = 0.9
-"""A kind of which a smaller share is right is named among the weaknesses."""
+"""A kind with a smaller share of right labels is named among the weaknesses."""
 WEAK_KIND_PHOTOS = 5
-"""With fewer photos a kind's share says nothing."""
+"""With fewer photos, the share of a kind means nothing."""
 
 
 def attribute(label: str) -> str:
     """Return a class name as a label attribute: "Cat photos" -> "cat-photos".
 
-    Raises `DatasetError` if a row has a key of that name already.
+    Raises `DatasetError` if rows already have a key of that name.
     """
     plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
     name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
     if name in bundle.RESERVED or name.endswith("-metadata"):
         raise DatasetError(
-            f"the class {label!r} cannot be the one to find: rows of a manifest have a key "
-            f"{name!r} of their own. Rename the folder, or name the other class with --positive"
+            f"the class {label!r} cannot be the one to find: rows of a manifest already have a key "
+            f"{name!r}. Rename the folder, or name the other class with --positive"
         )
     return name
 
 
 def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> Card:
-    """Return the part of the card that decides labels."""
+    """Return the part of the card that decides labels; `model` is the content of `model.tflite`."""
     decision = outcome.decision
     card = Card(
         version="",
@@ -73,8 +73,9 @@ def document(
 ) -> dict[str, Any]:
     """Return all of `model.json`.
 
-    `photos` is the content of `photos.csv`, whose sha256 the card holds; `about` is what only a
-    person can say: weaknesses, licences.
+    `disagreement` is the share of photos, 0..1, that the 8-bit model labels differently. `photos`
+    is the content of `photos.csv`, whose sha256 the card holds; `about` is what only a person can
+    say: weaknesses, licences.
     """
     judged = outcome.judged
     truth = data.truth()[judged.indices]
@@ -144,7 +145,7 @@ def _measured_on(outcome: Outcome, data: Dataset) -> str:
         trained = len(set(outcome.trained_on.tolist()) - outcome.settings.excluded)
         return (
             f"{count} photos, each judged by one of {folds} models that saw neither it nor its "
-            "group (out-of-fold), with the decision of the other folds; the model shipped was then "
+            "group (out-of-fold), with the decision of the other folds; the model itself was then "
             f"trained on {trained} of the {len(data.photos)} photos"
         )
     return (

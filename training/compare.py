@@ -1,9 +1,9 @@
 """Is a model better than another? Both label the same photos, and the answers are counted in pairs.
 
-Photos that a model was trained on prove nothing, so each model answers by its own labels only where
-it has not seen the photo. Where it has, the answer is that of cross-validation, if its record has
-one: a model trained alike, without the photo and its group. Photos for which one of the two has
-neither are left out.
+Photos that a model was trained on prove nothing, so a model's own label counts only for photos that
+it has not seen. For the others its out-of-fold label counts, if its record has one: that of a
+cross-validation model trained without the photo and its group. Photos for which one of the two
+models has neither are left out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Verdict = Literal["better", "worse", "undecided"]
 
 SIGNIFICANCE: Final = 0.05
-"""How likely a difference so large may be by chance alone, and still count."""
+"""A difference counts if chance alone would make one this large with a lower probability."""
 
 
 class CompareError(LabelerError):
@@ -42,22 +42,22 @@ class CompareError(LabelerError):
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model says of photos, each array of shape (photos,)."""
+    """A model's labels for photos; each array has the shape (photos,)."""
 
     probabilities: Floats
-    """Of the positive class, 0..1."""
+    """Probability of the positive class, 0..1."""
     predicted: Indices
     """Class indices."""
     review: Flags
-    """Whether the label wants a person's look."""
+    """Whether the label needs human review."""
     seen: Flags
     """Whether the model was trained on the photo or its group, as far as its record tells."""
     folds: Flags
-    """Whether the answer is cross-validation's, by a model that saw neither."""
+    """Whether the answer is out-of-fold: of a cross-validation model that saw neither."""
 
     @property
     def sound(self) -> Flags:
-        """Tell the answers that come from a model which had not seen the photo."""
+        """Whether each answer comes from a model that has not seen the photo."""
         return ~self.seen | self.folds
 
 
@@ -69,9 +69,9 @@ class Side:
     recorded: bool
     """Whether it is known what the model was trained on."""
     answers: Answers
-    """To the photos that count."""
+    """Its answers for the photos that count."""
     figures: dict[str, Figure]
-    """`metrics.measure`'s, and `needs_review`: the share of labels that want a look."""
+    """Those of `metrics.measure`, and `needs_review`: the share of labels that need review."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,13 @@ class Comparison:
 
     labels: tuple[str, str]
     photos: tuple[Photo, ...]
-    """Those that count."""
+    """The photos that count."""
     truth: Indices
+    """Class index of each photo, shape (photos,)."""
     left_out: int
-    """Photos that do not count, because a model was trained on them."""
+    """Number of photos that do not count, because a model was trained on them."""
     flattering: bool
-    """There are no others: all count, and a model shows what it remembers."""
+    """Every photo was in training. So all of them count, and the figures flatter the models."""
     old: Side
     new: Side
     difference: Figure
@@ -93,12 +94,12 @@ class Comparison:
 
     @property
     def only_old(self) -> Indices:
-        """Places in `photos` of those that only the old model labels right."""
+        """Indices in `photos` of those that only the old model labels right."""
         return np.flatnonzero(self._right(self.old) & ~self._right(self.new))
 
     @property
     def only_new(self) -> Indices:
-        """Places in `photos` of those that only the new model labels right."""
+        """Indices in `photos` of those that only the new model labels right."""
         return np.flatnonzero(self._right(self.new) & ~self._right(self.old))
 
     @property
@@ -113,18 +114,18 @@ class Comparison:
 
     @property
     def p_value(self) -> float:
-        """Return `mcnemar` of the photos on which the two differ."""
+        """Return the p value of `mcnemar` for the photos on which the two models differ."""
         return mcnemar(len(self.only_old), len(self.only_new))
 
     @property
     def verdict(self) -> Verdict:
-        """Tell whether the new model is better: undecided unless chance is an unlikely reason."""
+        """Tell whether the new model is better; undecided if the difference may be chance."""
         if self.p_value >= SIGNIFICANCE:
             return "undecided"
         return "better" if len(self.only_new) > len(self.only_old) else "worse"
 
     def kinds(self) -> dict[str, dict[str, int]]:
-        """Count each kind's photos: all, those a model labels right, those only one does."""
+        """Count each kind's photos: all, those each model labels right, those only one does."""
         old, new = self._right(self.old), self._right(self.new)
         names = np.array([photo.kind for photo in self.photos])
         return {
@@ -153,8 +154,8 @@ def answer(
 ) -> Answers:
     """Label photos as the handler does; `data` has the model's input size.
 
-    With `folds`, photos that the model has seen are answered by its cross-validation, where its
-    record has that. `at` hears how many photos of how many have been labelled.
+    With `folds`, photos that the model has seen get their out-of-fold answer, if its record has
+    one. `at` is called with how many photos of how many have been labelled.
 
     Raises `BundleError`.
     """
@@ -190,17 +191,17 @@ def compare(
     seed: int,
     at: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Comparison:
-    """Compare two models on photos that `load` reads for an input size.
+    """Compare two models on the photos that `load` reads at a given input size.
 
-    Near-duplicates, and photos that files of `groups` name together (see `split.groups`), are drawn
-    together in the bootstrap of all intervals. McNemar's test takes each photo for itself.
+    Near-duplicates, and photos that the files `groups` put into one group (see `split.groups`), are
+    drawn together in the bootstrap of all intervals. McNemar's test counts each photo by itself.
 
     Raises `CompareError`, `BundleError` or `DatasetError`.
     """
     cards = old.bundle.card, new.bundle.card
     if cards[0].labels != cards[1].labels:
         raise CompareError(
-            f"{cards[0].version} tells {_classes(cards[0].labels)}, {cards[1].version} "
+            f"{cards[0].version} tells {_classes(cards[0].labels)}, {cards[1].version} tells "
             f"{_classes(cards[1].labels)}: only models of the same classes, in the same order, "
             "can be compared"
         )
@@ -245,22 +246,22 @@ def compare(
 def mcnemar(only_old: int, only_new: int) -> float:
     """Return the two-sided p value of McNemar's exact test.
 
-    It is how likely photos on which two models differ are shared out at least this unevenly, if
-    each is as likely to be right as the other: a binomial test of one half (McNemar, Note on the
-    sampling error of the difference between correlated proportions or percentages, Psychometrika
-    12, 1947; exact where the original approximates by chi-squared).
+    It is the probability that the photos on which two models differ are divided at least this
+    unevenly, if both models are equally likely to be right: a binomial test of one half (McNemar,
+    Note on the sampling error of the difference between correlated proportions or percentages,
+    Psychometrika 12, 1947; exact, while the original approximates by chi-squared).
     """
     count, fewer = only_old + only_new, min(only_old, only_new)
     term = ways = 1
     for taken in range(fewer):
         term = term * (count - taken) // (taken + 1)
         ways += term
-    share: float = 2 * ways / 2**count  # of whole numbers of any length: exact but for this step
+    share: float = 2 * ways / 2**count  # only this step rounds: the integers are exact
     return min(1.0, share)
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as JSON has it."""
+    """Return a comparison as a JSON document."""
     return {
         "verdict": comparison.verdict,
         "photos": len(comparison.photos),

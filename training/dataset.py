@@ -1,7 +1,7 @@
 """Folders of photos in, one labelled array of serving pixels out.
 
 Class names are read from the folders, never assumed, and the pixels are those that labelling will
-see: `handler.images` makes both. This module never changes a file.
+see: `handler.images` makes them in both cases. This module never changes a file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("valid", "val", "validation", "test", "testing"), "held out"),
 }
-"""Folders of the many data sets that come split already."""
+"""Names of folders in data sets that are already split."""
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
 
 
@@ -47,7 +47,7 @@ class Extra:
     label: str
     folder: str
     kind: str = ""
-    """Of all its photos; empty: each sub-folder is a kind."""
+    """Kind of all its photos; empty: each sub-folder is a kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,20 @@ class Photo:
     """One labelled photo."""
 
     name: str
-    """`<class folder>/<file>`, or `extra/<folder>/<file>` for one that an `Extra` brought."""
+    """`<class folder>/<file>`, or `extra/<folder>/<file>` for a photo of an `Extra`."""
     path: str
     label: int
     """Index of its class in the data set's labels: 1 is the positive class."""
     kind: str
     """The sub-folder it lies in below its class, or the class folder's own name."""
     extra: bool
+    """Whether it is a photo of an `Extra`."""
     sha256: str
-    """Of the file's content, in hex."""
+    """Digest of the file's content, in hex."""
     corrected: bool = False
-    """A person's correction gave the label."""
+    """Whether the label is a person's correction."""
     held_out: bool = False
-    """It came from a folder of validation photos."""
+    """Whether it lies in the folder of validation photos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +81,20 @@ class Dataset:
     pixels: npt.NDArray[np.uint8]
     """What the model sees, shape (photos, size, size, 3), RGB 0..255."""
     skipped: tuple[str, ...]
-    """`<name>: <reason>` of every file that is no photo."""
+    """`<name>: <reason>` of every file that is not a photo."""
     max_pixels: int = images.MAX_PIXELS
     """Largest width x height that was decoded."""
 
     def truth(self) -> npt.NDArray[np.int64]:
-        """Class indices, shape (photos,)."""
+        """Return the class indices, shape (photos,)."""
         return np.array([photo.label for photo in self.photos])
 
     def extra(self) -> npt.NDArray[np.bool_]:
-        """Tell the photos that an extra folder brought, shape (photos,)."""
+        """Tell which photos are from an extra folder, shape (photos,)."""
         return np.array([photo.extra for photo in self.photos])
 
     def fingerprint(self) -> str:
-        """Hex sha256 of names and contents: equal if and only if the photos are."""
+        """Return a hex sha256 of names, labels and contents: equal only if all of them are."""
         lines = sorted(f"{photo.name}\0{photo.label}\0{photo.sha256}\n" for photo in self.photos)
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -122,8 +123,8 @@ def load(
 
     `size` is the side in pixels that the model takes; `positive` names the class of index 1, which
     is otherwise the one that the other negates ("alpaca" beside "not alpaca"), else the last by
-    name. `validation` is a folder like the first, whose photos are held out. `at` hears how many
-    photos of how many have been read.
+    name. `validation` is a folder like the first, whose photos are held out. `at` is called with
+    how many photos of how many have been read.
 
     Raises `DatasetError`.
     """
@@ -175,7 +176,7 @@ def class_names(folder: str, positive: str | None = None) -> tuple[str, str]:
 
 
 def _class_folders(folder: str) -> dict[str, str]:
-    """Return the name of each class in Unicode's composed form, and the folder's own.
+    """Map the name of each class, in Unicode's composed form, to the name of its folder.
 
     Raises `DatasetError` for a folder that cannot be read, or that holds a split and no classes.
     """
@@ -225,7 +226,7 @@ def _class_files(
 def _files(folder: str) -> Iterator[str]:
     ignore: list[object] = []
     paths = [entry.path for entry in walk.files([folder], ignore.append, ignore.append)]
-    # By folder, then by name: an order that no disk decides.
+    # By folder, then by name: an order that does not depend on the disk.
     yield from sorted(paths, key=os.path.split)
 
 
@@ -267,14 +268,14 @@ def _decode_all(
             pixels.append(square)
     for index, name in enumerate(labels):
         if not any(photo.label == index for photo in photos):
-            raise DatasetError(f"{Path(folder, name)}: there is no photo in it")
+            raise DatasetError(f"{Path(folder, name)}: there are no photos in it")
     return Dataset(labels, tuple(photos), np.stack(pixels), tuple(skipped), max_pixels)
 
 
 def enlarged(data: Dataset, size: int) -> npt.NDArray[np.uint8]:
     """Read all photos again at another size: (photos, size, size, 3), RGB 0..255.
 
-    Raises `DatasetError` for a photo that has changed or gone.
+    Raises `DatasetError` for a photo that has changed or is gone.
     """
     pixels = np.empty((len(data.photos), size, size, 3), np.uint8)
     decode = partial(_decode, size=size, max_pixels=data.max_pixels)
@@ -284,13 +285,13 @@ def enlarged(data: Dataset, size: int) -> npt.NDArray[np.uint8]:
             if isinstance(answer, str):
                 raise DatasetError(f"{photo.name}: {answer}")
             if answer[0] != photo.sha256:
-                raise DatasetError(f"{photo.name}: has changed while it was read; train again")
+                raise DatasetError(f"{photo.name}: it changed while it was read; train again")
             pixels[index] = answer[1]
     return pixels
 
 
 def _decode(path: str, size: int, max_pixels: int) -> tuple[str, npt.NDArray[np.uint8]] | str:
-    """Return the file's sha256 and pixels, or why it is no photo."""
+    """Return the file's sha256 and pixels, or why it is not a photo."""
     try:
         data = storage.read(path, MAX_PHOTO_BYTES)
         square = images.decode(data, size, max_pixels=max_pixels).pixels

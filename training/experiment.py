@@ -38,27 +38,28 @@ class Settings:
     weights: str | None
     seed: int
     folds: int = 0
-    """0: one split. K: K models judge photos that are new to them; one of all photos ships."""
+    """0: one split. K: K-fold cross-validation, then one model of all photos, which is kept."""
     excluded: frozenset[int] = frozenset()
-    """Indices of photos that nothing is trained on (wrong labels); they count in every figure."""
+    """Indices of photos with wrong labels: not trained on, but counted in every figure."""
     folder: str = ""
-    """The data set's, for recipes that let Keras read it."""
+    """The data set's folder, for recipes that let Keras read it."""
     done: str = ""
-    """Folder in which finished models of a cross-validation are kept; empty: nowhere."""
+    """Folder in which the results of finished folds are kept; empty: nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Photos that a model judged without having been trained on them."""
+    """Photos judged by a model that was not trained on them; each array has the shape (n,)."""
 
     indices: Indices
+    """Their indices in the data set."""
     logits: Floats
     probabilities: Floats
-    """Of the positive class; with folds out-of-fold, calibrated on the other folds."""
+    """Probability of the positive class, 0..1; with folds, calibrated on the other folds."""
     predicted: Indices
     """Class indices, by the same decision."""
     reviewed: npt.NDArray[np.bool_]
-    """Inside the review band of the same decision."""
+    """Whether the photo lies inside the review band of the same decision."""
     groups: Indices
     """Photos of one scene or source share a number: see `split.groups`."""
 
@@ -72,11 +73,14 @@ class Outcome:
     decision: Decision
     judged: Judged
     trained_on: Indices
+    """Indices of the photos to train on, excluded ones included; shape (n,)."""
     history: tuple[fit.Epoch, ...]
     epochs: int
-    """Of fine-tuning, in the network that ships."""
+    """Epochs of fine-tuning behind the network."""
     seconds: float
+    """Time that training took, folds of earlier runs included."""
     interrupted: bool
+    """Whether Ctrl-C was pressed: the network is the best until then."""
 
 
 def train(
@@ -87,11 +91,11 @@ def train(
     progress: Callable[[fit.Epoch], None],
     say: Callable[[str], None],
 ) -> Outcome:
-    """Train and judge.
+    """Train a network and judge it.
 
-    `group` is `split.groups`; `say` is told what happens, `progress` every epoch. Cross-validation
-    goes on where an earlier one of the same photos and settings stopped, if `settings.done` is the
-    same folder.
+    `group` is `split.groups`, shape (photos,); `say` is called with each step as text, `progress`
+    with each epoch. Cross-validation continues where an earlier one of the same photos and settings
+    stopped, if `settings.done` is the same folder.
 
     Raises `NetworkError`, `DatasetError`.
     """
@@ -107,7 +111,7 @@ def train(
 
 
 def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, dict[str, Figure]]:
-    """Return the figures of the data set's own photos, of those of extra folders, and of all."""
+    """Return the figures for the data set's own photos, for those of extra folders, and for all."""
     truth, extra = data.truth()[judged.indices], data.extra()[judged.indices]
     parts = {"data set": ~extra, "extra": extra}
     if extra.any():
@@ -137,7 +141,7 @@ class _Job:
         self.data, self.group, self.settings = data, group, settings
         self.progress, self.say = progress, say
         self.truth = data.truth()
-        # Stratified: classes, and kinds within them.
+        # Folds are stratified by class, and by kind within a class.
         self.strata = [f"{photo.label} {photo.kind}" for photo in data.photos]
         self.begin: fit.Start | None = None
 
@@ -167,12 +171,13 @@ class _Job:
     def single(self) -> Outcome:
         held_out = np.array([photo.held_out for photo in self.data.photos])
         if held_out.any():
-            # A group on both sides, such as a copy of a photo, is trained on on neither.
+            # A group with photos on both sides, such as copies of one photo, is not trained on.
             seen = np.isin(self.group, self.group[held_out])
             train, validation = np.flatnonzero(~seen), np.flatnonzero(held_out)
             if len(np.unique(self.truth[train])) < 2:
                 raise DatasetError(
-                    "of one class every photo to train on has its like among those of --validation"
+                    "of one class, every photo to train on is of a scene or source that "
+                    "--validation has too; add photos of others to train on"
                 )
         else:
             split.check_enough(self.data, self.group, round(1 / split.VALIDATION_SHARE))
@@ -212,8 +217,8 @@ class _Job:
             name = f"fold {number + 1} of {count}"
             if (found := kept.read(number)) is None:
                 self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
-                # Nothing is held out to stop by: the few dozen photos that could be spared say less
-                # of when to stop than the recipe's own number of epochs does.
+                # No photos are held out for early stopping: the few dozen that could be spared tell
+                # less about when to stop than the recipe's own number of epochs does.
                 began = time.monotonic()
                 result = self.trained(rest, None)
                 if result.interrupted:
@@ -243,7 +248,7 @@ class _Job:
         )
 
     def _judge_by_others(self, fold: Indices, logits: Floats) -> Judged:
-        """Decide on each fold's photos by what the other folds' say: out-of-fold all the way."""
+        """Choose each fold's decision on the other folds, so that it is out-of-fold as well."""
         parts = []
         for number in np.unique(fold):
             mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
@@ -265,22 +270,22 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
-    """What a fold's model said of the fold's photos."""
+    """The result of one fold: what its model says about its photos."""
 
     logits: Floats
     history: tuple[fit.Epoch, ...]
     seconds: float
     earlier: bool
-    """An earlier run trained it."""
+    """Whether an earlier run trained it."""
 
 
 def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
-    """Remove the folds that were kept for this run: its bundle is written."""
+    """Remove the folds that were kept for this run, now that its bundle is written."""
     _Kept(settings, data, group).remove()
 
 
 class _Kept:
-    """The folds that are done, one file each, so that the same command goes on after a break."""
+    """Finished folds, one file each, so that the same command continues after an interruption."""
 
     def __init__(self, settings: Settings, data: Dataset, group: Indices) -> None:
         self.folder = Path(settings.done) if settings.done else None
@@ -320,7 +325,7 @@ class _Kept:
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")
             partial.write_text(json.dumps(content), "utf-8")
-            partial.replace(file)  # whole, or not there
+            partial.replace(file)  # atomic: the file is whole, or does not exist
         return done
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""A trained network in, a bundle that labels out: 8-bit LiteRT and its card, both or neither."""
+"""Turn a trained network into a bundle: an 8-bit LiteRT model and its card, both or neither."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ MAX_DISAGREEMENT = 0.02
 """Share of all photos that 8-bit arithmetic may label differently from the network."""
 MISTAKES_SHOWN = 24
 AUGMENTED_SHOWN = (4, 5)
-"""Photos, and draws of each."""
+"""Number of photos, and of draws per photo."""
 REPORT_FILE = "report.html"
 KERAS_FILE = "keras/model.keras"
 
 
 class ExportError(LabelerError):
-    """A model cannot be shipped. The message says why."""
+    """A model cannot be exported. The message says why."""
 
 
 def export(
@@ -50,14 +50,14 @@ def export(
     about: Mapping[str, Any] | None = None,
     max_disagreement: float = MAX_DISAGREEMENT,
 ) -> dict[str, Any]:
-    """Write a bundle, its record and report and the Keras model to train on, and return the card.
+    """Write a bundle with its record, its report and the Keras model, and return the card.
 
-    `folder` appears when everything in it is complete; it must not exist or be empty. `group` is
+    `folder` must be empty or not exist; it appears when everything in it is complete. `group` is
     `split.groups`, shape (photos,); `write_report` makes an HTML page of what was measured; `about`
     goes on the card.
 
-    Raises `ExportError` when the folder is taken, or when the 8-bit model labels more than
-    `max_disagreement` of all photos differently from the network.
+    Raises `ExportError` if the folder is taken, or if the 8-bit model labels more than
+    `max_disagreement` (a share, 0..1) of all photos differently from the network.
     """
     target = Path(folder)
     check_free(folder)
@@ -76,7 +76,7 @@ def export(
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        building.chmod(0o755)  # mkdtemp keeps others out
+        building.chmod(0o755)  # mkdtemp makes it private
         (building / bundle.MODEL_FILE).write_bytes(model)
         (building / provenance.PHOTOS_FILE).write_bytes(photos)
         text = json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -97,14 +97,14 @@ def check_free(folder: str) -> None:
     """Raise `ExportError` unless a bundle can be written to that folder."""
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{folder}: there is something there already; choose another --output")
+        raise ExportError(f"{folder}: it exists and is not empty; choose another --output")
 
 
 def disagreement(made: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
-    """Return the share of all photos that the bundle labels differently from the network.
+    """Return the share of all photos, 0..1, that the bundle labels differently from the network.
 
-    Photos that were trained on count too: two forms of one model are compared, not its quality, and
-    among the few dozen of a validation set a single borderline photo would be one in fifty.
+    Photos that were trained on count too: this compares two forms of one model, not its quality,
+    and in a validation set of 50 photos a single borderline one would be 2 %.
     """
     classifier = Classifier(made)
     indices = np.arange(len(data.photos))

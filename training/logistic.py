@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _STEPS = 30
-"""At most; it takes 5 to 10."""
+"""At most; 5 to 10 are enough as a rule."""
 _TOLERANCE = 1e-8
-"""A step this small changes nothing that anybody could see."""
+"""A smaller step than this changes no figure that is shown."""
 
 
 def sigmoid(logits: Floats) -> Floats:
@@ -26,18 +26,19 @@ def sigmoid(logits: Floats) -> Floats:
 def fit(
     features: Floats, targets: Floats, weights: Floats, strength: float
 ) -> tuple[Floats, float]:
-    """Return coefficients and intercept with the lowest weighted log loss.
+    """Return the coefficients, shape (d,), and intercept with the lowest weighted log loss.
 
     `features` has shape (n, d); `targets` (n,) are probabilities 0..1; `weights` (n,) count the
-    rows and are brought to an average of 1; `strength` x squared coefficients / 2 is added to the
-    mean loss. Features are standardised inside, so that the strength means the same for each.
+    rows and are scaled to a mean of 1; `strength` is that of the L2 penalty: `strength` x squared
+    coefficients / 2 is added to the mean loss. Features are standardised first, so that the penalty
+    means the same for each.
     """
     weights = weights / weights.sum()
     mean = weights @ features
     spread = np.sqrt(weights @ (features - mean) ** 2) + 1e-3
     x = np.column_stack([(features - mean) / spread, np.ones(len(features))])
     penalty = np.full(x.shape[1], strength)
-    penalty[-1] = 1e-9  # the intercept is free; the trace keeps one-class data solvable
+    penalty[-1] = 1e-9  # the intercept is free; a tiny ridge keeps one-class data solvable
     theta = np.zeros(x.shape[1])
     for _ in range(_STEPS):
         p = sigmoid(x @ theta)

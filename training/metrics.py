@@ -1,4 +1,7 @@
-"""How good a model is, and where its threshold lies: truth and logits in, figures out, no I/O."""
+"""How good a model is, and where its threshold lies: truth and logits in, figures out, no I/O.
+
+Arrays have the shape (photos,) unless said otherwise; `truth` and `predicted` are 0 or 1.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ _Z95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""
 _NONE = (math.nan, math.nan)
 _LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS / 2
-"""What a probability that was rounded to 0 is taken for in the log loss."""
+"""Stands for a probability that was rounded to 0 in the log loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Decision:
     calibration: tuple[float, float]
     """(a, b): the probability is sigmoid(a * logit + b)."""
     threshold: float
+    """Lowest probability, 0..1, that is labelled positive."""
     review_band: tuple[float, float]
+    """Lowest and highest probability that need human review."""
 
     def probabilities(self, logits: Floats) -> Floats:
         """Return the positive class's probabilities, shape (n,), rounded as labelling does."""
@@ -66,8 +71,8 @@ class Figure:
 def decide(truth: Indices, logits: Floats) -> Decision:
     """Choose calibration, threshold and review band on validation data.
 
-    - Calibration: Platt's, the (a, b) of lowest log loss with both classes weighing the same. What
-      a user's folder holds is unknown, and no mix of training photos is everybody's.
+    - Calibration: Platt's, the (a, b) of lowest log loss with both classes weighing the same: the
+      mix of classes in a user's folder is unknown, so the mix in training must not count.
     - Threshold: a probability of 0.5, at which both labels are equally likely in an even mix.
     - Review band: see `review_band`.
     """
@@ -85,12 +90,12 @@ def platt(truth: Indices, logits: Floats) -> tuple[float, float]:
     negatives = len(truth) - positives
     targets = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     scale, offset = logistic.fit(logits[:, np.newaxis], targets, class_weights(truth), _TINY)
-    # A model that orders photos the wrong way round must not be hidden by a negative scale.
+    # A negative scale would hide a model that ranks photos the wrong way round.
     return (round(max(float(scale[0]), 0.01), 6), round(offset, 6))
 
 
 def class_weights(truth: Indices) -> Floats:
-    """Return weights, shape (n,), sum 1, by which both classes count the same."""
+    """Return weights, shape (n,), with the sum 1, that make both classes count the same."""
     sizes = np.bincount(truth, minlength=2)
     weights: Floats = 1 / sizes[truth]
     weights /= weights.sum()
@@ -98,10 +103,10 @@ def class_weights(truth: Indices) -> Floats:
 
 
 def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tuple[float, float]:
-    """Return the smallest band around the threshold that is bounded by class.
+    """Return the smallest band of probabilities around the threshold that is bounded by class.
 
     At most 1 of 100 positives lies below its lower end, and at most 1 of 100 negatives above its
-    upper end, so that it holds whatever the mix of classes.
+    upper end, so that it is valid for any mix of classes.
     """
     positives = np.sort(probabilities[truth == 1])
     negatives = np.sort(probabilities[truth == 0])[::-1]
@@ -141,9 +146,9 @@ def figures(
     groups: Indices | None = None,
     reviewed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Figure]:
-    """Return `measure`'s figures, and with `reviewed` its share, each with a 95 % interval.
+    """Return the figures of `measure`, and the share of `reviewed`, each with a 95 % interval.
 
-    It is the bootstrap's (see `bootstrap`), unless every draw says the same, as when no photo is
+    It is the interval of `bootstrap`, unless every draw gives the same value, as when no photo is
     labelled wrong. Then a share has Wilson's interval, and another figure none.
     """
     if groups is None:
@@ -178,7 +183,7 @@ def figures(
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of `count` (Wilson, 1927): wide when there are few."""
+    """Return the 95 % interval of a share of `count` (Wilson, 1927), which is wide for few."""
     z2 = _Z95**2 / count
     middle = (share + z2 / 2) / (1 + z2)
     reach = _Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4) / (1 + z2)
@@ -192,12 +197,12 @@ def bootstrap(
     seed: int,
     groups: Indices | None = None,
 ) -> dict[str, Figure]:
-    """Return what `statistic` says of photos 0..count-1, with 95 % percentile intervals.
+    """Return `statistic` of photos 0..count-1, with 95 % percentile intervals.
 
-    `statistic` gets the indices of photos, and a nan in a draw is passed over. Photos are drawn
-    again with replacement; with `groups`, shape (count,), whole groups are, because photos of one
-    scene or source are right or wrong together and promise too much when drawn alone (Field and
-    Welsh, Bootstrapping clustered data, 2007).
+    `statistic` is called with indices of photos; a nan in a draw is skipped. Photos are resampled
+    with replacement. With `groups`, shape (count,), whole groups are (cluster bootstrap), because
+    photos of one scene or source are right or wrong together, and drawn alone they would give too
+    narrow an interval (Field and Welsh, Bootstrapping clustered data, 2007).
     """
     drawn: dict[str, list[float]] = {}
     for index in _draws(np.arange(count) if groups is None else groups, seed):
@@ -212,7 +217,7 @@ def bootstrap(
 
 
 def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
-    """Yield the members of groups that were drawn with replacement, as many as there are groups."""
+    """Yield the members of as many groups as there are, drawn with replacement: shape (m,)."""
     random = np.random.default_rng(seed)
     order = np.argsort(groups, kind="stable")
     _, starts, sizes = np.unique(groups[order], return_index=True, return_counts=True)
@@ -224,14 +229,14 @@ def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
 
 
 def numbers(figure: Figure) -> dict[str, float | None] | None:
-    """Return a figure as JSON has it, None for what has no meaning: JSON has no nan."""
+    """Return a figure for JSON, which has no nan: None for a figure that has no meaning."""
     if math.isnan(figure.value):
         return None
     return {name: None if math.isnan(value) else value for name, value in asdict(figure).items()}
 
 
 def auc(truth: Indices, scores: Floats) -> float:
-    """Return the chance that a positive scores above a negative; nan for one class.
+    """Return the chance that a positive scores above a negative; nan if a class is missing.
 
     Equal scores count half.
     """
@@ -249,11 +254,11 @@ def auc(truth: Indices, scores: Floats) -> float:
 def log_loss(truth: Indices, probabilities: Floats) -> float:
     """Return the mean log loss, in nats, with both classes weighing the same.
 
-    A probability of 0 or 1 counts as it was before rounding: at most half of the last digit away,
-    so that one sure mistake costs 9.9 nats, not all.
+    A probability of 0 or 1 counts as half of the last digit away from it, as it may have been
+    before rounding, so that one certain mistake costs 9.9 nats and not infinity.
     """
-    said = np.where(truth == 1, probabilities, 1 - probabilities)
-    return float(-class_weights(truth) @ np.log(np.maximum(said, _LEAST_PROBABILITY)))
+    of_truth = np.where(truth == 1, probabilities, 1 - probabilities)
+    return float(-class_weights(truth) @ np.log(np.maximum(of_truth, _LEAST_PROBABILITY)))
 
 
 def calibration_error(truth: Indices, probabilities: Floats) -> float:
@@ -293,7 +298,8 @@ def by_kind(
 def review(truth: Indices, predicted: Indices, reviewed: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Return what review is worth: the share of photos in it, and of the errors that it catches.
 
-    `right_outside` is the share of labels outside the band that are right; nan if all are in it.
+    `right_outside` is the share of the labels outside the band that are right; nan if there are no
+    such labels.
     """
     right = predicted == truth
     return {

@@ -1,8 +1,8 @@
 """What a model was trained on: `photos.csv`, beside the two files of its bundle.
 
-A line a photo. People read it, and measuring does, to tell photos that a model knows from photos it
-can be judged by. Labelling never needs it, and nothing in `handler` opens it. The card holds its
-sha256, so that it cannot be another model's.
+It has one line per photo. People read it, and so do `evaluate` and `compare`, to tell photos that a
+model has seen from photos that it can be judged by. Labelling never needs it, and nothing in
+`handler` opens it. The card holds its sha256, so that it cannot be another model's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PHOTOS_FILE: Final = "photos.csv"
 MAX_BYTES: Final = 256 * 2**20
-"""Over a million photos."""
+"""Enough for over a million photos."""
 
 TRAINED, HELD_OUT, EXCLUDED = "trained", "held out", "excluded"
 
@@ -44,10 +44,10 @@ COLUMNS: Final = (
     "use",
     "probability",
 )
-"""`label` as trained on, `origin` own or extra, `corrected` yes where a person's correction gave
-the label, `group` equal for photos that no split parts, `use` trained, held out or excluded, and
+"""`label` as trained on, `origin` own or extra, `corrected` yes if a person's correction gave the
+label, `group` equal for photos that no split separates, `use` trained, held out or excluded, and
 `probability` of the positive class by a model that saw neither the photo nor its group: by the
-model itself, or in cross-validation by that of its fold; empty where there is none."""
+model itself, or in cross-validation by that of its fold; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Record:
     seen: frozenset[str]
     """sha256 of the photos that the model was trained on, and of all others of their groups."""
     judged: Mapping[str, float]
-    """sha256: probability, 0..1, by a model that saw neither the photo nor its group."""
+    """sha256 -> probability, 0..1, by a model that saw neither the photo nor its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class Model:
 
     bundle: Bundle
     record: Record | None
-    """None: nothing beside the bundle tells."""
+    """None if there is no `photos.csv` beside the bundle."""
 
 
 def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
     """Return the content of `photos.csv`; `group` is `split.groups`, shape (photos,)."""
     trained = {*outcome.trained_on.tolist()}
     judged = outcome.judged
-    said = dict(zip(judged.indices.tolist(), judged.probabilities.tolist(), strict=True))
+    probability = dict(zip(judged.indices.tolist(), judged.probabilities.tolist(), strict=True))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -91,7 +91,7 @@ def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
                 "yes" if photo.corrected else "",
                 int(group[index]),
                 use,
-                said.get(index, ""),
+                probability.get(index, ""),
             ]
         )
     return text.getvalue().encode(errors="backslashreplace")
@@ -109,9 +109,9 @@ def load(uri: str) -> Model:
 
 
 def read(base: str, document: Mapping[str, Any]) -> bytes | None:
-    """Return the content of `photos.csv` in a bundle's folder or prefix; None where there is none.
+    """Return the content of `photos.csv` in a bundle's folder or prefix; None if there is none.
 
-    `document` is the bundle's card. Raises `BundleError` where the file is not the card's.
+    `document` is the bundle's card. Raises `BundleError` if the file does not match the card.
     """
     about = document.get("dataset")
     stated = about.get("record") if isinstance(about, dict) else None
@@ -127,7 +127,7 @@ def read(base: str, document: Mapping[str, Any]) -> bytes | None:
     if hashlib.sha256(data).hexdigest() != stated:
         raise BundleError(
             f"{uri}: its sha256 is not the one on the card; copy the bundle again, all its files "
-            f"together, or go without {PHOTOS_FILE}"
+            f"together, or delete {PHOTOS_FILE} to go without it"
         )
     return data
 

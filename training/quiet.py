@@ -1,4 +1,4 @@
-"""Silence for libraries whose C++ code logs to the terminal whatever they are told."""
+"""Silence libraries whose C++ code logs to the terminal whatever their settings say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send file descriptors 1 and 2 nowhere, and ignore warnings."""
+    """Discard what is written to file descriptors 1 and 2, and ignore warnings."""
     with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kept = [os.dup(1), os.dup(2)]

@@ -23,9 +23,9 @@ class Augmentation:
     source_size: int
     """Side in pixels of the square that crops are cut from."""
     crop: float
-    """Smallest share of the area that is seen; 1: no crops."""
+    """Smallest share of the area that a crop shows; 1: no crops."""
     stretch: float
-    """Natural logarithm of the largest change of a crop's sides to one another."""
+    """Natural logarithm of the largest change of a crop's aspect ratio."""
     flip: bool
     """Mirror every other photo."""
     rotation: float
@@ -33,9 +33,9 @@ class Augmentation:
     brightness: float
     """Largest change either way, as a share of white."""
     contrast: float
-    """Largest change either way, as a share of what it is."""
+    """Largest change either way, as a share of the photo's own contrast."""
     fade: float
-    """Largest share of the colour that is taken away."""
+    """Largest share of the colour that is removed."""
     grey: float
     """Share of the photos that lose all colour."""
 
@@ -57,7 +57,8 @@ class Head:
     """Phase one: only the last layer learns, on the features of the frozen base."""
 
     method: str
-    """`logistic`: the optimum on the features of every photo and its mirror. `gradient`: epochs."""
+    """`logistic`: the exact optimum on the features of every photo and its mirror image.
+    `gradient`: gradient descent for `epochs`."""
     strength: float
     """L2 penalty of the logistic regression."""
     epochs: int
@@ -66,7 +67,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class FineTuning:
-    """Phase two: the base learns too, from one layer on. Batch normalisation stays as it is."""
+    """Phase two: the base learns too, from one layer on. Batch normalisation stays frozen."""
 
     from_layer: str
     """Name or index of the first layer of the base that learns."""
@@ -75,18 +76,18 @@ class FineTuning:
     weight_decay: float
     warmup: int
     """Epochs over which the learning rate first rises from zero: Adam's first steps are large
-    whatever the gradient, and would undo what the base knows. Counts only with `cosine`."""
+    whatever the gradient, and would undo what the base knows. Only used with `cosine`."""
     cosine: bool
-    """The learning rate falls to nearly zero along half a cosine; otherwise it stays."""
+    """Whether the learning rate falls to nearly zero along half a cosine; else it is constant."""
     ema: float
     """Decay per step of the average of weights that becomes the model; 0: no average."""
     label_smoothing: float
     kinds: float
-    """Weight of an auxiliary head's loss. It names the kind of photo (`Photo.kind`) from the same
-    features, and goes when training ends: features that tell sheep from goats tell both from the
-    positives, also those of another source."""
+    """Weight of the loss of an auxiliary head, which names the kind of photo (`Photo.kind`) from
+    the same features and is removed after training. Features that tell sheep from goats also tell
+    both from the positives, in photos of other sources too."""
     patience: int
-    """Epochs without a lower validation loss before it stops; 0: never."""
+    """Epochs without a lower validation loss before training stops; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,15 @@ class Recipe:
 
     name: str
     reader: str
-    """`own`: serving pixels, scenes and sources kept whole. `keras`: split and pixels of Keras'
-    image_dataset_from_directory, for comparison with what others train by it."""
+    """`own`: pixels as in serving, and no scene or source on both sides of a split. `keras`: split
+    and pixels of Keras' image_dataset_from_directory, to compare with models trained by it."""
     input_size: int
-    """Side in pixels of what the model labels."""
+    """Side in pixels of the square that the model labels."""
     train_sizes: tuple[int, ...]
-    """Sides in pixels of what it learns from: the epochs of fine-tuning are shared out among them.
-    Small first saves most of the time. The last may be below `input_size`, because crops show
-    things larger than labelling does (Touvron et al., Fixing the train-test resolution discrepancy,
-    2019)."""
+    """Sides in pixels of the squares that it learns from; the epochs of fine-tuning are divided
+    among them. Starting small saves most of the time. The last may be below `input_size`, because
+    crops show things larger than labelling does (Touvron et al., Fixing the train-test resolution
+    discrepancy, 2019)."""
     width: float
     """MobileNetV2's width multiplier (alpha)."""
     batch_size: int
@@ -122,7 +123,7 @@ def load(name: str) -> Recipe:
     except FileNotFoundError as error:
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
         raise RecipeError(
-            f"{name}: no such recipe; there are {shipped}, or give a file ending in .toml"
+            f"{name}: no such recipe; choose one of {shipped}, or give a file ending in .toml"
         ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error

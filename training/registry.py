@@ -1,11 +1,11 @@
 """Publish bundles to object storage and move the pointer that says which one is in use.
 
-Never replaces a published file, never deletes one, and never lets the pointer name a bundle that
-has not been read back whole from where it points.
+It never replaces a published file, never deletes one, and never points to a bundle that has not
+been read back whole from there.
 
     s3://bucket/models/alpaca/
       20260131T120000Z-0a1b2c3d4e5f/model.tflite     written first
-      20260131T120000Z-0a1b2c3d4e5f/photos.csv       what it was trained on, where that is known
+      20260131T120000Z-0a1b2c3d4e5f/photos.csv       what it was trained on, if that is known
       20260131T120000Z-0a1b2c3d4e5f/model.json       written last: with it the bundle is complete
       latest.json                                    the pointer, moved by conditional writes only
 """
@@ -31,7 +31,7 @@ HISTORY_LENGTH: Final = 20
 """Versions the pointer remembers. Older ones stay published and can be promoted by name."""
 
 _MOVE_TRIES: Final = 10
-"""Every lost race is somebody else's finished move, so ten in a row means something is wrong."""
+"""Each lost race is another writer's finished move, so ten in a row mean a fault."""
 
 
 class PublishError(LabelerError):
@@ -43,11 +43,11 @@ class Pointer:
     """The content of `latest.json`."""
 
     version: str
-    """The one in use."""
+    """The version in use."""
     sha256: str
-    """Of that version's `model.tflite`, in hex."""
+    """Digest of that version's `model.tflite`, in hex."""
     moved_at: str
-    """ISO 8601 in UTC."""
+    """Time of the move, ISO 8601 in UTC."""
     previous: tuple[str, ...] = ()
     """Versions in use before, newest first: what `rollback` goes back to."""
     withdrawn: tuple[str, ...] = ()
@@ -56,13 +56,14 @@ class Pointer:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What became of the pointer, or would become of it."""
+    """What happened to the pointer, or would happen to it."""
 
     pointer: str
     """URI of the pointer."""
     before: str | None
-    """Version in use before; None where there was no pointer."""
+    """Version in use before; None if there was no pointer."""
     after: str | None
+    """Version in use afterwards; None if there is no pointer."""
     reason: str
     """Why it moved or why it stayed, as the end of a sentence."""
 
@@ -78,15 +79,15 @@ class Publication:
 
     version: str
     uri: str
-    """Of the published bundle: what `MODEL_URI` or `--model` takes."""
+    """URI of the published bundle, for `MODEL_URI` or `--model`."""
     created: tuple[str, ...]
-    """Files written now. Those not named were there already, with the same content."""
+    """Files written now. The others existed already, with the same content."""
     move: Move
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Share of photos labelled right, 0..1, with its interval where the card has one."""
+    """Share of photos labelled right, 0..1, with its interval if the card has one."""
 
     value: float
     low: float | None
@@ -101,9 +102,9 @@ class Version:
     current: bool
     withdrawn: bool
     created: str | None
-    """From its card."""
+    """Date on its card, ISO 8601 in UTC."""
     accuracy: Accuracy | None
-    """From its card."""
+    """Accuracy on its card."""
     problem: str | None
     """Why it cannot be used, or None."""
 
@@ -118,15 +119,15 @@ def publish(
 ) -> Publication:
     """Upload a bundle to `store` (`s3://bucket/prefix`), then move the pointer if that is forward.
 
-    Safe to run again after any failure, and beside other publishers: it takes up where it stopped.
-    `say` hears of each step. With `dry_run` nothing is written.
+    It is idempotent: run it again after any failure, or beside other publishers. `say` is called
+    with each step as text. With `dry_run` nothing is written.
 
     Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
     """
     store = _store(store)
     base = bundle.resolve(folder)
     model = bundle.load(base).model
-    # What is uploaded are the very bytes that are verified, should the folder change meanwhile.
+    # The bytes that are verified here are those uploaded, even if the folder changes meanwhile.
     document = storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES)
     whole = bundle.parse(document, model, name=base)
     card, photos = whole.card, provenance.read(base, whole.document)
@@ -134,7 +135,7 @@ def publish(
 
     uri = storage.join(store, card.version)
     created: list[str] = []
-    # The card last: whoever finds one finds its model beside it.
+    # The card last: if there is a card, its model is beside it.
     for name, data, content_type in (
         (bundle.MODEL_FILE, model, "application/octet-stream"),
         (provenance.PHOTOS_FILE, photos, "text/csv; charset=utf-8"),
@@ -145,7 +146,7 @@ def publish(
         new = _create(storage.join(uri, name), data, content_type, dry_run=dry_run)
         created += [name] * new
         done = "to upload" if dry_run else "uploaded"
-        say(f"{name}: {len(data):,} bytes {done if new else 'there already'}")
+        say(f"{name}: {len(data):,} bytes {done if new else 'already there'}")
     if not dry_run:
         _verified(store, card.version)
         say(f"{uri}: read back and verified")
@@ -154,7 +155,7 @@ def publish(
         if not promote:
             return "it was not asked to move"
         if now and now.version == card.version:
-            return "it names this version already"
+            return "it already names this version"
         if now and card.version in now.withdrawn:
             return "this version was rolled back; promote it by name to use it again"
         if now and card.version < now.version:
@@ -174,9 +175,9 @@ def promote(
 ) -> Move:
     """Point to a published version, older or newer, once it has been read back whole.
 
-    `approve` is asked first, with the URIs of the bundle in use and of the other, and raises where
-    the pointer shall stay. If that is moved meanwhile, it is asked again about what is in use then.
-    It is not asked where nothing is in use, or the version itself.
+    `approve` is called first, with the URIs of the bundle in use and of the other one, and raises
+    to veto the move. If the pointer moves meanwhile, it is called again for the bundle in use then.
+    It is not called if no version is in use, or if this version is.
 
     Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
     """
@@ -185,14 +186,14 @@ def promote(
         raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
     card = _verified(store, version)
 
-    def told(now: Pointer | None) -> Pointer | str:
+    def approved(now: Pointer | None) -> Pointer | str:
         if now and now.version == version:
-            return "it names this version already"
+            return "it already names this version"
         if now and approve:
             approve(*(f"{storage.join(store, name)}/" for name in (now.version, version)))
         return _advanced(now, card)
 
-    return _move(store, told, "it was promoted by name", dry_run=dry_run)
+    return _move(store, approved, "it was promoted by name", dry_run=dry_run)
 
 
 def rollback(store: str, *, dry_run: bool = False) -> Move:
@@ -208,7 +209,7 @@ def rollback(store: str, *, dry_run: bool = False) -> Move:
             raise PublishError(f"{store}: nothing to roll back; nothing was ever promoted there")
         seen.append(now)
         first = seen[0]
-        # Two people rolling the same version back mean one step, not two.
+        # If two people roll the same version back, they mean one step, not two.
         if now.version != first.version:
             if now.version in first.previous[:1]:
                 return "somebody else rolled it back meanwhile"
@@ -225,7 +226,8 @@ def rollback(store: str, *, dry_run: bool = False) -> Move:
             card = _verified(store, now.previous[0])
         except (bundle.BundleError, PublishError) as error:
             raise PublishError(
-                f"{error} No rollback to it: promote one that `alpaca models list {store}` names."
+                f"{error} So there is no rollback to it: promote a version that `alpaca models "
+                f"list {store}` names."
             ) from error
         return Pointer(
             version=card.version,
@@ -274,14 +276,14 @@ def _store(uri: str) -> str:
 
 
 def _create(uri: str, data: bytes, content_type: str, *, dry_run: bool) -> bool:
-    """Create an object, or make sure that the one there has this content. Tell if it is new."""
+    """Create an object, or check that the existing one has this content. Tell if it is new."""
     if dry_run:  # listing, because only that tells a missing object from a missing bucket
         new = all(item.source_ref != uri for item in storage.list_objects(uri))
     else:
         new = storage.write_if_absent(uri, data, content_type)
     if new:
         return True
-    # Another publisher, an earlier try, or this very write, whose answer was lost, was first.
+    # It was written before: by another publisher, an earlier try, or this call (a lost answer).
     try:
         same = storage.read(uri, len(data)) == data
     except storage.TooLarge:
@@ -289,7 +291,7 @@ def _create(uri: str, data: bytes, content_type: str, *, dry_run: bool) -> bool:
     if not same:
         raise PublishError(
             f"{uri}: other content is published under this version. A published file is never "
-            "replaced: export the bundle again, which gives it a version of its own."
+            "replaced: export the bundle again, which gives it a new version."
         )
     return False
 
@@ -345,9 +347,9 @@ def _accuracy(metrics: Any) -> Accuracy | None:
 def _move(
     store: str, decide: Callable[[Pointer | None], Pointer | str], reason: str, *, dry_run: bool
 ) -> Move:
-    """Replace the pointer by what `decide` makes of it; a text means that it stays, and why.
+    """Replace the pointer with what `decide` returns; a text means that it stays, and why.
 
-    A lost race is read again and decided again.
+    Concurrency is optimistic: after a lost race the pointer is read and decided again.
     """
     uri = storage.join(store, POINTER_FILE)
     for _ in range(_MOVE_TRIES):
@@ -366,7 +368,8 @@ def _move(
         except storage.Conflict:
             continue
         except storage.Transient:
-            # The answer may be lost and not the write: a second rollback would then go too far.
+            # The write may have succeeded and only its answer be lost. Trying again would then
+            # roll back twice.
             if _read_pointer(store)[0] != then:
                 raise
         return done
@@ -374,7 +377,7 @@ def _move(
 
 
 def _read_pointer(store: str) -> tuple[Pointer | None, str | None]:
-    """Return the pointer and the ETag of that state; (None, None) where there is no pointer."""
+    """Return the pointer and its ETag; (None, None) if there is no pointer."""
     uri = storage.join(store, POINTER_FILE)
     try:
         found = storage.fetch(ImageVersion(uri), bundle.MAX_CARD_BYTES)

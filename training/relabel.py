@@ -1,13 +1,11 @@
-"""What people said of photos, put into a data set: `corrections.jsonl` in, truer labels out.
+"""Put people's corrections into a data set: `corrections.jsonl` in, better labels out.
 
-A row of a person (`human-annotated: "yes"`) gives a photo its class, by name. It speaks of one
-version of the photo: one that has changed since is left out, because nobody has looked at it. A
-photo that the data set has already, told by its content, gets the new label in its place.
+A row of a person (`human-annotated: "yes"`) gives a photo its class, by name. It is about one
+version of the photo: a photo that has changed since is left out, because nobody has checked it. A
+photo that the data set already has, recognised by its content, gets the new label.
 
-The photos that come new count as the data set's own, not as extra. They are of the sort that people
-want labelled, so they belong into the figures of that part. And they are few and picked for being
-hard: alone as extra photos they would be drawn as often as all others together (`own_share`), and
-weigh half in the calibration, which must hold for all photos.
+New photos count as the data set's own, not as extra: they are of the sort that people want
+labelled, so they belong in the figures of that part.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ if TYPE_CHECKING:
     from ..handler.manifest_row import Row
 
 MAX_FILE_BYTES: Final = 256 * 2**20
-"""Some 400,000 rows."""
+"""Enough for some 400,000 rows."""
 
 KIND: Final = "corrected"
-"""Kind of the photos that corrections add: the figures by kind show them apart."""
+"""Kind of the photos that corrections add: the figures by kind show them separately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +46,11 @@ class Corrected:
 
     data: Dataset
     relabelled: int
-    """Photos of the data set that have another label now."""
+    """Number of photos of the data set that have another label now."""
     confirmed: int
-    """Photos of the data set whose label a person gave as well."""
+    """Number of photos of the data set whose label a person confirmed."""
     added: int
+    """Number of new photos."""
     skipped: tuple[str, ...]
     """`<source-ref>: <reason>` of every correction that could not be used."""
 
@@ -69,9 +68,9 @@ class _Seen:
 def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Corrected:
     """Put people's corrections into a data set; `files` are paths or `s3://` URIs.
 
-    Photos are read from where their rows say: S3, or files, whose relative names start at
-    `photos_root` (empty: at the folder of the corrections). Of an image's rows the last that speaks
-    of its present version counts, unless it was withdrawn.
+    Photos are read from the places that their rows name, in S3 or on disk; relative names start at
+    `photos_root` (empty: at the folder of the corrections). Of an image's rows, the last one about
+    its present version counts, unless it was withdrawn.
 
     Raises `DatasetError`.
     """
@@ -81,7 +80,7 @@ def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Correc
     found: dict[str, tuple[Row, _Seen]] = {}
     skipped = []
     names = sorted(rows)
-    with ThreadPoolExecutor() as pool:  # waiting for S3, and Pillow outside Python's lock
+    with ThreadPoolExecutor() as pool:  # S3 is mostly waiting, and Pillow releases Python's lock
         for name, seen in zip(
             names,
             pool.map(lambda name: _look(name, size, data.max_pixels), names),
@@ -101,7 +100,7 @@ def add(data: Dataset, files: Iterable[str], *, photos_root: str = "") -> Correc
     if not found:
         raise DatasetError(
             f"{', '.join(files)}: none of the corrections can be used; the first is "
-            f"{skipped[0]}. Where the photos lie in another folder, name it with --photos-root"
+            f"{skipped[0]}. If the photos lie in another folder, name it with --photos-root"
         )
     return _merged(data, found, tuple(skipped))
 
@@ -152,7 +151,7 @@ def _relabelled(photo: Photo, labels: Mapping[str, int], names: Sequence[str]) -
     if photo.sha256 not in labels:
         return photo
     label = labels[photo.sha256]
-    # A kind that is only the class's name follows the class; a finer one stays what it is.
+    # If the kind is only the class's name, it changes with the class; a finer kind stays.
     kind = names[label] if photo.kind == names[photo.label] else photo.kind
     return replace(photo, label=label, kind=kind, corrected=True)
 
@@ -171,8 +170,8 @@ def _read(files: Iterable[str], labels: tuple[str, str], photos_root: str) -> di
             raise DatasetError(str(error)) from error
         if not any(map(manifest_row.is_human, found)):
             raise DatasetError(
-                f"{file}: no row in it is a person's (human-annotated: yes); `alpaca review` "
-                "writes such rows"
+                f"{file}: it has no row by a person (human-annotated: yes); `alpaca review` writes "
+                "such rows"
             )
         root = photos_root or ("" if storage.is_s3(file) else os.path.dirname(file))
         for row in found:
@@ -188,12 +187,12 @@ def _read(files: Iterable[str], labels: tuple[str, str], photos_root: str) -> di
 
 
 def _place(source_ref: str, root: str) -> str:
-    """Return where a photo is read; its name may be a path below `root`."""
+    """Return the name by which a photo is read; a relative path starts at `root`."""
     if storage.is_s3(source_ref):
         return source_ref
     path = storage.to_path(source_ref)
     there = os.path.join(root, path)
-    # Earlier releases named photos by the folder that the command was called in.
+    # Earlier releases wrote names relative to the folder that the command was called in.
     if os.path.exists(path) and not os.path.lexists(there):
         there = path
     return storage.to_source_ref(there)
@@ -218,8 +217,8 @@ def _look(place: str, size: int, max_pixels: int) -> _Seen | str:
     except (storage.Denied, storage.Transient) as error:
         if not storage.is_s3(place):
             return str(error)
-        # It would be there tomorrow: a model must not depend on the network's mood.
-        raise DatasetError(f"{error}; see to it that it can be read, and run again") from error
+        # It may be readable tomorrow, and a model must not depend on the network's state today.
+        raise DatasetError(f"{error}; make sure that it can be read, and run again") from error
     except (images.ImageError, storage.StorageError) as error:
         return str(error)
     return _Seen(

@@ -1,4 +1,4 @@
-"""What training found out, as plain data for a page. Nothing here knows how a page looks."""
+"""The results of training as plain data for a page. Nothing here knows how a page looks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Epoch(Protocol):
-    """One epoch of training. Validation figures are None or nan where nothing was held out."""
+    """One epoch of training. Validation figures are None or nan if nothing was held out."""
 
     @property
     def phase(self) -> str:
@@ -21,23 +21,23 @@ class Epoch(Protocol):
 
     @property
     def epoch(self) -> int:
-        """From 1."""
+        """Number of the epoch in its phase, from 1."""
 
     @property
     def loss(self) -> float:
-        """On the training photos."""
+        """Loss on the training photos."""
 
     @property
     def accuracy(self) -> float:
-        """On the training photos, 0..1."""
+        """Accuracy on the training photos, 0..1."""
 
     @property
     def val_loss(self) -> float | None:
-        """On the validation photos."""
+        """Loss on the validation photos."""
 
     @property
     def val_accuracy(self) -> float | None:
-        """On the validation photos, 0..1."""
+        """Accuracy on the validation photos, 0..1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Mistake:
     truth: int
     """Index of its true label."""
     probability: float
-    """Of the positive label, 0..1, as the model gave it."""
+    """The model's probability of the positive label, 0..1."""
     pixels: npt.NDArray[np.uint8]
     """RGB, shape (side, side, 3): what the model saw."""
 
@@ -66,13 +66,12 @@ class Report:
     truth: npt.NDArray[np.integer[Any]]
     """Shape (n,): index of each photo's true label."""
     probabilities: npt.NDArray[np.floating[Any]]
-    """Shape (n,), 0..1: of the positive label."""
+    """Shape (n,), 0..1: the model's probability of the positive label."""
     names: Sequence[str]
     kinds: Sequence[str]
     """What each photo shows, finer than its label (sheep, goat, …). May be empty."""
     mistakes: Sequence[Mistake]
     """Worst first."""
     augmented: Sequence[Sequence[npt.NDArray[np.uint8]]] = ()
-    """For each of a few photos: as it is labelled, then as training may draw it. RGB, shape (side,
-    side, 3). The card's `needs_review`, `errors_in_review` and `right_outside` (in `metrics`), and
-    those of `kinds`, say what the review band is worth."""
+    """For each of a few photos: as it is labelled, then as training may draw it. uint8 RGB, shape
+    (side, side, 3)."""

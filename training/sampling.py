@@ -1,4 +1,4 @@
-"""How often each photo is drawn: indices in, chances out."""
+"""How often each photo is drawn for training: indices in, probabilities out."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 SMALL_KIND = 25
-"""Photos. A kind with fewer is drawn as often per photo as one with so many, so that a single photo
-is not shown hundreds of times."""
+"""In photos. A photo of a smaller kind is drawn as often as one of a kind of this size, so that no
+photo is shown hundreds of times."""
 
 
 def kinds(data: Dataset) -> Indices:
-    """Number the kinds of photos of each class from 0, shape (photos,)."""
+    """Return a number, from 0, for the class and kind of each photo, shape (photos,)."""
     names = [f"{photo.label} {photo.kind}" for photo in data.photos]
     return np.unique(names, return_inverse=True)[1]
 
 
 def chances(data: Dataset, group: Indices, indices: Indices, positive_share: float) -> Floats:
-    """Return each photo's chance of being drawn, shape (n,), sum 1.
+    """Return the probability that each photo of `indices` is drawn, shape (n,), with the sum 1.
 
-    The classes get their shares. Within a class a kind's chance is the square root of its number of
-    photos, and within a kind a group's likewise (`split.groups`), so that no large kind drowns a
-    small one, and no source with a hundred photos the others.
+    The positive class gets `positive_share` (0..1), the other class the rest. Within a class, a
+    kind's share grows with the square root of its number of photos, and so does a group's share
+    (`split.groups`) within a kind: no large kind drowns a small one, and no source with a hundred
+    photos drowns the others.
     """
     truth, kind, groups = data.truth()[indices], kinds(data)[indices], group[indices]
     result = np.zeros(len(indices))

@@ -1,4 +1,4 @@
-"""Which photos belong together, and which side of a split they go to: pixels in, indices out."""
+"""Group photos that belong together, and split them by group: pixels in, indices out."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     Indices = npt.NDArray[np.int64]
 
 HASH_DISTANCE = 16
-"""Bits of 128 by which the hashes of one scene may differ. NOTES.md says what it finds."""
+"""Bits of 128 by which the hashes of one scene may differ. NOTES.md says what this finds."""
 VALIDATION_SHARE = 0.2
+"""Share of the photos that one split holds out."""
 USEFUL_PHOTOS = 50
+"""Photos per class with which a model is worth trying."""
 
 
 def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -47,10 +49,11 @@ def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 def groups(
     photos: Sequence[Photo], pixels: npt.NDArray[np.uint8], files: Iterable[str] = ()
 ) -> Indices:
-    """Return a group number for each photo, shape (n,): photos of one group never straddle a split.
+    """Return a group number for each photo, shape (n,): no split separates the photos of a group.
 
-    Near-duplicates and their mirror images form groups, as do the photos that a file of `files`
-    names: CSV with the columns `file` (the end of a photo's path) and `group` or `source`.
+    Near-duplicates and their mirror images form groups. So do photos to which one of the `files`
+    gives the same group: CSV with the columns `file` (the end of a photo's path) and `group` or
+    `source`. `pixels` is uint8 (n, size, size, 3).
 
     Raises `DatasetError`.
     """
@@ -75,7 +78,7 @@ def groups(
 
 
 def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
-    """Return the pairs of photos that show the same picture, or its mirror image."""
+    """Return the index pairs of photos that show the same picture, or its mirror image."""
     plain = hashes(pixels).astype(np.float32) * 2 - 1
     mirrored = hashes(pixels[:, :, ::-1]).astype(np.float32) * 2 - 1
     bits = plain.shape[1]
@@ -117,10 +120,10 @@ def _read_groups(file: str, photos: Sequence[Photo]) -> list[tuple[int, str]]:
 
 
 def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:
-    """Deal photos to `count` folds: groups stay whole, strata spread evenly.
+    """Return a fold, 0..count-1, for each photo, shape (n,): stratified, with groups kept whole.
 
-    The answer has shape (n,) and values 0..count-1.
-    The largest group goes first, each to the fold where the strata then come out most even.
+    Groups are assigned in order of size, the largest first, each to the fold that then leaves the
+    strata most even.
     """
     names, stratum = np.unique([repr(value) for value in strata], return_inverse=True)
     members, group = np.unique(group, return_inverse=True)
@@ -132,7 +135,7 @@ def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> In
     held = np.zeros((count, len(names)))
     fold = np.zeros(len(members), dtype=np.int64)
     for index in order:
-        costs = 2 * held @ share[index]  # what the sum of squares grows by, but for a constant
+        costs = 2 * held @ share[index]  # growth of the sum of squares, up to a constant
         best = np.flatnonzero(costs <= costs.min() + 1e-12)
         fold[index] = best[np.argmin(held[best].sum(axis=1))]
         held[fold[index]] += share[index]
@@ -147,16 +150,16 @@ def check_enough(data: Dataset, group: Indices, count: int) -> None:
         if different < count:
             alike = f", of {different} different scenes or sources" if different < found else ""
             raise DatasetError(
-                f"{name!r} has {found} photo{'s' * (found > 1)}{alike}: at least {count} that "
-                f"differ are needed of each class to train on some and judge by others; "
-                f"{USEFUL_PHOTOS} of each make a model worth trying"
+                f"{name!r} has {found} photo{'s' * (found > 1)}{alike}: each class needs at least "
+                f"{count} that differ, to train on some and judge by others; {USEFUL_PHOTOS} per "
+                "class make a model worth trying"
             )
 
 
 def holdout(
     strata: Sequence[object], group: Indices, seed: int, *, share: float = VALIDATION_SHARE
 ) -> tuple[Indices, Indices]:
-    """Split into training and validation indices: of 1/share folds, the one most like the whole."""
+    """Return training and validation indices: the latter is the most typical of 1/share folds."""
     count = round(1 / share)
     fold = folds(strata, group, count, seed)
     total = Counter(strata)

@@ -1,4 +1,4 @@
-"""Lists and tables that people write by hand or save from a spreadsheet: read as they come.
+"""Read lists and tables that people write by hand or save from a spreadsheet, in any encoding.
 
 Excel saves CSV with a byte order mark or in the system's 8-bit code page, and separates by `;` if a
 comma is the decimal point. Windows editors save UTF-16.
@@ -24,11 +24,11 @@ _ENCODINGS: Final = {
 
 
 class TextFileError(LabelerError):
-    """A file of text cannot be read. The message names it and what to do."""
+    """A text file cannot be read. The message names it and what to do."""
 
 
 def read(path: str) -> str:
-    """Return a file's text, by its byte order mark, else UTF-8, else Windows-1252.
+    """Return a file's text, decoded by its byte order mark, else as UTF-8, else as Windows-1252.
 
     Raises `TextFileError`.
     """
@@ -50,7 +50,7 @@ def read(path: str) -> str:
 
 
 def lines(path: str) -> list[str]:
-    """Return the lines of a list without comments (`#`), blanks around them and empty ones.
+    """Return the lines of a list, stripped, without empty lines and comments (`#`).
 
     Raises `TextFileError`.
     """
@@ -61,14 +61,14 @@ def lines(path: str) -> list[str]:
 def rows(path: str) -> tuple[list[str], list[dict[str, str]]]:
     """Return a table's columns, in lower case, and its rows by column.
 
-    Separated by a comma, semicolon or tab, whichever its first line has most of.
+    The separator is a comma, semicolon or tab: the one that its first line has most of.
 
     Raises `TextFileError`.
     """
     text = read(path)
     first, _, rest = text.partition("\n")
     if first.strip().lower() in {f"sep={separator}" for separator in _SEPARATORS}:
-        text, first = rest, rest.partition("\n")[0]  # a hint for Excel
+        text, first = rest, rest.partition("\n")[0]  # skip a hint for Excel
     separator = max(_SEPARATORS, key=first.count)
     try:
         head, *body = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
@@ -79,5 +79,5 @@ def rows(path: str) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def same(name: str) -> str:
-    """Return a name in the one spelling that é and e with an accent share (NFC), to compare it."""
+    """Return a name in Unicode's composed form (NFC), so that both spellings of é compare equal."""
     return unicodedata.normalize("NFC", name)

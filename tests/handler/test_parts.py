@@ -50,7 +50,7 @@ def test_a_person_who_says_it_again_later_says_something_new():
 def test_a_part_that_holds_something_else_is_not_believed(s3, content):
     uri = parts.write(RESULTS, [label("a")])
     s3.objects[storage.split_s3(uri)].body = content
-    with pytest.raises(storage.Conflict, match="holds other rows"):
+    with pytest.raises(storage.Conflict, match="do not match its name"):
         parts.write(RESULTS, [label("a")])
 
 

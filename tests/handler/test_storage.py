@@ -454,7 +454,7 @@ def test_a_listing_out_of_order_is_refused_if_order_is_needed(store):
 def test_nothing_under_a_name_is_said(store):
     store(lambda _: (200, listing(), {}))
     assert [*storage.list_objects(f"{BUCKET}/typo/")] == []
-    with pytest.raises(storage.NotFound, match="photos/typo/: there is nothing of that name"):
+    with pytest.raises(storage.NotFound, match="photos/typo/: there is no object with that name"):
         [*storage.list_objects(f"{BUCKET}/typo/", missing_ok=False)]
 
 
@@ -473,7 +473,7 @@ def test_nothing_under_a_name_is_said(store):
 )
 def test_a_web_page_is_not_taken_for_an_answer(store, page, act):
     store(lambda _: (200, page, {"Content-Type": "text/html"}))
-    with pytest.raises(storage.StorageError, match="not S3 but a web page; set AWS_ENDPOINT_URL"):
+    with pytest.raises(storage.StorageError, match="not from S3 but from a web page; set AWS_"):
         act()
 
 
@@ -630,7 +630,7 @@ def test_join_keeps_one_slash():
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("AWS_ENDPOINT_URL", "no url", "not set up right"),
+        ("AWS_ENDPOINT_URL", "no url", "not set up correctly"),
         ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_photo_that_changes_or_goes_while_it_is_read_is_named(data, tmp_path):
     assert dataset.enlarged(data, 48).shape == (20, 48, 48, 3)
     gone = replace(data.photos[0], path=str(tmp_path / "gone.png"))
     changed = replace(data.photos[0], path=data.photos[1].path)
-    for photo, says in ((gone, "gone.png"), (changed, "has changed")):
+    for photo, says in ((gone, "gone.png"), (changed, "it changed")):
         with pytest.raises(DatasetError, match=says) as refusal:
             dataset.enlarged(replace(data, photos=(photo, *data.photos[1:])), 48)
         assert photo.name in str(refusal.value)

@@ -135,6 +135,6 @@ def test_too_few_photos_are_refused_before_any_training(data, run, trainings):
         data, photos=tuple(data.photos[index] for index in few), pixels=data.pixels[few]
     )
     for settings in ({}, {"folds": 2}):
-        with pytest.raises(DatasetError, match="are needed of each class"):
+        with pytest.raises(DatasetError, match="each class needs at least"):
             run(small, **settings)
     assert not trainings

@@ -116,7 +116,7 @@ def test_publishing_again_changes_nothing(make):
     again = registry.publish(folder, STORE)
     assert again.created == ()
     assert not again.move.moved
-    assert again.move.reason == "it names this version already"
+    assert again.move.reason == "it already names this version"
     assert objects() == before
     assert current() == version
 
@@ -351,7 +351,7 @@ def test_rollback_refuses_a_version_that_is_gone(make):
     gone = registry.publish(make(1)[0], STORE)
     here = registry.publish(make(2)[0], STORE).version
     storage.delete([gone.uri + bundle.MODEL_FILE])
-    with pytest.raises(registry.PublishError, match="No rollback to it"):
+    with pytest.raises(registry.PublishError, match="no rollback to it"):
         registry.rollback(STORE)
     assert current() == here
 
@@ -732,7 +732,7 @@ def test_if_nothing_is_in_use_any_version_is_promoted(rivals):
     assert current() == bad
     again = promote(bad, farm)
     assert again.exit_code == 0
-    assert "it names this version already" in again.stderr
+    assert "it already names this version" in again.stderr
     assert "verdict" not in again.stderr
 
 

@@ -206,7 +206,7 @@ def test_a_class_of_another_data_set_is_refused_by_name(data, write, folder):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "no row in it is a person's"),
+        (b"", "it has no row by a person"),
         (b'{"source-ref": "a.png"\n', "line 1: not JSON"),
         (b'{"source-ref": "a.png", "dogs-metadata": {"class-name": "dogs"}}\n', "`alpaca review`"),
     ],

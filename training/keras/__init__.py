@@ -1,1 +1,1 @@
-"""The part of training that is TensorFlow and Keras: augmentation, network, fit, conversion."""
+"""The part of training that uses TensorFlow and Keras: augmentation, network, fit, conversion."""

@@ -1,7 +1,6 @@
 """Augmentation: one `keras.Sequential` of preprocessing layers, made from a recipe.
 
-It works in the input pipeline of training (`reader`), so that nothing of it is in the exported
-model.
+It runs in the input pipeline of training (`reader`), so the exported model does not contain it.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 
 
 _INSIDE = 0.9999
-"""So near the edge that rounding never leads beyond it, where `crop_and_resize` paints black."""
+"""Keeps a crop just inside the edge, beyond which `crop_and_resize` fills with black."""
 
 
 class RandomResizedCrop(layers.Layer):  # type: ignore[misc]  # keras has no types
-    """Cut a random rectangle out of every image and resize it: what Keras has no layer for.
+    """Cut a random rectangle out of every image and resize it. Keras has no layer for this.
 
-    float32 (n, height, width, 3) in, (n, size, size, 3) out. A rectangle covers `area` to 1 of its
-    image, and its sides change by at most a factor of e^stretch to one another.
+    float32 (n, height, width, 3) in, (n, size, size, 3) out. A rectangle covers a share from `area`
+    to 1 of its image, and its aspect ratio changes by a factor of at most e^stretch.
     """
 
     def __init__(self, size: int, area: float, stretch: float, *, seed: int) -> None:
@@ -66,7 +65,7 @@ def samples(
 def build(settings: Augmentation, size: int, *, seed: int) -> Any:
     """Return the layers: float32 (n, side, side, 3), RGB 0..255, in; (n, size, size, 3) out.
 
-    Call it with `training=True`: without, the layers of Keras change nothing.
+    Call it with `training=True`: otherwise the layers of Keras change nothing.
     """
     steps: list[Any] = [
         RandomResizedCrop(size, settings.crop, settings.stretch, seed=seed)

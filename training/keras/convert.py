@@ -1,4 +1,4 @@
-"""A trained network in, a fully quantised LiteRT model out."""
+"""Turn a trained network into a fully quantised LiteRT model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..recipe import Recipe
 
 CALIBRATION_PHOTOS = 200
-"""Enough for the ranges of all activations to settle; each costs about 50 ms."""
+"""Photos that the ranges of all activations need to settle; each costs about 50 ms."""
 
 
 def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -28,7 +28,7 @@ def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> by
     `pixels`, uint8 (n, size, size, 3), are training photos from which the ranges of the activations
     are read. The batch dimension can be resized with `resize_tensor_input`.
     """
-    # Without its Rescaling layer: the quantisation of the input scales the pixels for nothing.
+    # Without its Rescaling layer: the input's quantisation scales the pixels at no cost.
     bare = build(recipe, None, recipe.input_size, rescale=False)
     bare.set_weights(network.get_weights())
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_PHOTOS)).astype(int)

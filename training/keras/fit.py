@@ -1,4 +1,4 @@
-"""Training itself: a frozen base first, then its last layers with care. Keeps the best model."""
+"""The training itself: first with a frozen base, then its last layers too. Keeps the best model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FROZEN, TUNING = "frozen", "fine-tuning"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What every training of one recipe on a data set begins with, whichever photos it is of."""
+    """What every training of one recipe on a data set starts with, on whichever of its photos."""
 
     data: Dataset
     group: Indices
@@ -44,32 +44,33 @@ class Start:
     drawn: reader.Drawn | None
     """None if Keras reads the photos."""
     features: npt.NDArray[np.float32] | None
-    """Pooled features of every photo and its mirror image, (2, photos, channels), if the head is
-    solved on them."""
+    """Pooled features of every photo and its mirror image, (2, photos, channels), if the logistic
+    regression is fitted on them; else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """How far training has come. The validation figures are nan if nothing was held out."""
+    """The progress of training. The validation figures are nan if nothing was held out."""
 
     phase: str
     """`frozen` or `fine-tuning`."""
     epoch: int
-    """From 1, within its phase."""
+    """Number of the epoch within its phase, from 1."""
     epochs: int
-    """Of its phase."""
+    """Number of epochs in its phase."""
     loss: float
-    """Mean log loss as trained on: augmented, smoothed."""
+    """Mean log loss as trained on: with augmentation and label smoothing."""
     accuracy: float
+    """Share of the training photos labelled right, 0..1, with augmentation."""
     val_loss: float
     val_accuracy: float
     seconds_left: float
-    """Of its phase, at the speed so far."""
+    """Time until its phase ends, at the speed so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A trained network and how it came about."""
+    """A trained network and how it was trained."""
 
     network: Any
     """Takes pixels of the recipe's input size."""
@@ -77,11 +78,11 @@ class Fit:
     epochs: int
     """Epochs of fine-tuning that the kept weights have seen."""
     interrupted: bool
-    """Ctrl-C was pressed: the network is the best until then."""
+    """Whether Ctrl-C was pressed: the network is the best until then."""
 
 
 def deterministic(seed: int) -> None:
-    """Make everything that follows in this process the same for the same seed."""
+    """Make all later results in this process the same for the same seed."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
@@ -92,7 +93,7 @@ def start(
     """Return what `fit` starts with. Raises `NetworkError`, `DatasetError`."""
     deterministic(seed)
     network = build(recipe, weights)
-    unfreeze(network, recipe.fine_tuning.from_layer)  # to refuse it before any work
+    unfreeze(network, recipe.fine_tuning.from_layer)  # refuses a wrong layer before any work
     drawn = features = None
     if recipe.reader == "own":
         source = dataset.enlarged(data, recipe.augmentation.source_size)
@@ -112,9 +113,9 @@ def fit(
     seed: int,
     progress: Callable[[Epoch], None],
 ) -> Fit:
-    """Train on some of the photos.
+    """Train on some of the photos: `train` and `validation` are their indices.
 
-    `validation` decides which epoch is kept; without it the last is. Raises `NetworkError`.
+    `validation` decides which epoch is kept; without it, it is the last. Raises `NetworkError`.
     """
     deterministic(seed)
     recipe, data = begin.recipe, begin.data
@@ -151,7 +152,7 @@ def fit(
 def fit_directory(
     begin: Start, split: reader.FromDirectory, *, seed: int, progress: Callable[[Epoch], None]
 ) -> Fit:
-    """Train as `fit` does, on the photos that Keras read and split. Raises `NetworkError`."""
+    """Train as `fit` does, on photos that Keras has read and split. Raises `NetworkError`."""
     deterministic(seed)
     run = _Run(begin, 0, split.validation, progress)
     steps = len(split.train)
@@ -195,7 +196,7 @@ class _Run:
         validation: Indices | None,
         chances: Floats,
     ) -> None:
-        """Phase one in one step: the optimum of the last layer on photos and mirror images."""
+        """Phase one in one step: fit the last layer exactly, on photos and mirror images."""
         x = features[:, train].reshape(-1, features.shape[-1]).astype(np.float64)
         smooth = self.recipe.fine_tuning.label_smoothing
         targets = np.tile(self.truth[train] * (1 - smooth) + smooth / 2, 2)
@@ -214,7 +215,7 @@ class _Run:
         self.note(Epoch(FROZEN, 1, 1, *seen(train), *seen(validation), 0.0))
 
     def note(self, epoch: Epoch) -> None:
-        """Take in an epoch that has ended, and tell of it."""
+        """Record an epoch that has ended, and report it."""
         self.history.append(epoch)
         self.best_loss = min(self.best_loss, epoch.val_loss)
         self.progress(epoch)
@@ -301,7 +302,7 @@ class _Run:
                 self.interrupted = True
             if best.exists():
                 self.trainer.load_weights(best)
-            else:  # nothing better came
+            else:  # no epoch was better
                 self.trainer.set_weights(before)
 
     def result(self) -> Fit:
@@ -317,7 +318,7 @@ class _Run:
 
 
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
-    """Tells how far training is, epoch by epoch."""
+    """Reports progress after each epoch."""
 
     def __init__(self, run: _Run, phase: str, prefix: str) -> None:
         super().__init__()
@@ -346,7 +347,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no ty
 
 
 def _optimizer(tuning: FineTuning, steps: int) -> Any:
-    """`steps` are those of one epoch."""
+    """Return the optimizer of fine-tuning; `steps` is the number per epoch."""
     rate: Any = tuning.learning_rate
     if tuning.cosine:
         rate = keras.optimizers.schedules.CosineDecay(

@@ -1,4 +1,4 @@
-"""The network, by Keras' Functional API: MobileNetV2, its logit, and what learns of it."""
+"""The network, by Keras' Functional API: MobileNetV2, its logit, and which layers learn."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def build(
 ) -> Any:
     """Return the network: (n, size, size, 3) pixels 0..255 in, (n, 1) logits out, both float32.
 
-    Without `size` it takes any. `weights` is `imagenet` (Keras downloads them once), a
-    `.h5`/`.keras`/`.weights.h5` file of the base, or None for random ones. Without `rescale` the
-    input is in -1..1 already, which is what an 8-bit model's input quantisation makes of pixels for
-    nothing. Batch normalisation is always in inference mode.
+    Without `size` it takes pictures of any size. `weights` is `imagenet` (Keras downloads them
+    once), a `.h5`/`.keras`/`.weights.h5` file of the base, or None for random ones. Without
+    `rescale` the input must be in -1..1, as the input quantisation of an 8-bit model delivers it at
+    no cost. Batch normalisation is always in inference mode.
 
     Raises `NetworkError`.
     """
@@ -45,10 +45,10 @@ def build(
 
 
 def with_kinds(network: Any, kinds: int) -> Any:
-    """Return a model that shares the network's layers and names the kind of photo as well.
+    """Return a model that shares the network's layers and has an auxiliary head for the kinds.
 
-    Its outputs are the logits (n, 1) by the name `LOGIT` and, if there are `kinds`, one logit for
-    each of them (n, kinds) by the name `KIND`.
+    Its outputs are `LOGIT`, the logits (n, 1), and, if there are `kinds`, `KIND`, one logit per
+    kind (n, kinds).
     """
     outputs = {LOGIT: network.output}
     if kinds:
@@ -63,9 +63,9 @@ def pooled_features(network: Any) -> Any:
 
 
 def unfreeze(network: Any, from_layer: str) -> None:
-    """Let the base learn from the layer of that name or index on, its batch normalisation excepted.
+    """Let the base learn from the layer with that name or index on, except batch normalisation.
 
-    Raises `NetworkError` for a layer that is not there.
+    Raises `NetworkError` for a layer that does not exist.
     """
     base = network.get_layer(BASE)
     names = [layer.name for layer in base.layers]
@@ -86,7 +86,7 @@ def unfreeze(network: Any, from_layer: str) -> None:
 def _base(recipe: Recipe, weights: str | None, size: int | None) -> Any:
     try:
         with warnings.catch_warnings():
-            # Keras says that it takes the weights for 224 px; without the top they suit any size.
+            # Keras warns that it loads the weights for 224 px; without the top they fit any size.
             warnings.filterwarnings("ignore", "`input_shape` is undefined")
             return keras.applications.MobileNetV2(
                 input_shape=(size, size, 3),
@@ -96,11 +96,12 @@ def _base(recipe: Recipe, weights: str | None, size: int | None) -> Any:
                 name=BASE,
             )
     except Exception as error:
-        # Keras raises a bare Exception for a failed download, ValueError for a misfit file.
+        # Keras raises a bare Exception for a failed download, ValueError for a file that does not
+        # fit.
         if weights == "imagenet":
             raise NetworkError(
-                f"the ImageNet weights could not be downloaded ({_short(error)}): fetch "
-                f"{WEIGHTS_URL} by any other way and give the file with --weights FILE"
+                f"the ImageNet weights could not be downloaded ({_short(error)}): download "
+                f"{WEIGHTS_URL} in some other way and give the file with --weights FILE"
             ) from error
         raise NetworkError(
             f"--weights {weights}: not weights of MobileNetV2 without its top, width "

@@ -1,4 +1,4 @@
-"""Photos as `tf.data` pipelines: ours, and that of Keras' image_dataset_from_directory."""
+"""Photos as `tf.data` pipelines: our own, and the one of Keras' image_dataset_from_directory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class Drawn:
     pixels: Any
     """uint8 tensor (photos, side, side, 3): what crops are cut from."""
     truth: Indices
+    """Class index of each photo, shape (photos,)."""
     kinds: Indices
+    """Number of each photo's kind, shape (photos,)."""
 
     def batches(
         self, draws: Indices, recipe: Recipe, sizes: Sequence[int], *, seed: int
@@ -44,7 +46,7 @@ class Drawn:
         """Return augmented batches: images float32 (n, size, size, 3), and targets by output.
 
         `draws` are indices of photos in the order in which they are shown, shape (batches, n);
-        equal parts of them are shown at each of the `sizes`.
+        equal parts of them are shown at each of the `sizes`, in pixels.
         """
         parts = [
             self._part(part, augment.build(recipe.augmentation, size, seed=seed + 100 * place))
@@ -73,17 +75,17 @@ class FromDirectory:
     """The split of `keras.utils.image_dataset_from_directory(…, validation_split=0.2)`."""
 
     train: Any
-    """Batches of images float32 (n, size, size, 3) and labels (n, 1): augmented, new each time."""
+    """Batches of images, float32 (n, size, size, 3), augmented, and of labels (n, 1)."""
     validation: Any
     train_indices: Indices
     validation_indices: Indices
 
 
 def from_directory(folder: str, data: Dataset, recipe: Recipe, *, seed: int) -> FromDirectory:
-    """Read a data set as Keras does: 80/20, pixels squashed to a square, scenes on both sides.
+    """Read a data set as Keras does: 80/20, pixels squashed to a square, groups not kept whole.
 
-    The indices are those of `data`, which is the same folder read by ours. Raises `DatasetError`
-    for a photo that only one of the two can read.
+    The indices are those of `data`, which is the same folder read by our own reader. Raises
+    `DatasetError` for a photo that only Keras can read.
     """
     classes = {Path(photo.path).relative_to(folder).parts[0]: photo.label for photo in data.photos}
     names = sorted(classes)
@@ -105,7 +107,7 @@ def from_directory(folder: str, data: Dataset, recipe: Recipe, *, seed: int) -> 
         paths = [os.path.normpath(path) for path in part.file_paths]
         for path in paths:
             if path not in place:
-                raise DatasetError(f"{path}: Keras takes it for a photo, and it is none; delete it")
+                raise DatasetError(f"{path}: Keras takes it for a photo, but it is not; delete it")
         indices.append(np.array([place[path] for path in paths]))
     layers = augment.build(recipe.augmentation, recipe.train_sizes[0], seed=seed)
 
