@@ -1,5 +1,5 @@
-# Everything a person or a machine does with this project. Each target installs what it needs into
-# $(VENV); nothing else is touched.
+# Everything that people and CI do with this project. Each target installs what it needs into
+# $(VENV) or build/, and changes nothing elsewhere.
 VENV   ?= .venv
 PYTHON ?= python3
 PHOTOS ?= tests/photos
@@ -19,18 +19,18 @@ run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show 
 	@echo "The same as a serverless job, on this machine: upload, label, manifest"
 	@$(BIN)/alpaca sandbox --upload $(PHOTOS)
 
-check: lint  ## lint, and the tests that are fast: what to run before each commit
+check: lint  ## lint, and the fast tests: run it before each commit
 	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile -m "not slow and not browser"
 
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-test-peers:  ## read what is exported with the readers of Hugging Face, Label Studio, pandas, DuckDB
+test-peers:  ## read the exports with the tools of Hugging Face, Label Studio, pandas and DuckDB
 	$(PYTHON) -m venv build/peers
 	build/peers/bin/pip install --quiet --editable '.[peers]'
 	build/peers/bin/python -m pytest tests/peers
 
-lint: $(VENV)/.test  ## check style, types, scripts (if npx is there) and the template
+lint: $(VENV)/.test  ## check style, types, scripts (if npx is installed) and the template
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,12 +48,12 @@ MINISTACK := build/ministack/bin/ministack
 test-deploy: $(VENV)/.test $(MINISTACK)  ## deploy the stack into MiniStack and use it (needs sam)
 	TEST_DEPLOY=1 MINISTACK=$(CURDIR)/$(MINISTACK) $(BIN)/python -m pytest tests/infra/test_deploy.py
 
-# In an environment of its own, since its versions are its own; it has SAM's transform built in.
+# In a separate environment, since it needs other versions; it has SAM's transform built in.
 $(MINISTACK): | $(BIN)/python
 	$(BIN)/python -m venv build/ministack
 	build/ministack/bin/python -m pip install --quiet ministack==1.5.33 aws-sam-translator
 
-wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and use the wheel as a stranger would
+wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and try the wheel in a clean environment
 	rm -rf dist && $(BIN)/python -m build --quiet --outdir dist .
 	rm -rf build/stranger && $(PYTHON) -m venv build/stranger
 	build/stranger/bin/pip install --quiet --constraint requirements.txt dist/*.whl
@@ -62,23 +62,23 @@ wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and use the wheel as 
 		../bin/alpaca label photos && ../bin/alpaca report && ../bin/alpaca review --help && \
 		../bin/python -c "import alpaca_labeler as a; print(a.Labeler().predict('photos/alpaca.jpg'))"
 
-bench: $(VENV)/.bench  ## measure labelling beside its peers, and write docs/benchmarks.md
+bench: $(VENV)/.bench  ## compare the speed of labelling with its peers, and write docs/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
 
-fuzz: $(VENV)/.test  ## throw broken input at all that reads (FUZZ_SECONDS=8 a target)
+fuzz: $(VENV)/.test  ## feed broken input to everything that reads (FUZZ_SECONDS=8 per target)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),8)
 
 soak: $(VENV)/.run  ## upload for SOAK_MINUTES (30) with faults: nothing lost, nothing grows
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(SOAK_MINUTES),30)
 
-audit: | $(BIN)/python  ## ask for known vulnerabilities of what is locked; list its licences
+audit: | $(BIN)/python  ## look up known vulnerabilities of locked packages; list licences
 	$(BIN)/python -m venv build/audit
 	build/audit/bin/python -m pip install --quiet pip-audit pip-licenses
 	build/audit/bin/pip-licenses --python $(BIN)/python --from mixed --order license
 	build/audit/bin/pip-audit --disable-pip --require-hashes --requirement handler/requirements.txt
 	build/audit/bin/pip-audit --disable-pip --no-deps --requirement requirements.txt
 
-format: $(VENV)/.test  ## rewrite the code in the house's style
+format: $(VENV)/.test  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -89,7 +89,7 @@ lock:  ## choose the newest versions of everything again (needs uv)
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		-o handler/requirements.txt
 
-clean:  ## forget what the targets above have made
+clean:  ## delete what the targets above have made
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .aws-sam
 
 $(BIN)/python:

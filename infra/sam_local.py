@@ -1,12 +1,12 @@
 """`make sam-local`: the built package in Lambda's own container, from upload to row.
 
-Needs the SAM CLI and Docker (or Podman, with DOCKER_HOST set as SAM asks for). Builds for this
-machine's processor, puts a photo into an S3 that the container can reach, has SAM invoke the label
-function with a message of its queue, and shows the row. Nothing stays but what was built.
+It needs the SAM CLI and Docker (or Podman, with DOCKER_HOST set as SAM asks for). It builds for
+this machine's processor, puts a photo into an S3 that the container can reach, has SAM invoke the
+label function with a message of its queue, and shows the row. Only the build stays behind.
 
     SAM                the command of the SAM CLI, if it is not on the PATH
     SAM_HOST           an address of this machine that containers reach, if it cannot be found
-    SAM_INVOKE_FLAGS   more for `sam local invoke`
+    SAM_INVOKE_FLAGS   more options for `sam local invoke`
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 OVERRIDES = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")
 PHOTO = ROOT / "tests/photos/alpaca.jpg"
 KEY = "farm/alpaca 1.jpg"
-"""The photo that infra/events/ speaks of."""
+"""The photo that the events in infra/events/ announce."""
 
 
 def host() -> tuple[str, str] | None:
     """Return (address to listen at, name by which a container reaches it); None if unknown.
 
-    Docker Desktop leads one name to the host's own 127.0.0.1. On Linux a container reaches the host
-    at the address of the engine's bridge, and `--docker-network host` changes nothing.
+    Docker Desktop has a name that leads to the host's 127.0.0.1. On Linux a container reaches the
+    host at the address of the engine's bridge, and `--docker-network host` does not change that.
     """
     if found := os.environ.get("SAM_HOST"):
         return found, found
@@ -58,10 +58,10 @@ def host() -> tuple[str, str] | None:
     return None
 
 
-def sam(*words: str) -> str:
+def sam(*arguments: str) -> str:
     """Run the SAM CLI; return its answer, the last line of standard output."""
     done = subprocess.run(
-        [str(SAM), *words],
+        [str(SAM), *arguments],
         cwd=ROOT,
         env={
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -75,7 +75,7 @@ def sam(*words: str) -> str:
         check=False,
     )
     if done.returncode:
-        sys.exit(f"sam {words[0]} failed: see above")
+        sys.exit(f"sam {arguments[0]} failed: see above")
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     from moto.server import ThreadedMotoServer
 
     sam("build", "--build-dir", str(BUILD), *OVERRIDES)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     server = ThreadedMotoServer(address[0], 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
@@ -118,7 +118,7 @@ def main() -> None:
                 *("--event", str(ROOT / "infra/events/sqs-s3.json")),
                 *shlex.split(os.environ.get("SAM_INVOKE_FLAGS", "")),
             )
-        # SAM exits with 0 even if the function fails: what it answered tells.
+        # SAM exits with 0 even if the function fails, so the answer decides.
         if "batchItemFailures" not in answer or json.loads(answer)["batchItemFailures"]:
             sys.exit(f"The function answered: {answer}")
         for part in s3.list_objects_v2(Bucket="results").get("Contents", ()):

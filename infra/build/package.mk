@@ -1,28 +1,28 @@
-# How `sam build` makes the functions' package, on any host: wheels are fetched for the function's
-# platform, whatever Python and processor this machine has, and nothing is compiled.
+# How `sam build` makes the functions' package, on any host: it downloads wheels for the function's
+# platform, whatever Python and processor this machine has, and builds none from source.
 #
 # The template's parameter Architecture chooses the folder (arm64/ or x86_64/) whose Makefile
 # includes this file, so that the package always fits the function. SAM copies handler/ into a
-# folder of its own, makes that the working directory and sets ARTIFACTS_DIR.
+# temporary folder, makes that the working directory and sets ARTIFACTS_DIR.
 #
-#   PYTHON_VERSION  of the package; another than the template's runtime is for local runs only
+#   PYTHON_VERSION  of the package; a version other than the template's is for local runs only
 #   PYTHON          an interpreter with pip (any version)
-#   COMPILER        an interpreter of the package's version, to compile it; optional
-#   PIP_FLAGS       more options for pip: an index, say
+#   COMPILER        an interpreter of the package's version, to compile its .py files; optional
+#   PIP_FLAGS       more options for pip, such as an index
 
 PYTHON_VERSION ?= 3.13
 PYTHON ?= python3
 COMPILER ?= python$(PYTHON_VERSION)
-# 250 MB is Lambda's limit; a package that grows past this one has taken in what it does not need.
+# Lambda's limit is 250 MB; a package above this one contains something that it does not need.
 MAX_MEGABYTES := 200
 
 MACHINE := $(if $(filter arm64,$(ARCHITECTURE)),aarch64,$(ARCHITECTURE))
-# Lambda's python3.12 and later have glibc 2.34; pip wants every older tag that will do by name.
+# Lambda's python3.12 and later have glibc 2.34; pip needs every older tag that fits by name.
 PLATFORMS := $(foreach tag,2_34 2_31 2_28 2_27 2_24 2_17,--platform manylinux_$(tag)_$(MACHINE)) \
 	--platform manylinux2014_$(MACHINE)
 
-# Never loaded here: accelerators and compilers for graphics and neural processors that Lambda does
-# not have, NumPy's and others' own tests, commands.
+# Never loaded: accelerators and compilers for graphics and neural processors that Lambda does not
+# have, and commands. Tests of NumPy and others are removed below.
 UNUSED := ai_edge_litert/libLiteRtWebGpuAccelerator.so ai_edge_litert/vendors ai_edge_litert/tools \
 	ai_edge_litert/aot numpy/f2py bin
 
@@ -36,8 +36,8 @@ build-LabelFunction build-CompactFunction:
 	@find "$(ARTIFACTS_DIR)" -type d -name tests -prune -exec rm -rf {} +
 	@mkdir -p "$(ARTIFACTS_DIR)/handler"
 	@tar --exclude=__pycache__ --exclude=model/photos.csv -cf - . | tar -C "$(ARTIFACTS_DIR)/handler" -xf -
-# /var/task is read-only on Lambda, so what is not compiled here is compiled at every cold start:
-# 0.3 s of 0.5. Unchecked, because SAM's zip does not keep the times that Python would compare.
+# /var/task is read-only on Lambda, so code that is not compiled here is compiled at every cold
+# start: 0.3 s of 0.5. Unchecked, because SAM's zip does not keep the times that Python compares.
 	@case $$($(COMPILER) --version 2>/dev/null) in "Python $(PYTHON_VERSION)."*) \
 		$(COMPILER) -m compileall -q --invalidation-mode unchecked-hash "$(ARTIFACTS_DIR)";; \
 	*) echo "$@: no python$(PYTHON_VERSION) here (set COMPILER): not compiled, starts slower";; esac

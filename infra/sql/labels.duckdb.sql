@@ -1,5 +1,6 @@
--- DuckDB over a bucket's results, or a copy of them: one row per photo, whatever has been compacted
--- yet. Put the bucket's name in place of RESULTS; `INSTALL httpfs; LOAD httpfs;` reads from S3.
+-- DuckDB over a bucket's results, or a copy of them: one row per photo, whether parts have been
+-- merged or not. Put the bucket's name in place of RESULTS; `INSTALL httpfs; LOAD httpfs;` reads
+-- from S3.
 CREATE OR REPLACE VIEW lines AS
 SELECT CAST(json AS varchar) AS line
 FROM read_json_objects('s3://RESULTS/labels/**/*.jsonl', format = 'newline_delimited');

@@ -1,4 +1,4 @@
--- One row per photo, whatever has been compacted yet: the ranking of rows in handler/manifest_row.py.
+-- One row per photo, whether parts have been merged or not, ranked as in handler/manifest_row.py.
 -- `lines` is the table over labels/, one JSON line per row, in its column `line`.
 WITH marked AS (
   SELECT
@@ -7,7 +7,7 @@ WITH marked AS (
     coalesce(json_extract_scalar(line, '$.failure.code'), '') = 'gone' AS packed
   FROM lines
 ),
--- A row that says that its photo is gone has the photo's row inside.
+-- A row that says that its photo is gone contains the photo's earlier row.
 unpacked AS (
   SELECT
     *,
@@ -38,7 +38,7 @@ parsed AS (
     nullif(regexp_extract(body, '"class-name":\s*("(?:[^"\\]|\\.)*")', 1), '') AS class_name
   FROM unpacked
 ),
--- A version of a photo is its content. A row that does not name it belongs to the first whose event,
+-- A version of a photo is its content. A row without one belongs to the first content whose event,
 -- version or date it shares.
 contents AS (
   SELECT source_ref, etag, min(line) AS first_line FROM parsed
@@ -73,7 +73,7 @@ versioned AS (
   FROM parsed
   LEFT JOIN matched ON matched.source_ref = parsed.source_ref AND matched.line = parsed.line
 ),
--- What orders the versions of a photo: events if all have one, else dates.
+-- The versions of a photo are ordered by event if all have one, else by date.
 versions AS (
   SELECT
     source_ref, version,
@@ -107,7 +107,7 @@ ranked AS (
         CASE WHEN by_event THEN '' ELSE ordered.first_created END DESC,
         coalesce(ordered.sequencer, '') DESC,
         ordered.first_line,
-        -- what a person decided last, unless it was withdrawn
+        -- a person's last decision, unless it was withdrawn
         CASE
           WHEN NOT by_person THEN 1
           WHEN ordered.withdrawn = '' OR created > ordered.withdrawn THEN 0
