@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from alpaca_labeler.console import check_apart, printable, say, whole
-from alpaca_labeler.console.arguments import FILE, FOLDER, MANIFEST, NEW_FILE
+from alpaca_labeler.console.arguments import FILE, MANIFEST, NEW_FILE, photos_root_option
 
 
 @click.command()
@@ -48,12 +48,7 @@ from alpaca_labeler.console.arguments import FILE, FOLDER, MANIFEST, NEW_FILE
     help="Number of photos of each label to show, chosen at random.",
 )
 @click.option("--no-photos", is_flag=True, help="List the photos' names only.")
-@click.option(
-    "--photos-root",
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Folder at which relative names begin.  [default: the manifest's]",
-)
+@photos_root_option
 def report(
     *,
     source: str,

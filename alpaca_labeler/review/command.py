@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import printable
-from alpaca_labeler.console.arguments import FOLDER, MANIFEST, NEW_FILE
+from alpaca_labeler.console.arguments import MANIFEST, NEW_FILE, photos_root_option
 from alpaca_labeler.table.table import open_corrections, open_table
 
 if TYPE_CHECKING:
@@ -41,12 +41,7 @@ if TYPE_CHECKING:
     type=MANIFEST,
     help="Labels of an earlier model, to look at what differs.",
 )
-@click.option(
-    "--photos-root",
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Where relative names begin.  [default: the manifest's folder]",
-)
+@photos_root_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
