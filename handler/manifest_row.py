@@ -415,13 +415,16 @@ def _by_version(rows: Sequence[Row]) -> list[list[Row]]:
 
 def _newest_facts(group: Sequence[Row]) -> ImageVersion:
     # A failure may be dated by its announcement, a moment apart from the image's own date.
-    rows = [row for row in group if not is_failure(row)] or group
-    versions = [version_of(row) for row in rows]
-    newest = max(versions, key=lambda v: (v.last_modified or "", v.version_id or "", v.size or 0))
+    versions = [version_of(row) for row in group]
+    labelled = [v for v, row in zip(versions, group, strict=True) if not is_failure(row)]
+    newest = max(
+        labelled or versions,
+        key=lambda v: (v.last_modified or "", v.version_id or "", v.size or 0),
+    )
     return replace(
         newest,
-        etag=max(v.etag or "" for v in map(version_of, group)) or None,
-        sequencer=max((v.sequencer or "" for v in map(version_of, group)), key=_order) or None,
+        etag=max(v.etag or "" for v in versions) or None,
+        sequencer=max((v.sequencer or "" for v in versions), key=_order) or None,
     )
 
 

@@ -121,14 +121,26 @@ def merge(
 
     `choose` picks among an image's differing rows, given in the order of their streams.
     """
-    for _, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
-        lines = list(dict.fromkeys(line for _, line in group))
-        # In a large table, nearly every image has a single line, which need not be parsed again.
-        if len(lines) == 1 and _FAILURE not in lines[0]:
-            yield lines[0], False
+    before, lines = "", list[bytes]()
+    for source_ref, line in heapq.merge(*streams, key=itemgetter(0)):
+        if source_ref == before:
+            lines.append(line)
             continue
-        rows: list[Row] = [manifest_row.parse(line) for line in lines]
-        row = rows[0] if len(rows) == 1 else choose(rows)
-        # Equal rows may be written in different ways; the same one is kept, whatever their order.
-        kept = (line for line, other in zip(lines, rows, strict=True) if other == row)
-        yield min(kept, default=b"") or manifest_row.encode(row), manifest_row.is_failure(row)
+        if lines:
+            yield _one(lines, choose)
+        before, lines = source_ref, [line]
+    if lines:
+        yield _one(lines, choose)
+
+
+def _one(lines: list[bytes], choose: Callable[[list[Row]], Row]) -> tuple[bytes, bool]:
+    """Return (line, is a failure) of one image."""
+    # In a large table, nearly every image has a single line, which need not be parsed again.
+    if len(lines) == 1 and _FAILURE not in lines[0]:
+        return lines[0], False
+    lines = list(dict.fromkeys(lines))
+    rows: list[Row] = [manifest_row.parse(line) for line in lines]
+    row = rows[0] if len(rows) == 1 else choose(rows)
+    # Equal rows may be written in different ways; the same one is kept, whatever their order.
+    kept = (line for line, other in zip(lines, rows, strict=True) if other == row)
+    return min(kept, default=b"") or manifest_row.encode(row), manifest_row.is_failure(row)
