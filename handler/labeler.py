@@ -134,13 +134,12 @@ class Labeler:
         self.cores = cores
         self._clock = clock
         self._threads = threads
-        self._cores = cores
         self._start()
 
     def _start(self) -> None:
         self._classifiers: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
         self._made = 0
-        for _ in range(self._cores):
+        for _ in range(self.cores):
             self._add_classifier()
         self._held = _Budget(self.limits.held_bytes)
 
