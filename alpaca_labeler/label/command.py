@@ -50,7 +50,7 @@ LOOK_AHEAD: Final = 10_000
 """Photos that are found before the first is labelled: a few megabytes of names."""
 
 WATCH_SECONDS: Final = 1.0
-"""Between two looks into a watched folder."""
+"""Between two scans of a watched folder."""
 
 MAX_WORKERS: Final = 256
 
@@ -87,7 +87,7 @@ EXIT_INTERRUPTED: Final = 130
 )
 @click.option("--relabel", is_flag=True, help="Label all photos again, not only new ones.")
 @click.option("--prune", is_flag=True, help="Remove the rows of photos that are gone.")
-@click.option("--watch", is_flag=True, help="Go on with what lands in PATH, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Then label what arrives in PATH, until Ctrl-C.")
 @click.option(
     "--copy-to",
     type=NEW_FOLDER,
@@ -262,7 +262,7 @@ def _label(run: Run) -> Report:
         ready = pool.ready()
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
         ledger.load(None if run.relabel else ready.model_version, ready.decoder)
-        # What lands or changes from here on is new to a watch.
+        # A watch labels what arrives or changes from here on.
         before = list(sources.find(run.paths, Skipped())) if run.watch else []
         try:
             _work(run, pool, ledger, report)
@@ -314,7 +314,7 @@ def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
 
 
 def _keep(done: Done, ledger: Ledger, report: Report) -> bool:
-    """Write what came of a photo into the manifest; tell whether that is new."""
+    """Write the result for a photo into the manifest; tell whether it is new."""
     if done.row is not None and done.label is None and ledger.had_failed(done.image):
         return False
     if done.row is not None:
@@ -326,9 +326,9 @@ def _keep(done: Done, ledger: Ledger, report: Report) -> bool:
 def _watch(
     run: Run, pool: Workers, ledger: Ledger, report: Report, before: list[ImageVersion]
 ) -> None:
-    """Label what lands in the folders until Ctrl-C.
+    """Label what arrives in the folders until Ctrl-C.
 
-    A file counts once two looks in a row find it the same: one that is being written is not read.
+    A file is read once two scans in a row find it unchanged: it is no longer being written.
     """
     say(f"watching {', '.join(map(printable, run.paths))}; Ctrl-C ends it")
     known = {image.source_ref: image for image in before}

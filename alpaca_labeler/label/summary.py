@@ -1,4 +1,4 @@
-"""What a run says at its end: what the manifest holds for these photos now, and what is new."""
+"""Summary of a run: what the manifest holds for its photos now, and what is new."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Report:
 
     @property
     def photos(self) -> int:
-        """Photos that have a row, or were tried in vain."""
+        """Photos that have a row, or could not be reached."""
         return self.labels.total() + self.failed + self.unreached
 
     @property
@@ -172,7 +172,7 @@ def _rows(report: Report, failures: str) -> Iterator[tuple[str, int, int, str]]:
 
 
 def nothing_found(paths: Iterable[str], report: Report) -> str:
-    """Return what is said if there is no photo at all."""
+    """Return the message if there is no photo at all."""
     others = f"; {report.skipped.others:,} other files skipped" * bool(report.skipped.others)
     formats = " ".join(sorted(suffix[1:] for suffix in skip.SUFFIXES - skip.RAW_SUFFIXES))
     return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){others}"

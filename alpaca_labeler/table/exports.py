@@ -1,4 +1,4 @@
-"""Manifest rows in the forms of other tools. What a form cannot hold is left out and counted."""
+"""Manifest rows in the formats of other tools. Rows that a format cannot hold are counted."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ExportError(LabelerError):
 
 
 class LeftOut(Exception):
-    """This row has no place in the form. The message says why and what to do."""
+    """The format cannot hold this row. The message says why and what to do."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Out:
     def below(self, folder: str, row: Row) -> str:
         """Return a local photo's path relative to `folder`, separated by `/`.
 
-        Raises `LeftOut` if it lies elsewhere.
+        Raises `LeftOut` if it is not below it.
         """
         path = os.path.abspath(storage.to_path(self.place(row["source-ref"])))
         if "\0" in path:
@@ -109,7 +109,7 @@ class Out:
     def taken(self, rows: Iterable[Row], convert: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
         """Convert and count each row with a label; count why the others are left out.
 
-        `convert` raises `LeftOut` for a row that the form cannot hold.
+        `convert` raises `LeftOut` for a row that the format cannot hold.
         """
         for row in rows:
             try:

@@ -45,7 +45,7 @@ class _File:
     path: str
     handle: IO[bytes] | None = None
     before: int = 0
-    """Rows that lay in it, settled, before those of this run."""
+    """Number of settled rows in it before this run."""
 
 
 class Ledger:
@@ -97,7 +97,7 @@ class Ledger:
                     os.unlink(file.path)
 
     def load(self, model_version: str | None, decoder: str = "") -> None:
-        """Learn which images have a row by `model_version`, or by a person. None: learn of none.
+        """Learn which images have a row by `model_version`, or by a person; with None, none.
 
         What an earlier run or an earlier release left, and what people decided since, is settled
         first. What another decoder than `decoder` could not read counts as new: to be tried once.
@@ -112,7 +112,7 @@ class Ledger:
             self._scan(model_version, decoder)
 
         self._scan(model_version, decoder)
-        if not self._settled or self._has_news():
+        if not self._settled or self._has_new_corrections():
             settle()
         # Only now: what people decided names a photo as the manifest did.
         if self._old and self._modernize():
@@ -120,7 +120,7 @@ class Ledger:
         self._ordered = True
 
     def peek(self, model_version: str | None, decoder: str = "") -> None:
-        """Learn the same outside of a `with` block, without a lock and without writing anything."""
+        """Do the same as `load` without a lock, and without writing anything."""
         self._scan(model_version, decoder)
 
     def _scan(self, model_version: str | None, decoder: str) -> None:
@@ -171,12 +171,12 @@ class Ledger:
     def has(self, image: ImageVersion) -> bool:
         """Tell whether this very version of the image has its row. Call `load` before.
 
-        A failure of `TRIED_AGAIN` is no row to rest on.
+        A failure of `TRIED_AGAIN` does not count.
         """
         return _contains(self._index, _key(image))
 
     def had_failed(self, image: ImageVersion) -> bool:
-        """Tell whether this version has a failure of `TRIED_AGAIN`: the same again says nothing."""
+        """Tell whether this version has a failure of `TRIED_AGAIN`, which is not reported again."""
         return _contains(self._failed, _key(image))
 
     def append(self, row: Row) -> None:
@@ -189,7 +189,7 @@ class Ledger:
         jsonl.write(_handle(file), manifest_row.encode(row))
 
     def settle(self) -> None:
-        """Bring both files to one sorted row per image. Killed at any point, it loses nothing."""
+        """Merge both files into one sorted row per image. Killed at any point, it loses nothing."""
         self._give_labels_of_the_same_content()
         if self._settled:
             return
@@ -267,7 +267,7 @@ class Ledger:
 
     # --- the rows --------------------------------------------------------------------------------
 
-    def _has_news(self) -> bool:
+    def _has_new_corrections(self) -> bool:
         """Tell whether people decided something that is not in the manifest yet."""
         return os.path.exists(self._corrections) and any(new for *_, new in self._merged())
 
@@ -300,12 +300,12 @@ class Ledger:
         files = (self._failures, self._labels)
         rows = [self._rows(file) for file in files]
         if not self._ordered:
-            # What a finished run left is sorted: none of it need be held, or written out to sort.
+            # A finished run leaves sorted files, which need not be sorted again.
             return [
                 some if self._is_sorted(file) else merge.sort(some)
                 for some, file in zip(rows, files, strict=True)
             ]
-        # Where this run began is known, so no clock need be believed: it may have been set back.
+        # The place where this run began is known, so no clock is trusted: it may be set back.
         before = [islice(some, file.before) for some, file in zip(rows, files, strict=True)]
         return [merge.sort(chain(*before, *rows))]
 
@@ -346,7 +346,7 @@ class Ledger:
                     yield name, line if name == source_ref else _renamed(line, name)
             except ManifestError:
                 # Who only peeks finds what the next run will repair.
-                if file.handle is not None or not _is_torn_end(lines):
+                if file.handle is not None or not _is_truncated_end(lines):
                     raise
 
     def _give_labels_of_the_same_content(self) -> None:
@@ -369,7 +369,7 @@ class Ledger:
         self._known_content = {}
 
     def _modernize(self) -> bool:
-        """Give rows of an earlier release their present form; tell whether there were any."""
+        """Convert rows of an earlier release to the current form; tell whether there were any."""
         changed = False
         for file in (self._labels, self._failures):
             rows = map(manifest_row.parse, (line for _, line in self._rows(file)))
@@ -442,7 +442,7 @@ def _contains(index: array[int], key: int) -> bool:
     return place < len(index) and index[place] == key
 
 
-def _is_torn_end(lines: IO[bytes]) -> bool:
+def _is_truncated_end(lines: IO[bytes]) -> bool:
     end = lines.tell()
     return end == lines.seek(0, os.SEEK_END) and lines.seek(end - 1) >= 0 and lines.read() != b"\n"
 
