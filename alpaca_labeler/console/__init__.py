@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: progress, files that appear whole, errors as one sentence."""
+"""Output on a terminal: progress, files that appear whole, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def is_quiet() -> bool:
 
 
 def sentence(error: Exception) -> str | None:
-    """Return what a person is told about an error; None if it is to be raised as it is.
+    """Return the message for an error; None if it is to be raised as it is.
 
     This is the only place that turns errors into messages.
     """
@@ -88,13 +88,13 @@ def sentence(error: Exception) -> str | None:
 
 
 def say(text: str) -> None:
-    """Tell a person on stderr how it goes, unless --quiet; results go to stdout."""
+    """Print information on stderr, unless --quiet; results go to stdout."""
     if not is_quiet():
         warn(text)
 
 
 def warn(text: str) -> None:
-    """Tell a person on stderr what went wrong, also if --quiet."""
+    """Print a problem on stderr, also if --quiet."""
     if Progress.shown is not None:
         Progress.shown.clear()
     click.echo(text, err=True)
@@ -132,7 +132,7 @@ def check_apart(output: str, source: str) -> None:
 
 
 class Progress:
-    """A line on a terminal that says how far it is. A context manager.
+    """A progress line on a terminal. A context manager.
 
     It never takes more than one line, however narrow the terminal, and is gone when it is done.
     """
@@ -179,14 +179,14 @@ class Progress:
             click.echo(f"\r{text}\x1b[K", nl=False, err=True, color=True)
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Erase the line."""
         if Progress.shown is self and self._drawn:
             self._drawn = 0.0
             click.echo("\r\x1b[K", nl=False, err=True, color=True)
 
 
 def progress_line(label: str, done: int, total: int | None, seconds: float, width: int) -> str:
-    """Return how far it is in at most `width` characters, the most useful facts first to stay."""
+    """Return a progress line of at most `width` characters; the least useful facts go first."""
     rate = done / seconds if seconds >= 1 else 0.0  # sooner it is a guess
     count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
     facts = [label, count]

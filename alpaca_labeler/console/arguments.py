@@ -1,4 +1,4 @@
-"""What commands are given: photos, manifests, bundles, labels. Checked and completed alike."""
+"""Types of arguments: photos, manifests, bundles. Each checks and completes its values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Place(click.ParamType[str]):
     name = "path"
 
     def __init__(self, *, missing: str = "", folder: str = "", in_s3: bool | None = None) -> None:
-        """`missing` is said of a path that does not exist, `folder` of a folder; if empty, it may.
+        """`missing` is the error for a path that does not exist, `folder` for a folder, if any.
 
         `in_s3` allows addresses in S3 alone, or paths alone; None allows both.
         """

@@ -1,4 +1,4 @@
-"""What a deployed stack says of itself, so that nobody types URIs and ARNs at night."""
+"""Outputs of a deployed stack, so that nobody has to type URIs and ARNs."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def from_stack(**wanted: tuple[str, str]) -> Callable[[Callable[..., None]], Cal
     """Give a command the option --stack, which fills in parameters that were not given.
 
     `wanted` says of each parameter what the command line calls it and which output holds it. One
-    that is called by a word in capitals (an argument) must then be known.
+    that is called by a word in capitals (an argument) is required.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @click.option("--stack", metavar="NAME", help="Read what is not given from this stack.")
+        @click.option("--stack", metavar="NAME", help="Take the rest from this stack's outputs.")
         @functools.wraps(command)
         def run(*, stack: str | None, **given: Any) -> None:
             if stack is not None:

@@ -1,4 +1,4 @@
-"""`alpaca redrive`: look into the dead-letter queue, and put what it holds to work again."""
+"""`alpaca redrive`: list or requeue the messages of the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED: Final = 1000
 LOOK_SECONDS: Final = 60
-"""Messages that are looked at are hidden so long, unless the command ends before."""
+"""Seconds for which listed messages are hidden; the command unhides them when it ends."""
 POLL_SECONDS: Final = 2.0
 LOG_PAGES: Final = 20
 ENDED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
@@ -117,7 +117,7 @@ def _task(sqs: Any, source: str, destination: str) -> int | None:
 
 
 def _by_hand(sqs: Any, dead_letters: str, queue: str) -> int:
-    """Send every message on, then delete it: one may come twice, none is lost."""
+    """Send each message, then delete it: one may arrive twice, none is lost."""
     moved = 0
     for batch in _received(sqs, dead_letters):
         entries = [
@@ -188,7 +188,7 @@ def _sent(message: dict[str, Any]) -> int:
 
 
 def _photos(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (photo, what the message itself tells of why it is here)."""
+    """Yield (photo, the reason that the message itself gives)."""
     attributes = message.get("MessageAttributes", {})
     bridge = attributes.get("ERROR_MESSAGE", attributes.get("ERROR_CODE", {})).get("StringValue")
     try:
@@ -201,7 +201,7 @@ def _photos(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _said_in(logs: str, since: int) -> dict[str, str]:
-    """Return what the function's log says last of each photo, or of a message without one."""
+    """Return the last entry of the function's log about each photo, or each message without one."""
     pages = client("logs").get_paginator("filter_log_events")
     said: dict[str, str] = {}
     for number, page in enumerate(

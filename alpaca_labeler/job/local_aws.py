@@ -1,7 +1,7 @@
 """The job on one machine: moto's S3 and SQS on the loopback, the real handler between them.
 
 Buckets, queue and notification are wired as in template.yaml. Only the Lambda service itself is
-played: a loop receives messages and calls the handler, as the event source mapping would.
+simulated: a loop receives messages and calls the handler, as the event source mapping would.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
 
 FUNCTION_SECONDS: Final = 60.0
 COMPACT_SECONDS: Final = 5.0
-"""Labels are merged into the manifest when nothing has arrived for so long."""
+"""Seconds without arrivals after which labels are merged into the manifest."""
 
 
 class SandboxError(LabelerError):
@@ -73,7 +73,7 @@ class Sandbox:
         storage.client().upload_file(path, INPUT_BUCKET, key)
 
     def step(self, wait_seconds: int = 1) -> Iterator[Row]:
-        """Give what waits in the queue to the function, and yield the rows it has written.
+        """Call the function with the waiting messages, and yield the rows it has written.
 
         A message is deleted only when the function did not report it, as the event source mapping
         does.
@@ -141,7 +141,9 @@ class Sandbox:
 
 @contextmanager
 def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
-    """Start the sandbox on 127.0.0.1; port 0 takes a free one. Leaving stops it, with all it holds.
+    """Start the sandbox on 127.0.0.1; port 0 takes a free one.
+
+    Leaving the context stops it and deletes its content.
 
     Meanwhile the AWS variables of this process let nothing in it reach a real account.
 

@@ -1,4 +1,4 @@
-"""`alpaca status`: one look at a deployed job."""
+"""`alpaca status`: the state of a deployed job."""
 
 from __future__ import annotations
 

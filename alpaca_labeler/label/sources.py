@@ -1,4 +1,4 @@
-"""From what a person types (files, folders, `s3://` prefixes) to the images that are meant."""
+"""Find the images that files, folders and `s3://` prefixes on the command line stand for."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _file(path: str) -> ImageVersion:
         return _version(path, os.stat(path))
     except FileNotFoundError:
         raise storage.NotFound(f"{path}: there is no such file or folder") from None
-    except (OSError, ValueError):  # what is wrong with it is the labeler's to say, in a failure row
+    except (OSError, ValueError):  # the labeler says what is wrong with it, in a failure row
         return _version(path, None)
 
 

@@ -49,8 +49,8 @@ def compare(
     DATASET is a folder with a sub-folder for each class.
 
     A bundle is a folder, an s3:// prefix or latest.json, or the word embedded. Both label the
-    photos as they would in use. Photos that a model was trained on are answered by its
-    cross-validation, if it has one, and are left out otherwise; photos.csv in the bundle tells.
+    photos as they would in use. For photos that a model was trained on, its cross-validation
+    counts if it has one; otherwise they are left out. photos.csv in the bundle says which.
 
     The verdict is better or worse if McNemar's exact test, two-sided, gives p < 0.05: two equal
     models would differ as much by chance less than once in 20 times. Otherwise it is undecided,
@@ -81,7 +81,7 @@ def measure(
     seed: int = 42,
     max_pixels: int = MAX_PIXELS,
 ) -> Comparison:
-    """Compare the bundles of two URIs on a folder of photos, and warn of what it is worth."""
+    """Compare two bundles on a folder of photos; warn if the figures flatter them."""
     from alpaca_labeler.training import provenance
     from alpaca_labeler.training.compare import compare
 

@@ -1,4 +1,4 @@
-"""What the commands that train and measure share: options that name photos."""
+"""Options that the commands of models share."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ max_pixels_option = click.option(
 
 
 def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that measures models on a folder of photos what all such commands take."""
+    """Add the argument and options that the commands which measure models share."""
     for option in (
         quiet_option,
         click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),

@@ -1,6 +1,6 @@
 """`alpaca models`: publish bundles to object storage and choose the one in use.
 
-It talks and does nothing else: what is done, and in which order, stands in `training.registry`.
+Only the command line is here: the work is in `training.registry`.
 """
 
 from __future__ import annotations

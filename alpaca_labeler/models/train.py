@@ -38,7 +38,7 @@ NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train
 REFERENCE = """\
 reference   frozen       0.79 train, 0.77 validation
 reference   fine-tuning  0.88 to 0.97 validation"""
-"""What the project that the recipe `course` repeats reports of itself."""
+"""The figures that the project behind the recipe `course` reports."""
 
 
 @click.command()

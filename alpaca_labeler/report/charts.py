@@ -1,4 +1,4 @@
-"""Where the marks of a chart stand; `pages/charts.html` draws them as SVG.
+"""The geometry of charts; `pages/charts.html` draws them as SVG.
 
 Positions are percentages of the plot, so that a chart reads as well in the 350 pixels of a phone as
 on a desk.
@@ -29,7 +29,7 @@ def short_percent(share: float) -> str:
 
 
 def short_count(count: float) -> str:
-    """Return a count in the room that stands left of a drawing: `1.2k`."""
+    """Return a count short enough for the label of a tick: `1.2k`."""
     for unit, size in (("M", 10**6), ("k", 10**3)):
         if count >= size:
             return f"{count / size:.3g}{unit}"
@@ -104,7 +104,7 @@ class Bar:
     """One bar of a chart."""
 
     title: str
-    """What it is, for anyone who points at it."""
+    """Its tooltip."""
     left: float
     width: float
     parts: list[tuple[str, float, float]]

@@ -1,4 +1,4 @@
-"""What `alpaca report` shows of a table: figures, charts and photos, for `pages/manifest.html`."""
+"""The content of `alpaca report`: figures, charts and photos, for `pages/manifest.html`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DATES: Final = 3
 JUDGED: Final = 50
 """Fewest labels by people on which the model is measured."""
 
-LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Look here first."
+LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Review these first."
 
 Sheet = tuple["Sequence[Row]", "Sequence[Thumbnail] | None"]
 """Rows and their pictures; None if pictures are not wanted."""

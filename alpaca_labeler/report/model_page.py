@@ -1,4 +1,4 @@
-"""What training found out: figures, curves and mistakes, for `pages/model.html`.
+"""The results of training: figures, curves and mistakes, for `pages/model.html`.
 
 Nothing is computed here that decides a label: this shows what was measured elsewhere.
 """

@@ -42,7 +42,7 @@ def _environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    """Return text without what steers a terminal or turns a line around; a name may hold it."""
+    """Return text without control characters, those that reverse a line included."""
     if isinstance(value, Markup):
         return value
     text = str(value).encode("utf-8", "backslashreplace").decode()

@@ -26,13 +26,13 @@ _PAUSE: Final = 0.005  # seconds between two tries for a lock
 _NOT_ON_THIS_DRIVE: Final = frozenset(
     {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EPERM}
 )
-"""What network drives and drives of other systems say of what they do not offer."""
+"""Errors of drives, such as network drives, that do not support an operation."""
 
 _warned: set[str] = set()
 
 
 def beside(manifest: str, kind: Literal["failures", "corrections"]) -> str:
-    """Return where a manifest's failures or corrections lie.
+    """Return the path of a manifest's failures or corrections.
 
     >>> beside("farm/manifest.jsonl", "failures"), beside("farm/goats.jsonl", "failures")
     ('farm/failures.jsonl', 'farm/goats.failures.jsonl')

@@ -1,4 +1,4 @@
-"""The one door to rows: a manifest on this machine with what lies beside it, or a bucket's results.
+"""Access to rows: a manifest on this machine with the files beside it, or a bucket's results.
 
 Every command that reads rows reads them here, so that all of them see the same.
 """
