@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from alpaca_labeler.training.metrics import Figure
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
+NO_TENSORFLOW_YET = (
+    "training needs TensorFlow, which has no release for Python {} yet: install "
+    "'alpaca-labeler[train]' with Python 3.11 to 3.13. Labelling works with this one"
+)
 
 REFERENCE = """\
 reference   frozen       0.79 train, 0.77 validation
@@ -347,6 +352,9 @@ def _load_tensorflow() -> None:
             import keras  # noqa: F401
             import tensorflow as tf  # noqa: F401
     except ImportError as error:
+        if sys.version_info >= (3, 14):  # the limit of the extra `train` in pyproject.toml
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise click.ClickException(NO_TENSORFLOW_YET.format(version)) from error
         raise click.ClickException(NEEDS_TENSORFLOW) from error
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from alpaca_labeler.handler.labeler import Labeler
 from alpaca_labeler.main import main
-from alpaca_labeler.models.train import NEEDS_TENSORFLOW, evaluate, train
+from alpaca_labeler.models.train import NEEDS_TENSORFLOW, NO_TENSORFLOW_YET, evaluate, train
 from alpaca_labeler.training import dataset
 
 
@@ -94,7 +94,11 @@ def test_a_class_that_cannot_be_an_attribute_is_refused_before_training(pets, tm
     assert "photos of" not in result.stderr
 
 
-def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
+@pytest.mark.parametrize(
+    ("python", "remedy"),
+    [((3, 13, 1), NEEDS_TENSORFLOW), ((3, 14, 0), NO_TENSORFLOW_YET.format("3.14"))],
+)
+def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch, python, remedy):
     real = builtins.__import__
 
     def no_tensorflow(name, *rest):
@@ -103,9 +107,10 @@ def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", no_tensorflow)
+    monkeypatch.setattr(sys, "version_info", python)
     result = call(train, pets)
     assert result.exit_code == 1
-    assert NEEDS_TENSORFLOW in result.stderr
+    assert remedy in result.stderr
 
 
 def test_help_and_evaluation_need_no_tensorflow():
