@@ -19,6 +19,7 @@ from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table.out import opened
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
     if output is not None:
         check_apart(output, source)
     table = open_table(source)
-    with exports.opened(table.place, output, local_files_root) as out:
+    with opened(table.place, output, local_files_root) as out:
         exports.FORMATS[form](table.rows(), out)
     click.echo(f"{out.written:,} written", err=True)
     for reason, count in sorted(out.left_out.items()):

@@ -14,13 +14,13 @@ from typing import IO, TYPE_CHECKING, Final
 
 from alpaca_labeler.handler import skip, storage
 from alpaca_labeler.handler.manifest_row import confidence, label
-from alpaca_labeler.table.exports import ExportError, LeftOut
+from alpaca_labeler.table.out import ExportError, LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from alpaca_labeler.handler.manifest_row import Row
-    from alpaca_labeler.table.exports import Out
+    from alpaca_labeler.table.out import Out
 
 METADATA: Final = "metadata.jsonl"
 _METADATA_FILES: Final = {"metadata.jsonl", "metadata.csv", "metadata.parquet"}

@@ -37,6 +37,7 @@ from alpaca_labeler.label import sort_into, sources
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.command import line as line_for_people
 from alpaca_labeler.table.ledger import Ledger, LedgerError
+from alpaca_labeler.table.out import Out
 from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
 
@@ -225,10 +226,8 @@ def check_exports(data: bytes) -> None:
             assert len([json.loads(line) for line in text.splitlines()]) == written
 
 
-def _exported(
-    write: Callable[[list[Row], exports.Out], None], rows: list[Row]
-) -> tuple[str, exports.Out]:
-    out = exports.Out(str, files_root="/")
+def _exported(write: Callable[[list[Row], Out], None], rows: list[Row]) -> tuple[str, Out]:
+    out = Out(str, files_root="/")
     # One that holds no folders of splits, which an export looks for.
     with (
         tempfile.TemporaryDirectory(dir=_fast_folder()) as empty,

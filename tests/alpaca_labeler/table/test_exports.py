@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.table import exports
+from alpaca_labeler.table import exports, hugging_face
+from alpaca_labeler.table.out import ExportError, Out, opened
 
 
 def row(source_ref="s3://b/a.jpg", label="alpaca", **facts):
@@ -46,7 +47,7 @@ NOT_IN_S3 = "not in S3: Rekognition reads photos from a bucket, so label them th
 
 def export(form, *rows, files_root=None):
     """Export to standard output: its text, how many rows it holds, and why others are left out."""
-    out = exports.Out(str, files_root=files_root)
+    out = Out(str, files_root=files_root)
     with contextlib.redirect_stdout(io.StringIO(newline="")) as text:
         exports.FORMATS[form](rows, out)
     return text.getvalue(), out.written, dict(out.left_out)
@@ -66,7 +67,7 @@ def test_csv_has_one_row_per_label():
 
 
 def test_a_csv_file_begins_as_excel_needs_and_a_pipe_does_not(tmp_path):
-    with exports.opened(str, str(tmp_path / "l.csv")) as out:
+    with opened(str, str(tmp_path / "l.csv")) as out:
         exports.to_csv([row("ünï 中.jpg")], out)
     data = (tmp_path / "l.csv").read_bytes()
     assert data.startswith(b"\xef\xbb\xbfsource-ref,label,")
@@ -106,13 +107,13 @@ def test_rows_of_other_tasks_are_left_out_and_counted(form):
 def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path):
     output = tmp_path / "metadata.jsonl"
     with (
-        pytest.raises(exports.ExportError, match=r"nothing to write: 1 left out: .*labelled"),
-        exports.opened(str, str(output)) as out,
+        pytest.raises(ExportError, match=r"nothing to write: 1 left out: .*labelled"),
+        opened(str, str(output)) as out,
     ):
         exports.FORMATS[form]([FAILURE], out)
     with (
-        pytest.raises(exports.ExportError, match="the manifest has no rows"),
-        exports.opened(str, str(output)) as out,
+        pytest.raises(ExportError, match="the manifest has no rows"),
+        opened(str, str(output)) as out,
     ):
         exports.FORMATS[form]([], out)
     assert os.listdir(tmp_path) == []
@@ -185,7 +186,7 @@ def test_label_studio_loads_local_photos_from_the_folder_that_it_serves(tmp_path
 def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
     corrected = row(label='not "alpaca" & <co>')
     corrected["labeler"]["model-class-name"] = "alpaca"
-    with exports.opened(str, str(tmp_path / "tasks.json")) as out:
+    with opened(str, str(tmp_path / "tasks.json")) as out:
         exports.to_label_studio([corrected], out)
     assert out.notes == [f"labelling config: {tmp_path}/tasks.xml"]
     view = ET.parse(tmp_path / "tasks.xml").getroot()
@@ -204,8 +205,8 @@ def folder(tmp_path, monkeypatch):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8)).save(tmp_path / name, "JPEG")
         rows = [row(f"{tmp_path}/{name}") for name in names]
-        with exports.opened(str, str(tmp_path / output)) as out:
-            exports.to_hugging_face([*rows, *more], out)
+        with opened(str, str(tmp_path / output)) as out:
+            hugging_face.write([*rows, *more], out)
         found = {
             str(path.parent.relative_to(tmp_path)): [
                 json.loads(line)["file_name"] for line in path.read_text().splitlines()
@@ -266,12 +267,12 @@ def test_a_split_without_a_labelled_photo_is_pointed_out(folder, tmp_path):
 def test_metadata_that_would_be_read_twice_is_refused(folder, tmp_path, other):
     (tmp_path / "a").mkdir()
     (tmp_path / other).write_text("")
-    with pytest.raises(exports.ExportError, match=f"^{other}: .* remove it"):
+    with pytest.raises(ExportError, match=f"^{other}: .* remove it"):
         folder("a/1.jpg")
 
 
 def test_hugging_face_metadata_must_be_named_metadata_jsonl(folder):
-    with pytest.raises(exports.ExportError, match=r"no other name than metadata\.jsonl"):
+    with pytest.raises(ExportError, match=r"no other name than metadata\.jsonl"):
         folder("a.jpg", output="labels.jsonl")
 
 
