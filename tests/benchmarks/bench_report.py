@@ -28,7 +28,7 @@ PACKAGES = {name: packages for name, (_, _, packages) in CONTESTANTS.items()} | 
 
 LAMBDA_GB = 1769 / 1024
 """The memory at which a Lambda function has one whole core."""
-DOLLARS_A_GB_SECOND = 0.0000166667
+GB_SECOND_DOLLARS = 0.0000166667
 """x86, us-east-1, first tier, as published in November 2026."""
 
 Cell = str | float | int | None
@@ -89,7 +89,7 @@ def ratio(results: Results, name: str, other: str, longest: int = 1024) -> float
 
 
 def gain(results: Results, name: str, longest: int = 1024) -> float | None:
-    """Return how many times the photos a second two cores give, beside one."""
+    """Return how many times as many photos per second two cores give as one does."""
     one, two = millis(results, name, longest, 1), millis(results, name, longest, 2)
     return one / two if one and two else None
 
@@ -207,7 +207,7 @@ def _aims(results: Results) -> str:
     resumed = statistics.median(ran.seconds for ran in results.resumed)
     rows = [
         row(
-            "Keras sample over `alpaca label`, time a photo",
+            "Keras sample over `alpaca label`, time per photo",
             10,
             _over(millis(results, "keras"), millis(results, COMMAND)),
             least=True,
@@ -269,7 +269,7 @@ def _one_core(results: Results) -> str:
         "differ",
     )
     return (
-        "## Photos a second\n\nRead, decoded and labelled. The floor reads the file, decodes it "
+        "## Photos per second\n\nRead, decoded and labelled. The floor reads the file, decodes it "
         "scaled, makes the product's own pixels of it and\nruns the int8 model: nothing else. "
         "`differ` counts the photos that get another label.\n\n" + table(header, rows)
     )
@@ -289,8 +289,8 @@ def _cores(results: Results) -> str:
     ]
     header = ("two cores", *(f"{size} px, /s" for size in sizes), *(f"gain, {s}" for s in sizes))
     return (
-        "Two processes, one a core, each with half of the photos; `alpaca label` with two "
-        "workers. The floor's gain is what\nthe machine has to give.\n\n" + table(header, rows)
+        "Two processes, one per core, each with half of the photos; `alpaca label` with two "
+        "workers. The floor's gain is\nthe most that this machine allows.\n\n" + table(header, rows)
     )
 
 
@@ -305,7 +305,7 @@ def _start(results: Results) -> str:
                 statistics.median(results.starts[name]),
                 results.megabytes[name],
                 None if floor else installed(PACKAGES[name]),
-                cost * 1e6 / 1000 * LAMBDA_GB * DOLLARS_A_GB_SECOND if cost and not floor else None,
+                cost * 1e6 / 1000 * LAMBDA_GB * GB_SECOND_DOLLARS if cost and not floor else None,
             ]
         )
     header = ("one core", "first label, s", "memory, MB", "installed, MB", "10^6 photos, $")
@@ -317,10 +317,10 @@ def _start(results: Results) -> str:
         + table(header, rows)
         + f"""
 
-The cost of a million photos of 1,024 px is arithmetic, not a bill: the measured time a photo, times
-1,769 MB, at which Lambda gives one whole core, times ${DOLLARS_A_GB_SECOND:.10f} a GB-second (x86,
-us-east-1). Lambda's cores are others than this one. Requests, S3 and queue come on top and are the
-same for all: about a dollar, see [scale.md](scale.md)."""
+The cost of a million photos of 1,024 px is arithmetic, not a bill: the measured time per photo,
+times 1,769 MB, at which Lambda gives one whole core, times ${GB_SECOND_DOLLARS:.10f} per
+GB-second (x86, us-east-1). Lambda's cores differ from this one. Requests, S3 and queue come on top
+and are the same for all: about a dollar, see [scale.md](scale.md)."""
     )
 
 
@@ -332,7 +332,7 @@ def _stages(results: Results) -> str:
     ]
     rows.append(["all of these", *(sum(results.stages[size].values()) for size in sizes)])
     return (
-        "## Where the time goes\n\nMilliseconds of processor time a photo, one core, in the "
+        "## Where the time goes\n\nMilliseconds of processor time per photo, one core, in the "
         "library's own steps.\n\n" + table(("stage", *(f"{size:,} px" for size in sizes)), rows)
     )
 
@@ -348,8 +348,8 @@ def _batches(results: Results) -> str:
         [n, *(found[b] for b in batches)] for n, found in results.parallel.items()
     ]
     return (
-        "## Batches, threads, processes\n\nInference only, milliseconds a photo, on one core, one "
-        "thread.\n\n"
+        "## Batches, threads, processes\n\nInference only, milliseconds per photo, on one core "
+        "with one thread.\n\n"
         + table(header, alone)
         + "\n\nLiteRT int8 on two cores, two ways.\n\n"
         + table(header, both)
@@ -382,14 +382,14 @@ def _command(results: Results) -> str:
         "## The command and the table\n\n"
         + table(("whole process", "seconds"), list(first.items()))
         + f"\n\nThe resumed run and its workers hold {memory:,.0f} MB.\n\nCompaction merges "
-        "10,000 new rows in 100 parts into a table of so many, through a stand-in for S3 on the "
-        "same machine.\nAudit compares the table with a list of the bucket that costs nothing.\n\n"
-        + table(header, rows)
+        "10,000 new rows in 100 parts into a table of the size given, through a stand-in for S3 "
+        "on the same machine.\nAudit compares the table with a listing of the bucket that takes no "
+        "time.\n\n" + table(header, rows)
     )
 
 
 NOTES = """\
-## Again
+## Run it again
 
 `make bench`, in about half an hour. `make bench QUICK=1` shows the same tables after two
 minutes, roughly measured, and writes nothing.

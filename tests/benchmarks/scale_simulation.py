@@ -152,7 +152,7 @@ class Compaction:
     """Rows that were written, each time that they were."""
 
 
-_STATIONS: Final = ("listing", "S3 GET a prefix", "S3 PUT a prefix")
+_STATIONS: Final = ("listing", "S3 GET per prefix", "S3 PUT per prefix")
 _LIST, _GET, _PUT = _STATIONS
 
 
@@ -429,16 +429,15 @@ def cost_table(outcome: Outcome) -> str:
         f"| {name} | {costs.get(name, 0):.2f} | {queue.get(name, 0):.2f} |"
         for name in dict.fromkeys([*costs, *queue])
     ]
-    lines += [
-        f"| **dollars a million** | **{sum(costs.values()):.2f}** | **{sum(queue.values()):.2f}** |"
-    ]
+    total, queued = sum(costs.values()), sum(queue.values())
+    lines += [f"| **dollars per million** | **{total:.2f}** | **{queued:.2f}** |"]
     return "\n".join(lines)
 
 
 def steady_table(new_per_day: int = 10_000) -> str:
     """What a table that is there costs while `new_per_day` photos arrive, as Markdown."""
     lines = [
-        "| rows | table | a run | runs per month | written per new row | $ per month | before |",
+        "| rows | table | one run | runs per month | written per new row | $ per month | before |",
         "|---|---|---|---|---|---|---|",
     ]
     for rows in (10**5, 10**6, 8 * 10**6, 10**8):
@@ -461,12 +460,12 @@ def figures_table() -> str:
     """The service times behind everything, as Markdown."""
     return "\n".join(
         [
-            "| figure | value | where it is from |",
+            "| figure | value | source |",
             "|---|---|---|",
             f"| decode, 1,024 px JPEG | {1000 * MEASURED.decode:.1f} ms | measured |",
             f"| inference, 256 px | {1000 * MEASURED.infer:.1f} ms | measured |",
             f"| 100 photos, one worker | {labelling_seconds(100) + ASSUMED.put:.2f} s | computed |",
-            f"| merging a row that was there | {1e6 * MEASURED.merge_row:.0f} µs | measured |",
+            f"| merging an existing row | {1e6 * MEASURED.merge_row:.0f} µs | measured |",
             f"| merging a new row | {1e6 * MEASURED.merge_new:.0f} µs | measured |",
             f"| fetching a photo | {1000 * ASSUMED.fetch:.0f} ms | assumed |",
             f"| writing a part | {1000 * ASSUMED.put:.0f} ms | assumed |",

@@ -96,7 +96,7 @@ def test_more_workers_than_one_prefix_serves_cost_money_and_gain_no_time():
     many = sim.simulate(replace(SMALL, concurrency=400))
     assert many.seconds == pytest.approx(few.seconds, rel=0.05)
     assert many.billed > 2 * few.billed
-    assert many.bound_by == "S3 GET a prefix"
+    assert many.bound_by == "S3 GET per prefix"
 
 
 def test_messages_in_flight_cap_the_workers_of_a_queue():
