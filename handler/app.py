@@ -170,7 +170,7 @@ def _hand_back(
 
 
 def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
-    """Of several announcements of one image, keep the latest."""
+    """Keep the latest of several announcements of one image."""
     chosen: dict[str, ImageVersion] = {}
     for image in images:
         other = chosen.setdefault(image.source_ref, image)

@@ -391,30 +391,30 @@ def answer(
         counts = {"images": len(batch.requests), "rows": len(results)}
         return counts | ({"queued": queued} if queued else {})
     again: dict[str, str] = {}
-    said: dict[str, str] = {}
+    labelled: dict[str, str] = {}
     for request in batch.requests:
         source_ref = request.image.source_ref
         if source_ref in unfinished:
             again[request.id] = unfinished[source_ref]
         else:
-            said[request.id] = results[source_ref]
+            labelled[request.id] = results[source_ref]
     if batch.trigger is Trigger.QUEUE:
         failed = [id_ for id_ in batch.ids if id_ in again or id_ in batch.broken]
         return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
     return {
         **batch.frame,
         "treatMissingKeysAs": "TemporaryFailure",
-        "results": [_task_result(id_, batch, again, said) for id_ in batch.ids],
+        "results": [_task_result(id_, batch, again, labelled) for id_ in batch.ids],
     }
 
 
 def _task_result(
-    id_: str, batch: Batch, again: Mapping[str, str], said: Mapping[str, str]
+    id_: str, batch: Batch, again: Mapping[str, str], labelled: Mapping[str, str]
 ) -> dict[str, str]:
     if id_ in batch.broken:
         code, text = "PermanentFailure", batch.broken[id_]
     elif id_ in again:
         code, text = "TemporaryFailure", again[id_]
     else:
-        code, text = "Succeeded", said[id_]
+        code, text = "Succeeded", labelled[id_]
     return {"taskId": id_, "resultCode": code, "resultString": text[:RESULT_STRING_LIMIT]}

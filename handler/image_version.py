@@ -12,7 +12,7 @@ class ImageVersion:
     source_ref: str
     """`s3://bucket/decoded key`, or a local path, relative to the folder of its manifest."""
     size: int | None = None
-    """In bytes."""
+    """Size in bytes."""
     last_modified: str | None = None
     """ISO 8601 in UTC: to the second for S3, to the nanosecond for a file."""
     etag: str | None = None

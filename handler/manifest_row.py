@@ -267,8 +267,8 @@ def speaks_of(row: Row, version: ImageVersion) -> bool:
 
     A row that does not say, such as other tools write, is taken to be about the current version.
     """
-    said = version_of(row)
-    return said.is_same(version) if said.is_named() else said.size in {None, version.size}
+    own = version_of(row)
+    return own.is_same(version) if own.is_named() else own.size in {None, version.size}
 
 
 def winner(rows: Sequence[Row]) -> Row:

@@ -597,8 +597,8 @@ denied kms:Decrypt is not among them: once the operator permits it, every photo 
 
 def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per kind
     code: str = error.response["Error"]["Code"]
-    words: str = error.response["Error"].get("Message") or ""
-    said = f"{code}: {words.rstrip('.')}" if words else code
+    message: str = error.response["Error"].get("Message") or ""
+    reason = f"{code}: {message.rstrip('.')}" if message else code
     status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "NotFound"}:
         return NotFound(f"{uri}: there is no such object ({code})")
@@ -606,17 +606,17 @@ def _translate(uri: str, error: Any) -> StorageError:  # noqa: PLR0911 - one per
         return Conflict(f"{uri}: it is not in the expected state")
     if code == "InvalidObjectState":
         return Unavailable(f"{uri}: archived; restore it first")
-    if code in _KEY_IS_LOST or any(part in words.lower() for part in _NOT_FOR_US):
-        return Unavailable(f"{uri}: S3 refuses to return it ({said})")
+    if code in _KEY_IS_LOST or any(part in message.lower() for part in _NOT_FOR_US):
+        return Unavailable(f"{uri}: S3 refuses to return it ({reason})")
     # Status 400 means both our own mistakes and S3's RequestTimeout, so an unknown code is tried
     # again.
     if status in {401, 403} or code in _BAD_TOKEN:
         payer = "" if _pays() else "; if its readers pay, set AWS_REQUEST_PAYER=requester"
-        return Denied(f"{uri}: access denied ({said}){payer if code == 'AccessDenied' else ''}")
+        return Denied(f"{uri}: access denied ({reason}){payer if code == 'AccessDenied' else ''}")
     if status in {301, 307, 501}:
-        return Denied(f"{uri}: not available from this endpoint or region ({said})")
+        return Denied(f"{uri}: not available from this endpoint or region ({reason})")
     # botocore reports a page that is not XML as a 500; a gateway may have sent it for a while.
-    return Transient(f"{uri}: {_NOT_S3 if _is_page(error.response) else said}")
+    return Transient(f"{uri}: {_NOT_S3 if _is_page(error.response) else reason}")
 
 
 _BAD_TOKEN: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
