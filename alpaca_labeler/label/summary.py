@@ -133,10 +133,11 @@ def as_table(report: Report, manifest: str, failures: str, columns: int) -> str:
             for place, part in enumerate(notes)
         )
         lines.append(click.style(text.rstrip(), fg=_COLOURS.get(name) if count else None))
-    rate = f", {report.tried / report.seconds:,.0f}/s" if report.seconds > 0 else ""
+    labelled = report.new.total()
+    rate = f", {labelled / report.seconds:,.0f}/s" if labelled and report.seconds > 0 else ""
     lines += [
         "",
-        f"  {report.tried:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
+        f"  {labelled:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
         if report.tried
         else f"  nothing new among {report.photos:,} photos",
     ]
