@@ -49,20 +49,20 @@ class Classifier:
             with _silenced():
                 self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
                 self._interpreter.allocate_tensors()
-            [given], [made] = (
+            [entry], [result] = (
                 self._interpreter.get_input_details(),
                 self._interpreter.get_output_details(),
             )
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{bundle.card.version}: not a LiteRT model ({error})") from error
-        if given["dtype"] != np.uint8 or [*given["shape"]] != [1, size, size, 3]:
+        if entry["dtype"] != np.uint8 or [*entry["shape"]] != [1, size, size, 3]:
             raise BundleError(
-                f"{bundle.card.version}: the model takes {given['dtype'].__name__} "
-                f"{[*given['shape']]}, not uint8 {[1, size, size, 3]} as its card says"
+                f"{bundle.card.version}: the model takes {entry['dtype'].__name__} "
+                f"{[*entry['shape']]}, not uint8 {[1, size, size, 3]} as its card says"
             )
-        if made["dtype"] != np.float32 or math.prod(made["shape"]) != 1:
+        if result["dtype"] != np.float32 or math.prod(result["shape"]) != 1:
             raise BundleError(f"{bundle.card.version}: the model must give one float32 logit")
-        self._input, self._output = given["index"], made["index"]
+        self._input, self._output = entry["index"], result["index"]
 
     def logit(self, pixels: npt.NDArray[np.uint8]) -> float:
         """Return the model's raw answer for RGB pixels (size, size, 3), dtype uint8, 0..255."""

@@ -114,8 +114,7 @@ def compact(
     With `max_age`, in seconds, nothing is done until a merge pays: until the waiting bytes exceed
     `SHARE` of the table, or a part has waited for `max_age`. A table that would exceed
     `divide_bytes` is divided into shards; after `seconds` no other shard is begun, and the next run
-    continues from there. After a lost race, a run waits for up to `pause` seconds, doubled each
-    time.
+    continues from there. `pause`, in seconds, scales the random wait after a lost race.
 
     Raises `StorageError` (`Conflict`: other runs won every race), `ManifestError` if the table is
     damaged, `TooManyRows` and `NoSpace`. None of them loses a row: run it again.

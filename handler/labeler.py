@@ -138,18 +138,18 @@ class Labeler:
 
     def _start(self) -> None:
         self._classifiers: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
-        self._made = 0
+        self._classifier_count = 0
         for _ in range(self.cores):
             self._add_classifier()
         self._held = _Budget(self.limits.held_bytes)
 
     def _add_classifier(self) -> None:
         self._classifiers.put(Classifier(self.bundle))
-        self._made += 1
+        self._classifier_count += 1
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot be pickled: interpreters and locks."""
-        own = ("_classifiers", "_made", "_held")
+        own = ("_classifiers", "_classifier_count", "_held")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -184,7 +184,7 @@ class Labeler:
         that cannot be labelled yields a `Failed` with the error, and the rest goes on.
         """
         workers = workers or cores.usable()
-        while self._made < workers:
+        while self._classifier_count < workers:
             self._add_classifier()
         waiting: deque[Future[Prediction | Failed]] = deque()
         pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")

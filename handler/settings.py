@@ -60,14 +60,14 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     """
     results = _s3_uri(environment, "RESULTS_URI", "s3://my-results/labels/")
     results = f"{results.rstrip('/')}/"
-    given = _s3_uri(environment, "INPUT_URI", "s3://my-photos/")
+    photos = _s3_uri(environment, "INPUT_URI", "s3://my-photos/")
     if storage.split_s3(results)[1] == "":
         raise SettingsError(
             f"RESULTS_URI={results!r}: needs a prefix below the bucket, as s3://my-results/labels/"
         )
-    if results.startswith(given) or given.startswith(results):
+    if results.startswith(photos) or photos.startswith(results):
         raise SettingsError(
-            f"RESULTS_URI={results!r} and INPUT_URI={given!r} overlap, so each result would "
+            f"RESULTS_URI={results!r} and INPUT_URI={photos!r} overlap, so each result would "
             "trigger the function again; give results a bucket or a prefix of their own"
         )
     level = (environment.get("LOG_LEVEL") or "INFO").upper()
@@ -75,7 +75,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         raise SettingsError(f"LOG_LEVEL={level!r}: must be one of {', '.join(LOG_LEVELS)}")
     return Settings(
         results=results,
-        input=given,
+        input=photos,
         model=environment.get("MODEL_URI") or None,
         model_refresh_seconds=_number(environment, "MODEL_REFRESH_SECONDS", 60, 1, 86_400),
         threads=_number(environment, "THREADS", 8, 1, 64),

@@ -45,7 +45,7 @@ def attribute(label: str) -> str:
     return name
 
 
-def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> Card:
+def deciding(outcome: Outcome, data: Dataset, model: bytes, created: datetime) -> Card:
     """Return the part of the card that decides labels; `model` is the content of `model.tflite`."""
     decision = outcome.decision
     card = Card(
@@ -59,7 +59,7 @@ def deciding(outcome: Outcome, data: Dataset, model: bytes, made: datetime) -> C
         calibration=decision.calibration,
         sha256=hashlib.sha256(model).hexdigest(),
     )
-    return replace(card, version=f"{made:%Y%m%dT%H%M%SZ}-{card.digest()}")
+    return replace(card, version=f"{created:%Y%m%dT%H%M%SZ}-{card.digest()}")
 
 
 def document(
@@ -88,12 +88,12 @@ def document(
     review = metrics.review(truth, judged.predicted, judged.reviewed)
     parts = experiment.figures(data, judged, seed=outcome.settings.seed)
     overall = parts.pop("all", None) or next(iter(parts.values()))
-    made = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    created = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     own = {key: value for key, value in asdict(card).items() if key != "version"}
     return {
         "format": bundle.CARD_FORMAT,
         "version": card.version,
-        "created": f"{made:%Y-%m-%dT%H:%M:%SZ}",
+        "created": f"{created:%Y-%m-%dT%H:%M:%SZ}",
         **own,
         "metrics": {
             "measured_on": _measured_on(outcome, data),

@@ -72,17 +72,17 @@ def export(
             "was written. Train longer or on more photos, or allow more with --max-disagreement"
         )
     photos = provenance.table(outcome, data, group)
-    made = document(card, outcome, data, disagreement=differing, photos=photos, about=about or {})
+    whole = document(card, outcome, data, disagreement=differing, photos=photos, about=about or {})
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         building.chmod(0o755)  # mkdtemp makes it private
         (building / bundle.MODEL_FILE).write_bytes(model)
         (building / provenance.PHOTOS_FILE).write_bytes(photos)
-        text = json.dumps(made, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (building / bundle.CARD_FILE).write_text(text, encoding="utf-8")
         (building / REPORT_FILE).write_text(
-            write_report(_report(outcome, data, made)), encoding="utf-8"
+            write_report(_report(outcome, data, whole)), encoding="utf-8"
         )
         (building / KERAS_FILE).parent.mkdir()
         outcome.network.save(building / KERAS_FILE)
@@ -90,23 +90,23 @@ def export(
         building.rename(target)  # replaces an empty folder, nothing else
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return made
+    return whole
 
 
 def check_free(folder: str) -> None:
     """Raise `ExportError` unless a bundle can be written to that folder."""
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{folder}: it exists and is not empty; choose another --output")
+        raise ExportError(f"{folder}: it is not an empty folder; choose another --output")
 
 
-def disagreement(made: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
+def disagreement(exported: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
     """Return the share of all photos, 0..1, that the bundle labels differently from the network.
 
     Photos that were trained on count too: this compares two forms of one model, not its quality,
     and in a validation set of 50 photos a single borderline one would be 2 %.
     """
-    classifier = Classifier(made)
+    classifier = Classifier(exported)
     indices = np.arange(len(data.photos))
     served = np.array([classifier.predict(data.pixels[index]).index for index in indices])
     exact = outcome.decision.probabilities(fit.logits(outcome.network, data, indices))

@@ -103,9 +103,9 @@ def load(uri: str) -> Model:
     Raises `BundleError`, also for a record that is not this bundle's.
     """
     base = bundle.resolve(uri)
-    made = bundle.load(base)
-    data = read(base, made.document)
-    return Model(made, None if data is None else parse(data, storage.join(base, PHOTOS_FILE)))
+    loaded = bundle.load(base)
+    data = read(base, loaded.document)
+    return Model(loaded, None if data is None else parse(data, storage.join(base, PHOTOS_FILE)))
 
 
 def read(base: str, document: Mapping[str, Any]) -> bytes | None:

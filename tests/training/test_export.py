@@ -180,7 +180,7 @@ def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, m
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
-    with pytest.raises(ExportError, match="already"):
+    with pytest.raises(ExportError, match="not an empty folder"):
         export.export(outcome, data, str(folder), group=alone(data), write_report=render)
 
 

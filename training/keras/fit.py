@@ -115,7 +115,7 @@ def fit(
 ) -> Fit:
     """Train on some of the photos: `train` and `validation` are their indices.
 
-    `validation` decides which epoch is kept; without it, it is the last. Raises `NetworkError`.
+    `validation` decides which epoch is kept; without it, the last one is. Raises `NetworkError`.
     """
     deterministic(seed)
     recipe, data = begin.recipe, begin.data

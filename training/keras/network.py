@@ -40,8 +40,8 @@ def build(
     pixels = keras.Input((size, size, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels) if rescale else pixels
     features = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled, training=False))
-    kept = keras.layers.Dropout(recipe.dropout)(features)
-    return keras.Model(pixels, keras.layers.Dense(1, name=LOGIT)(kept))
+    features = keras.layers.Dropout(recipe.dropout)(features)
+    return keras.Model(pixels, keras.layers.Dense(1, name=LOGIT)(features))
 
 
 def with_kinds(network: Any, kinds: int) -> Any:
