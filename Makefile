@@ -1,5 +1,5 @@
 # Everything that people and CI do with this project. Each target installs what it needs into
-# $(VENV) or build/, and changes nothing elsewhere.
+# $(VENV) or build/, never into the system.
 VENV   ?= .venv
 PYTHON ?= python3
 PHOTOS ?= tests/photos
