@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", ".aws-sam", "dist"
 )
+pytestmark = pytest.mark.slow  # it builds
 DECOYS = ("handler", "training", "cli", "infra")
 
 

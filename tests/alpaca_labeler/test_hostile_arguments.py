@@ -49,6 +49,9 @@ HOSTILE = (
 )
 
 
+pytestmark = pytest.mark.slow  # each case runs a command with two dozen values
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch, aws, photos):
     """Every kind of file and folder, two classes of photos, and a bucket without any object."""

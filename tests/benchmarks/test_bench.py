@@ -65,6 +65,7 @@ def test_a_contestant_answers_over_its_pipes_and_the_missing_say_why(photos, tmp
         missing.end()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_finds_nothing_to_do(tmp_path):
     top, table = bench_commands.labelled_before(1_500, tmp_path)
     cores = {min(os.sched_getaffinity(0))}

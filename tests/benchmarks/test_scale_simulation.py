@@ -110,6 +110,7 @@ def test_the_ramp_of_a_queue_is_slower_than_that_of_a_backfill():
     assert [sim.starts_at(queue, n) for n in (1, 5, 305)] == [0, 0, 60]
 
 
+@pytest.mark.slow
 def test_the_documents_hold_the_tables_that_the_simulation_makes():
     for document, tables in sim.tables().items():
         text = document.read_text(encoding="utf-8")

@@ -47,6 +47,7 @@ def label(event, context):
 """
 
 pytestmark = [
+    pytest.mark.slow,  # it packs the function and starts it
     pytest.mark.skipif(
         (sys.platform, platform.machine()) != ("linux", "x86_64"),
         reason="the emulator in the wheel is for Linux on x86_64",

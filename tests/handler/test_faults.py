@@ -16,6 +16,7 @@ import pytest
 from alpaca_labeler.handler import compaction, merge, pair, parts, storage
 from tests.support.simulation import World
 
+pytestmark = pytest.mark.slow
 OBJECTS = int(os.environ.get("FAULT_OBJECTS", "300"))
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2,3").split(",")]
 

@@ -22,6 +22,7 @@ LIMITS = {"webp": 17, "default": 10}
 """Bytes of memory per pixel: libwebp keeps four canvases of four bytes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in bombs.BOMBS if name != "jpeg-scans"])
 def test_a_bomb_takes_bounded_memory_and_time(name):
     if name == "heif":

@@ -474,6 +474,7 @@ def test_each_format_counts_by_the_memory_that_it_takes(form, options, least):
     assert refusal.value.code == "too-many-pixels"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(12032, 9024), (16384, 12288)])
 def test_a_phone_of_108_or_200_megapixels_stays_below_the_limit(size):
     data = encoded(Image.new("RGB", size), "JPEG", quality=50)

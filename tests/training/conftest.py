@@ -16,6 +16,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings(KERAS_SAVES))
+            if {"trained", "weights"} & {*item.fixturenames}:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -520,6 +520,7 @@ def break_when(monkeypatch, when, error, *, done_first):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done_first", [False, True])
 @pytest.mark.parametrize("job", ["publish", "promote", "rollback"])
 def test_a_crash_at_any_call_leaves_a_whole_bundle_in_use(make, monkeypatch, job, done_first):

@@ -19,6 +19,7 @@ from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
 from tests.support.aws import forget_function
 
+pytestmark = pytest.mark.slow  # each test runs a job of its own
 PHOTOS = Path(__file__).parents[2] / "photos"
 
 

@@ -334,6 +334,7 @@ IN_S3 = st.one_of(
 """What happens, and whether S3 announces versions with a sequencer."""
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(IN_S3)
 def test_in_a_bucket_nothing_displaces_a_persons_row(history):
@@ -343,6 +344,7 @@ def test_in_a_bucket_nothing_displaces_a_persons_row(history):
         promise(Bucket(), "s3://photos/a.jpg", **history)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(IN_S3)
 def test_on_real_s3_calls_nothing_displaces_a_persons_row(history):
@@ -353,6 +355,7 @@ def test_on_real_s3_calls_nothing_displaces_a_persons_row(history):
         promise(Bucket(), "s3://photos/a.jpg", **history)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(steps("label", "fail", "unseen", "say", "say", "new version"))
 def test_on_this_machine_nothing_displaces_a_persons_row(tmp_path_factory, steps):

@@ -99,6 +99,7 @@ def apply(*words, code=0):
     return done
 
 
+@pytest.mark.slow
 def test_what_people_say_stays_when_photos_are_labelled_again(tmp_path, photos):
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff")
