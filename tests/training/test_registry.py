@@ -694,6 +694,7 @@ def promote(version, farm, *more):
     return alpaca("promote", STORE, version, "--require-better", str(farm), *more)
 
 
+@pytest.mark.slow
 def test_a_better_version_is_promoted_and_its_figures_are_shown(rivals):
     good, bad, farm = rivals
     registry.promote(STORE, bad)
@@ -717,6 +718,7 @@ def test_a_worse_version_is_refused_with_its_figures(rivals):
     assert "promote without --require-better" in done.stderr
 
 
+@pytest.mark.slow
 def test_undecided_is_not_better(rivals):
     good, bad, farm = rivals
     registry.promote(STORE, bad)

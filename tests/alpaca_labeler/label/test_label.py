@@ -58,6 +58,7 @@ def test_photos_are_labelled_and_a_second_run_has_nothing_to_do(tmp_path, photos
     assert (tmp_path / "manifest.jsonl").read_bytes() == written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [1, 3, 4, 5, 100])
 def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead):
     from click.testing import CliRunner
@@ -84,6 +85,7 @@ def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypat
     assert (counts, ends) == ([4, 3, 1], [4])
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_labelled_again(folder, photos):
     label("photos", cwd=folder)
     before = rows(folder / "manifest.jsonl")
@@ -98,6 +100,7 @@ def test_only_what_changed_is_labelled_again(folder, photos):
     ]
 
 
+@pytest.mark.slow
 def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos):
     label("photos", cwd=folder)
     (folder / "photos/coffee.jpg").write_bytes(b"no photo any more")
@@ -112,6 +115,7 @@ def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos):
     assert not (folder / "failures.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_failure_that_another_option_repairs_is_tried_again(folder):
     first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1, cwd=folder)
     assert first["failed"] == 2
@@ -122,6 +126,7 @@ def test_a_failure_that_another_option_repairs_is_tried_again(folder):
     assert sum(label("photos", cwd=folder)["new"].values()) == 2
 
 
+@pytest.mark.slow
 def test_a_photo_that_another_decoder_could_not_read_is_tried_once_more(folder):
     (folder / "photos/a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
     assert label("photos", cwd=folder)["failed"] == 1
@@ -132,6 +137,7 @@ def test_a_photo_that_another_decoder_could_not_read_is_tried_once_more(folder):
     assert label("photos", cwd=folder)["failed_before"] == 1
 
 
+@pytest.mark.slow
 def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
     photos = folder / "photos"
     for place in ("@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg"):
@@ -156,6 +162,7 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
     assert (again["unchanged"], again["failed_before"]) == (before, 2)
 
 
+@pytest.mark.slow
 def test_relabel_starts_over(folder):
     label("photos", cwd=folder)
     report = label("photos", "--relabel", cwd=folder)
@@ -172,6 +179,7 @@ def test_overlapping_paths_give_each_photo_once(folder):
     assert len(rows(folder / "manifest.jsonl")) == 4
 
 
+@pytest.mark.slow
 def test_dry_run_names_the_photos_and_writes_nothing(folder):
     done = alpaca("label", "photos", "--dry-run", cwd=folder)
     assert done.returncode == 0
@@ -203,6 +211,7 @@ def test_the_table_counts_and_problems_name_their_photo(folder):
     assert steps == ["", "  Next: alpaca review", "        alpaca report --open"]
 
 
+@pytest.mark.slow
 def test_too_many_failures_exit_with_1(folder):
     (folder / "photos/empty.jpg").touch()
     assert label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)["failed"] == 1
@@ -266,6 +275,7 @@ def test_a_device_is_not_a_manifest_and_stays(folder):
 # --- names ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_odd_names_are_labelled_and_never_steer_the_terminal(folder):
     source = folder / "photos/cat.png"
     names = [
@@ -317,6 +327,7 @@ def test_links_hidden_and_stray_files_are_skipped(folder):
 # --- copies --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
 def test_copies_are_sorted_into_one_folder_per_label(folder, link):
     (folder / "more/photos").mkdir(parents=True)
@@ -351,6 +362,7 @@ def started(many, *words, rows_first=10):
     return process, children(process.pid)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_worker(many):
     process, workers = started(many)
     assert len(workers) == 2
@@ -375,6 +387,7 @@ def test_ctrl_c_while_starting_exits_with_130(many):
     wait_until(lambda: not any(map(is_alive, workers)))
 
 
+@pytest.mark.slow
 def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many):
     process, workers = started(many)
     interrupt(process, signal.SIGKILL)
@@ -387,6 +400,7 @@ def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many):
     assert sorted(os.listdir(many)) == ["manifest.jsonl", "photos"]
 
 
+@pytest.mark.slow
 def test_workers_that_are_killed_are_replaced(many):
     process, workers = started(many)
     for worker, how in zip(workers, (signal.SIGKILL, signal.SIGSEGV), strict=True):
@@ -397,6 +411,7 @@ def test_workers_that_are_killed_are_replaced(many):
     assert len(rows(many / "failures.jsonl")) <= 2
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_are_refused(many):
     process, _ = started(many)
     process.send_signal(signal.SIGSTOP)
@@ -410,6 +425,7 @@ def test_two_runs_at_once_are_refused(many):
     assert process.returncode == 130
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(folder, monkeypatch):
     def tiny():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))

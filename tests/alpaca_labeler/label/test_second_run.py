@@ -43,6 +43,7 @@ def correct(folder, name, said):
         file.write(json.dumps(row) + "\n")
 
 
+@pytest.mark.slow
 def test_failures_of_an_earlier_run_are_counted_again(folder):
     first = label("photos", cwd=folder)
     assert (first["failed"], first["failed_before"]) == (1, 0)
@@ -57,6 +58,7 @@ def test_a_failure_does_not_count_as_labelled(folder):
     assert "3 of 4 photos labelled" in squeezed(alpaca("label", "photos", cwd=folder))
 
 
+@pytest.mark.slow
 def test_totals_are_those_of_the_manifest(folder):
     label("photos", cwd=folder)
     correct(folder, "photos/coffee.jpg", "alpaca")
@@ -70,6 +72,7 @@ def test_totals_are_those_of_the_manifest(folder):
     assert report["new"] == {"alpaca": 0, "not alpaca": 0}
 
 
+@pytest.mark.slow
 def test_totals_are_of_these_photos_only(folder):
     label("photos", cwd=folder)
     report = label("photos/cat.png", cwd=folder)
@@ -77,6 +80,7 @@ def test_totals_are_of_these_photos_only(folder):
     assert (report["photos"], report["failed"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_photos_that_are_gone_are_named_and_pruned_on_request(folder):
     label("photos", cwd=folder)
     os.unlink(folder / "photos/cat.png")
@@ -87,6 +91,7 @@ def test_photos_that_are_gone_are_named_and_pruned_on_request(folder):
     assert len(rows(folder / "manifest.jsonl")) == 2
 
 
+@pytest.mark.slow
 def test_a_new_version_that_overrules_a_person_is_named(folder):
     label("photos", cwd=folder)
     correct(folder, "photos/coffee.jpg", "alpaca")
@@ -119,6 +124,7 @@ def test_the_next_step_names_another_manifest(folder):
     assert "alpaca review 'my farm.jsonl'\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_built_in_model_has_a_name(folder):
     label("photos", cwd=folder)
     again = label("photos", "--model", "embedded", cwd=folder)
@@ -171,6 +177,7 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
 def test_sorting_again_moves_what_was_corrected(folder, link):
     words = ["photos", "--copy-to", "sorted/", *["--link"][: int(link)]]
@@ -187,6 +194,7 @@ def test_sorting_again_moves_what_was_corrected(folder, link):
     assert files(folder / "photos") == {"alpaca.jpg", "cat.png", "coffee.jpg", "broken.jpg"}
 
 
+@pytest.mark.slow
 def test_what_others_put_there_is_never_touched(folder):
     label("photos", "--copy-to", "sorted", cwd=folder)
     theirs = {

@@ -233,6 +233,7 @@ FACTS = st.dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(KEYS, JSON | FACTS), min_size=1, max_size=5))
 def test_no_row_that_json_can_hold_is_too_strange(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("m")

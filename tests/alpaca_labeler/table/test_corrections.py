@@ -358,6 +358,7 @@ for number in range(count):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_lose_nothing_of_one_another(path):
     writers = [
         subprocess.Popen(
@@ -378,6 +379,7 @@ def test_several_processes_lose_nothing_of_one_another(path):
     assert names == {f"person-{who}-{number}" for who in range(4) for number in range(60)}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_every_line_is_whole_and_none_that_was_confirmed_is_lost(path):
     code = WRITER.replace("lambda number: None", "lambda number: print(number, flush=True)")
     wait = random.Random(1)
