@@ -11,12 +11,24 @@ from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
 from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save_base
 
+KERAS = ("augment", "experiment", "export", "fit", "network")
+WITH_TENSORFLOW = {f"test_{name}.py" for name in KERAS}
+    f"test_{name}.py" for name in ("augment", "experiment", "export", "fit", "network")
+}
+"""They import it, which takes five seconds of a processor, so all of their tests are slow."""
+
+
+def pytest_ignore_collect(collection_path, config):
+    if collection_path.name in WITH_TENSORFLOW and "not slow" in config.option.markexpr:
+        return True
+    return None
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.filterwarnings(KERAS_SAVES))
-            if {"trained", "weights"} & {*item.fixturenames}:
+            if item.path.name in WITH_TENSORFLOW or "trained" in item.fixturenames:
                 item.add_marker("slow")
 
 

@@ -125,6 +125,7 @@ def field(farm, tmp_path):
     return tmp_path / "field"
 
 
+@pytest.mark.slow
 def test_the_verdict_follows_the_test_and_the_direction(always, never, field):
     assert mcnemar(1, 9) < 0.05 < mcnemar(3, 9)
     assert answer(never, always, field)["verdict"] == "better"
@@ -185,6 +186,7 @@ def test_photos_of_other_classes_are_refused(always, never, pets):
 # --- what was trained on -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photos_that_a_model_was_trained_on_are_left_out(never, farm, sha256, tmp_path):
     known = {sha256["alpaca/0.png"]: ("trained", ""), sha256["alpaca/1.png"]: ("held out", "0.9")}
     new = make(tmp_path / "new", calibration=ALWAYS, record=known)
@@ -197,6 +199,7 @@ def test_photos_that_a_model_was_trained_on_are_left_out(never, farm, sha256, tm
     assert "11, 1 left out that a model was trained on" in text
 
 
+@pytest.mark.slow
 def test_cross_validation_answers_for_photos_that_were_trained_on(never, farm, sha256, tmp_path):
     """The shipped model gets all nine alpacas right: of course, it knows them."""
     known = {
@@ -211,6 +214,7 @@ def test_cross_validation_answers_for_photos_that_were_trained_on(never, farm, s
     assert "photos: all answered by its cross-validation" in call(never, new, farm).stdout
 
 
+@pytest.mark.slow
 def test_if_all_photos_were_trained_on_all_count_with_a_warning(never, farm, sha256, tmp_path):
     new = make(
         tmp_path / "new", calibration=ALWAYS, record=dict.fromkeys(sha256.values(), ("trained", ""))
@@ -256,6 +260,7 @@ def test_the_text_fits_a_terminal_and_steers_none(always, never, farm, tmp_path)
     assert "\\x1b[31mred\\n.png" in result.stdout
 
 
+@pytest.mark.slow
 def test_photos_of_one_source_widen_the_interval(always, never, farm, tmp_path):
     groups = tmp_path / "groups.csv"
     names = [f"alpaca/{number}.png,hill" for number in range(9)]

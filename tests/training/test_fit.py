@@ -13,8 +13,6 @@ from alpaca_labeler.training import dataset
 from alpaca_labeler.training.dataset import Dataset, DatasetError, Photo
 from alpaca_labeler.training.keras import fit, network, reader
 
-pytestmark = pytest.mark.slow  # it trains
-
 
 def silent(_):
     return None

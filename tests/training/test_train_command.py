@@ -59,6 +59,7 @@ def test_evaluating_on_other_classes_is_refused(trained, tmp_path):
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
     pytest.importorskip("tensorflow")
     for arguments, complaint in (
@@ -84,6 +85,7 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
     assert "none.jsonl" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_class_that_cannot_be_an_attribute_is_refused_before_training(pets, tmp_path):
     pytest.importorskip("tensorflow")
     shutil.copytree(pets / "dogs", tmp_path / "photos" / "failure")

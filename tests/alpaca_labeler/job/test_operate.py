@@ -305,6 +305,7 @@ def dead(farm, count):
         farm.sqs.send_message(QueueUrl=farm.outputs["DeadLetterQueueUrl"], MessageBody=body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["stack", "url"])
 def test_redrive_moves_every_message_itself_if_sqs_does_not_offer_it(farm, by):
     dead(farm, 23)

@@ -448,6 +448,7 @@ def humble():
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
+@pytest.mark.slow
 def test_without_permission_each_is_told_and_the_rest_goes_on(folder):
     os.chmod(folder / "photos/cat.png", 0)
     (folder / "photos/locked").mkdir(mode=0)
@@ -493,6 +494,7 @@ def server():
     running.stop()
 
 
+@pytest.mark.slow
 def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
     import boto3
 

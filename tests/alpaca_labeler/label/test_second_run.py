@@ -214,6 +214,7 @@ def test_what_others_put_there_is_never_touched(folder):
     assert (folder / "sorted/not alpaca/photos/coffee.jpg").exists()
 
 
+@pytest.mark.slow
 def test_a_linked_folder_never_leads_to_the_photos_themselves(folder):
     (folder / "sorted").mkdir()
     os.symlink("..", folder / "sorted/not alpaca")
@@ -251,6 +252,7 @@ def test_a_link_to_another_drive_is_refused_before_anything_is_labelled(folder):
 # --- watching ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos):
     os.unlink(folder / "photos/broken.jpg")
     process = start("label", "photos", "--watch", "--workers", 1, cwd=folder)
