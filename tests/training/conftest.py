@@ -13,8 +13,6 @@ from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save
 
 KERAS = ("augment", "experiment", "export", "fit", "network")
 WITH_TENSORFLOW = {f"test_{name}.py" for name in KERAS}
-    f"test_{name}.py" for name in ("augment", "experiment", "export", "fit", "network")
-}
 """They import it, which takes five seconds of a processor, so all of their tests are slow."""
 
 

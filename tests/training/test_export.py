@@ -12,7 +12,8 @@ from ai_edge_litert.interpreter import Interpreter
 from alpaca_labeler.handler import bundle
 from alpaca_labeler.handler.classifier import Classifier
 from alpaca_labeler.report.model_page import render
-from alpaca_labeler.training import export, provenance
+from alpaca_labeler.training import card, export, provenance
+from alpaca_labeler.training.dataset import DatasetError
 from alpaca_labeler.training.export import ExportError
 from alpaca_labeler.training.keras import convert, fit
 
@@ -181,6 +182,20 @@ def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, m
 def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
     with pytest.raises(ExportError, match="not an empty folder"):
         export.export(outcome, data, str(folder), group=alone(data), write_report=render)
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [("alpaca", "alpaca"), ("Cat photos!", "cat-photos"), ("Vicuña", "vicuna"), ("羊", "label")],
+)
+def test_a_class_name_becomes_an_attribute(label, name):
+    assert card.attribute(label) == name
+
+
+@pytest.mark.parametrize("label", ["failure", "Source ref", "labeler", "dog metadata"])
+def test_a_class_name_that_rows_need_themselves_is_refused(label):
+    with pytest.raises(DatasetError, match="--positive"):
+        card.attribute(label)
 
 
 def test_a_changed_threshold_is_another_version(folder):
