@@ -416,5 +416,5 @@ def _task_result(
     elif id_ in again:
         code, text = "TemporaryFailure", again[id_]
     else:
-        code, text = "Succeeded", labelled[id_]
+        code, text = "Succeeded", labelled.get(id_, "not a photo: skipped")
     return {"taskId": id_, "resultCode": code, "resultString": text[:RESULT_STRING_LIMIT]}

@@ -283,6 +283,13 @@ def test_a_job_hears_a_result_code_for_each_task(schema):
     assert (result["resultCode"], len(result["resultString"])) == ("TemporaryFailure", 1024)
 
 
+def test_a_job_hears_of_a_folder_marker_that_it_is_skipped():
+    event = json.loads((FOLDER / "s3-batch-1.0.json").read_text())
+    event["tasks"][0]["s3Key"] = "farm/"
+    [result] = events.answer(events.parse(event, within="s3://"), {}, {})["results"]
+    assert (result["resultCode"], result["resultString"]) == ("Succeeded", "not a photo: skipped")
+
+
 def test_every_other_caller_hears_an_error_while_something_is_left():
     batch = parse("plain")
     first, second = refs(batch)
