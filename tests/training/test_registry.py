@@ -407,13 +407,13 @@ def atomic(monkeypatch):
     """Answer one request at a time: S3's conditional writes are atomic, moto's may cross."""
     from moto.s3.responses import S3Response
 
-    lock, answer = threading.RLock(), S3Response.ambiguous_response
+    lock, answer = threading.Lock(), S3Response.key_response
 
     def one_at_a_time(self, *request):
         with lock:
             return answer(self, *request)
 
-    monkeypatch.setattr(S3Response, "ambiguous_response", one_at_a_time)
+    monkeypatch.setattr(S3Response, "key_response", one_at_a_time)
 
 
 @pytest.mark.usefixtures("atomic")
