@@ -205,7 +205,7 @@ def test_the_table_counts_and_problems_name_their_photo(folder):
     assert done.returncode == 0
     table = " ".join(done.stdout.split())
     assert table.startswith("photos new alpaca 1 1 not alpaca 2 2 needs review ")
-    assert "failed 1 1 see failures.jsonl skipped 1 not images 4 of 4 photos labelled" in table
+    assert "failed 1 1 see failures.jsonl skipped 1 not images 3 of 4 photos labelled" in table
     problem, *steps = done.stderr.splitlines()
     assert problem == "photos/empty.jpg: the file is empty (0 bytes)"
     assert steps == ["", "  Next: alpaca review", "        alpaca report --open"]
