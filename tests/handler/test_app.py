@@ -166,6 +166,7 @@ def test_the_same_image_twice_is_labelled_once_and_answered_for_both(function, m
     assert len(written(function)[0]) == 1
 
 
+@pytest.mark.slow
 @needs_model
 def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     function, monkeypatch

@@ -78,6 +78,7 @@ def test_each_trouble_has_its_failure_row_and_stops_nothing(trouble, tmp_path, t
         assert (outcome.prediction is None) == (code is not None) == bool(outcome.problem)
 
 
+@pytest.mark.slow
 def test_overlapped_work_gives_the_rows_of_sequential_work(photos):
     requests = [ImageVersion(str(path)) for path in sorted(photos.iterdir())] * 3
 

@@ -57,6 +57,7 @@ def crafted(monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", start)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("crafted")
 def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path):
     good = [ImageVersion(f"{photos}/{'./' * n}cat.png") for n in range(12)]
@@ -70,6 +71,7 @@ def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path):
     assert code(failed) == "crashed"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("crafted")
 def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
     monkeypatch.setattr(pool, "IMAGE_SECONDS", 0.5)
@@ -81,6 +83,7 @@ def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
     assert done[f"{photos}/cat.png"].label == "not alpaca"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("crafted")
 @pytest.mark.parametrize("ahead", [1, 8])
 def test_a_decoder_that_never_ends_is_the_one_that_fails(photos, tmp_path, ahead):

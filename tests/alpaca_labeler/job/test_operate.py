@@ -319,6 +319,7 @@ def test_redrive_moves_every_message_itself_if_sqs_does_not_offer_it(farm, by):
     assert dead_letters._waiting(farm.sqs, farm.outputs["QueueUrl"]) == 23
 
 
+@pytest.mark.slow
 def test_redrive_lists_which_photos_since_when_and_why_and_hides_none(farm):
     logs = boto3.client("logs")
     logs.create_log_group(logGroupName="/farm/label")

@@ -109,12 +109,14 @@ def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["empty"]
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_when_all_is_well(folder):
     os.unlink(folder / "photos/broken.jpg")
     done = alpaca("label", "photos", "--quiet", cwd=folder)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_the_next_step_names_another_manifest(folder):
     done = alpaca("label", "photos", "--manifest", "my farm.jsonl", cwd=folder)
     assert "alpaca review 'my farm.jsonl'\n" in done.stderr
