@@ -6,16 +6,15 @@ The rows' photos are drawn, 640 x 480, each file under many names; one row in a 
 page is scrolled from top to bottom in headless Chromium, half a window per frame; then a filter and
 another order are asked for, a page is turned, and all of it is decided at once.
 
-Measured on 2026-11-25 on two cores that fifteen to twenty other processes shared: a second of work
-took six to eight by the clock. CPU time is the figure to hold another machine to; measure the clock
-again on an idle one.
+Measured on 2026-11-25 on two idle cores; the lower and upper ends of six windows in two runs:
 
-    reading 100,000 rows      4.6 s of CPU: 1.9 s the table, 2.7 s the index
-    a list, its choices       0.4 and 0.3 s of CPU; 240 tiles 0.01 s, 240 decisions 0.03 s
-    first paint               0.9 to 2.0 s by the clock; rows after 4 to 26 s
-    frames while it scrolls   median 117 to 367 ms by the clock
+    the server answers        after 4.3 s, with 65 MB
+    first paint               208 to 292 ms; rows after 1.3 to 1.7 s
+    frames while it scrolls   median 50 to 83 ms at 1280 pixels, 25 to 33 ms at 390
+    another label, order      0.6 to 0.7 s, 0.8 to 1.2 s
+    a page decided, undone    0.4 to 0.7 s, 0.1 to 0.3 s
     elements in the page      3,634
-    memory of the server      67 MB with the rows read, 110 MB at most after three windows
+    memory of the server      at most 114 MB after three windows
 """
 
 from __future__ import annotations
