@@ -11,7 +11,6 @@ are first used, so that the `alpaca` command starts at once.
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version  # 50 ms of each worker's start
+
         return version("alpaca-labeler")
     if name in _HOMES:
         return getattr(importlib.import_module(f"alpaca_labeler.handler.{_HOMES[name]}"), name)

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.table.corrections import BucketCorrections, Corrections
 from alpaca_labeler.table.jsonl import beside
@@ -49,6 +49,8 @@ class Table:
         Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
         """
         if storage.is_s3(self.name):
+            from alpaca_labeler.handler import compaction  # 20 ms that a folder need not wait for
+
             return filter(_is_there, compaction.table(self.name, missing_ok=missing_ok))
         return Ledger(self.name, self.failures).table()
 
