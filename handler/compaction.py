@@ -200,7 +200,7 @@ def _by_shard(row: merge.Keyed) -> tuple[str, str]:
 
 
 def _each_shard(rows: Iterable[merge.Keyed]) -> Iterator[tuple[str, Iterable[merge.Keyed] | None]]:
-    """Yield each shard in order, with the rows for it; None if there are none."""
+    """Yield each shard in order, with its rows, or None if it has no rows."""
     groups = itertools.groupby(rows, key=lambda row: pair.shard_of(row[0]))
     ahead, group = next(groups, ("", None))
     for shard in pair.shards():

@@ -282,7 +282,7 @@ def winner(rows: Sequence[Row]) -> Row:
     |                    | else a label over a failure, the newer model, the row that came first  |
 
     A version is its content: see `ImageVersion.is_same`. The winner carries the newest date and
-    sequencer of its version, whichever row brought them, so that merging in another order gives the
+    sequencer of its version, from any of its rows, so that merging in another order gives the
     same. `rows` are of one `source-ref`, at least one, in any order.
     """
     # Sorted by the rows alone: if nothing orders two versions, the same one wins every time.

@@ -56,7 +56,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value and its 95 % interval, whose ends are nan if there is none."""
+    """A measured value and its 95 % interval, whose ends are nan without an interval."""
 
     value: float
     low: float

@@ -47,7 +47,7 @@ COLUMNS: Final = (
 """`label` as trained on, `origin` own or extra, `corrected` yes if a person's correction gave the
 label, `group` equal for photos that no split separates, `use` trained, held out or excluded, and
 `probability` of the positive class by a model that saw neither the photo nor its group: by the
-model itself, or in cross-validation by that of its fold; empty if there is none."""
+model itself, or in cross-validation by that of its fold; empty if no such model judged it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def load(uri: str) -> Model:
 
 
 def read(base: str, document: Mapping[str, Any]) -> bytes | None:
-    """Return the content of `photos.csv` in a bundle's folder or prefix; None if there is none.
+    """Return the content of `photos.csv` in a bundle's folder or prefix; None if it does not exist.
 
     `document` is the bundle's card. Raises `BundleError` if the file does not match the card.
     """

@@ -40,7 +40,7 @@ class Thumbnail:
     """A thumbnail for a report, or the reason why it is missing."""
 
     uri: str = ""
-    """A JPEG as a data URI; empty if there is none."""
+    """A JPEG as a data URI; empty if the photo cannot be shown."""
     problem: str = ""
 
 

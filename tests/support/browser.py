@@ -39,7 +39,7 @@ def find_chromium():
 
 @contextmanager
 def chromium():
-    """Run a headless Chromium with a new, empty profile. Skips the test if there is none."""
+    """Run a headless Chromium with a new, empty profile. Skips the test if it is not installed."""
     playwright = pytest.importorskip("playwright.sync_api")
     path = find_chromium()
     if path is None:

@@ -34,7 +34,7 @@ FROZEN, TUNING = "frozen", "fine-tuning"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What every training of one recipe on a data set starts with, on whichever of its photos."""
+    """What every training of one recipe on a data set starts with, on any part of its photos."""
 
     data: Dataset
     group: Indices
