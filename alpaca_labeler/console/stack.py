@@ -64,7 +64,9 @@ def from_stack(**wanted: tuple[str, str]) -> Callable[[Callable[..., None]], Cal
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @click.option("--stack", metavar="NAME", help="Take the rest from this stack's outputs.")
+        @click.option(
+            "--stack", metavar="NAME", help="Take what is not given from this stack's outputs."
+        )
         @functools.wraps(command)
         def run(*, stack: str | None, **given: Any) -> None:
             if stack is not None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from alpaca_labeler.console import check_apart, printable, say, whole
-from alpaca_labeler.console.arguments import FILE, MANIFEST, NEW_FILE, photos_root_option
+from alpaca_labeler.console.arguments import FILE, NEW_FILE, photos_root_option
+from alpaca_labeler.table.argument import manifest_argument
 
 
 @click.command()
-@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl", type=MANIFEST)
 @click.option(
     "-o",
     "--output",
@@ -49,6 +49,7 @@ from alpaca_labeler.console.arguments import FILE, MANIFEST, NEW_FILE, photos_ro
 )
 @click.option("--no-photos", is_flag=True, help="List the photos' names only.")
 @photos_root_option
+@manifest_argument
 def report(
     *,
     source: str,

@@ -11,6 +11,7 @@ import click
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.arguments import MANIFEST, NEW_FILE, photos_root_option
+from alpaca_labeler.table.argument import manifest_argument
 from alpaca_labeler.table.table import open_corrections, open_table
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", metavar="[MANIFEST]", default="manifest.jsonl", type=MANIFEST)
 @click.option(
     "--corrections",
     "corrections_path",
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     "ssh -L 8080:localhost:8080 HOST.  [default: a free one]",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the page's address.")
+@manifest_argument
 def review(
     *,
     source: str,

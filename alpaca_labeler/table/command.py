@@ -18,6 +18,7 @@ from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.handler import compaction, manifest_row, parts, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.table import exports
+from alpaca_labeler.table.argument import manifest_argument
 from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.out import opened
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
@@ -66,15 +67,12 @@ def manifest() -> None:
     """
 
 
-_source = click.argument("source", metavar="[MANIFEST]", default=DEFAULT, type=MANIFEST)
-
-
 @manifest.command()
-@_source
 @click.option("--label", type=Label(), metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
+@manifest_argument
 def show(
     *, source: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
 ) -> None:
@@ -118,8 +116,8 @@ def line(row: Row) -> str:
 
 
 @manifest.command()
-@_source
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@manifest_argument
 def stats(*, source: str, as_json: bool) -> None:
     """Count labels, reviews, models and failures.
 
@@ -164,7 +162,6 @@ def stats(*, source: str, as_json: bool) -> None:
 
 
 @manifest.command()
-@_source
 @click.option(
     "--format",
     "form",
@@ -182,6 +179,7 @@ def stats(*, source: str, as_json: bool) -> None:
     metavar="DIR",
     help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
 )
+@manifest_argument
 def export(*, source: str, form: str, output: str | None, local_files_root: str | None) -> None:
     """Convert a manifest for another tool.
 
@@ -251,7 +249,7 @@ def compact(*, results: str, dry_run: bool) -> None:
 
 @manifest.command()
 @click.argument("corrections", type=FILE)
-@click.argument("results", metavar="RESULTS", type=MANIFEST)
+@click.argument("results", metavar="[RESULTS]", required=False, type=MANIFEST)
 @click.option(
     "--failures",
     "failures_path",
@@ -259,6 +257,7 @@ def compact(*, results: str, dry_run: bool) -> None:
     metavar="FILE",
     help="Where the manifest's failures are.  [default: failures.jsonl beside it]",
 )
+@from_stack(results=("RESULTS", "ResultsUri"))
 @dry_run_option
 def apply(*, corrections: str, results: str, failures_path: str | None, dry_run: bool) -> None:
     """Bring corrections from elsewhere into a manifest.
@@ -290,7 +289,7 @@ def apply(*, corrections: str, results: str, failures_path: str | None, dry_run:
 
 
 @manifest.command()
-@_source
+@manifest_argument
 @dry_run_option
 def prune(*, source: str, dry_run: bool) -> None:
     """Remove the rows of photos that are no longer there.

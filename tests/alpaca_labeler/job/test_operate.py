@@ -146,6 +146,7 @@ def test_an_output_that_is_missing_says_what_to_do(farm):
         (["redrive"], "give DLQ-URL, or --stack NAME"),
         (["manifest", "cat"], "give RESULTS, or --stack NAME"),
         (["manifest", "compact"], "give RESULTS, or --stack NAME"),
+        (["manifest", "apply", __file__], "give RESULTS, or --stack NAME"),
     ],
 )
 def test_what_is_not_given_is_named(words, said):
@@ -211,6 +212,28 @@ def test_the_manifest_commands_read_the_stack(labelled):
     done = run("manifest", "compact", "--stack", "farm")
     assert "merged 1 parts" in done.stderr
     assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 3
+    for words in (["show"], ["stats"], ["export", "--format", "csv"], ["prune", "--dry-run"]):
+        done = run("manifest", *words, "--stack", "farm")
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout == run("manifest", *words, "s3://results/labels/").stdout
+    assert labelled
+
+
+def test_pages_and_corrections_read_the_stack(labelled, tmp_path):
+    page = tmp_path / "report.html"
+    done = run("report", "--stack", "farm", "--no-photos", "--output", str(page))
+    assert done.exit_code == 0, done.stderr
+    assert "s3://photos/" in page.read_text(encoding="utf-8")
+
+    corrections = tmp_path / "corrections.jsonl"
+    rows = run("manifest", "cat", "--stack", "farm").stdout.splitlines()
+    correction = json.loads(rows[0])
+    correction["alpaca"] = 1 - correction["alpaca"]
+    correction["alpaca-metadata"] |= {"human-annotated": "yes", "class-name": "checked"}
+    corrections.write_text(json.dumps(correction) + "\n", encoding="utf-8")
+    done = run("manifest", "apply", str(corrections), "--stack", "farm")
+    assert "1 applied" in done.stderr
+    assert "checked" in run("manifest", "show", "--stack", "farm").stdout
     assert labelled
 
 
