@@ -315,7 +315,10 @@ def prune(*, source: str, dry_run: bool) -> None:
         if not dry_run:
             prune_bucket(table.name, table.rows(), gone)
     elif dry_run:
-        gone = Ledger(table.name, table.failures).gone() + in_s3()
+        ledger = Ledger(table.name, table.failures)
+        ledger.peek(None)
+        gone = ledger.gone() + in_s3()
+        ledger.prune(gone)  # which refuses the same, and writes nothing yet
     else:
         with Ledger(table.name, table.failures) as ledger:
             ledger.load(None)

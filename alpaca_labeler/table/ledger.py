@@ -70,6 +70,7 @@ class Ledger:
         self._old = False
         self._index = self._failed = self._by_people = array("q")
         self._seen = array("q")
+        self._photos = 0
         self._gone: set[str] = set()
         self._known_content: dict[str, ImageVersion] = {}
         self._exit = ExitStack()
@@ -157,7 +158,9 @@ class Ledger:
                         known.append(_key(version))
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)
-        self._settled &= not any(map(eq, seen, islice(seen, 1, None)))
+        twice = sum(map(eq, seen, islice(seen, 1, None)))
+        self._settled &= not twice
+        self._photos = len(seen) - twice
         self._index, self._failed, self._by_people = map(_sorted, (known, failed, people))
 
     def named(self, image: ImageVersion) -> ImageVersion:
@@ -252,14 +255,15 @@ class Ledger:
                     in_s3 += [source_ref] * source_ref.startswith(prefixes)
                 elif self.places.is_gone(source_ref):
                     found.append(source_ref)
-        return found + prune.deleted(in_s3)
+        # A manifest that has not been settled may name a photo twice.
+        return [*dict.fromkeys(found + prune.deleted(in_s3))]
 
     def prune(self, names: Sequence[str]) -> None:
-        """Remove the rows of these photos when the manifest is settled.
+        """Remove the rows of these photos when the manifest is settled. Call `load` before.
 
         Raises `LedgerError` if no photo at all would be left: then something else is wrong.
         """
-        if names and not self._seen and len(names) == self._labels.before + self._failures.before:
+        if names and not self._seen and len(names) == self._photos:
             raise LedgerError(
                 f"{self._labels.path}: none of its {len(names):,} photos is there, so no row was "
                 "removed. Connect their drive, or put the manifest back beside them; to start "

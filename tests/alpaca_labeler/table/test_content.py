@@ -253,10 +253,23 @@ def test_a_manifest_that_was_parted_from_all_its_photos_is_not_emptied(folder):
     label("holiday", cwd=folder)
     (folder / "away").mkdir()
     (folder / "manifest.jsonl").rename(folder / "away/manifest.jsonl")
-    done = alpaca("manifest", "prune", cwd=folder / "away")
-    assert done.returncode == 1
-    assert "none of its 2 photos is there" in done.stderr
+    for words in (["--dry-run"], []):
+        done = alpaca("manifest", "prune", *words, cwd=folder / "away")
+        assert done.returncode == 1
+        assert "none of its 2 photos is there" in done.stderr
+        assert done.stdout == ""
     assert len(rows(folder / "away/manifest.jsonl")) == 2
+
+
+def test_a_photo_that_a_killed_run_left_twice_is_removed_once(folder):
+    label("holiday", cwd=folder)
+    (folder / "holiday/a.png").unlink()
+    manifest = folder / "manifest.jsonl"
+    manifest.write_bytes(manifest.read_bytes() + manifest.read_bytes())
+    done = alpaca("manifest", "prune", "--dry-run", cwd=folder)
+    assert (done.stdout, done.stderr) == ("holiday/a.png\n", "1 row would be removed\n")
+    assert alpaca("manifest", "prune", cwd=folder).stderr == "1 row removed\n"
+    assert [*rows(manifest)] == ["holiday/in/b.png"]
 
 
 def test_a_photo_that_cannot_be_looked_for_is_not_gone(tmp_path):
