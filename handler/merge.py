@@ -31,6 +31,11 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
 
     Raises `ManifestError` naming `name` and the line.
     """
+    return ((row["source-ref"], line) for row, line in read_rows(lines, name))
+
+
+def read_rows(lines: IO[bytes], name: str) -> Iterator[tuple[Row, bytes]]:
+    """Do the same as `read`, and yield each row parsed, with its line."""
     for number in itertools.count(1):
         line = lines.readline(MAX_LINE_BYTES + 1)
         if not line:
@@ -45,10 +50,10 @@ def read(lines: IO[bytes], name: str) -> Iterator[Keyed]:
             row = manifest_row.parse(line)
         except ManifestError as error:
             raise ManifestError(f"{name}: line {number}: {error}") from None
-        source_ref: str = row["source-ref"]
-        if _quick(line) not in {None, source_ref}:  # the key is there twice: the last one counts
+        if quick_name(line) not in {None, row["source-ref"]}:
+            # The key is there twice: the last one counts.
             line = manifest_row.encode(row)
-        yield source_ref, line if line.endswith(b"\n") else line + b"\n"
+        yield row, line if line.endswith(b"\n") else line + b"\n"
 
 
 def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
@@ -58,7 +63,7 @@ def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
     """
     before = ""
     for line in lines:
-        source_ref = _quick(line) or manifest_row.parse(line)["source-ref"]
+        source_ref = quick_name(line) or manifest_row.parse(line)["source-ref"]
         if source_ref < before:
             raise ManifestError(
                 f"{name}: it is marked as sorted, but {source_ref!r} is out of order; download it "
@@ -68,14 +73,11 @@ def read_sorted(lines: IO[bytes], name: str) -> Iterator[Keyed]:
         yield source_ref, line
 
 
-def quick_names(lines: IO[bytes]) -> Iterator[str | None]:
-    """Yield each line's `source-ref` without parsing the JSON; None if that is not possible."""
-    while line := lines.readline(MAX_LINE_BYTES + 1):
-        yield _quick(line)
+def quick_name(line: bytes) -> str | None:
+    """Return the `source-ref` of a line as `encode` writes it, without parsing the JSON.
 
-
-def _quick(line: bytes) -> str | None:
-    """Return the `source-ref` of a line as `encode` writes it, without parsing the JSON."""
+    None if that is not possible.
+    """
     if not line.startswith(_START):
         return None
     name = line[len(_START) : line.find(b'"', len(_START))]

@@ -193,7 +193,7 @@ def file_time(nanoseconds: int) -> str:
         moment = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):  # beyond what datetime can hold
         return f"@{nanoseconds}"
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{moment.isoformat()[:19]}.{rest:09d}Z"
 
 
 def digest(data: bytes) -> str:

@@ -49,6 +49,8 @@ class _File:
     handle: IO[bytes] | None = None
     before: int = 0
     """Number of settled rows in it before this run."""
+    plain: bool = False
+    """Whether each line of it is as `settle` writes it, under its present name."""
 
 
 class Ledger:
@@ -132,12 +134,14 @@ class Ledger:
         images, known, failed, people = array("q"), array("q"), array("q"), array("q")
         for file in (self._labels, self._failures):
             last = ""
-            file.before = 0
-            for source_ref, line in self._rows(file):
+            file.before = size = 0
+            file.plain = True
+            for row, line in self._parsed(file):
+                source_ref: str = row["source-ref"]
                 file.before += 1
+                size += len(line)
                 self._settled &= last < source_ref
                 last = source_ref
-                row = manifest_row.parse(line)
                 images.append(hash(source_ref))
                 version, human = manifest_row.version_of(row), manifest_row.is_human(row)
                 self._old |= not version.etag and version.last_modified is not None
@@ -156,6 +160,8 @@ class Ledger:
                         and failure.get("decoder") != decoder
                     ):
                         known.append(_key(version))
+            # Blank lines and the like are read, but not yielded.
+            file.plain &= size == _size(file.path)
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)
         twice = sum(map(eq, seen, islice(seen, 1, None)))
@@ -211,6 +217,7 @@ class Ledger:
                 self._labels.before, self._failures.before = rows
                 for file, new in ((self._labels, labels), (self._failures, failures)):
                     self._replace(file, new)
+                    file.plain = True
         finally:
             for name in names:
                 with suppress(FileNotFoundError):
@@ -227,8 +234,8 @@ class Ledger:
 
     def rows(self) -> Iterator[Row]:
         """Read the label rows, in their order in the file."""
-        for _, line in self._rows(self._labels):
-            yield manifest_row.parse(line)
+        for row, _ in self._parsed(self._labels):
+            yield row
 
     # --- photos that are there, and those that are gone ------------------------------------------
 
@@ -306,6 +313,8 @@ class Ledger:
     def _streams(self) -> list[Iterator[merge.Keyed]]:
         files = (self._failures, self._labels)
         rows = [self._rows(file) for file in files]
+        if self._ordered and self._settled:
+            return rows
         if not self._ordered:
             # A finished run leaves sorted files, which need not be sorted again.
             return [
@@ -319,7 +328,8 @@ class Ledger:
     def _is_sorted(self, file: _File) -> bool:
         before = ""
         with suppress(FileNotFoundError), open(file.path, "rb") as lines:
-            for name in merge.quick_names(lines):
+            while line := lines.readline(merge.MAX_LINE_BYTES + 1):
+                name = merge.quick_name(line)
                 if name is None or name < before or self.places.modern(name) != name:
                     return False
                 before = name
@@ -342,15 +352,29 @@ class Ledger:
                 yield name, _renamed(line, name)
 
     def _rows(self, file: _File) -> Iterator[merge.Keyed]:
+        if not (self._ordered and self._settled and file.plain):
+            yield from ((row["source-ref"], line) for row, line in self._parsed(file))
+            return
+        # `load` has read it: this need not parse it again.
+        with suppress(FileNotFoundError), open(file.path, "rb") as lines:
+            yield from merge.read_sorted(lines, file.path)
+
+    def _parsed(self, file: _File) -> Iterator[tuple[Row, bytes]]:
+        """Yield each row of a file under its present name, and its line."""
         try:
             lines = open(file.path, "rb")  # noqa: SIM115 - closed below
         except FileNotFoundError:
             return
         with lines:
             try:
-                for source_ref, line in merge.read(lines, file.path):
-                    name = self.places.modern(source_ref)
-                    yield name, line if name == source_ref else _renamed(line, name)
+                for row, line in merge.read_rows(lines, file.path):
+                    name = self.places.modern(row["source-ref"])
+                    if name == row["source-ref"]:
+                        yield row, line
+                        continue
+                    file.plain = False
+                    row = {**row, "source-ref": name}  # noqa: PLW2901
+                    yield row, manifest_row.encode(row)
             except ManifestError:
                 # Who only peeks finds what the next run will repair.
                 if file.handle is not None or not _is_truncated_end(lines):
@@ -379,16 +403,16 @@ class Ledger:
         """Convert rows of an earlier release to the current form; tell whether there were any."""
         changed = False
         for file in (self._labels, self._failures):
-            rows = map(manifest_row.parse, (line for _, line in self._rows(file)))
-            if all(self.places.settled(row) is row for row in rows):
+            if all(self.places.settled(row) is row for row, _ in self._parsed(file)):
                 continue
             changed = True
             new_name = jsonl.new_name(file.path)
             try:
                 with open(new_name, "wb") as new:
-                    for _, line in self._rows(file):
-                        row = self.places.settled(manifest_row.parse(line))
-                        new.write(manifest_row.encode(row))
+                    new.writelines(
+                        manifest_row.encode(self.places.settled(row))
+                        for row, _ in self._parsed(file)
+                    )
                     self._replace(file, new)
             finally:
                 with suppress(FileNotFoundError):
@@ -411,6 +435,13 @@ def _key(image: ImageVersion) -> int:
     # A file is known before it is read: by its date, and not by its content.
     content = image.etag if storage.is_s3(image.source_ref) else None
     return hash((image.source_ref, content or image.last_modified, image.size))
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _name(line: bytes) -> str:

@@ -33,14 +33,15 @@ class Places:
         self._typed = os.path.dirname(os.path.abspath(jsonl.resolved(manifest)))
         self.folder = os.path.realpath(self._typed)
         """At which relative names begin."""
-        self._last = "", self._inside("")
+        self._last = "", os.path.join(self._inside(""), "")
 
     def name(self, path: str) -> str:
         """Return the name of a file by its path, which may be relative to the current folder."""
-        folder, name = os.path.split(path)
+        step = path.rfind(os.sep) + 1
+        folder = path[:step]
         if folder != self._last[0]:
-            self._last = folder, self._inside(folder)
-        return os.path.join(self._last[1], name)
+            self._last = folder, os.path.join(self._inside(folder), "")
+        return self._last[1] + path[step:]
 
     def absolute(self, path: str) -> str:
         """Return where `path` finds a file, or the photos below a folder."""

@@ -200,6 +200,33 @@ def test_a_manifest_that_cannot_be_used_leaves_no_empty_file_behind(files):
     assert not files[0].exists()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\n", b"\n\n"),  # blank lines
+        (b'{"source-ref":"a"', b'\xef\xbb\xbf{"source-ref":"a"'),
+        (b'"source-ref":"a"', b'"source-ref":"./a"'),
+        (b'"source-ref":"b"', b'"source-ref":"c/../b"'),
+        (b'"source-ref":"b"', b'"source-ref":"x","source-ref":"b"'),
+        (b'"source-ref":"b"', b'"source-ref": "b"'),
+        (b"}\n", b"} \n"),
+    ],
+)
+def test_a_manifest_that_was_edited_is_read_as_the_one_before(files, old, new):
+    write(files, good("a"), good("b"), bad("f"))
+    with Ledger(*map(str, files)) as found:
+        found.load("1-a")
+        before = [manifest_row.parse(line) for line, _ in found.table()]
+    for file in files:
+        file.write_bytes(file.read_bytes().replace(old, new))
+    with Ledger(*map(str, files)) as found:
+        found.load("1-a")
+        assert [manifest_row.parse(line) for line, _ in found.table()] == before
+        assert found.gone() == ["a", "b", "f"]
+        found.named(image(str(files[0].with_name("f"))))
+        assert [row["source-ref"] for row in found.found()] == ["f"]
+
+
 def test_peeking_writes_nothing(files):
     found = Ledger(*map(str, files))
     found.peek("1-a")
