@@ -28,7 +28,7 @@ test: $(VENV)/.test  ## run all tests, with coverage
 test-peers:  ## read the exports with the tools of Hugging Face, Label Studio, pandas and DuckDB
 	$(PYTHON) -m venv build/peers
 	build/peers/bin/pip install --quiet --editable '.[peers]'
-	build/peers/bin/python -m pytest tests/peers
+	TEST_PEERS=1 build/peers/bin/python -m pytest tests/peers
 
 lint: $(VENV)/.test  ## check style, types, scripts (if npx is installed) and the template
 	$(BIN)/ruff check .
@@ -37,18 +37,26 @@ lint: $(VENV)/.test  ## check style, types, scripts (if npx is installed) and th
 	$(BIN)/cfn-lint --include-checks I --template template.yaml
 	@! command -v npx >/dev/null || npx --yes --package typescript@5.9 -- tsc --project jsconfig.json
 
-test-sam: $(VENV)/.test  ## build and invoke the package with sam (needs sam and a container engine)
-	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
-
+# SAM and MiniStack have separate environments, since they need other versions of what we use.
+SAM ?= $(or $(shell command -v sam),$(CURDIR)/build/sam/bin/sam)
+MINISTACK := $(CURDIR)/build/ministack/bin/ministack
 .PHONY: sam-local test-deploy
-sam-local: $(VENV)/.run  ## label one photo in Lambda's own container (needs sam and Docker)
+sam-local test-sam test-deploy: export SAM := $(SAM)
+
+sam-local: $(VENV)/.run $(SAM)  ## label one photo in Lambda's own container (needs Docker)
 	$(BIN)/python infra/sam_local.py
 
-MINISTACK := build/ministack/bin/ministack
-test-deploy: $(VENV)/.test $(MINISTACK)  ## deploy the stack into MiniStack and use it (needs sam)
-	TEST_DEPLOY=1 MINISTACK=$(CURDIR)/$(MINISTACK) $(BIN)/python -m pytest tests/infra/test_deploy.py
+test-sam: $(VENV)/.test $(SAM)  ## build and invoke the package with sam (needs Docker)
+	TEST_SAM=1 $(BIN)/python -m pytest tests/infra/test_sam.py
 
-# In a separate environment, since it needs other versions; it has SAM's transform built in.
+test-deploy: $(VENV)/.test $(SAM) $(MINISTACK)  ## deploy the stack into MiniStack and use it
+	TEST_DEPLOY=1 MINISTACK=$(MINISTACK) $(BIN)/python -m pytest tests/infra/test_deploy.py
+
+$(CURDIR)/build/sam/bin/sam: | $(BIN)/python
+	$(BIN)/python -m venv build/sam
+	build/sam/bin/python -m pip install --quiet aws-sam-cli==1.170.0
+
+# It has SAM's transform built in.
 $(MINISTACK): | $(BIN)/python
 	$(BIN)/python -m venv build/ministack
 	build/ministack/bin/python -m pip install --quiet ministack==1.5.33 aws-sam-translator

@@ -1,8 +1,9 @@
 """`make sam-local`: the built package in Lambda's own container, from upload to row.
 
-It needs the SAM CLI and Docker (or Podman, with DOCKER_HOST set as SAM asks for). It builds for
-this machine's processor, puts a photo into an S3 that the container can reach, has SAM invoke the
-label function with a message of its queue, and shows the row. Only the build stays behind.
+The target installs the SAM CLI if there is none, and needs Docker (or Finch or Podman, with
+DOCKER_HOST set as SAM asks for). This builds for this machine's processor, puts a photo into an S3
+that the container can reach, has SAM invoke the label function with a message of its queue, and
+shows the row. Only the build stays behind.
 
     SAM                the command of the SAM CLI, if it is not on the PATH
     SAM_HOST           an address of this machine that containers reach, if it cannot be found
@@ -24,8 +25,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build/sam-local"
-SAM = os.environ.get("SAM") or shutil.which("sam")
-ENGINE = shutil.which("docker") or shutil.which("podman")
+SAM = os.environ.get("SAM") or shutil.which("sam") or ""
+ENGINE = shutil.which("docker") or shutil.which("podman") or shutil.which("finch")
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 OVERRIDES = ("--parameter-overrides", f"Architecture={ARCHITECTURE}")
 PHOTO = ROOT / "tests/photos/alpaca.jpg"
@@ -58,10 +59,21 @@ def host() -> tuple[str, str] | None:
     return None
 
 
+def ready() -> tuple[str, str]:
+    """Return what `host` does, or exit with the name of what is missing."""
+    if not SAM:
+        sys.exit("There is no `sam` on the PATH: pip install aws-sam-cli, or set SAM.")
+    if not ENGINE or subprocess.run([ENGINE, "info"], capture_output=True, check=False).returncode:
+        sys.exit("No container engine is running: start Docker, Podman or Finch.")
+    return host() or sys.exit(
+        "Set SAM_HOST to an address of this machine that containers reach, as 172.17.0.1."
+    )
+
+
 def sam(*arguments: str) -> str:
     """Run the SAM CLI; return its answer, the last line of standard output."""
     done = subprocess.run(
-        [str(SAM), *arguments],
+        [SAM, *arguments],
         cwd=ROOT,
         env={
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -81,13 +93,7 @@ def sam(*arguments: str) -> str:
 
 def main() -> None:
     """Build, upload, invoke, and show the row."""
-    if not SAM:
-        sys.exit("There is no `sam` on the PATH: pip install aws-sam-cli, or set SAM.")
-    if not ENGINE or subprocess.run([ENGINE, "info"], capture_output=True, check=False).returncode:
-        sys.exit("No container engine is running: start Docker or Podman.")
-    address = host()
-    if address is None:
-        sys.exit("Set SAM_HOST to an address of this machine that containers reach.")
+    address = ready()
     import boto3
     from moto.server import ThreadedMotoServer
 

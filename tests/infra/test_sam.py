@@ -1,8 +1,8 @@
 """The package that `sam build` makes, run by `sam local invoke` in a container, against moto's S3.
 
-`make test-sam` runs it; it takes a minute, SAM and a container engine. If those are special:
+`make test-sam` runs it; it takes a minute and a container engine. If those are special:
 
-    SAM               the command, if it is not on the PATH
+    SAM               the command of the SAM CLI, if it is not on the PATH
     SAM_HOST          an address of this machine that containers reach, if it cannot be found
     SAM_BUILD_FLAGS   more for `sam build`
     SAM_INVOKE_FLAGS  more for `sam local invoke`
@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,37 +22,17 @@ import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from infra.sam_local import host
+from infra.sam_local import SAM, ready
 
 ROOT = Path(__file__).parents[2]
-SAM = os.environ.get("SAM") or shutil.which("sam") or ""
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 PHOTO = "farm/alpaca 1.jpg"  # the one that the events in infra/events/ speak of
 MINUTES = 10
 
 
-def _reason_to_skip():
-    if not os.environ.get("TEST_SAM"):
-        return "takes a minute and a container engine: `make test-sam`"
-    if not SAM:
-        return "no `sam` on the PATH: pip install aws-sam-cli, or set SAM"
-    engine = shutil.which("docker") or shutil.which("podman") or shutil.which("finch")
-    if not engine or subprocess.run([engine, "info"], capture_output=True, check=False).returncode:
-        return "no container engine is running: start Docker, Podman or Finch"
-    if host() is None:
-        return "set SAM_HOST to an address of this machine that containers reach: 172.17.0.1?"
-    return None
-
-
-REASON = _reason_to_skip()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=REASON or "")
-
-
-def reachable():
-    """Return (an address of this machine, its name in containers); without one all is skipped."""
-    found = host()
-    assert found
-    return found
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("TEST_SAM"), reason="takes a minute and a container engine: `make test-sam`"
+)
 
 
 def sam(*arguments, flags=""):
@@ -83,7 +62,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def s3():
-    here, _ = reachable()
+    here, _ = ready()
     server = ThreadedMotoServer(ip_address=here, port=0)
     server.start()
     address, port = server.get_host_and_port()
@@ -106,7 +85,7 @@ def s3():
 @pytest.fixture
 def invoke(built, s3, tmp_path):
     environment = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
-    environment["Parameters"]["AWS_ENDPOINT_URL"] = s3.meta.endpoint_url.replace(*reachable())
+    environment["Parameters"]["AWS_ENDPOINT_URL"] = s3.meta.endpoint_url.replace(*ready())
     variables = tmp_path / "env.json"
     variables.write_text(json.dumps(environment), encoding="utf-8")
 

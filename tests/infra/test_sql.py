@@ -9,6 +9,7 @@ import random
 import re
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from alpaca_labeler.handler import compaction, manifest_row, pair, parts, storage
@@ -74,7 +75,6 @@ def expected():
 
 
 def by_view(s3, folder):
-    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed (the extra `peers`)")
     for (bucket, key), stored in s3.objects.items():
         if bucket == "results":
             path = folder / key

@@ -1,10 +1,11 @@
 """What is exported arrives in full, by the peers' own readers: `make test-peers`.
 
-Each test is skipped if its peer is not installed.
+That installs them all; elsewhere, the tests of a peer that is not installed are skipped.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -95,8 +96,14 @@ def export(tmp_path):
     return run
 
 
+def peer(module):
+    if os.environ.get("TEST_PEERS"):
+        return importlib.import_module(module)
+    return pytest.importorskip(module, reason="`make test-peers` installs it")
+
+
 def load_dataset(folder, **options):
-    datasets = pytest.importorskip("datasets", reason="pip install datasets")
+    datasets = peer("datasets")
     return datasets.load_dataset(
         "imagefolder", data_dir=str(folder), cache_dir=str(folder.parent / "cache"), **options
     )
@@ -167,9 +174,7 @@ def test_datasets_reads_on_if_photos_are_gone_or_heic(photos, export, tmp_path):
 
 
 def test_label_studio_takes_every_task(photos, export, tmp_path):
-    interface = pytest.importorskip(
-        "label_studio_sdk.label_interface", reason="pip install label-studio-sdk"
-    )
+    interface = peer("label_studio_sdk.label_interface")
     labels = photos(*NAMES)
     path, _ = export("label-studio", "tasks.json", "--local-files-root", ".")
     config = interface.LabelInterface((tmp_path / "tasks.xml").read_text())
@@ -195,7 +200,7 @@ def _as_label_studio_serves(url, root):
 
 
 def test_pandas_reads_every_row_of_the_csv(photos, export):
-    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    pandas = peer("pandas")
     labels = photos(*NAMES)
     path, _ = export("csv", "labels.csv")
     table = pandas.read_csv(path)
@@ -208,7 +213,7 @@ def test_pandas_reads_every_row_of_the_csv(photos, export):
 
 
 def test_duckdb_reads_every_row_of_the_csv(photos, export):
-    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
+    duckdb = peer("duckdb")
     labels = photos(*NAMES)
     path, _ = export("csv", "labels.csv")
     rows = duckdb.sql(f"""select "source-ref", label from read_csv('{path}')""").fetchall()
@@ -216,8 +221,8 @@ def test_duckdb_reads_every_row_of_the_csv(photos, export):
 
 
 def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
-    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
-    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    duckdb = peer("duckdb")
+    pandas = peer("pandas")
     labels = photos(*NAMES)
     rows = duckdb.sql(f"""
         select "source-ref", "alpaca-metadata"."class-name", failure.code
@@ -232,7 +237,7 @@ def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
 
 
 def test_a_rekognition_manifest_holds_every_photo_of_the_bucket(photos, export):
-    duckdb = pytest.importorskip("duckdb", reason="pip install duckdb")
+    duckdb = peer("duckdb")
     labels = photos("a.jpg", "ü.png", s3="s3://farm/")
     path, _ = export("rekognition", "out.manifest")
     rows = duckdb.sql(f"""
