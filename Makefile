@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-sam test-peers lint format wheel bench fuzz soak audit lock clean
+.PHONY: help run check test test-sam test-peers test-deploy sam-local lint format wheel bench fuzz soak audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,6 @@ lint: $(VENV)/.test  ## check style, types, scripts (if npx is installed) and th
 # SAM and MiniStack have separate environments, since they need other versions of what we use.
 SAM ?= $(or $(shell command -v sam),$(CURDIR)/build/sam/bin/sam)
 MINISTACK := $(CURDIR)/build/ministack/bin/ministack
-.PHONY: sam-local test-deploy
 sam-local test-sam test-deploy: export SAM := $(SAM)
 
 sam-local: $(VENV)/.run $(SAM)  ## label one photo in Lambda's own container (needs Docker)

@@ -50,7 +50,7 @@ class _File:
     before: int = 0
     """Number of settled rows in it before this run."""
     plain: bool = False
-    """Whether each line of it is as `settle` writes it, under its present name."""
+    """Whether it holds the lines that `_parsed` yields, byte for byte, and nothing else."""
 
 
 class Ledger:
@@ -160,7 +160,7 @@ class Ledger:
                         and failure.get("decoder") != decoder
                     ):
                         known.append(_key(version))
-            # Blank lines and the like are read, but not yielded.
+            # A blank line, for one, is skipped.
             file.plain &= size == _size(file.path)
         # An image in both files is left by a run that was killed while it settled them.
         seen = _sorted(images)

@@ -61,7 +61,7 @@ class Results:
 
     plan: Plan
     network: str
-    """Which float network the peers ran."""
+    """Path of the float network that the peers ran, as it was given; empty without one."""
     photos: list[bench_photos.Photos] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     """Contestant: why it did not take part."""

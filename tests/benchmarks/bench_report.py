@@ -164,7 +164,7 @@ def _head(results: Results, seconds: float) -> str:
         else "the same architecture with random weights (as fast; its labels mean nothing)"
     )
     skipped = "".join(f"\n- **Skipped**: {NAMES[n]}: {why}" for n, why in results.skipped.items())
-    keras = " KERAS=runs/default/keras/model.keras" if results.network else ""
+    keras = f" KERAS={results.network}" if results.network else ""
     return f"""# Benchmarks
 
 Written by `make bench`; every figure below comes from that one run.
