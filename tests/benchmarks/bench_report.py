@@ -181,11 +181,16 @@ Written by `make bench`; every figure below comes from that one run.
 
 
 def _processor() -> str:
+    """Return the processor's name and its vector instructions, which int8 inference depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
+    parts = (line.partition(":") for line in lines)
+    facts = {name.strip(): value.strip() for name, _, value in parts}
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    vector = [flag for flag in flags if re.match(r"avx|amx|asimd|sve|i8mm", flag)]
+    return f"{facts.get('model name', 'unknown')} ({', '.join(sorted(vector))})"
 
 
 def _aims(results: Results) -> str:
