@@ -19,8 +19,8 @@ def files(
     """Find the files below the folders `tops` that `handler.skip` does not skip by name.
 
     They come in the order in which the disk has them. Files of `Kind.OTHER` are included: the
-    caller decides by reading them. The absolute paths in `apart` are left out. `skipped` is called
-    for everything else that is skipped, `unreadable` for each folder that cannot be listed.
+    caller decides by reading them. What lies at the real paths `apart` is left out. `skipped` is
+    called for everything else that is skipped, `unreadable` for each folder that cannot be listed.
 
     Links to files are followed. Links to folders are followed too, after all real folders, unless
     they lead into a folder that is read anyway, or to one that contains it: so loops end, and no
@@ -38,9 +38,10 @@ def files(
             unreadable(folder)
         else:
             parent = os.path.basename(os.path.abspath(folder))
+            real = os.path.realpath(folder) if apart else ""
             with entries:
                 for entry in entries:
-                    if apart and os.path.abspath(entry.path) in apart:
+                    if apart and os.path.join(real, entry.name) in apart:
                         continue
                     folders = links if entry.is_symlink() else waiting
                     yield from _sort_out(entry, parent, folders, skipped)

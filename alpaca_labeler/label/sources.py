@@ -22,23 +22,33 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     A path that names a file is an image whatever it is called. Below folders and prefixes
     `handler.skip` decides; in folders also files that begin like a photo count.
 
-    Paths that overlap give each image once.
+    Paths that overlap, or are several ways to write one place, give each image once.
 
     Raises `StorageError` for a path that does not exist.
     """
-    named = {path if path.strip("/") == "" else path.rstrip("/"): path for path in paths}
+    named: dict[str, str] = {}
+    for path in paths:
+        named.setdefault(path if storage.is_s3(path) else _place(path), path)
     folders = []
     for path in named.values():
         if storage.is_s3(path):
-            if not any(_is_within(path, other) for other in named.values()):
+            if not any(_is_within(path, other) for other in named):
                 yield from _objects(path, skipped)
         elif os.path.isdir(path):
             folders.append(path)
         else:
             yield _file(path)
-    apart = frozenset(map(os.path.abspath, named)) if len(named) > 1 else frozenset()
+    apart = frozenset(named) if len(named) > 1 else frozenset()
     for entry in walk.files(folders, skipped.add, skipped.folders.append, apart=apart):
         yield from _entry(entry, skipped)
+
+
+def _place(path: str) -> str:
+    """Return where a path leads. A link to a file stays one: it is a photo of its own."""
+    if os.path.isdir(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def _is_within(uri: str, other: str) -> bool:

@@ -174,7 +174,7 @@ def test_overlapping_paths_give_each_photo_once(folder):
     (folder / "photos/sub").mkdir()
     shutil.copy(folder / "photos/cat.png", folder / "photos/sub")
     words = ["photos", "photos/", "photos/cat.png", "photos/sub", "photos/cat.png"]
-    report = label(*words, cwd=folder)
+    report = label(*words, "./photos", str(folder / "photos/cat.png"), cwd=folder)
     assert sum(report["new"].values()) == 4
     assert len(rows(folder / "manifest.jsonl")) == 4
 

@@ -21,6 +21,7 @@ def tree(tmp_path, monkeypatch):
     for name in ("a/1.jpg", "a/b/2.PNG", "a/b/.h/3.jpg", "a/note.txt", "c/4.heic"):
         os.makedirs(os.path.dirname(name), exist_ok=True)
         open(name, "w").close()
+    os.symlink("a", "to-a")
 
 
 @pytest.mark.parametrize(
@@ -29,17 +30,32 @@ def tree(tmp_path, monkeypatch):
         (["a"], ["a/1.jpg", "a/b/2.PNG"]),
         (["a/"], ["a/1.jpg", "a/b/2.PNG"]),
         (["."], ["./a/1.jpg", "./a/b/2.PNG", "./c/4.heic"]),
+        ([".", "./to-a"], ["./c/4.heic", "./to-a/1.jpg", "./to-a/b/2.PNG"]),
         (["a", "a/b"], ["a/1.jpg", "a/b/2.PNG"]),
         (["a/b", "a/"], ["a/1.jpg", "a/b/2.PNG"]),
         (["a", "a", "a/"], ["a/1.jpg", "a/b/2.PNG"]),
         (["a/1.jpg", "a", "a/1.jpg"], ["a/1.jpg", "a/b/2.PNG"]),
         (["a", "a/b/.h"], ["a/1.jpg", "a/b/.h/3.jpg", "a/b/2.PNG"]),
         (["a", "a/note.txt"], ["a/1.jpg", "a/b/2.PNG", "a/note.txt"]),
+        (["a", "./a", "c/../a/"], ["a/1.jpg", "a/b/2.PNG"]),
+        (["a", "to-a"], ["a/1.jpg", "a/b/2.PNG"]),
+        (["to-a", "a/b"], ["a/b/2.PNG", "to-a/1.jpg"]),
+        (["a/b", "to-a/b/2.PNG"], ["to-a/b/2.PNG"]),
+        (["a/1.jpg", "./a/1.jpg", "to-a/1.jpg"], ["a/1.jpg"]),
     ],
 )
 @pytest.mark.usefixtures("tree")
 def test_paths_are_kept_as_typed_and_each_image_comes_once(paths, found):
     assert names(*paths) == found
+
+
+@pytest.mark.usefixtures("tree")
+def test_what_is_skipped_is_counted_once_too():
+    once, often = Skipped(), Skipped()
+    list(find(["a"], once))
+    list(find(["a", "./a", "to-a"], often))
+    assert often.counts == once.counts
+    assert once.counts.total() == 2
 
 
 @pytest.mark.usefixtures("tree")
