@@ -105,6 +105,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 photo`, `1,234 photos`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def as_folder(uri: str) -> str:
     """Return a prefix with its slash at the end, so that `labels` is not also `labels-old`."""
     return f"{uri.rstrip('/')}/"

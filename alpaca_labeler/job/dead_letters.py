@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from alpaca_labeler.console import dry_run_option, printable, say
+from alpaca_labeler.console import counted, dry_run_option, printable, say
 from alpaca_labeler.console.stack import StackError, client, from_stack
 from alpaca_labeler.handler import events
 from alpaca_labeler.handler.errors import LabelerError
@@ -56,12 +56,12 @@ def redrive(
     waiting = _waiting(sqs, dead_letters)
     queue = queue or _source(sqs, dead_letters)
     if dry_run:
-        say(f"would move about {waiting:,} messages to {queue}")
+        say(f"would move about {counted(waiting, 'message')} to {queue}")
         return
     moved = _task(sqs, _arn(sqs, dead_letters), _arn(sqs, queue))
     if moved is None:
         moved = _by_hand(sqs, dead_letters, queue)
-    say(f"moved {moved:,} messages to {queue}")
+    say(f"moved {counted(moved, 'message')} to {queue}")
 
 
 def _waiting(sqs: Any, url: str) -> int:
@@ -109,9 +109,10 @@ def _task(sqs: Any, source: str, destination: str) -> int | None:
         say(f"{moved:,} of {task.get('ApproximateNumberOfMessagesToMove', 0):,}")
         time.sleep(POLL_SECONDS)
     if task["Status"] != "COMPLETED":
+        reason = task.get("FailureReason", "cancelled")
         raise RedriveError(
-            f"SQS moved {moved:,} messages and stopped: {task.get('FailureReason', 'cancelled')}; "
-            "run this again for the rest"
+            f"SQS moved {counted(moved, 'message')} and stopped: {reason}; run this again for the "
+            "rest"
         )
     return moved
 
@@ -130,7 +131,9 @@ def _by_hand(sqs: Any, dead_letters: str, queue: str) -> int:
         moved += len(sent)
         if answer.get("Failed"):
             reason = answer["Failed"][0].get("Message")
-            raise RedriveError(f"{queue}: took {moved:,} messages ({reason}); run this again")
+            raise RedriveError(
+                f"{queue}: took {counted(moved, 'message')} ({reason}); run this again"
+            )
         say(f"{moved:,}")
     return moved
 
@@ -180,7 +183,7 @@ def _list(sqs: Any, dead_letters: str, logs: str | None) -> None:
             why = said.get(photo) or said.get(message["MessageId"]) or reason
             click.echo(f"{since:%Y-%m-%d %H:%M}\t{printable(photo)}\t{printable(why)}")
     more = _waiting(sqs, dead_letters) - len(messages) if len(messages) >= MOST_LISTED else 0
-    say(f"{len(messages):,} messages" + f", and about {more:,} more" * (more > 0))
+    say(counted(len(messages), "message") + f", and about {more:,} more" * (more > 0))
 
 
 def _sent(message: dict[str, Any]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import printable
+from alpaca_labeler.console import counted, printable
 from alpaca_labeler.handler import manifest_row, skip
 from alpaca_labeler.handler.skip import Kind, Skipped
 from alpaca_labeler.table.table import DEFAULT
@@ -139,7 +139,7 @@ def as_table(report: Report, manifest: str, failures: str, columns: int) -> str:
         "",
         f"  {labelled:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
         if report.tried
-        else f"  nothing new among {report.photos:,} photos",
+        else f"  nothing new among {counted(report.photos, 'photo')}",
     ]
     if report.sorted is not None:
         lines.append(f"  {report.sorted}")
@@ -174,9 +174,10 @@ def _rows(report: Report, failures: str) -> Iterator[tuple[str, int, int, str]]:
 
 def nothing_found(paths: Iterable[str], report: Report) -> str:
     """Return the message if there is no photo at all."""
-    others = f"; {report.skipped.others:,} other files skipped" * bool(report.skipped.others)
+    others = report.skipped.others
+    skipped = f"; {counted(others, 'other file')} skipped" if others else ""
     formats = " ".join(sorted(suffix[1:] for suffix in skip.SUFFIXES - skip.RAW_SUFFIXES))
-    return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){others}"
+    return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){skipped}"
 
 
 def next_steps(manifest: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from alpaca_labeler.console import check_apart, printable, say, whole
+from alpaca_labeler.console import check_apart, counted, printable, say, whole
 from alpaca_labeler.console.arguments import FILE, NEW_FILE, photos_root_option
 from alpaca_labeler.table.argument import manifest_argument
 
@@ -93,8 +93,8 @@ def report(
     )
     with whole(output) as file:
         file.write(page)
-    say(f"{counts.rows:,} rows -> {printable(output)}")
+    say(f"{counted(counts.rows, 'row')} -> {printable(output)}")
     if missing := sum(bool(each.problem) for _, pictures in sheets for each in pictures or ()):
-        say(f"{missing:,} photo{'s' * (missing > 1)} could not be shown; the page says why")
+        say(f"{counted(missing, 'photo')} could not be shown; the page says why")
     if open_page:
         webbrowser.open(Path(output).absolute().as_uri())

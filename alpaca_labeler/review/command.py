@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import printable
+from alpaca_labeler.console import counted, printable
 from alpaca_labeler.console.arguments import MANIFEST, NEW_FILE, photos_root_option
 from alpaca_labeler.table.argument import manifest_argument
 from alpaca_labeler.table.table import open_corrections, open_table
@@ -89,7 +89,7 @@ def review(
     _check(session, source)
     server = Server(session, Photos(table.place), port)
     try:
-        click.echo(f"{len(session.index):,} photos. Ctrl-C ends the review.", err=True)
+        click.echo(f"{counted(len(session.index), 'photo')}. Ctrl-C ends the review.", err=True)
         click.echo(server.address)
         if not no_browser:
             webbrowser.open(server.address)
@@ -130,6 +130,6 @@ def _farewell(session: Session) -> str:
         counts = f"{printable(path)} holds that until it is applied"
         steps = [f"alpaca manifest apply {shlex.quote(path)} {shlex.quote(session.table.name)}"]
     return (
-        f"\n{session.made:,} photo{'s' * (session.made != 1)} decided. In all, people have changed "
+        f"\n{counted(session.made, 'photo')} decided. In all, people have changed "
         f"{changed:,} and confirmed {confirmed:,}; {counts}. Next:\n  " + "\n  ".join(steps)
     )

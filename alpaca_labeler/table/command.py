@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from alpaca_labeler.console import Refused, as_folder, check_apart, dry_run_option, printable, say
+from alpaca_labeler.console import (
+    Refused,
+    as_folder,
+    check_apart,
+    counted,
+    dry_run_option,
+    printable,
+    say,
+)
 from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, MANIFEST, NEW_FILE
 from alpaca_labeler.console.help import Group
 from alpaca_labeler.console.stack import from_stack
@@ -146,7 +154,8 @@ def stats(*, source: str, as_json: bool) -> None:
         total["other_tasks"] = counts.unlabelled
         click.echo(json.dumps(total | plain, indent=2))
         return
-    click.echo(f"{counts.rows:,} rows, {counts.review:,} need review")
+    need = "needs" if counts.review == 1 else "need"
+    click.echo(f"{counted(counts.rows, 'row')}, {counts.review:,} {need} review")
     if judged := counts.judged.total():
         click.echo(f"people changed {counts.changed():,} of {judged:,} labels")
     if counts.unlabelled:
@@ -239,12 +248,12 @@ def compact(*, results: str, dry_run: bool) -> None:
     results = as_folder(results)
     if dry_run:
         waiting = sum(1 for _ in storage.list_objects(results + parts.PREFIX))
-        click.echo(f"would merge {waiting:,} parts", err=True)
+        click.echo(f"would merge {counted(waiting, 'part')}", err=True)
         return
     done = compaction.compact(results)
     for problem in done.broken:
         click.echo(f"left where it is: {printable(problem)}", err=True)
-    click.echo(f"merged {done.parts:,} parts", err=True)
+    click.echo(f"merged {counted(done.parts, 'part')}", err=True)
 
 
 @manifest.command()
@@ -327,4 +336,4 @@ def prune(*, source: str, dry_run: bool) -> None:
             ledger.settle()
     for name in gone if dry_run else ():
         click.echo(printable(name))
-    say(f"{len(gone):,} row{'s' * (len(gone) != 1)} {'would be ' * dry_run}removed")
+    say(f"{counted(len(gone), 'row')} {'would be ' * dry_run}removed")

@@ -210,7 +210,7 @@ def test_retry_shows_which_and_why_and_sends_only_when_asked(labelled):
 
 def test_the_manifest_commands_read_the_stack(labelled):
     done = run("manifest", "compact", "--stack", "farm")
-    assert "merged 1 parts" in done.stderr
+    assert "merged 1 part\n" in done.stderr
     assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 3
     for words in (["show"], ["stats"], ["export", "--format", "csv"], ["prune", "--dry-run"]):
         done = run("manifest", *words, "--stack", "farm")

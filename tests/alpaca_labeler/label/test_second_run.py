@@ -105,7 +105,7 @@ def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path):
     assert done.stdout == ""
     assert done.stderr.startswith("no photos in empty (formats: ")
     assert " heic " in done.stderr
-    assert done.stderr.endswith("; 1 other files skipped\n")
+    assert done.stderr.endswith("; 1 other file skipped\n")
     assert sorted(os.listdir(tmp_path)) == ["empty"]
 
 
