@@ -261,6 +261,7 @@ def _label(run: Run) -> Report:
         ledger = stack.enter_context(Ledger(run.manifest_path, run.failures_path))
         ready = pool.ready()
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
+        report.latest = {} if run.watch else None
         ledger.load(None if run.relabel else ready.model_version, ready.decoder)
         # A watch labels what arrives or changes from here on.
         before = list(sources.find(run.paths, Skipped())) if run.watch else []

@@ -48,15 +48,25 @@ class Report:
     skipped: Skipped = field(default_factory=Skipped)
     seconds: float = 0.0
     interrupted: bool = False
+    latest: dict[str, tuple[str | None, bool]] | None = None
+    """Of a watch, which may try a photo again: name -> (label, whether it has a row)."""
 
     def add(self, done: Done) -> None:
         """Count one more photo that this run has tried."""
-        if done.label is not None:
-            self.new[done.label] += 1
-        elif done.row is not None:
-            self.newly_failed += 1
+        found = done.label, done.row is not None
+        if self.latest is not None:
+            if before := self.latest.get(done.image.source_ref):
+                self._count(*before, -1)
+            self.latest[done.image.source_ref] = found
+        self._count(*found, 1)
+
+    def _count(self, label: str | None, has_row: bool, by: int) -> None:  # noqa: FBT001
+        if label is not None:
+            self.new[label] += by
+        elif has_row:
+            self.newly_failed += by
         else:
-            self.unreached += 1
+            self.unreached += by
 
     def hold(self, rows: Iterable[Row]) -> None:
         """Count the rows that the manifest holds for the photos of this run."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 
@@ -263,6 +264,11 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
             file.flush()
             time.sleep(0.7)
     wait_until(lambda: manifest.read_bytes().count(b"\n") == 4, 60)
+    for name in ("cat.png", "alpaca.jpg"):  # changed twice, it is still one photo
+        data = (photos / name).read_bytes()
+        (folder / "photos/goat.jpg").write_bytes(data)
+        row = b'"photos/goat.jpg",.*"size":%d,' % len(data)
+        wait_until(lambda row=row: re.search(row, manifest.read_bytes()), 60)
     stdout, stderr = interrupt(process)
     assert process.returncode == 0, stderr
     assert "not alpaca    photos/goat.jpg" in stderr
