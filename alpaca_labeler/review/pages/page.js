@@ -522,6 +522,9 @@ document.addEventListener("keydown", (event) => {
   }
   if (!does) return;
   event.preventDefault();
+  // A key that is held down goes on moving and zooming, but decides once: nobody has looked at what
+  // follows.
+  if (event.repeat && distance(key) === undefined && !"+=-".includes(key)) return;
   act(does);
 });
 document.addEventListener("click", (event) => {
