@@ -5,7 +5,7 @@ command, a notebook) catches one class. A message says what happened, to which f
 next.
 
     LabelerError
-    |-- StorageError and its children    handler.storage
+    |-- StorageError and its children    handler.s3_errors
     |-- ImageError                       handler.images
     |-- ManifestError                    handler.manifest_row
     |-- BundleError                      handler.bundle

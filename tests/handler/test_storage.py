@@ -1,11 +1,9 @@
-"""S3 as moto plays it, files as the system has them, and errors as one small tree."""
+"""S3 as moto plays it, stores that are not AWS, and errors as one small tree."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import socket
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -15,13 +13,14 @@ import pytest
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
+    HTTPClientError,
     NoCredentialsError,
     ReadTimeoutError,
+    SSOTokenLoadError,
 )
-from hypothesis import given
-from hypothesis import strategies as st
+from botocore.parsers import ResponseParserError
 
-from alpaca_labeler.handler import storage
+from alpaca_labeler.handler import s3_body, storage
 from alpaca_labeler.handler.image_version import ImageVersion
 from tests.support.aws import account
 
@@ -122,54 +121,68 @@ def test_what_is_not_there_is_not_found():
 
 
 def test_an_object_over_the_limit_is_not_downloaded(answers):
-    class Body:
-        def close(self):
-            pass
-
-        def read(self, _size):
-            raise AssertionError("downloaded")
-
-    answers({"Body": Body(), "ContentLength": 11})
+    client = answers({"Body": io.BytesIO(), "ContentLength": 11})
     with pytest.raises(storage.TooLarge, match="11 bytes"):
         storage.read(f"{BUCKET}/large.jpg", 10)
-
-
-def serve(handler, monkeypatch, using):
-    """Answer S3's calls by a handler of `http.server`, until the stack `using` is left."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    using.callback(server.server_close)
-    using.callback(server.shutdown)
-    threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-    using.enter_context(account(monkeypatch, f"http://127.0.0.1:{server.server_port}"))
+    with pytest.raises(storage.TooLarge):  # an announced size asks nothing
+        storage.fetch(ImageVersion(f"{BUCKET}/large.jpg", size=11), 10)
+    assert client.calls == ["get_object"]
 
 
 @pytest.fixture
-def server(monkeypatch):
-    """Serve every object of a bucket by a function that writes its bytes: `server(write, length)`.
+def store(monkeypatch):
+    """Start a store on this machine: `store(answer)`; answer(request) gives its answers.
 
-    What is written may be less than the length that was promised, or come slowly; without a length
-    it ends with the connection.
+    An answer is (status, body, headers); a request has `command`, `path` and `headers`. A body that
+    is a function writes its bytes itself, as slowly and as few as it likes.
     """
 
-    def start(write, length=None):
+    def start(answer):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(200)
-                if length is not None:
-                    self.send_header("Content-Length", str(length))
-                self.send_header("ETag", '"abc"')
-                self.send_header("Last-Modified", "Sat, 31 Jan 2026 12:00:00 GMT")
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked.append(f"{self.command} {self.path}")
+                status, body, headers = answer(self)
+                self.send_response(status)
+                if isinstance(body, str):
+                    headers = {**headers, "Content-Length": len(body)}
+                for name, value in headers.items():
+                    self.send_header(name, str(value))
                 self.end_headers()
-                with suppress(OSError):  # the reader has had enough
-                    write(self.wfile)
+                if not isinstance(body, str):
+                    with suppress(OSError):  # the reader has had enough
+                        body(self.wfile)
+                elif self.command != "HEAD":
+                    self.wfile.write(body.encode())
+
+            do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - http.server's names
 
             def log_message(self, *_):
                 pass
 
-        serve(Handler, monkeypatch, using)
+        asked: list[str] = []
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        using.callback(server.server_close)
+        using.callback(server.shutdown)
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        using.enter_context(account(monkeypatch, f"http://127.0.0.1:{server.server_port}"))
+        return asked
 
     with ExitStack() as using:
         yield start
+
+
+@pytest.fixture
+def server(store):
+    """Serve every object by a function that writes its bytes, of a promised length or none."""
+
+    def start(write, length=None):
+        headers = {"ETag": '"abc"', "Last-Modified": "Sat, 31 Jan 2026 12:00:00 GMT"}
+        if length is not None:
+            headers["Content-Length"] = str(length)
+        store(lambda _: (200, write, headers))
+
+    return start
 
 
 def trickle(file):
@@ -180,20 +193,15 @@ def trickle(file):
         time.sleep(0.01)
 
 
-def test_an_object_that_trickles_in_is_given_up_in_time(server, monkeypatch):
-    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.3)
+def test_what_trickles_in_is_given_up_in_time(server, monkeypatch):
+    monkeypatch.setattr(s3_body, "DOWNLOAD_SECONDS", 0.3)
     server(trickle, 10**6)
     began = time.monotonic()
     with pytest.raises(storage.Transient, match=r"s3://photos/slow\.jpg: still arriving"):
         storage.read(f"{BUCKET}/slow.jpg", 10**7)
-    assert 0.3 <= time.monotonic() - began < 10  # the whole object would take 20 s
-
-
-def test_a_table_that_trickles_in_is_given_up_in_time(server, monkeypatch):
-    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.3)
-    server(trickle, 10**6)
     with pytest.raises(storage.Transient, match=r"slow\.jsonl: less than a MiB arrived"):
         storage.download(f"{BUCKET}/slow.jsonl", io.BytesIO())
+    assert 0.6 <= time.monotonic() - began < 10  # the whole object would take 20 s
 
 
 def test_a_table_may_take_its_time_while_it_gets_on(server, monkeypatch):
@@ -202,7 +210,7 @@ def test_a_table_may_take_its_time_while_it_gets_on(server, monkeypatch):
             file.write(bytes(2**20))
             time.sleep(0.1)
 
-    monkeypatch.setattr(storage, "DOWNLOAD_SECONDS", 0.5)
+    monkeypatch.setattr(s3_body, "DOWNLOAD_SECONDS", 0.5)
     server(steady, 8 * 2**20)
     table = io.BytesIO()
     storage.download(f"{BUCKET}/large.jsonl", table)
@@ -235,13 +243,6 @@ def test_an_object_that_breaks_off_is_not_taken_for_whole(server):
     server(lambda file: file.write(b"half"), 8)
     with pytest.raises(storage.Transient, match="broke off"):
         storage.read(f"{BUCKET}/a.jpg", 100)
-
-
-def test_an_announced_size_over_the_limit_asks_nothing(answers):
-    client = answers()
-    with pytest.raises(storage.TooLarge):
-        storage.fetch(ImageVersion(f"{BUCKET}/large.jpg", size=11), 10)
-    assert client.calls == []
 
 
 def test_the_sequencer_is_kept_only_for_the_version_that_was_read(s3):
@@ -287,45 +288,32 @@ def test_write_if_unchanged_refuses_another_state():
 
 
 @pytest.mark.usefixtures("s3")
-def test_a_write_whose_answer_was_lost_knows_its_own_object():
+def test_a_write_knows_its_own_object_and_misses_one_that_is_gone():
     uri = f"{BUCKET}/manifest"
-    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
-    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")  # sent again
-
-
-@pytest.mark.usefixtures("s3")
-def test_a_replaced_object_that_is_gone_is_a_conflict():
+    for _ in range(2):  # sent again, since its answer was lost
+        storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
     with pytest.raises(storage.Conflict):
         storage.write_if_unchanged(f"{BUCKET}/gone", b"", '"0"', "text/plain", mark="1")
 
 
-def test_two_writes_that_meet_are_tried_again(answers):
+def test_two_writes_that_meet_are_tried_again_but_not_for_ever(answers):
     conflict = refusal("ConditionalRequestConflict", 409)
-    client = answers(conflict, conflict, {})
+    client = answers(conflict, conflict, {}, *[conflict] * 9)
     assert storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
     assert len(client.calls) == 3
-
-
-def test_two_writes_that_meet_for_ever_are_for_later(answers):
-    client = answers(*[refusal("ConditionalRequestConflict", 409)] * 9)
     with pytest.raises(storage.Transient):
         storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
-    assert len(client.calls) == 5
+    assert len(client.calls) == 8
 
 
 # --- S3: errors ----------------------------------------------------------------------------------
 
 
+HEADER = "Invalid header value b'AWS4-HMAC-SHA256 Credential=5ecret/2026, Signature=5ecret'"
 SSE_C = (
     "The object was stored using a form of Server Side Encryption. The correct parameters must be "
     "provided to retrieve the object."
 )
-
-
-def test_what_s3_says_itself_is_passed_on(answers):
-    answers(refusal("InvalidRequest", 400, SSE_C))
-    with pytest.raises(storage.Unavailable, match="InvalidRequest: The object was stored using"):
-        storage.read("s3://photos/a.jpg", 10)
 
 
 @pytest.mark.parametrize(
@@ -349,57 +337,85 @@ def test_what_s3_says_itself_is_passed_on(answers):
         (refusal("KMS.ThrottlingException", 400, "Rate exceeded"), storage.Transient),
         (refusal("InvalidRequest", 400, SSE_C), storage.Unavailable),
         (refusal("InvalidRequest", 400, "Missing header"), storage.Transient),
-        (
-            refusal("AccessDenied", 403, "not authorized to perform: kms:Decrypt"),
-            storage.Denied,
-        ),
+        (refusal("AccessDenied", 403, "not authorized to perform: kms:Decrypt"), storage.Denied),
         (refusal("AccessDenied", 403, "Bucket is a Requester Pays bucket"), storage.Unavailable),
-        (refusal("AccessDenied", 403, "Access Denied"), storage.Denied),
+        (refusal("ExpiredToken", 400, "The provided token has expired"), storage.Denied),
+        (refusal("RequestTimeTooSkewed", 403, "The difference between"), storage.Denied),
+        (refusal("NotImplemented", 501, "A header implies"), storage.Denied),
+        (refusal("500", 500, "Internal Server Error"), storage.Transient),
+        (ResponseParserError("Unable to parse response"), storage.Transient),
+        (EOFError("EOF when reading a line"), storage.Denied),
+        (SSOTokenLoadError(profile_name="x", error_msg="no token"), storage.Denied),
+        (HTTPClientError(error=ValueError(HEADER)), storage.Transient),
+        (ValueError(HEADER), storage.Transient),
+        (RuntimeError(HEADER), storage.Transient),
+        (RecursionError(), storage.Transient),
+        (KeyError("Body"), storage.Transient),
     ],
 )
-def test_each_error_is_of_its_kind_and_names_the_object(answers, error, ours):
+def test_each_error_is_of_its_kind_names_the_object_and_tells_no_secret(answers, error, ours):
     answers(error)
-    with pytest.raises(storage.StorageError, match=f"{BUCKET}/a.jpg") as caught:
+    with pytest.raises(storage.StorageError, match=f"^{BUCKET}/a.jpg: [^\n]+$") as caught:
         storage.read(f"{BUCKET}/a.jpg", 10)
     assert type(caught.value) is ours
+    assert "5ecret" not in str(caught.value)
+    if ours is storage.Denied and isinstance(error, ClientError):
+        # What S3 says itself is passed on.
+        assert error.response["Error"].get("Message", "") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("InvalidRequest", 400, SSE_C), "InvalidRequest: The object was stored using"),
+        (SSOTokenLoadError(profile_name="x", error_msg="no token"), "run `aws sso login`"),
+        (EOFError(), "MFA code"),
+        (ValueError("Invalid timestamp"), "came not from S3"),
+        (refusal("500", 500, "Internal Server Error"), "came not from S3"),
+        (AttributeError("'str' object has no attribute 'get'"), "AttributeError.*AWS_ENDPOINT_URL"),
+    ],
+)
+def test_an_error_says_what_to_do(answers, error, words):
+    answers(error)
+    with pytest.raises(storage.StorageError, match=words):
+        storage.read(f"{BUCKET}/a.jpg", 10)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "no url", "not set up correctly: Invalid endpoint"),
+        ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
+        ("AWS_PROFILE", "line", "not set up correctly .AttributeError.; check AWS_ENDPOINT_URL"),
+        ("AWS_PROFILE", "sso", "run `aws sso login`"),
+    ],
+)
+def test_a_wrong_setup_is_for_the_operator_to_repair(monkeypatch, tmp_path, variable, value, words):
+    (tmp_path / "config").write_text(CONFIG)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it has read another configuration
+    with account(monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(storage.Denied, match=words):
+            storage.read("s3://bucket/key", 10)
+
+
+CONFIG = """
+[profile line]
+s3 = use_accelerate_endpoint = true
+[profile sso]
+sso_session = work
+sso_account_id = 123456789012
+sso_role_name = x
+[sso-session work]
+sso_region = us-east-1
+sso_start_url = https://127.0.0.1:1/start
+"""
 
 
 # --- stores that are not AWS ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def store(monkeypatch):
-    """Start a store on this machine: `store(answer)`; answer(request) gives its answers.
-
-    An answer is (status, body, headers); a request has `method`, `path` and `headers`.
-    """
-
-    def start(answer):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                length = int(self.headers.get("Content-Length") or 0)
-                self.rfile.read(length)
-                asked.append(f"{self.command} {self.path}")
-                status, body, headers = answer(self)
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(body.encode())
-
-            do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - http.server's names
-
-            def log_message(self, *_):
-                pass
-
-        asked: list[str] = []
-        serve(Handler, monkeypatch, using)
-        return asked
-
-    with ExitStack() as using:
-        yield start
 
 
 def listing(*keys, facts="<Size>5</Size>", truncated="false", more=""):
@@ -415,14 +431,10 @@ def test_a_listing_may_leave_out_what_is_optional(store):
     assert [*storage.list_objects(f"{BUCKET}/")] == [ImageVersion(f"{BUCKET}/a.jpg")]
 
 
-def test_an_object_without_etag_and_date_is_known_by_its_content(store):
+def test_an_object_without_etag_is_known_by_its_content_and_never_replaced(store):
     store(lambda _: (200, "pixels", {"Content-Type": "image/jpeg"}))
     version = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 10).version
     assert version == ImageVersion(f"{BUCKET}/a.jpg", 6, etag=storage.digest(b"pixels"))
-
-
-def test_a_table_without_an_etag_is_not_replaced(store):
-    store(lambda _: (200, "", {}))
     with pytest.raises(storage.Denied, match="no ETag"):
         storage.stamp_of(f"{BUCKET}/manifest.jsonl")
 
@@ -459,22 +471,46 @@ def test_nothing_under_a_name_is_said(store):
 
 
 @pytest.mark.parametrize(
-    "page",
-    ["<html><body>Please log in</body></html>", "<!DOCTYPE html><html><br><p>Console</html>"],
-    ids=["XML too", "no XML"],
-)
-@pytest.mark.parametrize(
-    "act",
+    ("kind", "page"),
     [
-        lambda: [*storage.list_objects(f"{BUCKET}/")],
-        lambda: storage.read(f"{BUCKET}/a.jpg", 1000),
+        ("text/html", "<html><body>Please log in</body></html>"),
+        ("text/html", "<!DOCTYPE html><html><br><p>Console</html>"),
+        ("application/json", '{"error": "no such route"}'),
     ],
-    ids=["listing", "object"],
+    ids=["XML too", "no XML", "JSON"],
 )
-def test_a_web_page_is_not_taken_for_an_answer(store, page, act):
-    store(lambda _: (200, page, {"Content-Type": "text/html"}))
-    with pytest.raises(storage.StorageError, match="not from S3 but from a web page; set AWS_"):
-        act()
+def test_an_answer_of_another_server_is_not_taken_for_one_of_s3(store, kind, page):
+    store(lambda _: (200, page, {"Content-Type": kind}))
+    with pytest.raises(storage.StorageError, match="not from S3 but from a web page or another"):
+        [*storage.list_objects(f"{BUCKET}/")]
+    with pytest.raises(storage.StorageError, match="not from S3 but from a web page or another"):
+        storage.read(f"{BUCKET}/a.jpg", 1000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        listing("a.jpg")[:-30],
+        listing("a.jpg").replace("Key>", "Cay>"),
+        listing("a.jpg", facts="<LastModified>yesterday</LastModified>"),
+        listing("a.jpg", facts="<Size>much</Size>"),
+    ],
+    ids=["cut", "no names", "odd date", "odd size"],
+)
+def test_a_broken_listing_is_not_taken_for_one(store, answer):
+    store(lambda _: (200, answer, {}))
+    with pytest.raises(storage.StorageError, match="not from S3"):
+        [*storage.list_objects(f"{BUCKET}/")]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_an_endpoint_that_redirects_is_named(store, status):
+    asked = store(lambda _: (status, "", {"Location": "https://me:5ecret@other:1/photos/a.jpg"}))
+    for act in (storage.stamp_of, lambda uri: storage.read(uri, 10)):
+        with pytest.raises(storage.Denied, match=r"a\.jpg: the endpoint redirects to ") as caught:
+            act(f"{BUCKET}/a.jpg")
+        assert "5ecret" not in str(caught.value)
+    assert len(asked) == 2
 
 
 def test_an_object_that_is_a_web_page_is_read(store):
@@ -497,32 +533,14 @@ def test_a_store_that_deletes_one_at_a_time_deletes_all(store, status):
     ]
 
 
-def test_a_deletion_without_an_answer_is_for_later(answers):
-    answers(ReadTimeoutError(endpoint_url="http://s3"))
-    with pytest.raises(storage.Transient, match="s3://photos/a"):
-        storage.delete([f"{BUCKET}/a"])
-
-
-def test_a_refused_deletion_is_not_tried_one_at_a_time(store):
+def test_a_refused_or_unanswered_deletion_is_not_tried_one_at_a_time(store, answers):
     asked = store(lambda _: (403, "<Error><Code>AccessDenied</Code></Error>", {}))
     with pytest.raises(storage.Denied):
         storage.delete([f"{BUCKET}/a", f"{BUCKET}/b"])
     assert len(asked) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "sentence"),
-    [
-        (400, "ExpiredToken", "The provided token has expired"),
-        (403, "RequestTimeTooSkewed", "The difference between the request time and the current"),
-        (501, "NotImplemented", "A header you provided implies functionality"),
-    ],
-)
-def test_what_no_retry_repairs_keeps_the_sentence_of_the_store(store, status, code, sentence):
-    error = f"<Error><Code>{code}</Code><Message>{sentence}</Message></Error>"
-    store(lambda _: (status, error, {}))
-    with pytest.raises(storage.Denied, match=f"{code}: {sentence}"):
-        storage.read(f"{BUCKET}/a.jpg", 10)
+    answers(ReadTimeoutError(endpoint_url="http://s3"))
+    with pytest.raises(storage.Transient, match="s3://photos/a"):
+        storage.delete([f"{BUCKET}/a"])
 
 
 def test_who_pays_for_reading_says_so(store, monkeypatch):
@@ -536,160 +554,3 @@ def test_who_pays_for_reading_says_so(store, monkeypatch):
         [*storage.list_objects(f"{BUCKET}/")]
     monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
     assert len([*storage.list_objects(f"{BUCKET}/")]) == 1
-
-
-# --- files ---------------------------------------------------------------------------------------
-
-
-def test_a_file_is_read_with_its_size_and_time(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"12345")
-    os.utime(path, ns=(0, 1_700_000_000_123_456_789))
-    fetched = storage.fetch(ImageVersion(str(path)), 5)
-    assert fetched.data == b"12345"
-    digest = "sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
-    assert fetched.version == ImageVersion(str(path), 5, "2023-11-14T22:13:20.123456789Z", digest)
-    assert storage.digest_of(str(path)) == digest
-
-
-def test_a_pipe_a_socket_a_folder_and_a_loop_are_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    os.symlink("loop", tmp_path / "loop")
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "socket"))
-        for name in ("pipe", "socket", "", "loop"):
-            with pytest.raises(storage.Unavailable):
-                storage.read(str(tmp_path / name), 10)
-
-
-@pytest.mark.parametrize("name", ["none", "file/inside", "nul\0byte"])
-def test_a_name_without_a_file_is_not_found(tmp_path, name):
-    (tmp_path / "file").touch()
-    with pytest.raises(storage.NotFound):
-        storage.read(f"{tmp_path}/{name}", 10)
-
-
-@pytest.mark.parametrize(
-    ("number", "kind"),
-    [
-        (errno.EACCES, storage.Denied),
-        (errno.ENAMETOOLONG, storage.Unavailable),
-        (errno.EIO, storage.Transient),
-        (errno.ESTALE, storage.Transient),
-        (errno.EMFILE, storage.Transient),
-    ],
-)
-def test_a_disk_that_may_recover_is_asked_again(monkeypatch, number, kind):
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(storage.StorageError, match=r"a\.jpg") as caught:
-        storage.read("a.jpg", 10)
-    assert type(caught.value) is kind
-
-
-def test_a_file_over_the_limit_is_not_read(tmp_path):
-    path = tmp_path / "huge"
-    with path.open("wb") as file:
-        file.truncate(2**40)
-    with pytest.raises(storage.TooLarge, match="1,099,511,627,776"):
-        storage.read(str(path), 100)
-
-
-@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
-def test_a_source_ref_is_text_and_leads_back_to_its_file(name):
-    path = os.fsdecode(name)
-    source_ref = storage.to_source_ref(path)
-    source_ref.encode()
-    assert os.path.abspath(storage.to_path(source_ref)) == os.path.abspath(path)
-
-
-@pytest.mark.parametrize("path", ["s3://bucket/key", "file:///etc/passwd"])
-def test_a_file_named_like_a_uri_is_not_taken_for_one(tmp_path, monkeypatch, path):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / path).parent.mkdir(parents=True)
-    (tmp_path / path).write_bytes(b"local")
-    source_ref = storage.to_source_ref(path)
-    assert not storage.is_s3(source_ref)
-    assert storage.read(source_ref, 10) == b"local"
-
-
-@pytest.mark.parametrize("nanoseconds", [0, -1, 10**30, -(10**30), 253402300800 * 10**9])
-def test_any_time_has_a_name(nanoseconds):
-    assert storage.file_time(nanoseconds)
-    assert storage.file_time(nanoseconds) != storage.file_time(nanoseconds + 1)
-
-
-def test_join_keeps_one_slash():
-    assert storage.join("s3://b/x/", "n") == storage.join("s3://b/x", "n") == "s3://b/x/n"
-    assert storage.join("", "n") == "n"
-    assert storage.join("/", "n") == "/n"
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "words"),
-    [
-        ("AWS_ENDPOINT_URL", "no url", "not set up correctly"),
-        ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
-    ],
-)
-def test_a_wrong_setup_is_for_the_operator_to_repair(monkeypatch, variable, value, words):
-    monkeypatch.setenv(variable, value)
-    storage._new_client.cache_clear()
-    with pytest.raises(storage.Denied, match=words):
-        storage.read("s3://bucket/key", 10)
-    storage._new_client.cache_clear()
-
-
-# --- addresses as people write them --------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "uri"),
-    [
-        ("s3://bucket/a b+c.jpg", "s3://bucket/a b+c.jpg"),
-        ("S3://bucket/prefix/", "s3://bucket/prefix/"),
-        ("s3a://bucket/prefix/", "s3://bucket/prefix/"),
-        ("s3n://bucket", "s3://bucket"),
-        ("arn:aws:s3:::bucket/prefix/", "s3://bucket/prefix/"),
-        ("https://bucket.s3.amazonaws.com/a%20b%2Bc.jpg", "s3://bucket/a b+c.jpg"),
-        ("https://my.bucket.s3.eu-west-1.amazonaws.com/k", "s3://my.bucket/k"),
-        ("https://s3.eu-west-1.amazonaws.com/bucket/k", "s3://bucket/k"),
-        ("https://s3-eu-west-1.amazonaws.com/bucket/", "s3://bucket/"),
-        ("https://b.s3.dualstack.us-west-2.amazonaws.com/k", "s3://b/k"),
-        ("https://b.s3.cn-north-1.amazonaws.com.cn/k", "s3://b/k"),
-        ("file:///photos/a%20b.jpg", "/photos/a b.jpg"),
-        ("photos/", "photos/"),
-        ("C: and D://", "C: and D://"),
-        ("-", "-"),
-    ],
-)
-def test_addresses_are_understood_as_people_write_them(text, uri):
-    assert storage.as_uri(text) == uri
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("gs://bucket/k", "gs:// cannot be read"),
-        ("https://example.com/a.jpg", "web addresses cannot be read"),
-        ("https://b.s3.amazonaws.com/k?X-Amz-Signature=1", "web addresses cannot be read"),
-        ("https://n-123.s3-accesspoint.eu-west-1.amazonaws.com/k", "web addresses cannot be read"),
-        ("arn:aws:s3:eu-west-1:123456789012:accesspoint/name", "name the bucket behind it"),
-        ("s3://", "not of the form s3://bucket/key"),
-        ("s3:///key", "not of the form s3://bucket/key"),
-        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "not of the form s3://bucket/key"),
-    ],
-)
-def test_other_addresses_are_refused_in_one_line(text, why):
-    with pytest.raises(storage.StorageError) as caught:
-        storage.as_uri(text)
-    assert why in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "gs:/photos").mkdir(parents=True)
-    assert storage.as_uri("gs://photos") == "gs://photos"
