@@ -1,11 +1,11 @@
 """One contestant in a process of its own, told over its pipes what to do.
 
-    python contestants.py NAME MODELS                reads lines of JSON, answers each with one
-    python contestants.py NAME MODELS --threads=2    the same with two threads (of `floor`)
-    python contestants.py NAME MODELS PHOTO          prints the logit of one photo, and ends
+    python contestants.py --make MODELS [KERAS]   makes the networks that the peers run
+    python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
+    python contestants.py NAME MODELS PHOTO       prints the logit of one photo, and ends
 
-Each gets one thread unless told otherwise. `keras` is what samples of serverless inference do; the
-other peers get this project's decoding, so that they differ by their runtime alone.
+Each gets one thread. `keras` is what samples of serverless inference do; the other peers get this
+project's decoding, so that they differ by their runtime alone.
 """
 
 from __future__ import annotations
@@ -17,30 +17,22 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.bench_models import FLOAT_TFLITE, KERAS, ONNX, SAVED_MODEL
+from tests.benchmarks.harness import peak
 
 ROOT = Path(__file__).parents[2]
+KERAS, ONNX, FLOAT = "model.keras", "model.onnx", "float.tflite"
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """A way to label photos, loaded and ready."""
-
-    label: Callable[[str], float]
-    """Path of a photo -> its logit."""
-    infer: Callable[[Any], object]
-    """Pixels, uint8 (n, size, size, 3) -> whatever the runtime makes of them."""
-    size: int
+Contestant = Callable[[str], float]
+"""A way to label photos, loaded and ready: path of a photo -> its logit."""
 
 
-def floor(_models: Path, threads: int = 1) -> Contestant:
+def floor(_models: Path) -> Contestant:
     """Read, decode scaled, resize, infer: what any labeller of these pixels must do, and no more.
 
     It is written out here, without a line of `handler`, for RGB and grey JPEGs that stand upright.
@@ -49,7 +41,7 @@ def floor(_models: Path, threads: int = 1) -> Contestant:
     from ai_edge_litert.interpreter import Interpreter
     from PIL import Image
 
-    interpreter = Interpreter(str(ROOT / "handler/model/model.tflite"), num_threads=threads)
+    interpreter = Interpreter(str(ROOT / "handler/model/model.tflite"), num_threads=1)
     interpreter.allocate_tensors()
     [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
     size = int(given["shape"][1])
@@ -74,7 +66,7 @@ def floor(_models: Path, threads: int = 1) -> Contestant:
         interpreter.invoke()
         return float(interpreter.get_tensor(made["index"]).item())
 
-    return Contestant(label, lambda pixels: _invoke(interpreter, given, made, pixels), size)
+    return label
 
 
 def labeler(_models: Path) -> Contestant:
@@ -89,7 +81,7 @@ def labeler(_models: Path) -> Contestant:
         assert outcome.prediction, outcome.problem
         return _logit(outcome.prediction.probability, labels.card.calibration)
 
-    return Contestant(label, lambda pixels: [*map(labels.predict, pixels)], labels.card.input_size)
+    return label
 
 
 def keras(models: Path) -> Contestant:
@@ -108,20 +100,7 @@ def keras(models: Path) -> Contestant:
         batch = np.expand_dims(img_to_array(image), 0)
         return float(model.predict(batch, verbose=0).item())
 
-    return Contestant(
-        label, lambda pixels: model.predict(pixels.astype("float32"), verbose=0), size
-    )
-
-
-def saved_model(models: Path) -> Contestant:
-    """TensorFlow without Keras: the exported graph."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    model = tf.saved_model.load(str(models / SAVED_MODEL))
-    return _float_peer(lambda batch: model.serve(tf.constant(batch)).numpy())
+    return label
 
 
 def onnx(models: Path) -> Contestant:
@@ -137,36 +116,29 @@ def onnx(models: Path) -> Contestant:
     return _float_peer(lambda batch: session.run(None, {name: batch})[0])
 
 
-def openvino(models: Path) -> Contestant:
-    """OpenVINO on the CPU, in the precision that it chooses (bfloat16 if the CPU has it)."""
-    import openvino as ov
-
-    core = ov.Core()
-    core.set_property("CPU", {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1})
-    request = core.compile_model(models / ONNX, "CPU").create_infer_request()
-    return _float_peer(lambda batch: request.infer([batch])[0])
-
-
 def litert_float(models: Path) -> Contestant:
     """LiteRT with the weights as they were trained."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(models / FLOAT_TFLITE), num_threads=1)
+    interpreter = Interpreter(str(models / FLOAT), num_threads=1)
     interpreter.allocate_tensors()
     [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
-    return _float_peer(lambda batch: _invoke(interpreter, given, made, batch))
+
+    def run(batch: Any) -> Any:
+        interpreter.set_tensor(given["index"], batch)
+        interpreter.invoke()
+        return interpreter.get_tensor(made["index"])
+
+    return _float_peer(run)
 
 
-CONTESTANTS: dict[str, tuple[Callable[[Path], Contestant], str, tuple[str, ...]]] = {
-    "floor": (floor, "bare floor", ("ai-edge-litert", "pillow")),
-    "labeler": (labeler, "this project, library", ("ai-edge-litert", "orjson", "pillow")),
-    "litert": (litert_float, "LiteRT, float", ("ai-edge-litert", "pillow")),
-    "onnx": (onnx, "ONNX Runtime", ("onnxruntime", "pillow")),
-    "openvino": (openvino, "OpenVINO", ("openvino", "pillow")),
-    "saved-model": (saved_model, "TensorFlow SavedModel", ("tensorflow", "pillow")),
-    "keras": (keras, "Keras sample", ("tensorflow", "pillow")),
+CONTESTANTS: dict[str, Callable[[Path], Contestant]] = {
+    "floor": floor,
+    "labeler": labeler,
+    "litert": litert_float,
+    "onnx": onnx,
+    "keras": keras,
 }
-"""Name: (how it is loaded, what the tables call it, the distributions that it needs)."""
 
 
 def _float_peer(run: Callable[[Any], Any]) -> Contestant:
@@ -181,16 +153,7 @@ def _float_peer(run: Callable[[Any], Any]) -> Contestant:
             pixels = images.decode(file.read(), size).pixels
         return float(run(pixels[np.newaxis].astype(np.float32)).item())
 
-    return Contestant(label, lambda pixels: run(pixels.astype(np.float32)), size)
-
-
-def _invoke(interpreter: Any, given: Any, made: Any, batch: Any) -> Any:
-    if [*interpreter.get_input_details()[0]["shape"]] != [*batch.shape]:
-        interpreter.resize_tensor_input(given["index"], batch.shape)
-        interpreter.allocate_tensors()
-    interpreter.set_tensor(given["index"], batch)
-    interpreter.invoke()
-    return interpreter.get_tensor(made["index"])
+    return label
 
 
 def _logit(probability: float, calibration: tuple[float, float]) -> float:
@@ -200,50 +163,54 @@ def _logit(probability: float, calibration: tuple[float, float]) -> float:
     return (math.log(probability / (1 - probability)) - offset) / scale
 
 
-def peak_megabytes() -> float:
-    """Return the most memory that this process has had resident."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+def make(models: Path, source: str) -> None:
+    """Write one network in the forms that the peers run; a form that cannot be made is left out.
 
+    Without a file of Keras it has random weights: as fast, but its labels mean nothing.
+    """
+    import keras
+    import tensorflow as tf
 
-def serve(contestant: Contestant) -> None:
-    """Answer requests until there are no more."""
-    import numpy as np
+    if source:
+        model = keras.models.load_model(source, compile=False)
+    else:
+        from alpaca_labeler.handler import bundle
+        from alpaca_labeler.training import recipe
+        from alpaca_labeler.training.keras import network
 
-    for line in sys.stdin:
-        request = json.loads(line)
-        if "photos" in request:
-            began = time.perf_counter()
-            logits = [contestant.label(path) for path in request["photos"]]
-            answer = {"seconds": time.perf_counter() - began, "logits": logits}
-        else:
-            shape = (request["batch"], contestant.size, contestant.size, 3)
-            pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
-            contestant.infer(pixels)
-            began = time.perf_counter()
-            for _ in range(request["times"]):
-                contestant.infer(pixels)
-            answer = {"seconds": time.perf_counter() - began}
-        print(json.dumps({**answer, "megabytes": peak_megabytes()}), file=REPLIES, flush=True)
+        model = network.build(recipe.load("default"), None, bundle.load().card.input_size)
+    model.save(models / KERAS)
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    for write in (
+        lambda: (models / FLOAT).write_bytes(converter.convert()),
+        lambda: model.export(models / ONNX, format="onnx", verbose=False),
+    ):
+        try:
+            write()
+        except Exception as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
 
 
 def main() -> None:
-    """Load, say so, serve; or label the one photo."""
+    """Load, say so, answer requests until there are no more; or label the one photo."""
     name, models, *photo = sys.argv[1:]
-    load = CONTESTANTS[name][0]
-    if photo == ["--threads=2"]:
-        load = partial(floor, threads=2)
-    elif photo:
-        print(load(Path(models)).label(photo[0]), file=REPLIES, flush=True)
-        print(peak_megabytes(), file=REPLIES)
+    if name == "--make":
+        make(Path(models), "".join(photo))
         return
     try:
-        contestant = load(Path(models))
+        label = CONTESTANTS[name](Path(models))
     except (ImportError, OSError, ValueError) as error:
         print(json.dumps({"skipped": str(error).splitlines()[0]}), file=REPLIES, flush=True)
         return
+    if photo:
+        print(label(photo[0]), file=REPLIES, flush=True)
+        return
     print(json.dumps({"ready": True}), file=REPLIES, flush=True)
-    serve(contestant)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        logits = [label(path) for path in json.loads(line)]
+        answer = {"seconds": time.perf_counter() - began, "logits": logits, "megabytes": peak()}
+        print(json.dumps(answer), file=REPLIES, flush=True)
 
 
 if __name__ == "__main__":

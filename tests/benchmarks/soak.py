@@ -3,16 +3,15 @@
     python tests/benchmarks/soak.py --minutes 30
 
 S3 and the queue are moto's, in this process, which uploads. The function is in a process of its
-own, which is what is measured: resident memory, open files and threads, every few seconds, written
-to build/soak.csv. Of the uploads some are broken, some replace a photo that is there; messages come
-twice, late and unreadable; and one request of the function in fifty gets a 503 instead of being
-sent. In the end every photo must have exactly one row, of its last version, with the right label.
+own, which is what is measured: resident memory, open files and threads, every few seconds. Of the
+uploads some are broken, some replace a photo that is there; messages come twice, late and
+unreadable; and one request of the function in fifty gets a 503 instead of being sent. In the end
+every photo must have exactly one row, of its last version, with the right label.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import json
 import os
@@ -185,7 +184,6 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--serve", metavar="QUEUE", help=argparse.SUPPRESS)
-    parser.add_argument("--csv", default=str(ROOT / "build" / "soak.csv"))
     asked = parser.parse_args()
     if asked.serve:
         serve(asked.serve)
@@ -218,9 +216,6 @@ def main() -> int:
             function.stdin.close()
             function.wait(timeout=120)
             reader.join()
-        os.makedirs(os.path.dirname(asked.csv), exist_ok=True)
-        with open(asked.csv, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *samples])
         wrong = audit(uploads)
     print(
         f"{asked.minutes:g} minutes:",

@@ -1,0 +1,161 @@
+"""How do compaction and audit grow with the table? `python bench_table.py ROWS` measures one size.
+
+Against moto's S3 server in a process of its own. The table gets 10,000 new rows in 100 parts, half
+of them new versions of images that it has. The audit reads the same table; the list of the bucket
+is made up, since moto sorts all its keys for every page.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.benchmarks import harness
+
+RESULTS = "s3://results/labels/"
+NEW, ROWS_PER_PART = 10_000, 100
+SERVER = """
+import sys; from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False); server.start()
+print(server.get_host_and_port()[1], flush=True); sys.stdin.read()
+"""
+
+
+def measure(rows: int) -> dict[str, float]:
+    """Return MB of the table, seconds and MB of memory of a compaction and of an audit."""
+    harness.say(f"a table of {rows:,} rows")
+    cores = os.sched_getaffinity(0)
+    server = harness.start(["-c", SERVER], cores, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdout
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        harness.run([__file__, rows, "fill"], cores)
+        done = harness.start([__file__, rows, "run"], cores, stdout=subprocess.PIPE)
+        answer, _ = done.communicate()
+        found: dict[str, float] = json.loads(answer)
+        return found
+    finally:
+        server.communicate()
+
+
+def section(found: dict[int, dict[str, float]]) -> str:
+    """Return the table of all sizes."""
+    header = ("rows", "table, MB", "compaction, s", "MB", "audit, s", "MB")
+    rows = [[f"{count:,}", *figures.values()] for count, figures in found.items()]
+    return f"{TEXT}\n\n{harness.table(header, rows)}"
+
+
+def steepest(found: dict[int, dict[str, float]]) -> float | None:
+    """Return the largest growth of time over growth of rows, from one size to the next."""
+    return max(
+        (
+            found[more][what] / found[fewer][what] / (more / fewer)
+            for what in ("compaction s", "audit s")
+            for fewer, more in pairwise(sorted(found))
+        ),
+        default=None,
+    )
+
+
+TEXT = """\
+## The table of a bucket
+
+Compaction merges 10,000 new rows in 100 parts into a table of the size given, through a stand-in
+for S3 on the same machine. Audit compares the table with a listing of the bucket that takes no
+time."""
+
+
+@functools.cache
+def card() -> Any:
+    from alpaca_labeler.handler import bundle
+
+    return bundle.load().card
+
+
+def row(number: int, version: int) -> dict[str, Any]:
+    from alpaca_labeler.handler import manifest_row
+    from alpaca_labeler.handler.classifier import decide
+    from alpaca_labeler.handler.image_version import ImageVersion
+
+    image = ImageVersion(
+        f"s3://photos/farm/2026/01/IMG_{number:010}.jpg",
+        size=123_456,
+        last_modified=f"2026-01-0{version}T12:00:00Z",
+        etag=f"{number * 7919 + version:032x}",
+        sequencer=f"0055AED6DC{version}{number:07X}",
+    )
+    noon = datetime(2026, 1, 9, tzinfo=UTC)
+    prediction = decide(card(), (number % 17 - 8) / 2)
+    return manifest_row.label_row(image, (4032, 3024), prediction, card(), noon)
+
+
+def fill(rows: int) -> None:
+    from alpaca_labeler.handler import manifest_row, parts, storage
+    from alpaca_labeler.handler.compaction import compact
+
+    storage.client().create_bucket(Bucket="results")
+    with tempfile.TemporaryFile() as file:
+        for number in range(rows):
+            file.write(manifest_row.encode(row(2 * number, 1)))
+        file.seek(0)
+        storage.client().put_object(Bucket="results", Key="labels/manifest.jsonl", Body=file)
+    compact(RESULTS)  # so that the table is as a compaction leaves it
+    chosen = random.Random(1)
+    for _ in range(NEW // ROWS_PER_PART):  # an odd number is a new image
+        numbers = {2 * chosen.randrange(rows) + odd % 2 for odd in range(ROWS_PER_PART)}
+        parts.write(RESULTS, [row(number, 2) for number in numbers])
+
+
+def run(rows: int) -> None:
+    from alpaca_labeler.handler import manifest_row, storage
+    from alpaca_labeler.handler.compaction import compact, table
+    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler.job.operate import compare
+
+    began = time.perf_counter()
+    compact(RESULTS)
+    compacted, held = time.perf_counter() - began, harness.peak()
+    answer = storage.client().head_object(Bucket="results", Key="labels/manifest.jsonl")
+    began = time.perf_counter()
+    listed = (
+        ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
+        for number in range(0, 2 * rows, 2)
+    )
+    there = (manifest_row.parse(line) for line, _ in table(RESULTS))
+    states = Counter(found.state for found in compare(listed, there))
+    audited = time.perf_counter() - began
+    assert states["stale"]
+    figures = {
+        "table MB": answer["ContentLength"] / 2**20,
+        "compaction s": compacted,
+        "compaction MB": held,
+        "audit s": audited,
+        "audit MB": harness.peak(),
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    size, *what = sys.argv[1:]
+    if what:
+        {"fill": fill, "run": run}[what[0]](int(size))
+    else:
+        print(section({int(size): measure(int(size))}))
