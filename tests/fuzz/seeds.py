@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,8 @@ def run_length_bmp() -> bytes:
     rows = b"".join(bytes([SIDES[0], y % 16]) + b"\0\0" for y in range(SIDES[1])) + b"\0\1"
     palette = b"".join(bytes([16 * n, 255 - 16 * n, n, 0]) for n in range(16))
     start = 14 + 40 + len(palette)
-    size = (start + len(rows)).to_bytes(4, "little")
-    sides = SIDES[0].to_bytes(4, "little") + SIDES[1].to_bytes(4, "little")
-    header = (
-        (40).to_bytes(4, "little") + sides + b"\1\0\x08\0\1\0\0\0" + bytes(12) + b"\x10" + bytes(7)
-    )
-    return b"BM" + size + bytes(4) + start.to_bytes(4, "little") + header + palette + rows
+    head = struct.pack("<2sI4xI", b"BM", start + len(rows), start)
+    return head + struct.pack("<3I2HI12xI4x", 40, *SIDES, 1, 8, 1, 16) + palette + rows
 
 
 def heif(photo: Image.Image, alpha: Image.Image, exif: Image.Exif) -> list[bytes]:
@@ -167,69 +164,46 @@ def manifests() -> list[bytes]:
         (lines(row("a", human="yes"), row("a", **{"model-version": "2-b"})), lines(failure("b"))),
         (lines({"source-ref": "bare"}, {"source-ref": "s", "x-metadata": {}}), b"\n \n"),
     ]
-    return [SEPARATOR.join(pair) for pair in pairs]
+    more = (
+        lines(row("a"), row("b")),
+        lines(failure("c")),
+        lines(row("b", **newer)),
+        lines(row("c")),
+    )
+    return [*map(SEPARATOR.join, pairs), SEPARATOR.join(more)]
 
 
 def cards() -> list[bytes]:
     """The embedded bundle's card, whole, and only what decides a label."""
-    path = TESTS.parent / "handler/model/model.json"
-    document = json.loads(path.read_bytes())
-    decisive = (
-        "format",
-        "version",
-        "attribute",
-        "labels",
-        "threshold",
-        "review_band",
-        "input_size",
-        "preprocessing",
-        "calibration",
-        "sha256",
-    )
-    return [path.read_bytes(), json.dumps({key: document[key] for key in decisive}).encode()]
+    data = (TESTS.parent / "handler/model/model.json").read_bytes()
+    whole, decisive = json.loads(data), "format version attribute labels threshold review_band"
+    decisive += " input_size preprocessing calibration sha256"
+    return [data, json.dumps({key: whole[key] for key in decisive.split()}).encode()]
+
+
+def texts() -> list[bytes]:
+    """Files that people write beside their photos: lists, tables, recipes; a model's record."""
+    shipped = [path.read_bytes() for path in (TESTS.parent / "training/recipes").glob("*.toml")]
+    record = (TESTS.parent / "handler/model/photos.csv").read_bytes()
+    written = "file;class\nZaunkönig 1.jpg;alpaca\n\n# words\nb.jpg\n"
+    return [*shipped, *map(written.encode, ("utf-8", "latin-1", "utf-16")), record[:2000]]
 
 
 def keys() -> list[bytes]:
     """Object keys and file names that have hurt somebody."""
-    names = [
+    long = ("x" * 1020 + ".jpg", "ü" * 510 + ".jpg", "a" * 300)
+    plain = "../../etc/passwd a/../b/./c//d.jpg a%2Fb%00.jpg red+flower%2B.jpg + - ~ . .. / // a/"
+    plain += (
+        " +1 -1+1 @SUM(1) s3://b/k file:///etc/passwd CON a\\b ${x} %s%n <script>alert(1)</script>"
+    )
+    odd: tuple[str, ...] = (
         "farm/alpaca 1.jpg",
-        "../../etc/passwd",
-        "a/../b/./c//d.jpg",
         "new\nline\r\t.jpg",
         "quo\"te's`.jpg",
-        "x" * 1020 + ".jpg",
-        "ü" * 510 + ".jpg",
         "\u202egpj.exe",
         "\u200f\u2066",
-        "a%2Fb%00.jpg",
-        "red+flower%2B.jpg",
-        '=HYPERLINK("http://x")',
-        "+1",
-        "-1+1",
-        "@SUM(1)",
-        "\ttab",
-        "s3://b/k",
-        "file:///etc/passwd",
-        "CON",
-        "a\\b",
-        "\x1b[31m",
-        "\x7f\x85\u2028",
-        "アルパカ.jpg",
-        "e\u0301.jpg",
-        "\U0001f999.jpg",
-        " ",
-        ".",
-        "..",
-        "/",
-        "//",
-        "-",
-        "~",
-        "a/",
-        "<script>alert(1)</script>",
-        "'; DROP TABLE",
-        "${x}",
-        "%s%n",
-        "\ufeff.jpg",
-        "\0.jpg",
-    ]
+    )
+    odd += ('=HYPERLINK("http://x")', "\ttab", "\x1b[31m", "\x7f\x85\u2028", "アルパカ.jpg", " ")
+    odd += ("e\u0301.jpg", "\U0001f999.jpg", "'; DROP TABLE", "\ufeff.jpg", "\0.jpg")
+    names = [*plain.split(), *odd, *long]
     return [*(name.encode() for name in names), b"\xff\xfe.jpg", b"\xed\xa0\x80.jpg"]
