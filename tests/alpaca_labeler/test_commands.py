@@ -1,0 +1,363 @@
+"""Every command: its help, what Tab completes, and one sentence for whatever it is given."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+from alpaca_labeler.console import arguments
+from alpaca_labeler.console.help import summary
+from alpaca_labeler.handler import images
+from alpaca_labeler.handler.labeler import Labeler
+from alpaca_labeler.handler.worker import Done, Ready
+from alpaca_labeler.main import COMMANDS, main
+from tests.support.commands import commands, leaves
+from tests.support.permissions import without_overrides
+
+ALPACA = [sys.executable, "-m", "alpaca_labeler"]
+EVERY = [pytest.param(*found, id=" ".join(found[0]) or "alpaca") for found in commands()]
+LEAVES = [pytest.param(*found, id=" ".join(found[0])) for found in leaves()]
+
+
+def run(*words, **settings):
+    return CliRunner().invoke(main, words, **settings)
+
+
+# --- whatever it is given ------------------------------------------------------------------------
+
+ROW = b'{"source-ref":"a.jpg","alpaca":0,"alpaca-metadata":{"class-name":"alpaca"}}\n'
+
+HOSTILE = (
+    *("missing", "missing/", "folder", "empty", "binary", "latin-1", "unreadable", "locked"),
+    *(
+        "rows.jsonl",
+        "dangling",
+        "loop",
+        "new\nline\x1b[2J",
+        "n" * 300,
+        "",
+        "-",
+        "nan",
+        "1" + "0" * 22,
+    ),
+    *("s3://bucket/prefix/", "s3://bucket/rows.jsonl", "s3://", "S3://bucket", "gs://bucket/k"),
+    *("https://example.com/a.jpg", "arn:aws:s3:eu-west-1:123456789012:accesspoint/name"),
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, aws, photos):
+    """Every kind of file and folder, two classes of photos, and a bucket without any object."""
+    monkeypatch.chdir(tmp_path)
+    aws.create_bucket(Bucket="bucket")
+    for name, taken in (("alpaca", "alpaca.jpg"), ("not alpaca", "cat.png")):
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        shutil.copy(photos / taken, tmp_path / "folder" / name)
+    (tmp_path / "locked").mkdir(mode=0)
+    files = {"empty": b"", "binary": bytes(range(256)) * 9, "rows.jsonl": ROW, "unreadable": ROW}
+    for name, content in {**files, "latin-1": "Zaunkönig,größer\n".encode("latin-1")}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "unreadable").chmod(0)
+    os.symlink("nowhere", tmp_path / "dangling")
+    os.symlink("loop", tmp_path / "loop")
+    for endless in (
+        "alpaca_labeler.review.server.Server.serve_forever",
+        "webbrowser.open",
+        "alpaca_labeler.job.local_aws.Sandbox.run",
+        "alpaca_labeler.training.experiment.train",
+    ):
+        monkeypatch.setattr(endless, _interrupted)
+    monkeypatch.setattr("alpaca_labeler.label.command.Workers", InProcess)
+    yield tmp_path
+    (tmp_path / "locked").chmod(0o755)
+
+
+def calls(words, command):
+    """Yield the words of calls, each parameter in turn with hostile values."""
+    # What else a command asks for is right, or at least of the right kind.
+    fill = {
+        param: _usual(param)
+        for param in command.params
+        if param.required or isinstance(param, click.Argument)
+    }
+    for hostile in command.params:
+        if getattr(hostile, "is_flag", False) or hostile.name in {"help", "port"}:
+            continue
+        for value in HOSTILE:
+            given = [*words]
+            for param, usual in {**fill, hostile: None}.items():
+                word = value if param is hostile else usual
+                given += [param.opts[0]] * isinstance(param, click.Option)
+                given += [word] * max(param.nargs, 1)
+            yield given
+
+
+def _usual(param):
+    place = param.human_readable_name.strip("[].").lower()
+    if isinstance(param.type, click.Choice):
+        return param.type.choices[0]
+    if "uri" in str(param.name) or place in {"results", "input"}:
+        return "s3://bucket/prefix/"
+    if param.type is arguments.BUNDLE:
+        return "embedded"
+    return "rows.jsonl" if place in {"manifest", "file", "corrections"} else "folder"
+
+
+@contextmanager
+def at_most(seconds):
+    def stop(*_):
+        pytest.fail("the command did not come to an end")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("words", "command"), LEAVES)
+def test_a_hostile_argument_gives_one_sentence_and_never_a_traceback(words, command):
+    for given in calls(words, command):
+        with at_most(30), without_overrides():
+            done = run(*given)
+        said = f"{given}: {done.exit_code}\n{done.output}"
+        assert done.exception is None or isinstance(done.exception, SystemExit), said
+        assert done.exit_code in {0, 1, 2, 130}, said
+        for wrong in ("fault in alpaca", "Traceback", "\x1b"):
+            assert wrong not in done.output, said
+        if done.exit_code in {1, 2}:
+            lines = done.stderr.splitlines()
+            assert sum(line.startswith("Error: ") for line in lines) == 1, said
+            assert lines[-1].startswith("Error: "), said
+            assert len(lines[-1]) > len("Error: ") + 10, said
+
+
+class InProcess:
+    """Labels without processes of its own: hundreds of them would take minutes to start."""
+
+    labeler = None
+
+    def __init__(self, job, _count):
+        self.model = job.model
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def ready(self):
+        self.labeler = Labeler(self.model)
+        return Ready(self.labeler.card.version, self.labeler.card.labels, images.DECODER)
+
+    def label(self, images):
+        for image in images:
+            for found in self.labeler.label([image]):
+                yield Done(found.image, found.row, found.problem, found.label)
+
+
+def _interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["lable"], "label"), (["manifest", "shwo"], "show"), (["models", "promot"], "promote")],
+    ids=" ".join,
+)
+def test_a_mistyped_command_gets_a_suggestion(words, meant):
+    done = run(*words)
+    assert done.exit_code == 2
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["nan", "-0.1", "1.1", "inf", "half"])
+def test_a_share_is_a_number_from_0_to_1(value):
+    assert [arguments.SHARE.convert(text, None, None) for text in ("0", "0.25", "1")] == [
+        0,
+        0.25,
+        1,
+    ]
+    with pytest.raises(click.BadParameter):
+        arguments.SHARE.convert(value, None, None)
+
+
+def fail_with(monkeypatch, tmp_path, error):
+    def fail(*_, **__):
+        raise error
+
+    (tmp_path / "manifest.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main.get_command(click.Context(main), "report"), "callback", fail)
+
+
+def test_ctrl_c_says_so_and_exits_with_130(monkeypatch, tmp_path):
+    fail_with(monkeypatch, tmp_path, KeyboardInterrupt())
+    done = run("report")
+    assert (done.exit_code, done.stderr) == (130, "\nInterrupted.\n")
+
+
+def test_an_unexpected_error_is_said_in_one_sentence_and_shown_on_request(monkeypatch, tmp_path):
+    fail_with(monkeypatch, tmp_path, ZeroDivisionError("by\nzero"))
+    done = run("report")
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: ZeroDivisionError: by\\nzero. This is a fault in alpaca")
+    shown = run("report", env={"ALPACA_TRACEBACK": "1"})
+    assert isinstance(shown.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_without_no_color(no_color, coloured):
+    for words in (["report", "nope.jsonl"], ["-h"]):
+        done = run(*words, env={"NO_COLOR": no_color}, color=True)
+        assert ("\x1b[" in done.output) is coloured
+        assert "\x1b" not in run(*words).output  # in a pipe
+
+
+def test_names_are_utf_8_in_any_locale(tmp_path):
+    name = "ü 中.jsonl"
+    (tmp_path / name).write_bytes(b'{"source-ref":"caf\xc3\xa9.jpg","failure":{"code":"empty"}}\n')
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [*ALPACA, "manifest", "show", os.fsencode(name)],
+        cwd=tmp_path,
+        env=os.environ | locale,
+        capture_output=True,
+        check=True,
+    )
+    assert "café.jpg" in done.stdout.decode()
+
+
+# --- help ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("words", "command"), EVERY)
+def test_help_fits_80_columns_and_shows_a_real_invocation_or_each_command(words, command):
+    done = run(*words, "-h", terminal_width=78)  # as click takes a terminal's
+    assert done.exit_code == 0
+    lines = [line.strip() for line in done.output.splitlines()]
+    assert [line for line in done.output.splitlines() if len(line) > 80] == []
+    assert [line for line in lines if line.endswith("...") and "Usage" not in line] == []
+    if not isinstance(command, click.Group):
+        assert [line for line in lines if line.startswith(" ".join(("alpaca", *words)))]
+        return
+    context = click.Context(command)
+    names = command.list_commands(context)
+    for name in names:
+        first = summary(command.get_command(context, name))
+        assert f"{name:<{max(map(len, names))}}  {first}" in lines
+        assert command is not main or first == COMMANDS[name][1]
+
+
+def test_help_answers_at_once():
+    def seconds():
+        def used():
+            spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return spent.ru_utime + spent.ru_stime
+
+        before = used()
+        subprocess.run([*ALPACA, "label", "-h"], check=True, capture_output=True)
+        return used() - before
+
+    # Done-point: under 0.2 s of a processor. The ceiling leaves room for a slower machine.
+    assert min(seconds() for _ in range(3)) < 0.6
+
+
+# --- Tab -----------------------------------------------------------------------------------------
+
+SHELL = ShellComplete(main, {}, "alpaca", "_ALPACA_COMPLETE")
+LABELS = ROW + ROW.replace(b"a.jpg", b"b.jpg").replace(b':"alpaca"}', b':"not alpaca"}')
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/better", "my models", "photos"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "manifest.jsonl").write_bytes(LABELS)
+    (tmp_path / "farm.jsonl").write_bytes(LABELS.replace(b"alpaca", b"llama"))
+    return tmp_path
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["la"], ["label"]),
+        (["manifest", "s"], ["show", "stats"]),
+        (["label", "ph"], ["<file>"]),
+        (["label", "--copy-to", ""], ["<dir>"]),
+        (["label", "--model", ""], ["embedded", "my models", "photos", "runs", "runs/better"]),
+        (["label", "--model", "runs/"], ["runs/better"]),
+        (["evaluate", "e"], ["embedded"]),
+        (["manifest", "show", "--label", ""], ["alpaca", "not alpaca"]),
+        (["manifest", "show", "farm.jsonl", "--label", "n"], ["not llama"]),
+        (["manifest", "show", "none.jsonl", "--label", ""], []),
+        (["manifest", "export", "--format", "c"], ["csv"]),
+        (["completion", ""], ["bash", "zsh", "fish"]),
+        (["audit", "s3://"], []),
+    ],
+    ids=" ".join,
+)
+def test_tab_completes_commands_paths_bundles_and_labels(words, found):
+    completed = SHELL.get_completions(words[:-1], words[-1])
+    # A path is left to the shell.
+    assert [one.value if one.type == "plain" else f"<{one.type}>" for one in completed] == found
+
+
+PATHS = {"path", "paths", "file", "files", "folder", "dataset", "manifest", "bundle", "old", "new"}
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(("words", "command"), LEAVES)
+def test_every_argument_that_names_a_file_or_bundle_is_completed(words, command):
+    for param in command.params:
+        if {param.name, (param.metavar or "").strip("[].").lower()} & PATHS:
+            context = click.Context(command)
+            assert param.type.shell_complete(context, param, "") != [], (words, param.name)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_each_shell_is_printed(shell):
+    script = run("completion", shell).stdout
+    assert f"_ALPACA_COMPLETE={shell}_complete" in script
+    if shutil.which(shell):
+        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=20)
+
+
+def test_bash_completes_a_label_with_a_blank_and_a_path(models):
+    (models / "bin").mkdir()
+    alpaca = models / "bin/alpaca"
+    alpaca.write_text(f'#!/bin/sh\nexec {sys.executable} -m alpaca_labeler "$@"\n')
+    alpaca.chmod(0o755)
+    script = """
+        eval "$(alpaca completion bash)"
+        compopt() { printf 'compopt %s %s\n' "$@"; }
+        ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
+                _alpaca_completion alpaca; printf '[%s]' "${COMPREPLY[@]}"; echo; }
+        ask alpaca manifest show --label ""
+        ask alpaca label ph
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={**os.environ, "PATH": f"{models}/bin:{os.environ['PATH']}"},
+    )
+    assert done.stdout.splitlines() == ["[alpaca]['not alpaca']", "compopt -o default", "[]"]
