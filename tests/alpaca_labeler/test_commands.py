@@ -148,10 +148,8 @@ def test_a_hostile_argument_gives_one_sentence_and_never_a_traceback(words, comm
 class InProcess:
     """Labels without processes of its own: hundreds of them would take minutes to start."""
 
-    labeler = None
-
     def __init__(self, job, _count):
-        self.model = job.model
+        self.labeler = Labeler(job.model)
 
     def __enter__(self):
         return self
@@ -160,7 +158,6 @@ class InProcess:
         pass
 
     def ready(self):
-        self.labeler = Labeler(self.model)
         return Ready(self.labeler.card.version, self.labeler.card.labels, images.DECODER)
 
     def label(self, images):
@@ -258,7 +255,9 @@ def test_help_fits_80_columns_and_shows_a_real_invocation_or_each_command(words,
     context = click.Context(command)
     names = command.list_commands(context)
     for name in names:
-        first = summary(command.get_command(context, name))
+        found = command.get_command(context, name)
+        assert found
+        first = summary(found)
         assert f"{name:<{max(map(len, names))}}  {first}" in lines
         assert command is not main or first == COMMANDS[name][1]
 

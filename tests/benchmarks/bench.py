@@ -42,15 +42,15 @@ def main() -> None:
         labelled = bench_labelling.measure(sizes, rounds, keras, scratch)
         commands = bench_review.measure(files, rounds, scratch)
         growth = {rows: bench_table.measure(rows) for rows in tables}
-    sections = [
-        head(labelled, rounds, given.keras, time.monotonic() - began),
-        aims(labelled, commands, growth),
-        bench_labelling.section(labelled),
-        bench_review.section(files, commands),
-        bench_table.section(growth),
-        NOTES,
-    ]
-    text = "\n\n".join(sections)
+        sections = [
+            head(labelled, rounds, given.keras, time.monotonic() - began),
+            aims(labelled, commands, growth),
+            bench_labelling.section(labelled),
+            bench_review.section(files, commands),
+            bench_table.section(growth),
+            NOTES,
+        ]
+        text = "\n\n".join(sections)
     print(text)
     if not given.quick:
         (harness.ROOT / "docs/benchmarks.md").write_text(text, encoding="utf-8")
