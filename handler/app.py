@@ -87,7 +87,7 @@ def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
     if time.monotonic() >= deadline:
         # A decoder that hangs never gives its interpreter back: the next call loads another.
         _model.cache_clear()
-    for id_, problem in batch.broken.items():
+    for id_, problem in batch.unreadable:
         logger.error("cannot be read as a request", extra={"id": id_, "problem": problem})
     queue = _settings().queue
     queued = _hand_back(batch, results, unfinished, queue) if queue else 0
@@ -157,11 +157,11 @@ def _hand_back(
     left. If no image at all was labelled, the images are not the cause, and the caller must wait.
     """
     try:
-        if batch.trigger is events.Trigger.QUEUE:
+        if batch.messages:
             again = {r.id for r in batch.requests if r.image.source_ref in unfinished}
-            again |= set(batch.broken)
-            requeue.soon(queue, (batch.messages[id_] for id_ in batch.ids if id_ in again))
-        elif batch.trigger is events.Trigger.CALLER and results:
+            again |= batch.broken
+            requeue.soon(queue, (said for id_, said in batch.messages.items() if id_ in again))
+        elif results:
             images = _each_once(request.image for request in batch.requests)
             return requeue.send(queue, (i for i in images if i.source_ref in unfinished))
     except storage.StorageError as error:

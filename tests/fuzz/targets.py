@@ -134,9 +134,9 @@ def check_event(data: bytes) -> None:
         try:
             answer = json.loads(json.dumps(events.answer(batch, done, left)))
         except events.Unfinished:
-            assert batch.trigger is events.Trigger.CALLER
+            assert not batch.messages
             continue
-        if batch.trigger is events.Trigger.QUEUE:
+        if batch.messages:
             failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
             asked = {request.id for request in batch.requests} if left else set()
             assert failed == {*batch.broken, *asked}

@@ -104,8 +104,8 @@ def test_a_batch_becomes_one_part_and_an_empty_answer(function):
 
 
 def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(function):
-    function.put_object(Bucket="photos", Key="notes.txt", Body=b"not a photo")
-    assert failures(app.label(queued(m1=["notes.txt"], m2=["gone.jpg"]), Context())) == []
+    function.put_object(Bucket="photos", Key="notes", Body=b"not a photo")
+    assert failures(app.label(queued(m1=["notes"], m2=["gone.jpg"]), Context())) == []
     [rows] = written(function)
     assert [row["failure"]["code"] for row in rows] == ["not-found", "not-an-image"]
 
