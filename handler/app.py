@@ -99,10 +99,12 @@ def process(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Label a batch's images, each once, and write their rows as one part below `results`.
 
-    Returns (source-ref -> what its row says, source-ref -> why it must be tried again). Never
-    raises because of an image. If the part cannot be written, all images must be tried again.
+    Returns (source-ref -> what its row says, source-ref -> why it must be tried again). An image
+    that is gone by now, as after a renamed upload, is in neither. Never raises because of an image.
+    If the part cannot be written, all images must be tried again.
     """
     rows: list[Row] = []
+    gone: list[str] = []
     done: dict[str, str] = {}
     unfinished: dict[str, str] = {}
     refused: dict[str, Row] = {}
@@ -114,6 +116,9 @@ def process(
             unfinished[source_ref] = outcome.problem
             if outcome.refused is not None:
                 refused[source_ref] = outcome.refused
+            continue
+        if outcome.row.get("failure", {}).get("code") == "not-found":
+            gone.append(source_ref)
             continue
         rows.append(outcome.row)
         done[source_ref] = outcome.label or outcome.problem
@@ -131,7 +136,7 @@ def process(
         rows = []
         unfinished |= dict.fromkeys(done, str(error))
         done = {}
-    _report(rows, unfinished)
+    _report(rows, unfinished, gone)
     return done, unfinished
 
 
@@ -185,17 +190,20 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
     return [*chosen.values()]
 
 
-def _report(rows: list[Row], unfinished: dict[str, str]) -> None:
+def _report(rows: list[Row], unfinished: dict[str, str], gone: list[str]) -> None:
     failures = [row for row in rows if manifest_row.is_failure(row)]
     review = sum(bool(row["labeler"].get("needs-review")) for row in rows)
     for row in failures:
         failure = row["failure"]
         facts = {"image": row["source-ref"], "code": failure["code"], "problem": failure["message"]}
         logger.info("cannot be labelled", extra=facts)
+    for source_ref in gone:
+        logger.info("gone: not there any more", extra={"image": source_ref})
     for source_ref, problem in unfinished.items():
         logger.warning("to be tried again", extra={"image": source_ref, "problem": problem})
     metrics.add_metric("Labelled", MetricUnit.Count, len(rows) - len(failures))
     metrics.add_metric("Failed", MetricUnit.Count, len(failures))
+    metrics.add_metric("Gone", MetricUnit.Count, len(gone))
     metrics.add_metric("Retried", MetricUnit.Count, len(unfinished))
     metrics.add_metric("NeedsReview", MetricUnit.Count, review)
     metrics.flush_metrics()

@@ -177,11 +177,11 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    if (maker := raw.maker(data)) is not None:
+    if raw.is_raw(data):
         raise ImageError(
             "unsupported",
-            f"a RAW photo{maker and f' of {maker}'}, of which only the preview could be read: "
-            "export it as a JPEG, or label the JPEG beside it",
+            "a RAW photo, of which only the preview could be read: export it as a JPEG, or label "
+            "the JPEG beside it",
         )
     try:
         # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.

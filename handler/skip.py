@@ -3,24 +3,18 @@
 Folders, buckets, the function, the audit and training all ask here. Pure: it reads names and the
 first bytes that it is given, never a disk or a network.
 
-    what                                    names
-    HIDDEN          hidden, AppleDouble     .x  ._x
-    SYSTEM          NAS, system, program    @eaDir  $RECYCLE.BIN  x.photoslibrary/resources
-    NOT_DOWNLOADED  in a cloud drive only   .x.jpg.icloud  x.jpg.nextcloud
-    MARKER          a folder in a bucket    x/  x_$folder$
-    LINK            link to a folder read anyway (found by `walk`, not by its name)
-    OTHER           not named as a photo    notes.txt
-
-`OTHER` does not decide alone: code that has the content checks that too.
+`Kind.OTHER` does not decide alone: code that has the content checks that too.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 RAW_SUFFIXES: Final = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef"
@@ -37,18 +31,22 @@ SNIFFED_BYTES: Final = 32
 """Bytes at a file's start that `begins_like_a_photo` needs."""
 
 _SYSTEM_FOLDERS: Final = frozenset(
-    name.casefold()
-    for name in (
-        # Synology, QNAP, Netgear, NetApp
-        *("@eaDir", "@tmp", "#recycle", "#snapshot", "~snapshot"),
-        *("@Recycle", "@Recently-Snapshot", "@__thumb"),
-        # Windows, Linux, and what macOS leaves in zip files and on shares
-        *("$RECYCLE.BIN", "RECYCLER", "System Volume Information", "lost+found"),
-        *("__MACOSX", "Network Trash Folder", "Temporary Items"),
-    )
+    # Synology, QNAP, Netgear, NetApp, Windows, Linux, macOS, Nextcloud, Timelapse
+    "@eadir @tmp #recycle #snapshot ~snapshot @recycle @recently-snapshot @__thumb $recycle.bin"
+    " recycler lost+found __macosx files_trashbin files_versions deletedfiles".split()
+) | {"system volume information", "network trash folder", "temporary items"}
+_PROGRAMS: Final = ("/captureone/cache", "/captureone/settings", "/storage/sidecar")
+"""Folders of Capture One and PhotoPrism, with the folder around each."""
+
+_CACHE: Final = re.compile(
+    r"(?:.*[^a-z])?(?:cache|previews?|thumbs?|thumbnails?|mipmaps?|proxies)(?:[^a-z].*)?"
 )
-_PREVIEW_FOLDERS: Final = (".lrdata", ".lrcat-data")
-"""Ends of the names of folders in which Lightroom keeps previews."""
+"""Matches the name of a folder that may be a program's cache of smaller pictures ..."""
+_CONTENT_NAME: Final = re.compile(
+    r"[0-9a-f]{1,2}|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
+)
+"""... and is one if names in it are digests, or ids, or their first digits, as no person names."""
+
 _LIBRARIES: Final = (
     *(".photoslibrary", ".photolibrary", ".migratedphotolibrary", "iphoto library"),
     *(".aplibrary", ".cocatalog"),
@@ -62,12 +60,14 @@ _PLACEHOLDERS: Final = frozenset(
 )
 """Suffixes of iCloud, Nextcloud, ownCloud, OpenCloud, odrive, Resilio and unfinished downloads."""
 
-_HADOOP_MARKER: Final = "_$folder$"
-
+TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""TIFF and BigTIFF, of either byte order."""
+RAW_STARTS: Final = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
+"""RAW files that are not TIFF: of Fujifilm, Olympus, Panasonic, Sigma, Minolta."""
 _MAGIC: Final = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # TIFF, BigTIFF
-    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0", b"FOVb"),  # RAW files that are not TIFF
+    *TIFF_STARTS,
+    *RAW_STARTS,
 )
 _DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 """Sizes of the header that follows `BM` and 12 bytes in a bitmap."""
@@ -79,27 +79,20 @@ _BRANDS: Final = HEIC_BRANDS | AVIF_BRANDS | {b"crx "}
 class Kind(StrEnum):
     """Why something is skipped. The value is stable, for programs; `text` is for people."""
 
-    HIDDEN = "hidden"
-    SYSTEM = "system"
-    NOT_DOWNLOADED = "not-downloaded"
-    MARKER = "folder-marker"
-    LINK = "linked-folder"
-    OTHER = "not-an-image"
+    text: str
 
-    @property
-    def text(self) -> str:
-        """A few words for a summary."""
-        return _TEXTS[self]
+    def __new__(cls, value: str, text: str) -> Self:
+        """Make a kind of its value and its text."""
+        kind = str.__new__(cls, value)
+        kind._value_, kind.text = value, text
+        return kind
 
-
-_TEXTS: Final = {
-    Kind.HIDDEN: "hidden",
-    Kind.SYSTEM: "kept by a system or a photo program",
-    Kind.NOT_DOWNLOADED: "in a cloud drive, not downloaded",
-    Kind.MARKER: "folder markers",
-    Kind.LINK: "linked folders that overlap others",
-    Kind.OTHER: "not images",
-}
+    HIDDEN = "hidden", "hidden"
+    SYSTEM = "system", "kept by a system or a photo program"
+    NOT_DOWNLOADED = "not-downloaded", "in a cloud drive, not downloaded"
+    MARKER = "folder-marker", "folder markers"
+    LINK = "linked-folder", "linked folders that overlap others"
+    OTHER = "not-an-image", "not images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,45 +132,69 @@ class Skipped:
             self.not_downloaded.append(skip.place)
 
 
-def by_path(path: str) -> Skip | None:
+def by_path(path: str, top: str = "") -> Skip | None:
     """Tell whether a file or key is skipped, by its folders and its name.
 
-    `path` is separated by `/` and begins below the folder that a person named: anyone who asks for
-    `photos/@eaDir/` means it. A marker ends with `/`.
+    `path` is separated by `/` and begins below `top`, the path of the folder that a person named:
+    anyone who asks for `photos/@eaDir/` means it. A marker ends with `/`.
     """
-    *folders, name = path.split("/")
-    parent = ""
-    for index, folder in enumerate(folders):
-        if kind := of_folder(folder, parent):
-            return Skip(kind, "/".join(folders[: index + 1]))
-        parent = folder
+    folder, _, name = path.rpartition("/")
+    found, cache = _folders(folder, top)
+    if found:
+        return found
+    if cache and _CONTENT_NAME.fullmatch(name.lower()):
+        return Skip(Kind.SYSTEM, cache)
     kind = of_file(name) if name else Kind.MARKER
     return Skip(kind, path) if kind else None
 
 
-def of_folder(name: str, parent: str = "") -> Kind | None:
-    """Tell whether a folder is skipped with all that is in it; `parent` is the folder around it."""
-    lower = name.casefold()
+def by_folder(path: str, top: str = "") -> Skip | None:
+    """Tell whether a folder is skipped with all that is in it, by its name and those around it."""
+    return _folders(path, top)[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _folders(path: str, top: str) -> tuple[Skip | None, str]:
+    """Tell whether a folder is skipped, and in which folder it lies that may be a cache."""
+    names = path.split("/")
+    parent, cache = top.lower(), ""
+    for index, name in enumerate(map(str.lower, names), 1):
+        place = "/".join(names[:index])
+        if kind := _of_folder(name, parent):
+            return Skip(kind, place), ""
+        if cache and _CONTENT_NAME.fullmatch(name):
+            return Skip(Kind.SYSTEM, cache), ""
+        if _CACHE.fullmatch(name):
+            cache = cache or place
+        parent = name
+    return None, cache
+
+
+def _of_folder(name: str, parent: str) -> Kind | None:
     if name.startswith(".") and name not in {".", ".."}:  # keys may hold these two
         return Kind.HIDDEN
-    if lower in _SYSTEM_FOLDERS or lower.endswith(_PREVIEW_FOLDERS):
-        return Kind.SYSTEM
-    if parent.casefold().endswith(_LIBRARIES) and lower not in _LIBRARY_PHOTOS:
+    if (
+        name in _SYSTEM_FOLDERS
+        or name.startswith("appdata_")  # of Nextcloud: previews, avatars
+        or name.endswith((".lrdata", ".lrcat-data"))  # of Lightroom: previews
+        or f"/{parent}/{name}".endswith(_PROGRAMS)
+        or (parent.endswith(_LIBRARIES) and name not in _LIBRARY_PHOTOS)
+    ):
         return Kind.SYSTEM
     return None
 
 
 def of_file(name: str) -> Kind | None:
     """Tell whether a file is skipped, by its name alone."""
-    stem, suffix = os.path.splitext(name)
-    if suffix.lower() in _PLACEHOLDERS and _suffix(stem) in SUFFIXES:
+    stem, suffix = os.path.splitext(name.lower())
+    if suffix in _PLACEHOLDERS and stem.endswith(tuple(SUFFIXES)):
         return Kind.NOT_DOWNLOADED
     if name.startswith("."):
         return Kind.HIDDEN
-    if name.endswith(_HADOOP_MARKER):
+    if name.endswith("_$folder$"):
         return Kind.MARKER
     # Names without a suffix are common in buckets and caches.
-    return Kind.OTHER if suffix and suffix.lower() not in SUFFIXES else None
+    return Kind.OTHER if suffix and suffix not in SUFFIXES else None
 
 
 def begins_like_a_photo(start: bytes) -> bool:
@@ -204,7 +221,3 @@ def brands(start: bytes) -> list[bytes]:
         return []
     size = min(int.from_bytes(start[:4]), len(start))
     return [start[8:12], *(start[place : place + 4] for place in range(16, size, 4))]
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()

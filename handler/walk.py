@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from . import skip
 from .skip import Kind, Skip
+
+
+class _Place(NamedTuple):
+    """A folder or a file."""
+
+    path: str
+    real: str
+    top: str
+    """The path of the folder, or of the link to one, that the search began with."""
+    below: str
+    """The path from `top` to here."""
 
 
 def files(
@@ -23,72 +35,70 @@ def files(
     called for everything else that is skipped, `unreadable` for each folder that cannot be listed.
 
     Links to files are followed. Links to folders are followed too, after all real folders, unless
-    they lead into a folder that is read anyway, or to one that contains it: so loops end, and no
-    photo is found twice.
+    their target was read already or contains a top: so loops end, and no photo is found twice.
     """
-    roots = _Roots(tops)
-    # Stacks of names, not of open folders or sorted lists: memory stays flat in any folder.
-    waiting = [*reversed(tops)]
-    links: list[str] = []
+    waiting = [_top(path) for path in reversed(tops)]
+    read = {top.real for top in waiting}
+    around = {above for real in read for above in _and_above(real)}
+    links: list[_Place] = []
     while waiting:
         folder = waiting.pop()
-        try:
-            entries = os.scandir(folder)
-        except OSError:
-            unreadable(folder)
-        else:
-            parent = os.path.basename(os.path.abspath(folder))
-            real = os.path.realpath(folder) if apart else ""
-            with entries:
-                for entry in entries:
-                    if apart and os.path.join(real, entry.name) in apart:
-                        continue
-                    folders = links if entry.is_symlink() else waiting
-                    yield from _sort_out(entry, parent, folders, skipped)
-        if not waiting:
-            # An outer folder before those inside it.
-            for link in sorted(links, key=lambda link: (os.path.realpath(link), link)):
-                if roots.add(link):
-                    waiting.append(link)
-                else:
-                    skipped(Skip(Kind.LINK, link))
-            links.clear()
+        for entry in _entries(folder.path, unreadable):
+            place = _inside(folder, entry)
+            if place.real in apart:
+                continue
+            is_folder = _is_folder(entry)
+            if found := _skip(place, is_folder=is_folder):
+                skipped(found)
+            elif not is_folder:
+                yield entry
+            elif entry.is_symlink():
+                links.append(_top(entry.path))
+            elif place.real not in read:
+                read.add(place.real)
+                waiting.append(place)
+        links.sort(key=lambda link: (link.real, link.path), reverse=True)
+        while links and not waiting:
+            link = links.pop()  # an outer folder before those inside it
+            if link.real in read or link.real in around:
+                skipped(Skip(Kind.LINK, link.path))
+            else:
+                read.add(link.real)
+                waiting.append(link)
 
 
-def _sort_out(
-    entry: os.DirEntry[str], parent: str, folders: list[str], skipped: Callable[[Skip], None]
-) -> Iterator[os.DirEntry[str]]:
+def _entries(folder: str, unreadable: Callable[[str], None]) -> Iterator[os.DirEntry[str]]:
     try:
-        is_folder = entry.is_dir()
+        entries = os.scandir(folder)
+    except OSError:
+        unreadable(folder)
+        return
+    with entries:
+        yield from entries
+
+
+def _top(path: str) -> _Place:
+    return _Place(path, os.path.realpath(path), path, "")
+
+
+def _inside(folder: _Place, entry: os.DirEntry[str]) -> _Place:
+    real = os.path.join(folder.real, entry.name)
+    return _Place(entry.path, real, folder.top, os.path.join(folder.below, entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
     except OSError:  # a link to itself
-        is_folder = False
-    kind = skip.of_folder(entry.name, parent) if is_folder else skip.of_file(entry.name)
-    if kind and kind is not Kind.OTHER:
-        skipped(Skip(kind, entry.path))
-    elif is_folder:
-        folders.append(entry.path)
-    else:
-        yield entry
+        return False
 
 
-class _Roots:
-    """Folders that are read with all that is in them, by their real paths."""
-
-    def __init__(self, tops: Sequence[str]) -> None:
-        self._roots = set(map(os.path.realpath, tops))
-        self._around = {above for root in self._roots for above in _and_above(root)}
-
-    def add(self, link: str) -> bool:
-        """Add the target of a link; False if it is read anyway, or contains such a folder."""
-        target = os.path.realpath(link)
-        if target in self._around or any(
-            root in self._roots and skip.by_path(f"{os.path.relpath(target, root)}/x.jpg") is None
-            for root in _and_above(target)
-        ):
-            return False
-        self._roots.add(target)
-        self._around.update(_and_above(target))
-        return True
+def _skip(place: _Place, *, is_folder: bool) -> Skip | None:
+    by_name = skip.by_folder if is_folder else skip.by_path
+    found = by_name(place.below, place.real[: -len(place.below) - 1])
+    if found is None or found.kind is Kind.OTHER:
+        return None
+    return Skip(found.kind, os.path.join(place.top, found.place))
 
 
 def _and_above(path: str) -> Iterator[str]:

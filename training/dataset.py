@@ -184,7 +184,7 @@ def _class_folders(folder: str) -> dict[str, str]:
         found = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read ({error.strerror})") from error
-    names = [name for name in found if skip.of_folder(name) is None]
+    names = [name for name in found if skip.by_folder(name) is None]
     splits: dict[str, str] = {}
     for name in sorted(names, reverse=True):
         if use := SPLIT_NAMES.get(name.casefold()):

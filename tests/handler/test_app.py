@@ -105,9 +105,21 @@ def test_a_batch_becomes_one_part_and_an_empty_answer(function):
 
 def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(function):
     function.put_object(Bucket="photos", Key="notes", Body=b"not a photo")
-    assert failures(app.label(queued(m1=["notes"], m2=["gone.jpg"]), Context())) == []
-    [rows] = written(function)
-    assert [row["failure"]["code"] for row in rows] == ["not-found", "not-an-image"]
+    assert failures(app.label(queued(m1=["notes"]), Context())) == []
+    [[row]] = written(function)
+    assert row["failure"]["code"] == "not-an-image"
+
+
+def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
+    put(function, "alpaca.jpg")
+    for name in ("alpaca.json", "alpaca.txt"):
+        function.put_object(Bucket="photos", Key=name, Body=b"about")
+    names = ["alpaca.jpg", "alpaca.json", "alpaca.txt", "renamed.jpg"]
+    assert failures(app.label(queued(**{name: [name] for name in names}), Context())) == []
+    [[row]] = written(function)
+    assert row["source-ref"] == "s3://photos/alpaca.jpg"
+    [counts] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    assert (counts["Labelled"], counts["Failed"], counts["Gone"]) == ([1], [0], [1])
 
 
 def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
@@ -130,12 +142,13 @@ def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
 
 def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg")
+    function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
 
     def fail(*_):
         raise storage.Transient("SlowDown")
 
     monkeypatch.setattr(parts, "write", fail)
-    answer = app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
+    answer = app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
     assert failures(answer) == ["m1", "m2"]
 
 
@@ -196,6 +209,7 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     function, capsys, monkeypatch
 ):
     put(function, "alpaca.jpg")
+    function.put_object(Bucket="photos", Key="secret.jpg", Body=b"no photo")
     monkeypatch.setattr(app.logger.registered_handler, "stream", sys.stdout)
     app.label(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]), Context())
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -324,7 +338,8 @@ def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch)
 
 def test_compaction_answers_with_what_it_did(function, capsys):
     put(function, "alpaca.jpg")
-    app.label(queued(m1=["alpaca.jpg"], m2=["gone.jpg"]), Context())
+    function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
+    app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
     assert app.compact({}, Context()) == {
         "committed": True,
         "parts": 1,

@@ -10,6 +10,8 @@ from PIL import Image
 from alpaca_labeler.handler import skip
 from alpaca_labeler.handler.skip import Kind, Skip, Skipped
 
+UUID = "01234567-89ab-cdef-0123-456789abcdef"
+
 
 @pytest.mark.parametrize(
     "path",
@@ -26,6 +28,11 @@ from alpaca_labeler.handler.skip import Kind, Skip, Skipped
         "Photos.photoslibrary/originals/0/a.heic",
         "iPhoto.photolibrary/Masters/2012/a.jpg",
         "thumbnails/a.jpg",
+        "cache/IMG_20260131.jpg",
+        "previews/paris 2026/1.jpg",
+        "geocache/a/1.jpg",
+        f"{32 * 'a'}/ab/1.jpg",
+        "CaptureOne/a.jpg",
         "recycled/a.jpg",
         "Shoot.cocatalog/Originals/a.jpg",
         "recycle/a.jpg",
@@ -38,44 +45,51 @@ def test_photos_are_not_skipped(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "place", "kind"),
+    ("path", "parts", "kind"),
     [
-        ("farm/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", "farm/@eaDir", Kind.SYSTEM),
-        ("#recycle/a.jpg", "#recycle", Kind.SYSTEM),
-        ("#snapshot/GMT+01/a.jpg", "#snapshot", Kind.SYSTEM),
-        ("@Recycle/a.jpg", "@Recycle", Kind.SYSTEM),
-        ("$Recycle.Bin/S-1-5/$R1.jpg", "$Recycle.Bin", Kind.SYSTEM),
-        ("System Volume Information/a.jpg", "System Volume Information", Kind.SYSTEM),
-        ("x/__MACOSX/._a.jpg", "x/__MACOSX", Kind.SYSTEM),
-        ("Network Trash Folder/a.jpg", "Network Trash Folder", Kind.SYSTEM),
-        ("c/Cat Previews.lrdata/0/1.jpg", "c/Cat Previews.lrdata", Kind.SYSTEM),
-        (
-            "P.photoslibrary/resources/derivatives/a.jpeg",
-            "P.photoslibrary/resources",
-            Kind.SYSTEM,
-        ),
-        ("iPhoto Library/Modified/a.jpg", "iPhoto Library/Modified", Kind.SYSTEM),
-        ("Shoot.cocatalog/Cache/a.jpg", "Shoot.cocatalog/Cache", Kind.SYSTEM),
-        ("~snapshot/hourly.0/a.jpg", "~snapshot", Kind.SYSTEM),
-        ("Old.aplibrary/Thumbnails/a.jpg", "Old.aplibrary/Thumbnails", Kind.SYSTEM),
-        (".thumbnails/a.jpg", ".thumbnails", Kind.HIDDEN),
-        ("c/.ipynb_checkpoints/a.jpg", "c/.ipynb_checkpoints", Kind.HIDDEN),
-        (".@__thumb/a.jpg", ".@__thumb", Kind.HIDDEN),
-        ("farm/._a.jpg", "farm/._a.jpg", Kind.HIDDEN),
-        (".trashed-17-a.jpg", ".trashed-17-a.jpg", Kind.HIDDEN),
-        ("b/.IMG_1.HEIC.icloud", "b/.IMG_1.HEIC.icloud", Kind.NOT_DOWNLOADED),
-        ("IMG_1.jpg.nextcloud", "IMG_1.jpg.nextcloud", Kind.NOT_DOWNLOADED),
-        ("IMG_1.JPG.owncloud", "IMG_1.JPG.owncloud", Kind.NOT_DOWNLOADED),
-        ("IMG_1.jpg.crdownload", "IMG_1.jpg.crdownload", Kind.NOT_DOWNLOADED),
-        (".notes.txt.icloud", ".notes.txt.icloud", Kind.HIDDEN),
-        ("farm/", "farm/", Kind.MARKER),
-        ("farm_$folder$", "farm_$folder$", Kind.MARKER),
-        ("notes.txt", "notes.txt", Kind.OTHER),
-        ("Thumbs.db", "Thumbs.db", Kind.OTHER),
+        ("farm/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", 2, Kind.SYSTEM),
+        ("#recycle/a.jpg", 1, Kind.SYSTEM),
+        ("@Recycle/a.jpg", 1, Kind.SYSTEM),
+        ("$Recycle.Bin/S-1-5/$R1.jpg", 1, Kind.SYSTEM),
+        ("System Volume Information/a.jpg", 1, Kind.SYSTEM),
+        ("x/__MACOSX/._a.jpg", 2, Kind.SYSTEM),
+        ("c/Cat Previews.lrdata/0/1.jpg", 2, Kind.SYSTEM),
+        ("P.photoslibrary/resources/derivatives/a.jpeg", 2, Kind.SYSTEM),
+        ("iPhoto Library/Modified/a.jpg", 2, Kind.SYSTEM),
+        ("Shoot.cocatalog/Cache/a.jpg", 2, Kind.SYSTEM),
+        ("Old.aplibrary/Thumbnails/a.jpg", 2, Kind.SYSTEM),
+        ("immich/thumbs/kim/ab/cd/1_preview.jpeg", 2, Kind.SYSTEM),
+        (f"thumbs/{UUID}/1-thumbnail.webp", 1, Kind.SYSTEM),
+        ("nc/appdata_oc1/preview/12345/256-256-crop.jpg", 2, Kind.SYSTEM),
+        ("nc/kim/files_trashbin/files/a.jpg.d1700000000", 3, Kind.SYSTEM),
+        ("nc/kim/files_versions/a.jpg.v1700000000", 3, Kind.SYSTEM),
+        (f"storage/cache/thumbnails/a/b/c/{40 * '0'}_224x224_center.jpg", 2, Kind.SYSTEM),
+        ("storage/sidecar/2026/a.heic.jpg", 2, Kind.SYSTEM),
+        ("s/CaptureOne/Cache/Thumbnails/a.jpg.cot", 3, Kind.SYSTEM),
+        ("site/DeletedFiles/b.jpg", 2, Kind.SYSTEM),
+        (f"square_thumbnails_small/{32 * 'a'}.webp", 1, Kind.SYSTEM),
+        ("thumbs128/thumb0000000000000001.jpg", 1, Kind.SYSTEM),
+        ("Thumbnails/f/f0123456.jpg", 1, Kind.SYSTEM),
+        (".thumbnails/a.jpg", 1, Kind.HIDDEN),
+        ("c/.ipynb_checkpoints/a.jpg", 2, Kind.HIDDEN),
+        ("farm/._a.jpg", 2, Kind.HIDDEN),
+        (".trashed-17-a.jpg", 1, Kind.HIDDEN),
+        (".notes.txt.icloud", 1, Kind.HIDDEN),
+        ("b/.IMG_1.HEIC.icloud", 2, Kind.NOT_DOWNLOADED),
+        ("IMG_1.JPG.owncloud", 1, Kind.NOT_DOWNLOADED),
+        ("IMG_1.jpg.crdownload", 1, Kind.NOT_DOWNLOADED),
+        ("farm/", 2, Kind.MARKER),
+        ("farm_$folder$", 1, Kind.MARKER),
+        ("notes.txt", 1, Kind.OTHER),
+        ("a.jpg.xmp", 1, Kind.OTHER),
     ],
 )
-def test_other_things_are_skipped_by_their_outermost_folder_or_name(path, place, kind):
+def test_other_things_are_skipped_by_their_outermost_folder_or_name(path, parts, kind):
+    place = "/".join(path.split("/")[:parts])
     assert skip.by_path(path) == Skip(kind, place)
+    if place != path:
+        folder = path.rpartition("/")[0]
+        assert skip.by_folder(folder) in (Skip(kind, place), None)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
@@ -126,7 +140,3 @@ def test_a_tally_counts_a_folder_once_and_names_some_placeholders():
         skipped.add(found)
     assert skipped.counts == {Kind.SYSTEM: 2, Kind.OTHER: 2, Kind.NOT_DOWNLOADED: 9}
     assert skipped.not_downloaded == placeholders[:5]
-
-
-def test_each_kind_has_a_text_for_people():
-    assert all(kind.text for kind in Kind)

@@ -376,7 +376,7 @@ class World:
         return found
 
     def verify(self):
-        """Each object has exactly one row, and it is the right one."""
+        """Each object that is still there has exactly one row, and it is the right one."""
         assert not [key for bucket, key in self.s3.objects if key.startswith("labels/parts/")]
         found = self.rows("manifest"), self.rows("failures")
         for shard, row in found[0] + found[1]:
@@ -387,7 +387,9 @@ class World:
         assert not [row for row in failures if not manifest_row.is_failure(row)]
         names = [row["source-ref"] for row in labels + failures]
         assert len(names) == len(set(names)), "an image has two rows"
-        assert set(names) == {INPUT + key for key in self.versions}, "an image has no row"
+        here = {INPUT + key for bucket, key in self.s3.objects if bucket == "photos"}
+        ever = {INPUT + key for key in self.versions}
+        assert here <= set(names) <= ever, "an image has no row"
         for row in labels + failures:
             self._verify_row(row)
 
@@ -399,17 +401,13 @@ class World:
     def _verify_row(self, row):
         key = row["source-ref"].removeprefix(INPUT)
         current = self.s3.objects.get(("photos", key))
+        if current is None:
+            return  # it was deleted: a row of any of its versions may be left, or none
         body = self.versions[key][-1].encode()
-        if (
-            current is None
-            and manifest_row.is_failure(row)
-            and row["failure"]["code"] == "not-found"
-        ):
-            return
         facts = row["labeler"]
         etag = hashlib.md5(body).hexdigest()
         assert facts["etag"] == etag, f"{key}: the row is of an older version"
-        assert current is None or facts["last-modified"] == f"{current.modified:%Y-%m-%dT%H:%M:%SZ}"
+        assert facts["last-modified"] == f"{current.modified:%Y-%m-%dT%H:%M:%SZ}"
         if body.startswith(b"bad"):
             assert row["failure"]["code"] == "corrupt"
             return
