@@ -110,18 +110,18 @@ def process(
     refused: dict[str, Row] = {}
     images = _each_once(request.image for request in batch.requests)
     label = partial(_label_isolated, labeler) if batch.isolated else labeler.label
-    for outcome in label(images, deadline=deadline):
-        source_ref = outcome.image.source_ref
-        if outcome.row is None:
-            unfinished[source_ref] = outcome.problem
-            if outcome.refused is not None:
-                refused[source_ref] = outcome.refused
+    for found in label(images, deadline=deadline):
+        source_ref = found.image.source_ref
+        if found.row is None:
+            unfinished[source_ref] = found.problem
+            if found.refused is not None:
+                refused[source_ref] = found.refused
             continue
-        if outcome.row.get("failure", {}).get("code") == "not-found":
+        if found.row.get("failure", {}).get("code") == "not-found":
             gone.append(source_ref)
             continue
-        rows.append(outcome.row)
-        done[source_ref] = outcome.label or outcome.problem
+        rows.append(found.row)
+        done[source_ref] = found.label or found.problem
     if any(not manifest_row.is_failure(row) for row in rows):
         # S3 let us read others, so our role works: these belong to another account, or the reader
         # must pay.

@@ -1,4 +1,4 @@
-"""References in, outcomes out: fetch, decode and classify, overlapped, in bounded memory.
+"""References in, results out: fetch, decode and classify, overlapped, in bounded memory.
 
 One bad image never stops the rest: an image that can never be labelled gets a failure row, one that
 may work later gets no row at all.
@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 import queue
 import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -28,7 +26,8 @@ from .bundle import Bundle
 from .classifier import Classifier, Prediction
 from .errors import LabelerError
 from .image_version import ImageVersion
-from .manifest_row import Failure, Row
+from .manifest_row import Failure
+from .worker import Done, out_of_time
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,6 +42,12 @@ if TYPE_CHECKING:
         | Image.Image
         | npt.NDArray[np.uint8]
     )
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD: Final = 3
+"""Items per thread that are worked on or wait for a thread."""
 
 MAX_BYTES: Final = 100 * 2**20
 """Default limit on an encoded image: an uncompressed 33-megapixel TIFF still fits."""
@@ -69,28 +74,8 @@ class Limits:
     """If decoding one image takes longer, SIGALRM ends this process, which must be a worker; 0 is
     no limit. An exception cannot end a native decoder that hangs."""
     held_bytes: int = 4 * MAX_BYTES
-    """Total size of the encoded images in memory at a time, over all threads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Result for one image."""
-
-    image: ImageVersion
-    """The image as requested."""
-    row: Row | None
-    """A label row or a failure row. None if another try may still label the image."""
-    prediction: Prediction | None = None
-    """Set for a labelled image."""
-    problem: str = ""
-    """Why there is no label, for people."""
-    refused: Row | None = None
-    """If S3 denied this image: the failure row to write if it did not deny the others."""
-
-    @property
-    def label(self) -> str | None:
-        """The class of a labelled image."""
-        return self.prediction.label if self.prediction else None
+    """Total size of the encoded images in memory at a time, over all threads; a larger image is
+    alone."""
 
 
 def _utc_now() -> datetime:  # a lambda could not be pickled
@@ -134,27 +119,26 @@ class Labeler:
         self.cores = cores
         self._clock = clock
         self._threads = threads
-        self._start()
-
-    def _start(self) -> None:
         self._classifiers: queue.SimpleQueue[Classifier] = queue.SimpleQueue()
         self._classifier_count = 0
-        for _ in range(self.cores):
-            self._add_classifier()
-        self._held = _Budget(self.limits.held_bytes)
+        self._grow(cores)
 
-    def _add_classifier(self) -> None:
-        self._classifiers.put(Classifier(self.bundle))
-        self._classifier_count += 1
+    def _grow(self, cores: int) -> None:
+        for _ in range(self._classifier_count, cores):
+            self._classifiers.put(Classifier(self.bundle))
+            self._classifier_count += 1
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what cannot be pickled: interpreters and locks."""
-        own = ("_classifiers", "_classifier_count", "_held")
-        return {name: value for name, value in vars(self).items() if name not in own}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._start()
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """Pickle what it was made of: interpreters cannot be pickled."""
+        make = partial(
+            type(self),
+            self.bundle,
+            threads=self._threads,
+            cores=self.cores,
+            limits=self.limits,
+            clock=self._clock,
+        )
+        return make, ()
 
     def predict(self, image: ImageSource) -> Prediction:
         """Label one image.
@@ -171,7 +155,7 @@ class Labeler:
 
         Raises `ImageError` if it cannot be labelled and `StorageError` if it cannot be read.
         """
-        return self._classify(self._source(image))[0]
+        return self._decide(self._source(image))[0]
 
     def predict_many(
         self, images: Iterable[ImageSource], *, workers: int | None = None
@@ -180,23 +164,14 @@ class Labeler:
 
         `images` is any iterable of what `predict` takes, and may be endless: it is read as results
         are asked for. `workers` images are read, decoded and classified at a time, by default one
-        per core that this process may use; at most three times as many are in memory. An image
+        per core that this process may use; at most `AHEAD` times as many are in memory. An image
         that cannot be labelled yields a `Failed` with the error, and the rest goes on.
         """
         workers = workers or cores.usable()
-        while self._classifier_count < workers:
-            self._add_classifier()
-        waiting: deque[Future[Prediction | Failed]] = deque()
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="predict")
-        try:
-            for image in images:
-                waiting.append(pool.submit(self._predict_or_fail, image))
-                if len(waiting) >= 3 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        self._grow(workers)
+        for _, result in _overlapped(self._predict_or_fail, images, workers, in_order=True):
+            if result is not None:
+                yield result
 
     def _predict_or_fail(self, image: ImageSource) -> Prediction | Failed:
         try:
@@ -216,7 +191,7 @@ class Labeler:
                 raise storage.NotFound(
                     f"{name}: web addresses are not read; download the image and give its bytes"
                 )
-            return self._decoder(storage.read(name, max_bytes))
+            return self._decoder(_fetch(ImageVersion(name), max_bytes).data)
         if hasattr(image, "read"):
             data = image.read(max_bytes + 1)
             if isinstance(data, str):
@@ -234,52 +209,37 @@ class Labeler:
 
     def label(
         self, requests: Iterable[ImageVersion], *, deadline: float | None = None
-    ) -> Iterator[Outcome]:
-        """Label images and yield an outcome for each, in the order in which they finish.
+    ) -> Iterator[Done]:
+        """Label images and yield what became of each, in the order in which they finish.
 
         `requests` is read as it is needed, so it may be endless. After `deadline` (of
-        `time.monotonic`) no more work is begun or waited for: the images that are left get an
-        outcome without a row.
+        `time.monotonic`) no more work is begun or waited for: the images that are left get no
+        row.
         """
         if self._threads == 1 and deadline is None:
             yield from map(self.label_one, requests)
-        else:
-            yield from self._label_overlapped(requests, deadline)
+            return
+        work = partial(self.label_one, deadline=deadline)
+        for image, done in _overlapped(
+            work,
+            requests,
+            self._threads,
+            size=lambda image: image.size or self.limits.max_bytes,
+            most=self.limits.held_bytes,
+            deadline=deadline,
+        ):
+            yield done or out_of_time(image)
 
-    def _label_overlapped(
-        self, requests: Iterable[ImageVersion], deadline: float | None
-    ) -> Iterator[Outcome]:
-        waiting: dict[Future[Outcome], ImageVersion] = {}
-        over = threading.Event()
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="label")
-        try:
-            for image in requests:
-                if _seconds_left(deadline) == 0:
-                    yield _out_of_time(image)
-                    continue
-                waiting[pool.submit(self.label_one, image, over)] = image
-                if len(waiting) >= 2 * self._threads:
-                    yield from _finished(waiting, deadline)
-            while waiting and _seconds_left(deadline) != 0:
-                yield from _finished(waiting, deadline)
-            yield from map(_out_of_time, waiting.values())
-        finally:
-            # After the deadline nothing waits for a download that hangs: its own time limit ends
-            # it. What has arrived is not decoded, which would take time from the next batch.
-            over.set()
-            pool.shutdown(wait=deadline is None, cancel_futures=True)
-
-    def label_one(self, image: ImageVersion, over: threading.Event | None = None) -> Outcome:
+    def label_one(self, image: ImageVersion, deadline: float | None = None) -> Done:
         """Label one image. Never raises for what is wrong with the image.
 
-        Once `over` is set, the image is not decoded and gets no row.
+        After `deadline` it is not decoded, and gets no row.
         """
         version = image
         try:
-            with self._held.take(image.size or self.limits.max_bytes):
-                fetched = storage.fetch(image, self.limits.max_bytes)
-                version = fetched.version
-                prediction, seen = self._classify(self._decoder(fetched.data), over)
+            fetched = _fetch(image, self.limits.max_bytes)
+            version = fetched.version
+            prediction, seen = self._decide(self._decoder(fetched.data), deadline)
         except images.ImageError as error:
             decoder = images.DECODER if error.code in manifest_row.DECODER_CODES else ""
             return self._failed(image, version, Failure(error.code, str(error), decoder))
@@ -291,35 +251,88 @@ class Labeler:
                 refused = None
                 if isinstance(error, storage.Denied):
                     refused = self._failed(image, version, Failure("denied", str(error))).row
-                return Outcome(image, None, problem=str(error), refused=refused)
+                return Done(image, None, str(error), refused=refused)
             return self._failed(image, version, Failure(code, str(error)))
         row = manifest_row.label_row(
             version, (seen.width, seen.height), prediction, self.card, self._clock()
         )
-        return Outcome(image, row, prediction)
+        return Done(image, row, label=prediction.label)
 
-    def _failed(self, image: ImageVersion, version: ImageVersion, failure: Failure) -> Outcome:
+    def _failed(self, image: ImageVersion, version: ImageVersion, failure: Failure) -> Done:
         row = manifest_row.failure_row(version, failure, self.card.version, self._clock())
-        return Outcome(image, row, problem=failure.message)
+        return Done(image, row, failure.message)
 
     def _decoder(self, data: bytes) -> Callable[[int], images.ModelInput]:
         return partial(images.decode, data, max_pixels=self.limits.max_pixels)
 
-    def _classify(
-        self,
-        decode: Callable[[int], images.ModelInput],
-        over: threading.Event | None = None,
+    def _decide(
+        self, decode: Callable[[int], images.ModelInput], deadline: float | None = None
     ) -> tuple[Prediction, images.ModelInput]:
         # Decoding holds a classifier too: it needs a core as inference does, and far more memory.
         classifier = self._classifiers.get()
         try:
-            if over is not None and over.is_set():
+            if _seconds_left(deadline) == 0:
                 raise storage.Transient("no time left in this run")
             with _ended_after(self.limits.decode_seconds):
                 seen = decode(self.card.input_size)
             return classifier.predict(seen.pixels), seen
         finally:
             self._classifiers.put(classifier)
+
+
+def _fetch(image: ImageVersion, max_bytes: int) -> storage.Fetched:
+    """Raise `StorageError`: whatever goes wrong before there are bytes is no verdict on them."""
+    try:
+        return storage.fetch(image, max_bytes)
+    except storage.StorageError:
+        raise
+    except Exception as error:  # libraries for networks and credentials raise nearly anything
+        raise storage.Transient(f"{image.source_ref}: cannot be fetched ({error!r})") from error
+
+
+def _overlapped(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    *,
+    size: Callable[[Item], int] = lambda _: 0,
+    most: int = 0,
+    in_order: bool = False,
+    deadline: float | None = None,
+) -> Iterator[tuple[Item, Result | None]]:
+    """Do some work on items in threads; yield (item, result) as they finish, or in their order.
+
+    Items are read as they are needed, and worked on at the same time as long as their sizes are at
+    most `most` in total. After `deadline` nothing is begun or waited for, and the result is None.
+    """
+    waiting: dict[Future[Result], Item] = {}
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="label")
+
+    def finished() -> Iterator[tuple[Item, Result]]:
+        futures = [next(iter(waiting))] if in_order else waiting
+        done, _ = wait(futures, timeout=_seconds_left(deadline), return_when=FIRST_COMPLETED)
+        for future in done:
+            yield waiting.pop(future), future.result()
+
+    def is_full(item: Item) -> bool:
+        held = sum(map(size, waiting.values())) + size(item)
+        return len(waiting) >= AHEAD * threads or (bool(waiting) and held > most)
+
+    try:
+        for item in items:
+            while is_full(item) and _seconds_left(deadline) != 0:
+                yield from finished()
+            if _seconds_left(deadline) == 0:
+                yield item, None
+            else:
+                waiting[pool.submit(work, item)] = item
+        while waiting and _seconds_left(deadline) != 0:
+            yield from finished()
+        for item in waiting.values():
+            yield item, None
+    finally:
+        # After the deadline nothing waits for a download that hangs: its own time limit ends it.
+        pool.shutdown(wait=deadline is None, cancel_futures=True)
 
 
 @contextmanager
@@ -334,41 +347,5 @@ def _ended_after(seconds: int) -> Iterator[None]:
         signal.alarm(0)
 
 
-def _finished(
-    waiting: dict[Future[Outcome], ImageVersion], deadline: float | None
-) -> Iterator[Outcome]:
-    done, _ = wait(waiting, timeout=_seconds_left(deadline), return_when=FIRST_COMPLETED)
-    for future in done:
-        del waiting[future]
-        yield future.result()
-
-
 def _seconds_left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _out_of_time(image: ImageVersion) -> Outcome:
-    return Outcome(image, None, problem=f"{image.source_ref}: no time left in this run")
-
-
-class _Budget:
-    """A number of bytes shared by threads: `take` waits until enough of them are free."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def take(self, amount: int) -> Iterator[None]:
-        """Hold `amount` bytes, or the total if that is less, while the context lasts."""
-        amount = min(amount, self._total)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= amount)
-            self._free -= amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += amount
-                self._changed.notify_all()

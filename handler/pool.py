@@ -25,7 +25,7 @@ from typing import Final, Self
 from . import manifest_row, storage
 from .errors import LabelerError
 from .image_version import ImageVersion
-from .worker import Done, Job, Ready
+from .worker import Done, Job, Ready, out_of_time
 
 AHEAD: Final = 8
 """Images per thread that a worker is given at a time: few enough that all cores end together."""
@@ -93,7 +93,7 @@ class Workers:
             left = 1.0 if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 given = [image for worker in self._workers for image in worker.given.values()]
-                yield from map(_out_of_time, (*given, *suspects, *source))
+                yield from map(out_of_time, (*given, *suspects, *source))
                 return
             for worker in self._workers:
                 # Half a batch ahead, so that no worker ever waits for the next one.
@@ -126,13 +126,13 @@ class Workers:
         worker.given.update((image.source_ref, image) for image in batch)
         try:
             worker.link.send(batch)
-        except ConnectionError:
+        except OSError:
             return  # it has died; the next wait finds its end of the link closed
 
     def _hear(self, worker: _Worker, suspects: deque[ImageVersion]) -> Iterator[Done]:
         try:
             done: Done = worker.link.recv()
-        except (EOFError, ConnectionError):
+        except Exception:  # it was killed, before or within an answer, which may be any bytes
             yield from self._replace(worker, suspects)
         else:
             worker.heard = time.monotonic()
@@ -166,10 +166,6 @@ class Workers:
         return Done(image, row, failure.message)
 
 
-def _out_of_time(image: ImageVersion) -> Done:
-    return Done(image, None, f"{image.source_ref}: no time left in this run")
-
-
 def _start(job: Job) -> _Worker:
     ours, theirs = socket.socketpair()
     with theirs:
@@ -184,7 +180,7 @@ def _start(job: Job) -> _Worker:
             start_new_session=True,  # Ctrl-C is for the parent, which decides about the rest
         )
     link = Connection(ours.detach())
-    with suppress(ConnectionError):  # it has died; `_greet` says so
+    with suppress(OSError):  # it has died; `_greet` says so
         link.send(job)
     return _Worker(process, link)
 
@@ -194,7 +190,7 @@ def _greet(worker: _Worker) -> Ready:
         raise WorkerError(f"a worker did not start within {START_SECONDS:.0f} s")
     try:
         answer: Ready | str = worker.link.recv()
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, OSError) as error:
         raise WorkerError("a worker died while it started; see its message above") from error
     if isinstance(answer, str):
         raise WorkerError(answer)

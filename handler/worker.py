@@ -43,16 +43,23 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Result for one image."""
+    """What became of one image."""
 
     image: ImageVersion
+    """The image as requested."""
     row: Row | None
-    """None if another try may still label it; `problem` says why."""
+    """A label row or a failure row. None if another try may still label the image."""
     problem: str = ""
+    """Why there is no label, for people."""
     label: str | None = None
-    needs_review: bool = False
+    """The class of a labelled image."""
     refused: Row | None = None
-    """As in `labeler.Outcome`."""
+    """If S3 denied this image: the failure row to write if it did not deny the others."""
+
+
+def out_of_time(image: ImageVersion) -> Done:
+    """Return what became of an image that was not begun before the deadline."""
+    return Done(image, None, f"{image.source_ref}: no time left in this run")
 
 
 def serve(parent: Connection) -> None:
@@ -76,18 +83,8 @@ def serve(parent: Connection) -> None:
     _silence_libraries()
     while True:
         batch: list[ImageVersion] = parent.recv()
-        for outcome in labeler.label(batch):
-            found = outcome.prediction
-            parent.send(
-                Done(
-                    outcome.image,
-                    outcome.row,
-                    outcome.problem,
-                    outcome.label,
-                    found.needs_review if found else False,
-                    outcome.refused,
-                )
-            )
+        for done in labeler.label(batch):
+            parent.send(done)
 
 
 def _silence_libraries() -> None:

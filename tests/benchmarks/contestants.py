@@ -78,8 +78,8 @@ def labeler(_models: Path) -> Contestant:
 
     def label(path: str) -> float:
         outcome = labels.label_one(ImageVersion(path))
-        assert outcome.prediction, outcome.problem
-        return _logit(outcome.prediction.probability, labels.card.calibration)
+        assert outcome.row, outcome.problem
+        return _logit(outcome.row["labeler"]["probability"], labels.card.calibration)
 
     return label
 

@@ -75,7 +75,7 @@ def test_each_trouble_has_its_failure_row_and_stops_nothing(trouble, tmp_path, t
     for outcome in outcomes:
         code = trouble[os.path.basename(outcome.image.source_ref)]
         assert manifest_row.block(outcome.row, "failure").get("code") == code
-        assert (outcome.prediction is None) == (code is not None) == bool(outcome.problem)
+        assert (outcome.label is None) == (code is not None) == bool(outcome.problem)
 
 
 @pytest.mark.slow
@@ -90,7 +90,15 @@ def test_overlapped_work_gives_the_rows_of_sequential_work(photos):
 
 
 @pytest.mark.parametrize(
-    "error", [storage.Denied("no"), storage.Transient("later"), storage.Conflict("odd")]
+    "error",
+    [
+        storage.Denied("no"),
+        storage.Transient("later"),
+        storage.Conflict("odd"),
+        RecursionError("redirects"),
+        EOFError("no code was typed"),
+        KeyError("a library's own"),
+    ],
 )
 def test_what_may_work_later_on_s3_has_no_row(one, monkeypatch, error):
     def fetch(*_):
@@ -99,7 +107,9 @@ def test_what_may_work_later_on_s3_has_no_row(one, monkeypatch, error):
     monkeypatch.setattr(storage, "fetch", fetch)
     outcome = one.label_one(ImageVersion("s3://b/a.jpg"))
     assert outcome.row is None
-    assert outcome.problem == str(error)
+    assert str(error) in outcome.problem
+    with pytest.raises(storage.StorageError):
+        one.predict("s3://b/a.jpg")
 
 
 def test_a_file_without_permission_has_a_row(one, monkeypatch):

@@ -29,8 +29,18 @@ real = Labeler.label_one
 def label_one(self, image, *rest):
     if "kills" in image.source_ref: os.abort()
     if "hangs" in image.source_ref: time.sleep(60)
+    if "cuts" in image.source_ref:
+        os.write(int(sys.argv[1]), (900).to_bytes(4, "big") + b"x" * 300)
+        os._exit(1)
+    if "babbles" in image.source_ref: os.write(int(sys.argv[1]), (3).to_bytes(4, "big") + b"xyz")
     return real(self, image, *rest)
 Labeler.label_one = label_one
+from alpaca_labeler.handler import storage
+real_fetch = storage.fetch
+def fetch(image, *rest):
+    if "recurses" in image.source_ref: raise RecursionError("redirected for ever")
+    return real_fetch(image, *rest)
+storage.fetch = fetch
 from alpaca_labeler.handler import images
 real_decode = images.decode
 def decode(data, *rest, **options):
@@ -59,16 +69,30 @@ def crafted(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("crafted")
-def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path):
+@pytest.mark.parametrize("name", ["kills", "cuts", "babbles"])
+def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path, name):
+    """It may die in the middle of its answer, or answer what cannot be read."""
     good = [ImageVersion(f"{photos}/{'./' * n}cat.png") for n in range(12)]
-    images = [*good[:5], ImageVersion(f"{tmp_path}/kills.jpg"), *good[5:]]
+    images = [*good[:5], ImageVersion(f"{tmp_path}/{name}.jpg"), *good[5:]]
     with Workers(JOB, 2) as workers:
         workers.ready()
         done = list(workers.label(images))
     assert sorted(d.image.source_ref for d in done) == sorted(i.source_ref for i in images)
     [failed] = [d for d in done if d.label is None]
-    assert failed.image.source_ref.endswith("kills.jpg")
+    assert failed.image.source_ref.endswith(f"{name}.jpg")
     assert code(failed) == "crashed"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+def test_an_error_before_decoding_is_no_verdict(photos):
+    images = [ImageVersion("recurses.jpg"), ImageVersion(f"{photos}/cat.png")]
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        done = {d.image.source_ref: d for d in workers.label(images)}
+    assert done["recurses.jpg"].row is None
+    assert "recurses.jpg: cannot be fetched (RecursionError" in done["recurses.jpg"].problem
+    assert done[f"{photos}/cat.png"].label == "not alpaca"
 
 
 @pytest.mark.slow
