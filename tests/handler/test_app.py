@@ -26,9 +26,9 @@ from alpaca_labeler.handler.settings import from_environment
 from tests.support.aws import forget_function
 from tests.support.rows import failure, label
 
-ROOT = Path(__file__).parents[2]
-PHOTOS = ROOT / "tests" / "photos"
+PHOTOS = Path(__file__).parents[1] / "photos"
 RESULTS = "s3://results/labels/"
+ALPACA = "s3://photos/alpaca.jpg"
 
 
 class Context(LambdaContext):
@@ -89,6 +89,24 @@ def written(aws):
     return [[manifest_row.parse(line) for line in body.splitlines()] for body in bodies]
 
 
+def failing(monkeypatch, **errors):
+    """Let reading a photo raise its error, by the name without its suffix."""
+    real = storage.fetch
+
+    def fetch(image, max_bytes):
+        error = errors.get(Path(image.source_ref).stem)
+        if error is not None:
+            raise error
+        return real(image, max_bytes)
+
+    app._model()
+    monkeypatch.setattr(storage, "fetch", fetch)
+
+
+DENIED = storage.Denied("Access Denied")
+SLOW = storage.Transient("SlowDown")
+
+
 # --- label ---
 
 
@@ -124,14 +142,7 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
 
 def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
-    real = storage.fetch
-
-    def fetch(image, max_bytes):
-        if "coffee" in image.source_ref:
-            raise storage.Transient("SlowDown")
-        return real(image, max_bytes)
-
-    monkeypatch.setattr(storage, "fetch", fetch)
+    failing(monkeypatch, coffee=SLOW)
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]), Context())
     assert failures(answer) == ["m2"]
     [[row]] = written(function)
@@ -152,21 +163,34 @@ def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, mo
     assert failures(answer) == ["m1", "m2"]
 
 
-def test_the_same_image_twice_is_labelled_once_and_answered_for_both(function, monkeypatch):
+@pytest.mark.parametrize(
+    ("announced", "fetched"),
+    [
+        ([("0A", 1), ("0B", 2), ("09FF", 3)], ImageVersion(ALPACA, size=2, sequencer="0B")),
+        ([(None, 1), (None, 2)], ImageVersion(ALPACA)),  # which is later is unknown
+        ([(None, 7), (None, 7)], ImageVersion(ALPACA, size=7)),
+    ],
+)
+def test_an_image_announced_more_than_once_is_labelled_once_in_its_latest_state(
+    function, monkeypatch, announced, fetched
+):
     put(function, "alpaca.jpg")
-    fetched = []
+    asked = []
     real = storage.fetch
 
     def fetch(image, max_bytes):
-        fetched.append(image)
+        asked.append(image)
         return real(image, max_bytes)
 
     app._model()
     monkeypatch.setattr(storage, "fetch", fetch)
-    app.label(queued(m1=["alpaca.jpg"], m2=["alpaca.jpg", "alpaca.jpg"]), Context())
-    assert [image.source_ref for image in fetched if "photos" in image.source_ref] == [
-        "s3://photos/alpaca.jpg"
-    ]
+    event = queued(**{f"m{number}": [] for number in range(len(announced))})
+    for record, (sequencer, size) in zip(event["Records"], announced, strict=True):
+        found = {"key": "alpaca.jpg", "size": size, "sequencer": sequencer}
+        where = {"bucket": {"name": "photos"}, "object": found}
+        record["body"] = json.dumps({"eventName": "ObjectCreated:Put", "s3": where})
+    assert failures(app.label(event, Context())) == []
+    assert asked == [fetched]
     assert len(written(function)[0]) == 1
 
 
@@ -191,20 +215,6 @@ def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     assert len(written(function)[0]) == 1
 
 
-def test_a_poisonous_message_stops_no_other(function):
-    put(function, "alpaca.jpg")
-    event = queued(m1=["alpaca.jpg"], m2=[])
-    event["Records"][1]["body"] = "{"
-    assert failures(app.label(event, Context())) == ["m2"]
-    assert len(written(function)) == 1
-
-
-@pytest.mark.usefixtures("function")
-def test_an_unknown_event_is_an_error():
-    with pytest.raises(events.UnknownEvent, match="hello"):
-        app.label({"hello": "world"}, Context())
-
-
 def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     function, capsys, monkeypatch
 ):
@@ -223,21 +233,9 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
 # --- what is left ---
 
 
-def denied(monkeypatch, *names):
-    real = storage.fetch
-
-    def fetch(image, max_bytes):
-        if image.source_ref.rpartition("/")[2] in names:
-            raise storage.Denied(f"{image.source_ref}: Access Denied")
-        return real(image, max_bytes)
-
-    app._model()
-    monkeypatch.setattr(storage, "fetch", fetch)
-
-
 def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
-    denied(monkeypatch, "coffee.jpg")
+    failing(monkeypatch, coffee=DENIED)
     event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
     assert app.label(event, Context()) == {"images": 2, "rows": 2}
     [rows] = written(function)
@@ -247,7 +245,7 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
 
 def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
-    denied(monkeypatch, "alpaca.jpg", "coffee.jpg")
+    failing(monkeypatch, alpaca=DENIED, coffee=DENIED)
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]), Context())
     assert failures(answer) == ["m1", "m2"]
 
@@ -266,15 +264,7 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
     function, queue, monkeypatch
 ):
     put(function, "alpaca.jpg")
-    real = storage.fetch
-
-    def fetch(image, max_bytes):
-        if "slow" in image.source_ref:
-            raise storage.Transient("slow")
-        return real(image, max_bytes)
-
-    app._model()
-    monkeypatch.setattr(storage, "fetch", fetch)
+    failing(monkeypatch, **{"slow +1": SLOW})
     event = {
         "BatchInput": {"bucket": "photos"},
         "Items": [{"Key": "alpaca.jpg"}, {"Key": "slow +1.jpg", "Size": 5, "Etag": "e"}],
@@ -291,7 +281,7 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
 @pytest.mark.usefixtures("queue")
 def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
     put(function, "alpaca.jpg")
-    denied(monkeypatch, "alpaca.jpg")
+    failing(monkeypatch, alpaca=DENIED)
     with pytest.raises(events.Unfinished):
         app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
 
@@ -299,7 +289,7 @@ def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, 
 @pytest.mark.parametrize("body", ["{", '{"bucket": "photos", "keys": ["alpaca.jpg"]}'])
 def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body):
     put(function, "alpaca.jpg")
-    denied(monkeypatch, "alpaca.jpg")
+    failing(monkeypatch, alpaca=DENIED)
     asked = []
     monkeypatch.setattr(requeue, "_call", lambda _operation, _queue, entries: asked.extend(entries))
     sqs, url = queue
@@ -324,7 +314,7 @@ def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body
 @pytest.mark.usefixtures("queue")
 def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
-    denied(monkeypatch, "alpaca.jpg")
+    failing(monkeypatch, alpaca=DENIED)
 
     def fail(*_):
         raise storage.Transient("no queue")
@@ -528,35 +518,6 @@ def test_a_cached_bundle_is_verified_when_it_is_read(function, tmp_path):
 # --- start ---
 
 
-def run(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "AWS_DEFAULT_REGION": "us-east-1", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_importing_the_function_is_quick_and_brings_no_tensorflow():
-    done = run(
-        "import sys, time; began = time.process_time(); import alpaca_labeler.handler.app\n"
-        "import alpaca_labeler.handler.current_model; print(time.process_time() - began)\n"
-        "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules",
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 0.5
-
-
-def test_compaction_needs_no_model_library():
-    code = (
-        "import sys, alpaca_labeler.handler.app, alpaca_labeler.handler.compaction;"
-        "assert 'numpy' not in sys.modules"
-    )
-    assert run(code).returncode == 0
-
-
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -569,19 +530,12 @@ def test_compaction_needs_no_model_library():
     ],
 )
 def test_in_lambda_an_invalid_environment_fails_at_start(environment, said):
-    done = run(
-        "import alpaca_labeler.handler.app", AWS_LAMBDA_RUNTIME_API="127.0.0.1:1", **environment
+    done = subprocess.run(
+        [sys.executable, "-c", "import alpaca_labeler.handler.app"],
+        env={"PATH": os.environ["PATH"], "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0
     assert said in done.stderr
-
-
-def test_the_latest_announcement_of_an_image_is_the_one_that_counts():
-    def announced(sequencer, size):
-        return ImageVersion("s3://photos/a", size=size, sequencer=sequencer)
-
-    both = [announced("0A", 1), announced("0B", 2), announced("09FF", 3)]
-    assert app._each_once(both) == [announced("0B", 2)]
-    assert app._each_once([announced(None, 1), announced(None, 2)]) == [
-        ImageVersion("s3://photos/a")
-    ]

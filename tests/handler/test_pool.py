@@ -17,7 +17,6 @@ from alpaca_labeler.handler.bundle import EMBEDDED
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.pool import WorkerError, Workers
 from alpaca_labeler.handler.worker import Job
-from tests.support.runs import is_alive, wait_until
 
 JOB = Job(EMBEDDED, 1, 10**8, 10**8)
 
@@ -154,12 +153,19 @@ def test_a_worker_that_does_not_start_is_an_error(monkeypatch):
         workers.ready()
 
 
-def test_leaving_ends_every_worker():
+def test_leaving_ends_every_worker(monkeypatch):
+    started = []
+    real = subprocess.Popen
+
+    def start(*arguments, **options):
+        started.append(real(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
     with Workers(JOB, 2) as workers:
         workers.ready()
-        pids = [worker.process.pid for worker in workers._workers]
-        assert all(map(is_alive, pids))
-    wait_until(lambda: not any(map(is_alive, pids)))
+        assert [process.poll() for process in started] == [None, None]
+    assert all(process.poll() is not None for process in started)
 
 
 def test_a_folder_of_photos_is_not_imported_from(tmp_path, monkeypatch):
