@@ -5,27 +5,17 @@ A new bundle that cannot be used never replaces the one in use.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import re
-import tempfile
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from . import bundle, storage
-from .bundle import Bundle, BundleError
+from .bundle import BundleError
 from .labeler import Labeler, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .settings import Settings
-
-CACHE: Final = os.path.join(tempfile.gettempdir(), "models")
-"""Bundles from S3 by version. An environment that starts again after a crash finds them there."""
-
-_VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
 
 
 class CurrentModel:
@@ -35,7 +25,6 @@ class CurrentModel:
         self,
         settings: Settings,
         *,
-        cache: str = CACHE,
         warn: Callable[[str], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -48,7 +37,6 @@ class CurrentModel:
         """
         self._settings = settings
         self._uri = settings.model or bundle.EMBEDDED
-        self._cache = cache
         self._warn = warn
         self._clock = clock
         self._checked = clock()
@@ -77,29 +65,8 @@ class CurrentModel:
     def _load(self) -> Labeler:
         settings = self._settings
         return Labeler(
-            self._bundle(),
+            bundle.load(self._uri),
             threads=settings.threads,
             cores=settings.cores,
             limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
         )
-
-    def _bundle(self) -> Bundle:
-        base = bundle.resolve(self._uri)
-        version = base.rstrip("/").rpartition("/")[2]
-        if not storage.is_s3(base) or not _VERSION.fullmatch(version):
-            return bundle.load(base)
-        folder = os.path.join(self._cache, version)
-        try:
-            cached = bundle.load(folder)
-        except BundleError:  # not there, or damaged: what is read is verified, so nothing is lost
-            cached = None
-        if cached and cached.card.version == version:
-            return cached
-        found = bundle.load(base)
-        with contextlib.suppress(OSError):  # a full disk only costs another download
-            os.makedirs(folder, exist_ok=True)
-            with open(os.path.join(folder, bundle.MODEL_FILE), "wb") as file:
-                file.write(found.model)
-            with open(os.path.join(folder, bundle.CARD_FILE), "w", encoding="utf-8") as file:
-                json.dump(found.document, file)
-        return found

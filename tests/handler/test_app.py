@@ -46,12 +46,11 @@ class Context(LambdaContext):
 
 
 @pytest.fixture
-def function(aws, monkeypatch, tmp_path):
+def function(aws, monkeypatch):
     """Give the buckets, and the environment of the deployed function."""
     monkeypatch.setenv("RESULTS_URI", RESULTS)
     monkeypatch.setenv("INPUT_URI", "s3://photos/")
     monkeypatch.delenv("MODEL_URI", raising=False)
-    monkeypatch.setattr(current_model, "CACHE", str(tmp_path / "models"))
     for bucket in ("photos", "results", "models"):
         aws.create_bucket(Bucket=bucket)
     forget_function()
@@ -462,7 +461,7 @@ class Clock:
         return self.now
 
 
-def follow(tmp_path, clock, warnings):
+def follow(clock, warnings):
     environment = {
         "RESULTS_URI": RESULTS,
         "INPUT_URI": "s3://photos/",
@@ -470,30 +469,28 @@ def follow(tmp_path, clock, warnings):
     }
     return current_model.CurrentModel(
         from_environment(environment),
-        cache=str(tmp_path / "cache"),
         warn=warnings.append,
         clock=clock,
     )
 
 
-def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_bundle, tmp_path):
+def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_bundle):
     old = publish(function, bundle.EMBEDDED)
     clock = Clock()
-    current = follow(tmp_path, clock, [])
+    current = follow(clock, [])
     first = current.labeler()
     new = publish(function, other_bundle)
     clock.now = 59
     assert current.labeler() is first
     clock.now = 60
     assert (first.card.version, current.labeler().card.version) == (old, new)
-    assert sorted(os.listdir(tmp_path / "cache")) == [old, new]
 
 
-def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle, tmp_path):
+def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle):
     old = publish(function, bundle.EMBEDDED)
     clock = Clock()
     warnings: list[str] = []
-    current = follow(tmp_path, clock, warnings)
+    current = follow(clock, warnings)
     new = publish(function, other_bundle)
     function.put_object(Bucket="models", Key=f"m/{new}/{bundle.MODEL_FILE}", Body=b"damaged")
     clock.now = 60
@@ -502,17 +499,6 @@ def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_
     publish(function, other_bundle, pointer=False)
     clock.now = 120
     assert current.labeler().card.version == new
-
-
-def test_a_cached_bundle_is_verified_when_it_is_read(function, tmp_path):
-    version = publish(function, bundle.EMBEDDED)
-    follow(tmp_path, Clock(), [])
-    cached = tmp_path / "cache" / version / bundle.MODEL_FILE
-    function.delete_object(Bucket="models", Key=f"m/{version}/{bundle.MODEL_FILE}")
-    assert follow(tmp_path, Clock(), []).labeler().card.version == version
-    cached.write_bytes(b"damaged")
-    with pytest.raises(bundle.BundleError):
-        follow(tmp_path, Clock(), [])
 
 
 # --- start ---
