@@ -35,15 +35,16 @@ _SYSTEM_FOLDERS: Final = frozenset(
     "@eadir @tmp #recycle #snapshot ~snapshot @recycle @recently-snapshot @__thumb $recycle.bin"
     " recycler lost+found __macosx files_trashbin files_versions deletedfiles".split()
 ) | {"system volume information", "network trash folder", "temporary items"}
-_PROGRAMS: Final = ("/captureone/cache", "/captureone/settings", "/storage/sidecar")
-"""Folders of Capture One and PhotoPrism, with the folder around each."""
+_PROGRAMS: Final = ("/captureone/cache", "/captureone/settings", "/storage/sidecar", "/_data/i")
+"""Folders of Capture One, PhotoPrism and Piwigo, with the folder around each."""
 
 _CACHE: Final = re.compile(
-    r"(?:.*[^a-z])?(?:cache|previews?|thumbs?|thumbnails?|mipmaps?|proxies)(?:[^a-z].*)?"
+    r"(?:thumbs?|(?:.*[^a-z])?(?:cache|previews?|thumbnails?|mipmaps?|proxies))"
+    r"(?:[-_]?(?:[0-9x]+|big|small|medium|large|[0-9a-f]{16}.*))?"
 )
 """Matches the name of a folder that may be a program's cache of smaller pictures ..."""
 _CONTENT_NAME: Final = re.compile(
-    r"[0-9a-f]{1,2}|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
+    r"[0-9a-f]{1,2}|[0-9]{3}|[0-9]{5,7}|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
 )
 """... and is one if names in it are digests, or ids, or their first digits, as no person names."""
 
