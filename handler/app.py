@@ -215,7 +215,7 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
     Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call continues.
     """
-    from . import compaction, labels_ready
+    from . import compaction
 
     left = context.get_remaining_time_in_millis() / 1000
     done = compaction.compact(
@@ -239,8 +239,6 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         "waiting": done.waiting,
     }
     logger.info("compacted", extra=answer)
-    if done.mark and _settings().labels_ready:
-        labels_ready.announce(_settings().results, done)
     return answer
 
 

@@ -45,8 +45,6 @@ class Settings:
     """MAX_PARTS: parts merged by one compaction."""
     compact_after_seconds: int
     """COMPACT_AFTER_SECONDS: a part that has waited this long is merged in any case."""
-    labels_ready: bool
-    """LABELS_READY: `yes` sends an event to EventBridge after each compaction that merged."""
     queue: str | None
     """QUEUE_URL: the queue for images that a direct call leaves; if None, that call raises."""
     log_level: str
@@ -84,7 +82,6 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),
         max_parts=_number(environment, "MAX_PARTS", 10_000, 1, 1_000_000),
         compact_after_seconds=_number(environment, "COMPACT_AFTER_SECONDS", 86_400, 0, 10**9),
-        labels_ready=_yes(environment, "LABELS_READY"),
         queue=environment.get("QUEUE_URL") or None,
         log_level=level,
     )
@@ -114,10 +111,3 @@ def _number(
             f"{name}={value!r}: must be a whole number from {lowest:,} to {highest:,}"
         )
     return number
-
-
-def _yes(environment: Mapping[str, str], name: str) -> bool:
-    value = environment.get(name) or "no"
-    if value not in {"yes", "no"}:
-        raise SettingsError(f"{name}={value!r}: must be yes or no")
-    return value == "yes"

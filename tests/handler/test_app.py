@@ -9,7 +9,6 @@ from pathlib import Path
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.exceptions import ClientError
 
 from alpaca_labeler.handler import (
     app,
@@ -24,7 +23,7 @@ from alpaca_labeler.handler import (
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.settings import from_environment
 from tests.support.aws import forget_function
-from tests.support.rows import failure, label
+from tests.support.rows import label
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 RESULTS = "s3://results/labels/"
@@ -351,78 +350,6 @@ def test_parts_wait_until_merging_pays():
     parts.write(RESULTS, [label("new")])
     done = app.compact({}, Context())
     assert (done["parts"], done["waiting"]) == (0, 1)
-
-
-@pytest.fixture
-def labels_ready(function, monkeypatch):  # noqa: ARG001 - it sets the stage
-    """Return a function that gives the LabelsReady events sent since it was last asked."""
-    import boto3
-
-    monkeypatch.setenv("LABELS_READY", "yes")
-    sqs, events = boto3.client("sqs"), boto3.client("events")
-    queue = sqs.create_queue(QueueName="ready")["QueueUrl"]
-    pattern = {"source": ["alpaca-labeler"], "detail-type": ["LabelsReady"]}
-    events.put_rule(Name="ready", EventPattern=json.dumps(pattern))
-    arn = "arn:aws:sqs:us-east-1:123456789012:ready"
-    events.put_targets(Rule="ready", Targets=[{"Id": "queue", "Arn": arn}])
-
-    def sent():
-        answer = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
-        return [json.loads(message["Body"])["detail"] for message in answer.get("Messages", [])]
-
-    return sent
-
-
-def test_an_event_announces_new_labels(labels_ready):
-    parts.write(RESULTS, [label("a"), failure("b")])
-    app.compact({}, Context())
-    [event] = labels_ready()
-    mark = event.pop("mark")
-    assert len(mark) == 64
-    assert event == {
-        "results": RESULTS,
-        "labels": 1,
-        "failures": 1,
-        "parts": 1,
-        "model-versions": ["1-a"],
-    }
-    app.compact({}, Context())
-    assert labels_ready() == []
-    parts.write(RESULTS, [label("a", 2)])
-    app.compact({}, Context())
-    [event] = labels_ready()
-    assert event["mark"] != mark
-
-
-def test_no_event_is_sent_unless_it_is_asked_for(labels_ready, monkeypatch):
-    monkeypatch.setenv("LABELS_READY", "no")
-    parts.write(RESULTS, [label("a")])
-    assert app.compact({}, Context())["committed"]
-    assert labels_ready() == []
-
-
-@pytest.mark.usefixtures("labels_ready")
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"FailedEntryCount": 1, "Entries": [{"ErrorMessage": "no bus"}]},
-        ClientError({"Error": {"Code": "AccessDenied", "Message": "no bus"}}, "PutEvents"),
-    ],
-)
-def test_an_event_that_is_not_taken_fails_the_run_after_its_work(monkeypatch, answer):
-    import boto3
-
-    class Events:
-        def put_events(self, **_):
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-    parts.write(RESULTS, [label("a")])
-    monkeypatch.setattr(boto3, "client", lambda _service: Events())
-    with pytest.raises(storage.Transient, match=r"LabelsReady of .*no bus"):
-        app.compact({}, Context())
-    assert app.compact({}, Context())["parts"] == 0
 
 
 # --- the model in use ---

@@ -36,7 +36,6 @@ def test_the_results_end_in_a_slash():
         ("MAX_PIXELS", "1.5"),
         ("MAX_PARTS", "0"),
         ("COMPACT_AFTER_SECONDS", "-1"),
-        ("LABELS_READY", "true"),
         ("MODEL_REFRESH_SECONDS", "soon"),
         ("LOG_LEVEL", "loud"),
     ],

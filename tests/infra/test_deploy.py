@@ -73,7 +73,7 @@ class Job:
     def deploy(self, **parameters):
         """Run `sam deploy`; return what it ended with."""
         values = {"Architecture": ARCHITECTURE, "BatchWindow": NUMBERS["BatchWindow"]}
-        values |= {"LabelsReady": "no"} | parameters
+        values |= parameters
         done = sam(
             "deploy",
             *("--config-file", str(ROOT / "samconfig.toml"), "--stack-name", STACK),

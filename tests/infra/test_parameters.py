@@ -17,8 +17,6 @@ ARRIVES = {
     "ExistingResultsBucket": ("old-results", "function"),
     "CompactEvery": ("rate(5 minutes)", "CompactFunctionRegularly"),
     "CompactAfterSeconds": ("3600", "CompactFunction"),
-    "LabelsReady": ("no", "CompactFunction"),
-    "Athena": ("yes", "LabelsView"),
     "ModelUri": ("s3://b-1/models/alpaca/latest.json", "function"),
     "ModelRefreshSeconds": ("10", "function"),
     "Architecture": ("x86_64", "function"),

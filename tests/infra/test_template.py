@@ -334,7 +334,8 @@ def test_results_land_in_a_bucket_that_triggers_nothing():
     assert all(
         "ResultsBucket" not in text(v) for v in both(environment("LabelFunction")["INPUT_URI"])
     )
-    assert "NotificationConfiguration" not in properties("ResultsBucket")
+    announced = properties("ResultsBucket")["NotificationConfiguration"]
+    assert announced == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
 
 
 def test_no_role_may_write_where_photos_are():
@@ -389,10 +390,6 @@ ALLOWED = {
         ("s3:DeleteObject", f"{RESULTS}/labels/parts/*"),
         ("logs:CreateLogStream", "${CompactLogs.Arn}"),
         ("logs:PutLogEvents", "${CompactLogs.Arn}"),
-        (
-            "events:PutEvents",
-            "arn:${AWS::Partition}:events:${AWS::Region}:${AWS::AccountId}:event-bus/default",
-        ),
     },
     "ScheduleRole": {("lambda:InvokeFunction", "${CompactFunction.Arn}")},
     "BackfillRole": {
