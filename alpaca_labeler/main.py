@@ -45,12 +45,7 @@ SECTIONS: Final = {
         ),
         "status": ("alpaca_labeler.job.status", "Say how a deployed job is doing."),
         "audit": ("alpaca_labeler.job.operate", "Name every image in a bucket without a row."),
-        "retry": ("alpaca_labeler.job.operate", "Queue images again that could not be labelled."),
         "backfill": ("alpaca_labeler.job.backfill", "Label what is in a bucket already."),
-        "redrive": (
-            "alpaca_labeler.job.dead_letters",
-            "Queue again what the dead-letter queue holds.",
-        ),
     },
     "Your shell": {
         "completion": (

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 import click
 
 from alpaca_labeler.console import dry_run_option, printable, say
 from alpaca_labeler.console.arguments import BUCKET
-from alpaca_labeler.console.stack import StackError, client, from_stack
+from alpaca_labeler.console.stack import Outputs, StackError, client, describe
 from alpaca_labeler.handler import storage
-from alpaca_labeler.job.operate import hand_over, objects, queue_option
 
 RUNS_SHOWN: Final = 10
 
 
 @click.command()
 @click.argument("input_uri", metavar="[INPUT]", required=False, type=BUCKET)
-@queue_option
-@click.option("--state-machine", metavar="ARN", help="The job's Distributed Map.")
+@click.option("--stack", metavar="NAME", required=True, help="The job's stack.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="Batches labelled at a time.  [default: the stack's]",
+    help="Batches labelled at a time.  [default: 50]",
 )
 @click.option("--list", "show", is_flag=True, help="Show the latest runs instead.")
 @click.option("--stop", metavar="RUN", help="Stop this run instead; what it labelled stays.")
-@from_stack(state_machine=("--state-machine", "BackfillArn"))
 @dry_run_option
 def backfill(
     *,
     input_uri: str | None,
-    queue: str | None,
-    state_machine: str | None,
+    stack: str,
     concurrency: int | None,
     show: bool,
     stop: str | None,
@@ -47,34 +42,29 @@ def backfill(
         alpaca backfill --stack alpaca
         alpaca backfill --stack alpaca s3://photos/farm/ --concurrency 200
         alpaca backfill --stack alpaca --list
-        alpaca backfill s3://photos/farm/ --queue URL
 
-    Step Functions labels up to 10,000 batches at a time; the queue goes at the pace of new uploads.
+    Step Functions labels up to 10,000 batches at a time, beside the queue of new uploads.
     """
-    if queue is not None:
-        if state_machine is not None or input_uri is None or show or stop or concurrency:
-            raise click.UsageError("--queue URL goes with INPUT alone")
-        total = hand_over(objects(input_uri), None if dry_run else queue)
-        say(f"{'would queue' if dry_run else 'queued'} {total:,}")
-        return
-    if state_machine is None:
-        raise click.UsageError("give --stack NAME, --state-machine ARN or --queue URL")
+    outputs = Outputs(describe(stack))
+    machine = outputs["BackfillArn"]
     if show:
-        _show_runs(state_machine)
+        _show_runs(machine)
     elif stop is not None:
-        run = stop if stop.startswith("arn:") else _run_arn(state_machine, stop)
+        run = stop if stop.startswith("arn:") else _run_arn(machine, stop)
         if not dry_run:
             client("stepfunctions").stop_execution(executionArn=run)
         say(f"{'would stop' if dry_run else 'stopped'} {printable(run)}")
     else:
-        _start(state_machine, input_uri, concurrency, dry_run=dry_run)
+        request = _request(input_uri, outputs["InputUri"], concurrency)
+        if dry_run:
+            say(f"would start {machine} with {request}")
+            return
+        answer = client("stepfunctions").start_execution(stateMachineArn=machine, input=request)
+        click.echo(answer["executionArn"])
 
 
-def _start(machine: str, input_uri: str | None, concurrency: int | None, *, dry_run: bool) -> None:
-    steps = client("stepfunctions")
-    definition = steps.describe_state_machine(stateMachineArn=machine)["definition"]
-    allowed = _input_of(json.loads(definition))
-    given = input_uri or allowed
+def _request(given: str | None, allowed: str, concurrency: int | None) -> str:
+    given = given or allowed
     if not given.startswith(allowed):
         raise StackError(
             f"{given}: this job works on {allowed} alone; give a prefix of that, or deploy another "
@@ -83,23 +73,7 @@ def _start(machine: str, input_uri: str | None, concurrency: int | None, *, dry_
     request: dict[str, Any] = {"prefix": storage.split_s3(given)[1]}
     if concurrency is not None:
         request["concurrency"] = concurrency
-    text = json.dumps(request)
-    if dry_run:
-        say(f"would start {machine} with {text}")
-        return
-    answer = steps.start_execution(stateMachineArn=machine, input=text)
-    click.echo(answer["executionArn"])
-
-
-def _input_of(definition: dict[str, Any]) -> str:
-    """Return the URI that a state machine's photos lie below (infra/backfill.asl.json)."""
-    try:
-        [state] = definition["States"].values()
-        reader = state["ItemReader"]["Arguments"]
-        [prefix] = re.findall(r"'([^']*)' %}$", reader["Prefix"])
-        return f"{storage.S3_SCHEME}{reader['Bucket']}/{prefix}"
-    except (KeyError, TypeError, ValueError) as error:
-        raise StackError("this is not the state machine of a backfill") from error
+    return json.dumps(request)
 
 
 def _run_arn(machine: str, name: str) -> str:
@@ -109,9 +83,13 @@ def _run_arn(machine: str, name: str) -> str:
 def _show_runs(machine: str) -> None:
     steps = client("stepfunctions")
     for run in steps.list_executions(stateMachineArn=machine, maxResults=RUNS_SHOWN)["executions"]:
+        arn = run["executionArn"]
         line = f"{run['status']:<9}  {run['startDate']:%Y-%m-%d %H:%M}  {run['name']}"
-        for found in steps.list_map_runs(executionArn=run["executionArn"]).get("mapRuns", ()):
+        for found in steps.list_map_runs(executionArn=arn).get("mapRuns", ()):
             items = steps.describe_map_run(mapRunArn=found["mapRunArn"])["itemCounts"]
             line += f"  {items['succeeded']:,} of {items['total']:,} photos"
             line += f", {items['failed']:,} failed" * bool(items["failed"])
+        if run["status"] == "FAILED":
+            cause = steps.describe_execution(executionArn=arn).get("cause", "no cause given")
+            line += f"  {printable(cause)}"
         click.echo(line)

@@ -1,4 +1,4 @@
-"""`alpaca audit` and `retry`: compare a bucket with its table, and hand work to the queue."""
+"""`alpaca audit`: compare a bucket with its table, and queue what has no label."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ is a row and no object."""
 
 TO_LABEL: Final = frozenset({"missing", "stale", "outdated"})
 
-queue_option = click.option("--queue", metavar="URL", help="The job's queue.")
-
 
 class Audited(NamedTuple):
     """One object of the input and what the table says of it."""
@@ -38,6 +36,8 @@ class Audited(NamedTuple):
     source_ref: str
     state: str
     """One of `STATES`."""
+    code: str = ""
+    """Of a failure."""
 
 
 def compare(
@@ -56,7 +56,9 @@ def compare(
         if row is None or row["source-ref"] != image.source_ref:
             yield Audited(image, image.source_ref, "missing")
             continue
-        yield Audited(image, image.source_ref, _state(image, row, model_before))
+        state = _state(image, row, model_before)
+        code = row["failure"].get("code", "") if state == "failed" else ""
+        yield Audited(image, image.source_ref, state, code)
         row = next(table, None)
     while row is not None:
         yield Audited(None, row["source-ref"], "gone")
@@ -78,13 +80,14 @@ def _state(image: ImageVersion, row: Row, model_before: str) -> str:
 @click.command()
 @click.argument("input_uri", metavar="[INPUT]", required=False, type=BUCKET)
 @click.argument("results_uri", metavar="[RESULTS]", required=False, type=BUCKET)
-@click.option("--requeue", "send", is_flag=True, help="Queue what is missing, stale or outdated.")
+@click.option("--requeue", "send", is_flag=True, help="Queue what is named.")
+@click.option("--failed", is_flag=True, help="Name photos that could not be labelled, too.")
 @click.option(
     "--model-before", default="", metavar="VERSION", help="Labels by older models are outdated."
 )
 @click.option("--check", is_flag=True, help="Exit with 1 if something is to be labelled.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
-@queue_option
+@click.option("--queue", metavar="URL", help="The job's queue.")
 @from_stack(
     input_uri=("INPUT", "InputUri"),
     results_uri=("RESULTS", "ResultsUri"),
@@ -96,6 +99,7 @@ def audit(
     input_uri: str,
     results_uri: str,
     send: bool,
+    failed: bool,
     model_before: str,
     check: bool,
     as_json: bool,
@@ -107,30 +111,34 @@ def audit(
     \b
         alpaca audit --stack alpaca
         alpaca audit --stack alpaca --requeue
+        alpaca audit --stack alpaca --requeue --failed
         alpaca audit --stack alpaca --model-before 20261124 --requeue
         alpaca audit s3://photos/farm/ s3://results/labels/ --check
 
-    Names on standard output what is `missing`, `stale` (its row is of an older version) or, with
-    --model-before, `outdated`.
+    Names on standard output what is `missing`, `stale` (its row is of an older version), with
+    --model-before `outdated`, and with --failed what another limit, permission or version of the
+    function may now label.
     """
     if send and queue is None:
         raise click.UsageError("--requeue needs --queue URL or --stack NAME")
     results_uri = as_folder(results_uri)
     _check_has_table(results_uri)
     counts: Counter[str] = Counter()
+    wanted = TO_LABEL | ({"failed"} if failed else set())
 
     def to_label() -> Iterator[ImageVersion]:
-        images = objects(input_uri)
+        images = _objects(input_uri)
         for found in compare(images, _rows(results_uri, input_uri), model_before):
             counts[found.state] += 1
             if as_json:
                 click.echo(json.dumps({"source-ref": found.source_ref, "state": found.state}))
-            elif found.state in TO_LABEL:
-                click.echo(f"{found.state}\t{printable(found.source_ref)}")
-            if found.image is not None and found.state in TO_LABEL:
+            elif found.state in wanted:
+                words = filter(None, (found.state, found.source_ref, found.code))
+                click.echo("\t".join(map(printable, words)))
+            if found.image is not None and found.state in wanted:
                 yield found.image
 
-    total = hand_over(to_label(), queue if send and not dry_run else None)
+    total = _hand_over(to_label(), queue if send and not dry_run else None)
     for state in STATES if model_before else (s for s in STATES if s != "outdated"):
         say(f"{state:<9} {counts[state]:>11,}")
     if send:
@@ -149,48 +157,19 @@ def _check_has_table(results_uri: str) -> None:
     )
 
 
-@click.command()
-@click.argument("results_uri", metavar="[RESULTS]", required=False, type=BUCKET)
-@click.option("--code", multiple=True, metavar="CODE", help="Only failures of this code.")
-@queue_option
-@from_stack(results_uri=("RESULTS", "ResultsUri"), queue=("--queue", "QueueUrl"))
-@dry_run_option
-def retry(*, results_uri: str, queue: str | None, code: tuple[str, ...], dry_run: bool) -> None:
-    """Queue images again that could not be labelled.
-
-    \b
-        alpaca retry --stack alpaca --dry-run
-        alpaca retry --stack alpaca --code too-many-pixels
-        alpaca retry s3://results/labels/ --queue URL
-
-    For failures that a new version of the function, another limit or permission can now label.
-    """
-    if queue is None and not dry_run:
-        raise click.UsageError("give --queue URL or --stack NAME")
-
-    def failed() -> Iterator[ImageVersion]:
-        for row in _rows(results_uri):
-            if manifest_row.is_failure(row) and (not code or row["failure"].get("code") in code):
-                click.echo(f"{row['failure'].get('code')}\t{printable(row['source-ref'])}")
-                yield manifest_row.version_of(row)
-
-    total = hand_over(failed(), None if dry_run else queue)
-    say(f"{'would queue' if dry_run else 'queued'} {total:,}")
-
-
-def objects(input_uri: str) -> Iterator[ImageVersion]:
-    """List the objects below `input_uri` that the function would label, in order."""
+def _objects(input_uri: str) -> Iterator[ImageVersion]:
+    """List the objects that the function would label, in order."""
     for image in storage.list_objects(input_uri, in_order=True, missing_ok=False):
         if not events.is_skipped(image.source_ref, input_uri):
             yield image
 
 
-def hand_over(images: Iterable[ImageVersion], queue: str | None) -> int:
+def _hand_over(images: Iterable[ImageVersion], queue: str | None) -> int:
     """Queue images, one per message; without a queue only count them."""
     return sum(1 for _ in images) if queue is None else requeue.send(queue, images)
 
 
-def _rows(results_uri: str, prefix: str = "") -> Iterator[Row]:
+def _rows(results_uri: str, prefix: str) -> Iterator[Row]:
     for row in open_table(results_uri).rows():
         if row["source-ref"].startswith(prefix):
             yield row

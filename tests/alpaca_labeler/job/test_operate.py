@@ -9,15 +9,14 @@ from pathlib import Path
 import boto3
 import pytest
 import yaml
-from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from alpaca_labeler.console import stack
-from alpaca_labeler.handler import events, parts, requeue, storage
+from alpaca_labeler.handler import events, parts, storage
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.job import backfill, dead_letters, operate
+from alpaca_labeler.job import backfill, operate
 from alpaca_labeler.main import main
 from tests.support import rows, stacks
 from tests.support.aws import account
@@ -129,8 +128,8 @@ def test_a_stack_that_is_not_there_is_one_sentence(farm):
 def test_an_output_that_is_missing_says_what_to_do(farm):
     template = {"Resources": {"Anything": {"Type": "AWS::SNS::Topic"}}}
     boto3.client("cloudformation").create_stack(StackName="old", TemplateBody=json.dumps(template))
-    done = run("retry", "--stack", "old")
-    assert "old: has no output ResultsUri; deploy it again" in done.stderr
+    done = run("audit", "--stack", "old")
+    assert "old: has no output InputUri; deploy it again" in done.stderr
     assert farm
 
 
@@ -140,10 +139,7 @@ def test_an_output_that_is_missing_says_what_to_do(farm):
         (["audit"], "give INPUT and RESULTS, or --stack NAME"),
         (["audit", "s3://a/"], "give RESULTS, or --stack NAME"),
         (["audit", "s3://a/", "s3://b/l/", "--requeue"], "--requeue needs --queue URL or --stack"),
-        (["retry", "s3://b/l/"], "give --queue URL or --stack NAME"),
-        (["backfill", "s3://photos/"], "give --stack NAME, --state-machine ARN or --queue URL"),
-        (["backfill", "--queue", "u"], "--queue URL goes with INPUT alone"),
-        (["redrive"], "give DLQ-URL, or --stack NAME"),
+        (["backfill", "s3://photos/"], "Missing option '--stack'"),
         (["manifest", "cat"], "give RESULTS, or --stack NAME"),
         (["manifest", "compact"], "give RESULTS, or --stack NAME"),
         (["manifest", "apply", __file__], "give RESULTS, or --stack NAME"),
@@ -155,7 +151,7 @@ def test_what_is_not_given_is_named(words, said):
     assert said in " ".join(done.stderr.split())
 
 
-# --- audit and retry -----------------------------------------------------------------------------
+# --- audit -----------------------------------------------------------------------------------
 
 
 def test_audit_reads_the_stack_and_names_what_has_no_row(labelled):
@@ -200,12 +196,15 @@ def test_audit_queues_what_an_older_model_labelled(labelled):
     }
 
 
-def test_retry_shows_which_and_why_and_sends_only_when_asked(labelled):
-    done = run("retry", "--stack", "farm", "--dry-run")
-    assert done.stdout == "corrupt\ts3://photos/bad.jpg\n"
+def test_audit_names_failures_with_their_reason_and_queues_them_only_when_asked(labelled):
+    done = run("audit", "--stack", "farm", "--failed")
+    assert "failed\ts3://photos/bad.jpg\tcorrupt\n" in done.stdout
     assert labelled.waiting() == []
-    assert "queued 1" in run("retry", "--stack", "farm").stderr
-    assert len(labelled.waiting()) == 1
+    assert "queued 3" in run("audit", "--stack", "farm", "--failed", "--requeue").stderr
+    assert "s3://photos/bad.jpg" in {
+        events.parse(json.loads(body), within="s3://").requests[0].image.source_ref
+        for body in labelled.waiting()
+    }
 
 
 def test_the_manifest_commands_read_the_stack(labelled):
@@ -258,23 +257,20 @@ def test_backfill_starts_the_state_machine(farm):
 
 @pytest.mark.parametrize("other", ["s3://other/2026/", "s3://photos-2/", "s3://other/"])
 def test_backfill_refuses_a_bucket_that_the_job_does_not_work_on(farm, other):
-    done = run("backfill", other, "--state-machine", farm.outputs["BackfillArn"])
+    done = run("backfill", other, "--stack", "farm")
     assert done.exit_code == 1
     assert f"{other}: this job works on s3://photos/ alone" in done.stderr
     assert inputs(farm) == []
 
 
-def test_backfill_refuses_what_is_outside_the_jobs_prefix(farm):
-    machine = farm.steps.create_state_machine(
-        name="inbox",
-        definition=farm.steps.describe_state_machine(stateMachineArn=farm.outputs["BackfillArn"])[
-            "definition"
-        ].replace(": '' %}", ": 'inbox/' %}"),
-        roleArn="arn:aws:iam::123456789012:role/r",
-    )["stateMachineArn"]
-    assert run("backfill", "s3://photos/barn/", "--state-machine", machine).exit_code == 1
-    assert run("backfill", "s3://photos/inbox/a", "--state-machine", machine).exit_code == 0
-    assert run("backfill", "--state-machine", machine).exit_code == 0
+def test_backfill_refuses_what_is_outside_the_jobs_prefix(endpoint, monkeypatch):
+    with account(monkeypatch, endpoint):
+        farm = stacks.deploy("inbox/")
+        assert run("backfill", "s3://photos/barn/", "--stack", "farm").exit_code == 1
+        assert run("backfill", "s3://photos/inbox/a", "--stack", "farm").exit_code == 0
+        assert run("backfill", "--stack", "farm").exit_code == 0
+        assert {each["prefix"] for each in inputs(farm)} == {"inbox/", "inbox/a"}
+    stacks.reset(endpoint)
 
 
 def test_runs_are_shown_and_stopped(farm):
@@ -295,8 +291,11 @@ def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     class Steps:
         def list_executions(self, **_):
             started = datetime(2026, 1, 31, 12, 5, tzinfo=UTC)
-            run = {"status": "RUNNING", "startDate": started, "name": "n", "executionArn": "r"}
+            run = {"status": "FAILED", "startDate": started, "name": "n", "executionArn": "r"}
             return {"executions": [run]}
+
+        def describe_execution(self, **_):
+            return {"cause": "too many batches failed"}
 
         def list_map_runs(self, **_):
             return {"mapRuns": [{"mapRunArn": "m"}]}
@@ -307,127 +306,23 @@ def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     monkeypatch.setattr("alpaca_labeler.job.backfill.client", lambda _: Steps())
     backfill._show_runs("machine")
     assert capsys.readouterr().out == (
-        "RUNNING    2026-01-31 12:05  n  1,200 of 10,000 photos, 3 failed\n"
+        "FAILED     2026-01-31 12:05  n  1,200 of 10,000 photos, 3 failed"
+        "  too many batches failed\n"
     )
-
-
-def test_backfill_through_the_queue_sends_photos_and_no_markers(labelled):
-    queue = labelled.outputs["QueueUrl"]
-    assert "would queue 4" in run("backfill", "s3://photos/", "--queue", queue, "--dry-run").stderr
-    assert "queued 4" in run("backfill", "s3://photos/", "--queue", queue).stderr
-
-
-# --- redrive -------------------------------------------------------------------------------------
-
-
-def dead(farm, count):
-    for number in range(count):
-        body = json.dumps(
-            {"Records": [requeue.announcement(ImageVersion(f"s3://photos/{number}"))]}
-        )
-        farm.sqs.send_message(QueueUrl=farm.outputs["DeadLetterQueueUrl"], MessageBody=body)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("by", ["stack", "url"])
-def test_redrive_moves_every_message_itself_if_sqs_does_not_offer_it(farm, by):
-    dead(farm, 23)
-    url = farm.outputs["DeadLetterQueueUrl"]
-    words = ["redrive", "--stack", "farm"] if by == "stack" else ["redrive", url]
-    assert "would move about 23 messages" in run(*words, "--dry-run").stderr
-    done = run(*words)
-    assert done.exit_code == 0, done.output
-    assert f"moved 23 messages to {farm.outputs['QueueUrl']}" in done.stderr
-    assert dead_letters._waiting(farm.sqs, url) == 0
-    assert dead_letters._waiting(farm.sqs, farm.outputs["QueueUrl"]) == 23
-
-
-@pytest.mark.slow
-def test_redrive_lists_which_photos_since_when_and_why_and_hides_none(farm):
-    logs = boto3.client("logs")
-    logs.create_log_group(logGroupName="/farm/label")
-    logs.create_log_stream(logGroupName="/farm/label", logStreamName="s")
-    dead(farm, 2)
-    farm.sqs.send_message(QueueUrl=farm.outputs["DeadLetterQueueUrl"], MessageBody="\x1b[31m{")
-    now = int(datetime.now(UTC).timestamp() * 1000)
-    said = {"message": "to be tried again", "image": "s3://photos/1", "problem": "SlowDown"}
-    logs.put_log_events(
-        logGroupName="/farm/label",
-        logStreamName="s",
-        logEvents=[{"timestamp": now, "message": json.dumps(said)}],
-    )
-    done = run("redrive", "--stack", "farm", "--list")
-    assert done.exit_code == 0, done.output
-    found = {line.split("\t")[1]: line.split("\t") for line in done.stdout.splitlines()}
-    assert found["s3://photos/1"][2] == "SlowDown"
-    assert found["s3://photos/0"][2] == "see the function's log"
-    assert "cannot be read" in found["\\x1b[31m{"][2]
-    assert all(datetime.fromisoformat(line[0]) for line in found.values())
-    assert "3 messages" in done.stderr
-    assert dead_letters._waiting(farm.sqs, farm.outputs["DeadLetterQueueUrl"]) == 3
-
-
-class Sqs:
-    """An SQS that moves messages itself."""
-
-    def __init__(self, *states, refuses=None):
-        self.states = list(states)
-        self.refuses = refuses
-        self.asked = None
-
-    def start_message_move_task(self, **asked):
-        self.asked = asked
-        if self.refuses:
-            raise ClientError({"Error": {"Code": "X", "Message": self.refuses}}, "Start")
-
-    def list_message_move_tasks(self, **_):
-        status, moved = self.states.pop(0)
-        return {
-            "Results": [
-                {
-                    "Status": status,
-                    "ApproximateNumberOfMessagesMoved": moved,
-                    "ApproximateNumberOfMessagesToMove": 9,
-                    "FailureReason": "denied",
-                }
-            ]
-        }
-
-
-def test_redrive_names_the_destination_and_shows_progress(monkeypatch, capsys):
-    monkeypatch.setattr(dead_letters, "POLL_SECONDS", 0)
-    sqs = Sqs(("RUNNING", 4), ("COMPLETED", 9))
-    assert dead_letters._task(sqs, "dlq-arn", "queue-arn") == 9
-    assert sqs.asked == {"SourceArn": "dlq-arn", "DestinationArn": "queue-arn"}
-    assert capsys.readouterr().err == "4 of 9\n"
-
-
-def test_a_move_that_is_under_way_is_watched_and_one_that_fails_is_an_error(monkeypatch):
-    monkeypatch.setattr(dead_letters, "POLL_SECONDS", 0)
-    running = Sqs(("COMPLETED", 9), refuses="There is already a task running")
-    assert dead_letters._task(running, "a", "b") == 9
-    with pytest.raises(dead_letters.RedriveError, match="moved 3 messages and stopped: denied"):
-        dead_letters._task(Sqs(("FAILED", 3)), "a", "b")
-
-
-def test_a_dead_letter_queue_of_no_queue_needs_a_destination(farm):
-    url = farm.sqs.create_queue(QueueName="alone")["QueueUrl"]
-    done = run("redrive", url)
-    assert done.exit_code == 1
-    assert "name one with --to URL" in done.stderr
 
 
 # --- status --------------------------------------------------------------------------------------
 
 
 def test_status_says_how_the_job_is_doing(labelled):
-    dead(labelled, 2)
+    for body in "12":
+        labelled.sqs.send_message(QueueUrl=labelled.outputs["DeadLetterQueueUrl"], MessageBody=body)
     watch = boto3.client("cloudwatch")
     firing = ("farm-DeadLettersAlarm-1X", "farm-2-DeadLettersAlarm-1X", "farm-DeadLettersAlarm2")
     for name in (*firing, "farm-OldestMessageAlarm-1X"):
         watch.put_metric_alarm(
             AlarmName=name,
-            AlarmDescription="Photos were given up on. First: alpaca redrive --list --stack farm",
+            AlarmDescription="Photos were given up on. First: alpaca status farm",
             MetricName="m",
             Namespace="n",
             Statistic="Sum",
@@ -462,8 +357,8 @@ def test_status_says_that_a_pointer_cannot_be_followed(farm, monkeypatch):
 
 
 def test_what_aws_refuses_is_one_sentence(farm):
-    done = run("redrive", "https://sqs.us-east-1.amazonaws.com/123456789012/none")
+    farm.sqs.delete_queue(QueueUrl=farm.outputs["DeadLetterQueueUrl"])
+    done = run("status", "farm")
     assert done.exit_code == 1
     assert done.stderr.count("\n") == 1
     assert "NonExistentQueue" in done.stderr
-    assert farm

@@ -160,7 +160,7 @@ def test_audit_names_what_has_no_row_and_requeues_it(running):
     assert "labelled            2" in second.stderr
 
 
-def test_retry_labels_what_another_limit_allows(running, monkeypatch):
+def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch):
     running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
     monkeypatch.setenv("MAX_PIXELS", "1000")
     running.run(lambda _: None, until_idle=True)
@@ -169,33 +169,16 @@ def test_retry_labels_what_another_limit_allows(running, monkeypatch):
     app._settings.cache_clear()
     app._model.cache_clear()
 
-    arguments = ["retry", local_aws.RESULTS_URI, "--queue", running.queue_url]
-    none = CliRunner().invoke(main, [*arguments, "--code", "corrupt"])
-    result = CliRunner().invoke(main, [*arguments, "--code", "too-many-pixels"])
+    uris = [f"s3://{local_aws.INPUT_BUCKET}/", local_aws.RESULTS_URI]
+    words = ["audit", *uris, "--requeue", "--queue", running.queue_url]
+    none = CliRunner().invoke(main, words)
+    result = CliRunner().invoke(main, [*words, "--failed"])
     running.run(lambda _: None, until_idle=True)
 
     assert "queued 0" in none.stderr
-    assert result.stdout == "too-many-pixels\ts3://photos/alpaca.jpg\n"
+    assert result.stdout == "failed\ts3://photos/alpaca.jpg\ttoo-many-pixels\n"
     assert [row["alpaca"] for row in rows_at(local_aws.MANIFEST_URI)] == [1]
     assert rows_at(f"{local_aws.RESULTS_URI}{compaction.FAILURES}") == []
-
-
-def test_backfill_by_the_queue_labels_what_was_there_before(running):
-    storage.client().put_bucket_notification_configuration(
-        Bucket=local_aws.INPUT_BUCKET, NotificationConfiguration={}
-    )
-    for name in ("alpaca.jpg", "coffee.jpg"):
-        running.upload(str(PHOTOS / name), f"old/{name}")
-    arguments = ["backfill", f"s3://{local_aws.INPUT_BUCKET}/old/", "--queue", running.queue_url]
-
-    dry = CliRunner().invoke(main, [*arguments, "--dry-run"])
-    running.run(lambda _: None, until_idle=True)
-    assert "would queue 2" in dry.stderr
-    result = CliRunner().invoke(main, arguments)
-    running.run(lambda _: None, until_idle=True)
-
-    assert "queued 2" in result.stderr
-    assert [row["alpaca"] for row in rows_at(local_aws.MANIFEST_URI)] == [1, 0]
 
 
 def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
