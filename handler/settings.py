@@ -32,13 +32,14 @@ class Settings:
     model: str | None
     """MODEL_URI: a bundle or a pointer; None is the bundle inside the package."""
     model_refresh_seconds: float
-    """MODEL_REFRESH_SECONDS: a pointer that moved is noticed within this time."""
+    """MODEL_REFRESH_SECONDS (300, one GET per five minutes and function): a pointer that moved is
+    noticed within this time."""
     threads: int
-    """THREADS: images fetched at a time."""
+    """THREADS (16, which keeps one core busy while S3 answers): images fetched at a time."""
     cores: int
     """CORES: images decoded and classified at a time."""
     max_bytes: int
-    """MAX_BYTES: largest encoded image."""
+    """MAX_BYTES (100 MiB; several are in memory at a time): largest encoded image."""
     max_pixels: int
     """MAX_PIXELS: largest width x height of an image."""
     max_parts: int
@@ -75,8 +76,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         results=results,
         input=photos,
         model=environment.get("MODEL_URI") or None,
-        model_refresh_seconds=_number(environment, "MODEL_REFRESH_SECONDS", 60, 1, 86_400),
-        threads=_number(environment, "THREADS", 8, 1, 64),
+        model_refresh_seconds=_number(environment, "MODEL_REFRESH_SECONDS", 300, 1, 86_400),
+        threads=_number(environment, "THREADS", 16, 1, 64),
         cores=_number(environment, "CORES", 1, 1, 16),
         max_bytes=_number(environment, "MAX_BYTES", 100 * _MEGABYTE, 1, 1024 * _MEGABYTE),
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),

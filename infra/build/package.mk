@@ -27,7 +27,13 @@ UNUSED := ai_edge_litert/libLiteRtWebGpuAccelerator.so ai_edge_litert/vendors ai
 	ai_edge_litert/aot numpy/f2py bin
 
 .PHONY: build-LabelFunction build-CompactFunction
-build-LabelFunction build-CompactFunction:
+# Both functions have the same package, and SAM builds the label function's first.
+build-CompactFunction:
+	@if test -e "$(ARTIFACTS_DIR)/../LabelFunction.complete"; \
+	then cp -a "$(ARTIFACTS_DIR)/../LabelFunction/." "$(ARTIFACTS_DIR)"; \
+	else $(MAKE) -f $(firstword $(MAKEFILE_LIST)) build-LabelFunction; fi
+
+build-LabelFunction:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile \
 		--root-user-action ignore --target "$(ARTIFACTS_DIR)" --only-binary :all: \
 		--implementation cp --python-version $(PYTHON_VERSION) $(PLATFORMS) $(PIP_FLAGS) \
@@ -45,3 +51,4 @@ build-LabelFunction build-CompactFunction:
 	echo "$@: python$(PYTHON_VERSION), $(ARCHITECTURE), $$size MB unzipped"; \
 	test $$size -lt $(MAX_MEGABYTES) || { \
 		echo "$@: over the limit of $(MAX_MEGABYTES) MB" >&2; exit 1; }
+	@touch "$(ARTIFACTS_DIR).complete"

@@ -393,6 +393,7 @@ def follow(clock, warnings):
         "RESULTS_URI": RESULTS,
         "INPUT_URI": "s3://photos/",
         "MODEL_URI": "s3://models/m/latest.json",
+        "MODEL_REFRESH_SECONDS": "60",
     }
     return current_model.CurrentModel(
         from_environment(environment),

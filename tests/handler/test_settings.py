@@ -9,7 +9,7 @@ WELL = {"RESULTS_URI": "s3://results/labels/", "INPUT_URI": "s3://photos/"}
 def test_two_variables_are_enough():
     found = settings.from_environment(WELL)
     assert (found.results, found.input, found.model) == (*WELL.values(), None)
-    assert (found.threads, found.cores, found.model_refresh_seconds) == (8, 1, 60)
+    assert (found.threads, found.cores, found.model_refresh_seconds) == (16, 1, 300)
 
 
 def test_an_empty_variable_counts_as_not_set():

@@ -12,7 +12,6 @@ docs/robustness.md says what MiniStack cannot show.
 
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,16 +20,18 @@ from pathlib import Path
 
 import boto3
 import pytest
+from PIL import Image
 
+from infra.sam_local import OVERRIDES
 from tests.support import ministack
+from tests.support.sam import ROOT, sam
 
-ROOT = Path(__file__).parents[2]
 PHOTO = ROOT / "tests/photos/alpaca.jpg"
-SAM = os.environ.get("SAM") or shutil.which("sam") or ""
 MINISTACK = os.environ.get("MINISTACK") or shutil.which("ministack") or ""
-ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 STACK = "farm"
 NUMBERS = {"BatchSize": 100, "BatchWindow": 1, "MaximumConcurrency": 5}
+RELEASE = "f23b4b6"
+"""The commit of 0.2.0, whose template a stack is updated from."""
 PATIENCE = 240.0
 """Seconds; on an idle machine a photo has its row after 3."""
 
@@ -38,18 +39,6 @@ PATIENCE = 240.0
 pytestmark = pytest.mark.skipif(
     not os.environ.get("TEST_DEPLOY"), reason="takes minutes: `make test-deploy`"
 )
-
-
-def sam(*words, **environment):
-    return subprocess.run(
-        [SAM, *words],
-        cwd=ROOT,
-        env={**os.environ, "SAM_CLI_TELEMETRY": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
 
 
 class Job:
@@ -70,20 +59,19 @@ class Job:
             for name in ("cloudformation", "iam", "lambda", "s3", "sqs")
         }
 
-    def deploy(self, **parameters):
+    def try_to_deploy(self, **parameters):
         """Run `sam deploy`; return what it ended with."""
-        values = {"Architecture": ARCHITECTURE, "BatchWindow": NUMBERS["BatchWindow"]}
-        values |= parameters
-        done = sam(
-            "deploy",
-            *("--config-file", str(ROOT / "samconfig.toml"), "--stack-name", STACK),
+        return sam(
+            *("deploy", "--config-file", str(ROOT / "samconfig.toml"), "--stack-name", STACK),
             *("--template-file", str(self.template), "--no-progressbar"),
-            *("--parameter-overrides", *(f"{name}={value}" for name, value in values.items())),
+            *(*OVERRIDES, *(f"{name}={value}" for name, value in parameters.items())),
             **self.reach,
         )
-        if done.returncode == 0:
-            ministack.set_numbers(self.client["lambda"], **NUMBERS)
-        return done
+
+    def deploy(self, **parameters):
+        done = self.try_to_deploy(**parameters)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        ministack.set_numbers(self.client["lambda"], **NUMBERS)
 
     def outputs(self):
         stack = self.client["cloudformation"].describe_stacks(StackName=STACK)["Stacks"][0]
@@ -92,8 +80,18 @@ class Job:
     def bucket(self, output):
         return self.outputs()[output].split("/")[2]
 
-    def upload(self, key):
-        self.client["s3"].upload_file(str(PHOTO), self.bucket("InputUri"), key)
+    def stateful(self):
+        """Return the physical names of the stack's buckets and queues, by their logical ids."""
+        pages = self.client["cloudformation"].get_paginator("list_stack_resources")
+        return {
+            found["LogicalResourceId"]: found["PhysicalResourceId"]
+            for page in pages.paginate(StackName=STACK)
+            for found in page["StackResourceSummaries"]
+            if found["ResourceType"] in {"AWS::S3::Bucket", "AWS::SQS::Queue"}
+        }
+
+    def upload(self, key, photo=PHOTO):
+        self.client["s3"].upload_file(str(photo), self.bucket("InputUri"), key)
 
     def alpaca(self, *words):
         done = subprocess.run(
@@ -156,8 +154,7 @@ def build(folder):
     python = Path(MINISTACK).absolute().with_name("python")
     version = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"])
     done = sam(
-        *("build", "--build-dir", str(folder)),
-        *("--parameter-overrides", f"Architecture={ARCHITECTURE}"),
+        *("build", "--build-dir", str(folder), *OVERRIDES),
         PYTHON_VERSION=".".join(version.decode().split()),
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -167,7 +164,6 @@ def build(folder):
 @pytest.fixture(scope="module")
 def account(tmp_path_factory):
     """Return a job that has not been deployed yet."""
-    assert SAM, "there is no `sam` on the PATH: pip install aws-sam-cli, or set SAM"
     assert MINISTACK, "there is no `ministack` on the PATH: `make test-deploy` installs it"
     folder = tmp_path_factory.mktemp("deploy")
     built = os.environ.get("BUILT") or build(folder / "build")
@@ -175,10 +171,25 @@ def account(tmp_path_factory):
         yield Job(ministack.fit(Path(built, "template.yaml"), reach), reach)
 
 
+def of_release(template, reach):
+    """Write what 0.2.0 deploys beside a built template, with its package; None without git."""
+    text = {}
+    for name in ("template.yaml", "infra/backfill.asl.json"):
+        command = ["git", "show", f"{RELEASE}:{name}"]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if shown.returncode:
+            return None
+        text[name] = shown.stdout
+    template.with_name("release.asl.json").write_text(text["infra/backfill.asl.json"])
+    found = text["template.yaml"].replace("infra/backfill.asl.json", "release.asl.json")
+    release = template.with_name("release.yaml")
+    release.write_text(found.replace("CodeUri: handler", "CodeUri: LabelFunction"))
+    return ministack.fit(release, reach)
+
+
 @pytest.fixture(scope="module")
 def job(account):
-    done = account.deploy()
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    account.deploy()
     return account
 
 
@@ -196,7 +207,7 @@ def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_second(a
     blocked = account.template.with_name("template-blocked.json")
     blocked.write_text(json.dumps(template), encoding="utf-8")
 
-    failed = Job(blocked, account.reach).deploy()
+    failed = Job(blocked, account.reach).try_to_deploy()
     assert failed.returncode != 0
     assert "ROLLBACK_COMPLETE" in failed.stderr
     done = sam("delete", "--stack-name", STACK, "--no-prompts", **account.reach)
@@ -204,8 +215,17 @@ def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_second(a
 
     buckets = [bucket["Name"] for bucket in account.client["s3"].list_buckets()["Buckets"]]
     assert not [name for name in buckets if name.startswith(STACK)]
-    done = account.deploy()
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_an_update_from_0_2_0_replaces_no_bucket_and_no_queue(account):
+    release = of_release(account.template, account.reach)
+    if release is None:
+        pytest.skip(f"git does not have {RELEASE}, the commit of 0.2.0")
+    Job(release, account.reach).deploy()
+    before = account.stateful()
+    account.deploy()
+    assert len(before) == 4
+    assert account.stateful() == before
 
 
 def test_an_upload_is_labelled_and_the_commands_read_the_stack(job):
@@ -251,15 +271,16 @@ def test_without_permission_to_write_parts_nothing_is_said_to_be_done(job):
         job.put(*restore)
 
 
-def test_a_changed_parameter_works(job):
-    done = job.deploy(MaxBytes=20_000)
-    assert done.returncode == 0, done.stderr[-3000:]
-    job.upload("too large now.jpg")
-    assert job.row("too large now.jpg")["failure"]["code"] == "too-large"
+def test_a_changed_parameter_works(job, tmp_path):
+    job.deploy(MaxPixels=25_000_000)
+    large = tmp_path / "large.png"
+    Image.new("1", (5100, 5000)).save(large)
+    job.upload("too large now.png", large)
+    assert job.row("too large now.png")["failure"]["code"] == "too-many-pixels"
 
 
 def test_pictures_that_do_not_fit_the_memory_are_refused_before_anything_changes(job):
-    done = job.deploy(MaxPixels=200_000_000)
+    done = job.try_to_deploy(MaxPixels=200_000_000)
     assert done.returncode != 0
     assert "MaxPixels=200000000 needs MemorySize=3538" in done.stdout + done.stderr
 
@@ -277,9 +298,8 @@ def test_a_stack_is_deleted_and_another_takes_its_photos_and_labels_in(job):
     s3.put_bucket_notification_configuration(
         Bucket=photos, NotificationConfiguration={"EventBridgeConfiguration": {}}
     )
-    done = job.deploy(ExistingInputBucket=photos, ExistingResultsBucket=results)
+    job.deploy(ExistingInputBucket=photos, ExistingResultsBucket=results)
 
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert job.rows() == before
     job.upload("after all.jpg")
     assert job.row("after all.jpg")["alpaca"] == 1

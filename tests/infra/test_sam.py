@@ -11,53 +11,28 @@
 
 import json
 import os
-import platform
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import boto3
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
-from infra.sam_local import SAM, ready
-
-ROOT = Path(__file__).parents[2]
-ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
-PHOTO = "farm/alpaca 1.jpg"  # the one that the events in infra/events/ speak of
-MINUTES = 10
-
+from infra.sam_local import ARCHITECTURE, KEY, OVERRIDES, ready
+from tests.support.sam import ROOT, sam
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("TEST_SAM"), reason="takes a minute and a container engine: `make test-sam`"
 )
 
 
-def sam(*arguments, flags=""):
-    environment = {"AWS_DEFAULT_REGION": "eu-central-1", **os.environ, "SAM_CLI_TELEMETRY": "0"}
-    environment |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    done = subprocess.run(
-        [SAM, *arguments, *shlex.split(os.environ.get(flags, ""))],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60 * MINUTES,
-        check=False,
-    )
-    print(done.stderr, file=sys.stderr)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sam") / "build"
-    architecture = ["--parameter-overrides", f"Architecture={ARCHITECTURE}"]
-    said = sam("build", "--build-dir", str(folder), *architecture, flags="SAM_BUILD_FLAGS")
-    return folder, said.stdout + said.stderr
+    flags = shlex.split(os.environ.get("SAM_BUILD_FLAGS", ""))
+    done = sam("build", "--build-dir", str(folder), *OVERRIDES, *flags)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +49,9 @@ def s3():
         aws_secret_access_key="test",
         config=Config(s3={"addressing_style": "path"}),
     )
-    client.create_bucket(Bucket="photos")
-    client.create_bucket(Bucket="results")
-    client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", PHOTO)
+    for bucket in ("photos", "results"):
+        client.create_bucket(Bucket=bucket)
+    client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", KEY)
     yield client
     client.close()
     server.stop()
@@ -91,19 +66,11 @@ def invoke(built, s3, tmp_path):
 
     def call(function, event):
         done = sam(
-            "local",
-            "invoke",
-            function,
-            "--template",
-            str(built[0] / "template.yaml"),
-            "--event",
-            str(ROOT / f"infra/events/{event}.json"),
-            "--env-vars",
-            str(variables),
-            "--parameter-overrides",
-            f"Architecture={ARCHITECTURE}",
-            flags="SAM_INVOKE_FLAGS",
+            *("local", "invoke", function, "--template", str(built[0] / "template.yaml")),
+            *("--event", str(ROOT / f"infra/events/{event}.json"), "--env-vars", str(variables)),
+            *(*OVERRIDES, *shlex.split(os.environ.get("SAM_INVOKE_FLAGS", ""))),
         )
+        assert done.returncode == 0, done.stderr[-3000:]
         # The exit code says nothing of the function: what it answered does.
         answer = json.loads(done.stdout.strip().splitlines()[-1])
         assert "errorMessage" not in answer, answer
@@ -121,39 +88,33 @@ def rows(s3, prefix):
     ]
 
 
-def test_the_build_prints_the_packages_size(built):
-    _, said = built
+def test_one_package_is_built_for_both_functions_and_holds_nothing_else(built):
+    folder, said = built
     assert f"{ARCHITECTURE}, " in said
-    assert said.count(" MB unzipped") == 2
-
-
-@pytest.mark.parametrize("function", ["LabelFunction", "CompactFunction"])
-def test_the_package_holds_the_handler_and_its_libraries_and_nothing_else(built, function):
-    package = built[0] / function
+    assert said.count(" MB unzipped") == 1
     ours = {path.name for path in (ROOT / "handler").iterdir()} - {"__pycache__"}
-    packed = {path.name for path in (package / "handler").iterdir()} - {"__pycache__"}
-    assert packed == ours
-    assert not [n for n in ("cli", "training", "infra", "tests") if (package / n).exists()]
-    assert not [n for n in ("tensorflow", "keras", "pytest") if (package / n).exists()]
-    size = sum(f.lstat().st_size for f in package.rglob("*") if f.is_file())
-    assert size < 200 * 2**20
+    for package in (folder / "LabelFunction", folder / "CompactFunction"):
+        assert {path.name for path in (package / "handler").iterdir()} - {"__pycache__"} == ours
+        unwanted = {"cli", "training", "infra", "tests", "tensorflow", "keras", "pytest"}
+        assert unwanted.isdisjoint(path.name for path in package.iterdir())
+        assert sum(f.lstat().st_size for f in package.rglob("*") if f.is_file()) < 200 * 2**20
 
 
 def test_an_event_of_the_queue_becomes_one_row(invoke, s3):
     assert invoke("LabelFunction", "sqs-s3") == {"batchItemFailures": []}
     [row] = rows(s3, "labels/parts/")
-    assert row["source-ref"] == f"s3://photos/{PHOTO}"
+    assert row["source-ref"] == f"s3://photos/{KEY}"
     assert row["alpaca-metadata"]["class-name"] == "alpaca"
 
 
 @pytest.mark.parametrize("event", ["s3-put", "sqs-eventbridge", "map-batch", "keys"])
 def test_every_other_trigger_is_understood(invoke, s3, event):
     invoke("LabelFunction", event)
-    assert {row["source-ref"] for row in rows(s3, "labels/parts/")} == {f"s3://photos/{PHOTO}"}
+    assert {row["source-ref"] for row in rows(s3, "labels/parts/")} == {f"s3://photos/{KEY}"}
 
 
 def test_compaction_leaves_one_row_and_no_part(invoke, s3):
     invoke("CompactFunction", "compact")
     [row] = rows(s3, "labels/manifest.jsonl")
-    assert row["source-ref"] == f"s3://photos/{PHOTO}"
+    assert row["source-ref"] == f"s3://photos/{KEY}"
     assert rows(s3, "labels/parts/") == []

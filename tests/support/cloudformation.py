@@ -1,6 +1,5 @@
 """template.yaml as SAM translates it and as CloudFormation resolves it for given parameters."""
 
-import base64
 import contextlib
 import copy
 import os
@@ -25,13 +24,14 @@ NO_VALUE = object()
 
 
 @cache
-def _source():
+def source():
+    """Return template.yaml as it is, in the long form of its functions."""
     return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def translated(**parameters):
     """Return (the template without SAM's own resources, the value of every parameter)."""
-    template = copy.deepcopy(_source())
+    template = copy.deepcopy(source())
     for resource in template["Resources"].values():  # as `sam package` leaves them
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = "s3://code/package.zip"
@@ -42,6 +42,19 @@ def translated(**parameters):
     region = {"AWS_DEFAULT_REGION": PSEUDO["AWS::Region"]}
     with mock.patch.dict(os.environ, region), contextlib.redirect_stdout(None):
         return Translator({}, Parser()).translate(template, dict(values)), values
+
+
+def refusals(**parameters):
+    """Return what the template's rules say against these parameters, sentence by sentence."""
+    values = {name: str(given["Default"]) for name, given in source()["Parameters"].items()}
+    resolve = _Resolver(source(), values | parameters)
+    return [
+        assertion["AssertDescription"]
+        for rule in source()["Rules"].values()
+        if resolve(rule["RuleCondition"])
+        for assertion in rule["Assertions"]
+        if not resolve(assertion["Assert"])
+    ]
 
 
 def deployed(**parameters):
@@ -105,18 +118,18 @@ class _Resolver:
     def _not(self, argument):
         return not self(argument[0])
 
+    def _and(self, arguments):
+        return all(map(self, arguments))
+
+    def _or(self, arguments):
+        return any(map(self, arguments))
+
     def _findinmap(self, argument):
         name, first, second = map(self, argument)
         return self.template["Mappings"][name][first][second]
 
     def _select(self, argument):
         return self(argument[1])[int(argument[0])]
-
-    def _join(self, argument):
-        return argument[0].join(self(argument[1]))
-
-    def _base64(self, argument):
-        return base64.b64encode(self(argument).encode()).decode()
 
     def _split(self, argument):
         return self(argument[1]).split(argument[0])

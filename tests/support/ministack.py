@@ -16,7 +16,7 @@ from pathlib import Path
 
 from samtranslator.yaml_helper import yaml_parse
 
-UNKNOWN = ("FailureRateAlarm", "RetriesAlarm")
+UNKNOWN = ("CompactErrorsAlarm", "FailureRateAlarm", "RetriesAlarm")
 """Alarms on expressions, which MiniStack cannot make."""
 
 
@@ -102,7 +102,7 @@ def fit(built: Path, reach: dict[str, str]) -> Path:
             statement["Action"] += [f"{action}Batch" for action in statement["Action"]]
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
     variables |= {name: reach[name] for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")}
-    fitted = built.with_name("template-ministack.json")
+    fitted = built.with_name(f"{built.stem}-ministack.json")
     fitted.write_text(json.dumps(template, default=str), encoding="utf-8")
     return fitted
 

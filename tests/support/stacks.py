@@ -68,7 +68,6 @@ def deploy(prefix=""):
         "InputPrefix": prefix,
         "ResultsBucket": "results",
         "LabelFunction": "arn:aws:lambda:us-east-1:123456789012:function:label",
-        "Concurrency": "50",
     }.items():
         definition = definition.replace(f"${{{name}}}", value)
     machine = steps.create_state_machine(
