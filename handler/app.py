@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -64,7 +65,13 @@ def _settings() -> Settings:
 
 @functools.cache
 def _model() -> CurrentModel:
-    from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
+    try:
+        from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
+    except ImportError as error:
+        raise settings.SettingsError(
+            f"the package's libraries do not load on {platform.machine()}: it was built for another"
+            " architecture; run `sam build` and `sam deploy` with the same Architecture"
+        ) from error
 
     def warn(problem: str) -> None:
         logger.error(problem)

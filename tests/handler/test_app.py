@@ -21,7 +21,7 @@ from alpaca_labeler.handler import (
     storage,
 )
 from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.settings import from_environment
+from alpaca_labeler.handler.settings import SettingsError, from_environment
 from tests.support.aws import forget_function
 from tests.support.rows import label
 
@@ -365,6 +365,13 @@ def publish(aws, version_from, *, pointer=True):
         body = json.dumps({"version": version}).encode()
         aws.put_object(Bucket="models", Key="m/latest.json", Body=body)
     return version
+
+
+@pytest.mark.usefixtures("function")
+def test_a_package_for_another_processor_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "alpaca_labeler.handler.current_model", None)
+    with pytest.raises(SettingsError, match="built for another architecture"):
+        app.label(queued(m1=["a.jpg"]), Context())
 
 
 @pytest.fixture
