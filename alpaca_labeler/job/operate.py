@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -86,7 +85,6 @@ def _state(image: ImageVersion, row: Row, model_before: str) -> str:
     "--model-before", default="", metavar="VERSION", help="Labels by older models are outdated."
 )
 @click.option("--check", is_flag=True, help="Exit with 1 if something is to be labelled.")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each image.")
 @click.option("--queue", metavar="URL", help="The job's queue.")
 @from_stack(
     input_uri=("INPUT", "InputUri"),
@@ -102,7 +100,6 @@ def audit(
     failed: bool,
     model_before: str,
     check: bool,
-    as_json: bool,
     queue: str | None,
     dry_run: bool,
 ) -> None:
@@ -130,12 +127,9 @@ def audit(
         images = _objects(input_uri)
         for found in compare(images, _rows(results_uri, input_uri), model_before):
             counts[found.state] += 1
-            if as_json:
-                click.echo(json.dumps({"source-ref": found.source_ref, "state": found.state}))
-            elif found.state in wanted:
+            if found.image is not None and found.state in wanted:
                 words = filter(None, (found.state, found.source_ref, found.code))
                 click.echo("\t".join(map(printable, words)))
-            if found.image is not None and found.state in wanted:
                 yield found.image
 
     total = _hand_over(to_label(), queue if send and not dry_run else None)
