@@ -5,19 +5,15 @@ Only the command line is here: the work is in `training.registry`.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import dry_run_option, say
-from alpaca_labeler.console.arguments import BUCKET, BUNDLE, FOLDER
+from alpaca_labeler.console import say
+from alpaca_labeler.console.arguments import BUCKET, BUNDLE
 from alpaca_labeler.console.help import Group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from alpaca_labeler.training import registry
 
 
@@ -28,7 +24,7 @@ def models() -> None:
     \b
     alpaca models publish runs/today s3://bucket/models/alpaca
     alpaca models list s3://bucket/models/alpaca
-    alpaca models rollback s3://bucket/models/alpaca
+    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f
     """
 
 
@@ -36,25 +32,20 @@ def models() -> None:
 @click.argument("bundle", type=BUNDLE)
 @click.argument("uri", type=BUCKET)
 @click.option("--no-promote", is_flag=True, help="Upload only: latest.json stays as it is.")
-@dry_run_option
-def publish_command(bundle: str, uri: str, *, no_promote: bool, dry_run: bool) -> None:
+def publish_command(bundle: str, uri: str, *, no_promote: bool) -> None:
     """Upload a bundle, and use it if it is the newest.
 
     \b
     alpaca models publish runs/today s3://bucket/models/alpaca
     alpaca models publish runs/today s3://bucket/models/alpaca --no-promote
-    alpaca models publish runs/today s3://bucket/models/alpaca --dry-run
 
     It goes to URI/<version>/, and URI/latest.json names the version in use.
-
-    To use it only if it is better: publish with --no-promote, then `alpaca models promote` with
-    --require-better.
     """
     from alpaca_labeler.training import registry
 
-    done = registry.publish(bundle, uri, promote=not no_promote, dry_run=dry_run, say=say)
-    _tell(done.move, dry_run=dry_run)
-    click.echo(done.uri)
+    published, move = registry.publish(bundle, uri, promote=not no_promote, say=say)
+    _tell(move)
+    click.echo(published)
 
 
 @models.command(name="list")
@@ -76,11 +67,12 @@ def list_command(uri: str, *, as_json: bool) -> None:
 
         click.echo(json.dumps([asdict(version) for version in found], indent=2))
     elif found:
-        rows = [("VERSION", "CREATED", "ACCURACY", "STATE"), *(_row(version) for version in found)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+        width = max(len(each.version) for each in found)
+        click.echo(f"{'VERSION':{width}}  ACCURACY  STATE")
+        for each in found:
+            accuracy = "" if each.accuracy is None else f"{each.accuracy:.3f}"
+            state = ", ".join(["current"] * each.current + ([each.problem] if each.problem else []))
+            click.echo(f"{each.version:{width}}  {accuracy:8}  {state}".rstrip())
     else:
         say(f"{uri}: nothing is published there")
 
@@ -88,93 +80,24 @@ def list_command(uri: str, *, as_json: bool) -> None:
 @models.command(name="promote")
 @click.argument("uri", type=BUCKET)
 @click.argument("version")
-@click.option(
-    "--require-better",
-    metavar="DATASET",
-    type=FOLDER,
-    help="Only if `alpaca compare` finds it better than the one in use on this folder of photos.",
-)
-@dry_run_option
-def promote_command(uri: str, version: str, *, require_better: str | None, dry_run: bool) -> None:
+def promote_command(uri: str, version: str) -> None:
     """Use a version, newer or older than the one in use.
 
     \b
     alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f
-    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f --dry-run
-    alpaca models promote s3://bucket/models/alpaca 20260131T120000Z-0a1b2c3d4e5f \\
-        --require-better photos/
 
-    --require-better needs the verdict better; undecided is not enough, and photos that a model was
-    trained on do not count. If no version is in use, there is nothing to compare with, so it is
-    promoted.
-
-    Exit code: 0 done or in use already, 1 refused or failed, 2 wrong usage.
+    Promote the version before to roll back; latest.json names it as `previous`.
     """
-    approve = functools.partial(_require_better, require_better) if require_better else None
-    _change(
-        lambda registry: registry.promote(uri, version, approve=approve, dry_run=dry_run),
-        dry_run=dry_run,
-    )
-
-
-def _require_better(dataset: str, current: str, candidate: str) -> None:
-    """Raise unless one bundle labels a folder of photos better than another."""
-    from alpaca_labeler.models import compare
-    from alpaca_labeler.training.registry import PublishError
-
-    found = compare.measure(current, candidate, dataset)
-    for line in compare.describe(found):
-        say(line)
-    stays = f"{found.old.version} stays in use"
-    if found.flattering:
-        raise PublishError(
-            f"{stays}: none of the {len(found.photos)} photos in {dataset} is new to both models, "
-            "so nothing is proven; name photos that neither was trained on"
-        )
-    if found.verdict != "better":
-        before, after = (side.figures["accuracy"].value for side in (found.old, found.new))
-        raise PublishError(
-            f"{stays}: {found.new.version} is not shown to be better (accuracy {after:.3f} against "
-            f"{before:.3f} on {len(found.photos)} photos, p = {found.p_value:.3g}: "
-            f"{found.verdict}). Compare on more photos, or promote without --require-better"
-        )
-
-
-@models.command(name="rollback")
-@click.argument("uri", type=BUCKET)
-@dry_run_option
-def rollback_command(uri: str, *, dry_run: bool) -> None:
-    """Use the version that was in use before.
-
-    \b
-    alpaca models rollback s3://bucket/models/alpaca
-    alpaca models rollback s3://bucket/models/alpaca --dry-run
-    """
-    _change(lambda registry: registry.rollback(uri, dry_run=dry_run), dry_run=dry_run)
-
-
-def _change(call: Callable[[Any], registry.Move], *, dry_run: bool) -> None:
     from alpaca_labeler.training import registry
 
-    move = call(registry)
-    _tell(move, dry_run=dry_run)
+    move = registry.promote(uri, version)
+    _tell(move)
     click.echo(move.after)
 
 
-def _tell(move: registry.Move, *, dry_run: bool) -> None:
-    if move.moved:
-        verb = "would move" if dry_run else "moved"
-        say(f"{move.pointer}: {verb} from {move.before or 'nothing'} to {move.after}")
+def _tell(move: registry.Move) -> None:
+    before = move.before or "nothing"
+    if move.stays:
+        say(f"{move.pointer}: stays at {before}; {move.stays}")
     else:
-        say(f"{move.pointer}: stays at {move.before or 'nothing'}; {move.reason}")
-
-
-def _row(version: registry.Version) -> tuple[str, str, str, str]:
-    accuracy = ""
-    if version.accuracy:
-        accuracy = f"{version.accuracy.value:.3f}"
-        if version.accuracy.low is not None and version.accuracy.high is not None:
-            accuracy += f" ({version.accuracy.low:.3f} to {version.accuracy.high:.3f})"
-    states = ["current"] * version.current + ["rolled back"] * version.withdrawn
-    states += [version.problem] if version.problem else []
-    return version.version, version.created or "", accuracy, ", ".join(states)
+        say(f"{move.pointer}: moved from {before} to {move.after}")
