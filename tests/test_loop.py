@@ -166,7 +166,7 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     assert {line["label"] for line in learnt.values()} == {DOGS}
 
     found = json.loads(alpaca("compare", "runs/old", "runs/new", "proof", "--json").stdout)
-    assert (found["verdict"], found["photos"], found["left_out"]) == ("better", 30, 0)
+    assert (found["verdict"], found["total"]["photos"]) == ("better", 30)
 
     alpaca("models", "publish", "runs/new", STORE, "--no-promote")
     assert bundle.load(IN_USE).card.version == old

@@ -9,28 +9,24 @@ models has neither are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from ..handler.classifier import Classifier
 from ..handler.errors import LabelerError
-from . import metrics, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from .dataset import Dataset, Photo
-    from .metrics import Figure
+    from .dataset import Dataset
     from .provenance import Model
 
     Indices = npt.NDArray[np.int64]
     Floats = npt.NDArray[np.float64]
     Flags = npt.NDArray[np.bool_]
-
-Verdict = Literal["better", "worse", "undecided"]
 
 SIGNIFICANCE: Final = 0.05
 """A difference counts if chance alone would make one this large with a lower probability."""
@@ -62,87 +58,46 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two models."""
+class Counts:
+    """What two models make of the same photos."""
 
-    version: str
-    recorded: bool
-    """Whether it is known what the model was trained on."""
-    answers: Answers
-    """Its answers for the photos that count."""
-    figures: dict[str, Figure]
-    """Those of `metrics.measure`, and `needs_review`: the share of labels that need review."""
+    photos: int
+    old_right: int
+    """Number of photos that the old model labels right."""
+    new_right: int
+    only_old: int
+    """Number of photos that only the old model labels right."""
+    only_new: int
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Two models, photo by photo."""
 
-    labels: tuple[str, str]
-    photos: tuple[Photo, ...]
-    """The photos that count."""
-    truth: Indices
-    """Class index of each photo, shape (photos,)."""
+    old: str
+    """Version of the old model."""
+    new: str
+    unrecorded: tuple[str, ...]
+    """Those of the two versions that do not say what they were trained on."""
     left_out: int
     """Number of photos that do not count, because a model was trained on them."""
     flattering: bool
     """Every photo was in training. So all of them count, and the figures flatter the models."""
-    old: Side
-    new: Side
-    difference: Figure
-    """The new model's accuracy minus the old one's, with the interval of the paired bootstrap."""
-
-    @property
-    def only_old(self) -> Indices:
-        """Indices in `photos` of those that only the old model labels right."""
-        return np.flatnonzero(self._right(self.old) & ~self._right(self.new))
-
-    @property
-    def only_new(self) -> Indices:
-        """Indices in `photos` of those that only the new model labels right."""
-        return np.flatnonzero(self._right(self.new) & ~self._right(self.old))
-
-    @property
-    def both_right(self) -> int:
-        """Count the photos that both label right."""
-        return int((self._right(self.old) & self._right(self.new)).sum())
-
-    @property
-    def both_wrong(self) -> int:
-        """Count the photos that both label wrong."""
-        return int((~self._right(self.old) & ~self._right(self.new)).sum())
+    total: Counts
+    kinds: dict[str, Counts]
+    """The same for each kind of photo."""
 
     @property
     def p_value(self) -> float:
         """Return the p value of `mcnemar` for the photos on which the two models differ."""
-        return mcnemar(len(self.only_old), len(self.only_new))
+        return mcnemar(self.total.only_old, self.total.only_new)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Literal["better", "worse", "undecided"]:
         """Tell whether the new model is better; undecided if the difference may be chance."""
         if self.p_value >= SIGNIFICANCE:
             return "undecided"
-        return "better" if len(self.only_new) > len(self.only_old) else "worse"
-
-    def kinds(self) -> dict[str, dict[str, int]]:
-        """Count each kind's photos: all, those each model labels right, those only one does."""
-        old, new = self._right(self.old), self._right(self.new)
-        names = np.array([photo.kind for photo in self.photos])
-        return {
-            str(kind): {
-                "photos": int(of.sum()),
-                "old_right": int(old[of].sum()),
-                "new_right": int(new[of].sum()),
-                "only_old": int((old & ~new)[of].sum()),
-                "only_new": int((new & ~old)[of].sum()),
-            }
-            for kind in np.unique(names)
-            for of in [names == kind]
-        }
-
-    def _right(self, side: Side) -> Flags:
-        right: Flags = side.answers.predicted == self.truth
-        return right
+        return "better" if self.total.only_new > self.total.only_old else "worse"
 
 
 def answer(
@@ -187,14 +142,9 @@ def compare(
     new: Model,
     load: Callable[[int], Dataset],
     *,
-    groups: Iterable[str] = (),
-    seed: int,
     at: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Comparison:
     """Compare two models on the photos that `load` reads at a given input size.
-
-    Near-duplicates, and photos that the files `groups` put into one group (see `split.groups`), are
-    drawn together in the bootstrap of all intervals. McNemar's test counts each photo by itself.
 
     Raises `CompareError`, `BundleError` or `DatasetError`.
     """
@@ -206,41 +156,37 @@ def compare(
             "can be compared"
         )
     data = load(cards[0].input_size)
-    photos, truth, labels = data.photos, data.truth(), data.labels
-    group = split.groups(photos, data.pixels, groups)
-    answers = [answer(old, data, folds=True, at=at)]
+    photos, truth = data.photos, data.truth()
+    before = answer(old, data, folds=True, at=at)
     if cards[1].input_size != cards[0].input_size:
         del data  # one set of pixels at a time
         data = load(cards[1].input_size)
         if data.photos != photos:
             raise CompareError("the photos changed while they were read; compare again")
-    answers.append(answer(new, data, folds=True, at=at))
+    after = answer(new, data, folds=True, at=at)
 
-    sound = answers[0].sound & answers[1].sound
+    sound = before.sound & after.sound
     flattering = not sound.any()
-    counted = np.flatnonzero(sound | flattering)
-    truth, group = truth[counted], group[counted]
-    before, after = (
-        _side(model, _taken(found, counted), truth, group, seed)
-        for model, found in zip((old, new), answers, strict=True)
-    )
-    gain = (after.answers.predicted == truth) - (before.answers.predicted == truth).astype(float)
-    difference = metrics.bootstrap(
-        lambda index: {"accuracy": float(gain[index].mean())},
-        len(truth),
-        seed=seed,
-        groups=group,
-    )
+    counted = sound | flattering
+    right = before.predicted == truth, after.predicted == truth
+    kinds = np.array([photo.kind for photo in photos])
     return Comparison(
-        labels,
-        tuple(photos[place] for place in counted),
-        truth,
-        len(photos) - len(counted),
+        cards[0].version,
+        cards[1].version,
+        tuple(model.bundle.card.version for model in (old, new) if model.record is None),
+        int((~counted).sum()),
         flattering,
-        before,
-        after,
-        difference["accuracy"],
+        _count(*right, counted),
+        {
+            str(kind): _count(*right, counted & (kinds == kind))
+            for kind in np.unique(kinds[counted])
+        },
     )
+
+
+def _count(old: Flags, new: Flags, of: Flags) -> Counts:
+    """Count some of the photos; `old` and `new` tell which each model labels right."""
+    return Counts(*(int(x[of].sum()) for x in (of, old, new, old & ~new, new & ~old)))
 
 
 def mcnemar(only_old: int, only_new: int) -> float:
@@ -258,71 +204,6 @@ def mcnemar(only_old: int, only_new: int) -> float:
         ways += term
     share: float = 2 * ways / 2**count  # only this step rounds: the integers are exact
     return min(1.0, share)
-
-
-def document(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as a JSON document."""
-    return {
-        "verdict": comparison.verdict,
-        "photos": len(comparison.photos),
-        "left_out": comparison.left_out,
-        "flattering": comparison.flattering,
-        "old": _side_document(comparison.old),
-        "new": _side_document(comparison.new),
-        "difference": metrics.numbers(comparison.difference),
-        "mcnemar": {
-            "both_right": comparison.both_right,
-            "only_old": len(comparison.only_old),
-            "only_new": len(comparison.only_new),
-            "both_wrong": comparison.both_wrong,
-            "p": comparison.p_value,
-        },
-        "kinds": comparison.kinds(),
-        "differ": [
-            {
-                "file": comparison.photos[place].name,
-                "kind": comparison.photos[place].kind,
-                "truth": comparison.labels[comparison.truth[place]],
-                "old": float(comparison.old.answers.probabilities[place]),
-                "new": float(comparison.new.answers.probabilities[place]),
-                "right": who,
-            }
-            for who, places in (("old", comparison.only_old), ("new", comparison.only_new))
-            for place in places
-        ],
-    }
-
-
-def _side_document(side: Side) -> dict[str, Any]:
-    return {
-        "version": side.version,
-        "recorded": side.recorded,
-        "by_cross_validation": int(side.answers.folds.sum()),
-        "seen": int((~side.answers.sound).sum()),
-        "metrics": {name: metrics.numbers(figure) for name, figure in side.figures.items()},
-    }
-
-
-def _side(model: Model, found: Answers, truth: Indices, group: Indices, seed: int) -> Side:
-    figures = metrics.figures(
-        truth,
-        found.probabilities,
-        found.predicted,
-        seed=seed,
-        groups=group,
-        reviewed=found.review,
-    )
-    return Side(model.bundle.card.version, model.record is not None, found, figures)
-
-
-def _taken(found: Answers, places: Indices) -> Answers:
-    return Answers(
-        found.probabilities[places],
-        found.predicted[places],
-        found.review[places],
-        found.seen[places],
-        found.folds[places],
-    )
 
 
 def _classes(labels: tuple[str, str]) -> str:

@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import Progress, printable, say
+from alpaca_labeler.console import Progress, counted, printable, say
 from alpaca_labeler.console.arguments import BUNDLE
-from alpaca_labeler.models.options import (
-    MAX_PIXELS,
-    check_classes,
-    load_photos,
-    measuring_options,
-)
+from alpaca_labeler.models.options import check_classes, load_photos, measuring_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alpaca_labeler.training.compare import Comparison, Side
-    from alpaca_labeler.training.dataset import Extra
+    from alpaca_labeler.training.compare import Comparison
 
 
 @click.command()
 @click.argument("old", type=BUNDLE)
 @click.argument("new", type=BUNDLE)
 @measuring_options
-def compare(
-    old: str,
-    new: str,
-    dataset: str,
-    *,
-    extras: tuple[Extra, ...],
-    groups: tuple[str, ...],
-    seed: int,
-    max_pixels: int,
-    as_json: bool,
-) -> None:
+def compare(old: str, new: str, dataset: str, *, max_pixels: int, as_json: bool) -> None:
     """Say which of two models is better.
 
     \b
@@ -59,29 +42,6 @@ def compare(
 
     Exit code: 0 for any verdict, 1 if the models cannot be compared, 2 for wrong usage.
     """
-    from alpaca_labeler.training.compare import document
-
-    found = measure(
-        old, new, dataset, extras=extras, groups=groups, seed=seed, max_pixels=max_pixels
-    )
-    if as_json:
-        click.echo(json.dumps(document(found), indent=2))
-        return
-    for line in describe(found):
-        click.echo(line)
-
-
-def measure(
-    old: str,
-    new: str,
-    dataset: str,
-    *,
-    extras: tuple[Extra, ...] = (),
-    groups: tuple[str, ...] = (),
-    seed: int = 42,
-    max_pixels: int = MAX_PIXELS,
-) -> Comparison:
-    """Compare two bundles on a folder of photos; warn if the figures flatter them."""
     from alpaca_labeler.training import provenance
     from alpaca_labeler.training.compare import compare
 
@@ -91,98 +51,41 @@ def measure(
     with Progress("labelling") as progress:
         found = compare(
             *models,
-            lambda size: load_photos(
-                dataset, size, extras=extras, positive=labels[1], max_pixels=max_pixels
-            ),
-            groups=groups,
-            seed=seed,
+            lambda size: load_photos(dataset, size, positive=labels[1], max_pixels=max_pixels),
             at=progress.at,
         )
+    for version in found.unrecorded:
+        say(f"{version} does not say what it was trained on: all photos count as new to it")
     if found.flattering:
         say(
-            f"warning: none of the {len(found.photos)} photos is new to both models: these figures "
-            "flatter them"
+            f"warning: none of the {found.total.photos} photos is new to both models: these "
+            "figures flatter them"
         )
-    return found
+    if as_json:
+        from dataclasses import asdict
+
+        decided = {"verdict": found.verdict, "p": found.p_value}
+        click.echo(json.dumps({**decided, **asdict(found)}, indent=2))
+        return
+    for line in _described(found):
+        click.echo(line)
 
 
-def describe(found: Comparison) -> Iterator[str]:
+def _described(found: Comparison) -> Iterator[str]:
     """Yield a comparison as lines of text; only long names make one wider than 80."""
-    yield from _sides(found)
+    yield f"old  {found.old}"
+    yield f"new  {found.new}"
+    if found.left_out:
+        yield f"left out, because a model was trained on them: {counted(found.left_out, 'photo')}"
     yield ""
-    yield f"{'':21}{'old':24}new"
-    for name, before in found.old.figures.items():
-        after = found.new.figures[name]
-        if not math.isnan(before.value + after.value):
-            yield f"{name.replace('_', ' '):21}{before!s:24}{after}"
-    gain = found.difference
-    yield (
-        f"accuracy, new - old  {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}), "
-        "photos in pairs"
-    )
-    yield ""
-    yield f"{'':21}{'new right':>10}{'new wrong':>11}"
-    yield f"{'old right':21}{found.both_right:10,}{len(found.only_old):11,}"
-    yield f"{'old wrong':21}{len(found.only_new):10,}{found.both_wrong:11,}"
-    yield ""
-    yield from _kinds(found)
-    for who, places in (("new", found.only_new), ("old", found.only_old)):
-        if len(places):
-            yield ""
-            yield from _differing(found, who, places)
-    yield ""
-    yield f"McNemar's exact test, two-sided: p = {found.p_value:.3g}"
-    yield f"verdict              {found.verdict}"
-
-
-def _sides(found: Comparison) -> Iterator[str]:
-    for name, side in (("old", found.old), ("new", found.new)):
-        yield f"{name:21}{side.version}"
-        yield f"{'':21}{_basis(side, len(found.photos))}"
-    left_out = f", {found.left_out:,} left out that a model was trained on" * bool(found.left_out)
-    yield f"{'photos':21}{len(found.photos):,}{left_out}"
-
-
-def _basis(side: Side, count: int) -> str:
-    if not side.recorded:
-        return "does not say what it was trained on"
-    answers = side.answers
-    parts = {
-        "new to it": int((~answers.seen).sum()),
-        "answered by its cross-validation": int(answers.folds.sum()),
-        "trained on": int((~answers.sound).sum()),
-    }
-    said = ", ".join(
-        f"{'all' if number == count else format(number, ',')} {text}"
-        for text, number in parts.items()
-        if number
-    )
-    return f"photos: {said}"
-
-
-def _kinds(found: Comparison) -> Iterator[str]:
-    kinds = {printable(kind): counts for kind, counts in found.kinds().items()}
-    width = max(19, *map(len, kinds))
-    yield (
-        f"{'kind':{width}}{'photos':>9}{'old right':>11}{'new right':>11}{'only old':>10}"
-        f"{'only new':>10}"
-    )
-    for kind, counts in kinds.items():
-        old, new = (counts[f"{side}_right"] / counts["photos"] for side in ("old", "new"))
+    rows = {printable(kind): counts for kind, counts in found.kinds.items()} | {"": found.total}
+    width = max(19, *map(len, rows))
+    yield f"{'':{width}}{'photos':>9}{'old right':>11}{'new right':>11}{'only old':>10}  only new"
+    for kind, counts in rows.items():
+        old, new = (right / counts.photos for right in (counts.old_right, counts.new_right))
         yield (
-            f"{kind:{width}}{counts['photos']:9,}{old:11.1%}{new:11.1%}"
-            f"{counts['only_old']:10,}{counts['only_new']:10,}"
+            f"{kind or 'all':{width}}{counts.photos:9,}{old:11.1%}{new:11.1%}"
+            f"{counts.only_old:10,}{counts.only_new:10,}"
         )
-
-
-def _differing(found: Comparison, who: str, places: Any) -> Iterator[str]:
-    labels = [printable(label) for label in found.labels]
-    width = max(map(len, labels))
-    yield f"only {who} is right: {len(places):,}, each with the probability of {labels[1]}"
-    yield f"  {'old':8}{'new':8}{'truth':{width}}  photo"
-    for place in places:
-        old, new = (side.answers.probabilities[place] for side in (found.old, found.new))
-        yield (
-            f"  {old:.4f}  {new:.4f}  {labels[found.truth[place]]:{width}}  "
-            f"{printable(found.photos[place].name)}"
-        )
+    yield ""
+    yield f"McNemar's exact test, two-sided: p = {found.p_value:.3g}: {found.verdict}"

@@ -64,9 +64,6 @@ def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
         quiet_option,
         click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
         max_pixels_option,
-        click.option("--seed", default=42, show_default=True, help="Of the bootstrap."),
-        groups_option,
-        extra_option,
         click.argument("dataset", type=FOLDER),
     ):
         command = option(command)

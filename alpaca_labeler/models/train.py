@@ -40,6 +40,7 @@ NO_TENSORFLOW_YET = (
     "'alpaca-labeler[train]' with Python 3.11 to 3.13. Labelling works with this one"
 )
 
+SEED = 42
 REFERENCE = """\
 reference   frozen       0.79 train, 0.77 validation
 reference   fine-tuning  0.88 to 0.97 validation"""
@@ -90,7 +91,7 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     metavar="NAME",
     help="Where the base starts: imagenet (downloaded once), a weights file, or none.",
 )
-@click.option("--seed", default=42, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option("--seed", default=SEED, show_default=True, type=click.IntRange(0, 2**32 - 1))
 @click.option(
     "--folds",
     default=0,
@@ -235,6 +236,8 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
+@extra_option
+@groups_option
 @measuring_options
 def evaluate(
     bundle: str,
@@ -242,7 +245,6 @@ def evaluate(
     *,
     extras: Any,
     groups: tuple[str, ...],
-    seed: int,
     max_pixels: int,
     as_json: bool,
 ) -> None:
@@ -275,12 +277,10 @@ def evaluate(
         answers = compare.answer(model, data, at=progress.at)
     if model.record is None:
         say("the bundle does not say what it was trained on: all photos count")
-    _evaluate(card.version, data, answers, group, seed=seed, as_json=as_json)
+    _evaluate(card.version, data, answers, group, as_json=as_json)
 
 
-def _evaluate(
-    version: str, data: Dataset, answers: Answers, group: Any, *, seed: int, as_json: bool
-) -> None:
+def _evaluate(version: str, data: Dataset, answers: Answers, group: Any, *, as_json: bool) -> None:
     from alpaca_labeler.training import metrics
 
     unseen = ~answers.seen
@@ -290,7 +290,7 @@ def _evaluate(
     counted = unseen | flattering
     truth, predicted = data.truth()[counted], answers.predicted[counted]
     figures = metrics.figures(
-        truth, answers.probabilities[counted], predicted, seed=seed, groups=group[counted]
+        truth, answers.probabilities[counted], predicted, seed=SEED, groups=group[counted]
     )
     photos = [photo for photo, counts in zip(data.photos, counted, strict=True) if counts]
     reviewed = answers.review[counted]
