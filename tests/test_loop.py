@@ -57,8 +57,6 @@ def train(output, *words):
         "tiny.toml",
         "--weights",
         "base.weights.h5",
-        "--max-disagreement",
-        1,
         "--output",
         output,
         *words,

@@ -16,7 +16,7 @@ import numpy as np
 from ..handler import bundle, images
 from ..handler.bundle import Card
 from . import experiment, metrics
-from .dataset import DatasetError
+from .description import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +28,8 @@ WEAK_KIND = 0.9
 """A kind with a smaller share of right labels is named among the weaknesses."""
 WEAK_KIND_PHOTOS = 5
 """With fewer photos, the share of a kind means nothing."""
+MAX_DISAGREEMENT = 0.02
+"""If 8-bit arithmetic labels a larger share of the photos differently, that is a weakness."""
 
 
 def attribute(label: str) -> str:
@@ -69,13 +71,11 @@ def document(
     *,
     disagreement: float,
     photos: bytes,
-    about: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all of `model.json`.
 
     `disagreement` is the share of photos, 0..1, that the 8-bit model labels differently. `photos`
-    is the content of `photos.csv`, whose sha256 the card holds; `about` is what only a person can
-    say: weaknesses, licences.
+    is the content of `photos.csv`, whose sha256 the card holds.
     """
     judged = outcome.judged
     truth = data.truth()[judged.indices]
@@ -86,49 +86,43 @@ def document(
         judged.reviewed,
     )
     review = metrics.review(truth, judged.predicted, judged.reviewed)
-    parts = experiment.figures(data, judged, seed=outcome.settings.seed)
-    overall = parts.pop("all", None) or next(iter(parts.values()))
+    figures = experiment.figures(data, judged, seed=outcome.settings.seed)
     created = datetime.strptime(card.version.split("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     own = {key: value for key, value in asdict(card).items() if key != "version"}
-    return {
+    made = {
         "format": bundle.CARD_FORMAT,
         "version": card.version,
         "created": f"{created:%Y-%m-%dT%H:%M:%SZ}",
         **own,
         "metrics": {
             "measured_on": _measured_on(outcome, data),
-            **{name: _numbers(figure) for name, figure in overall.items()},
+            **{name: _numbers(figure) for name, figure in figures.items()},
             "confusion": metrics.confusion(truth, judged.predicted),
             **{name: _share(value) for name, value in review.items()},
             "int8_disagreement": round(disagreement, 5),
-            "parts": {
-                name: {key: _numbers(figure) for key, figure in part.items()}
-                for name, part in parts.items()
-            },
         },
         "kinds": kinds,
-        "training": _training(outcome),
+        "training": _training(outcome, data),
         "dataset": {
             "fingerprint": data.fingerprint(),
             "photos": dict(Counter(data.labels[photo.label] for photo in data.photos)),
-            "own": dict(Counter(data.labels[p.label] for p in data.photos if not p.extra)),
             "corrected": sum(photo.corrected for photo in data.photos),
             "record": hashlib.sha256(photos).hexdigest(),
             "skipped": list(data.skipped),
         },
-        "weaknesses": [*about.get("weaknesses", ()), *_weak(kinds)],
-        **{key: value for key, value in about.items() if key != "weaknesses"},
+        "weaknesses": [*data.card.get("weaknesses", ()), *_weak(kinds, disagreement)],
     }
+    return made | {key: value for key, value in data.card.items() if key not in made}
 
 
-def _training(outcome: Outcome) -> dict[str, Any]:
+def _training(outcome: Outcome, data: Dataset) -> dict[str, Any]:
     settings = outcome.settings
     return {
         "recipe": asdict(settings.recipe),
         "seed": settings.seed,
         "folds": settings.folds,
-        "photos": len(outcome.trained_on) - len(settings.excluded & {*outcome.trained_on.tolist()}),
-        "excluded": len(settings.excluded),
+        "photos": _count_trained(outcome, data),
+        "excluded": sum(photo.excluded for photo in data.photos),
         "fine_tuning_epochs": outcome.epochs,
         "seconds": round(outcome.seconds),
         "interrupted": outcome.interrupted,
@@ -142,11 +136,10 @@ def _training(outcome: Outcome) -> dict[str, Any]:
 def _measured_on(outcome: Outcome, data: Dataset) -> str:
     count, folds = len(outcome.judged.indices), outcome.settings.folds
     if folds:
-        trained = len(set(outcome.trained_on.tolist()) - outcome.settings.excluded)
         return (
             f"{count} photos, each judged by one of {folds} models that saw neither it nor its "
             "group (out-of-fold), with the decision of the other folds; the model itself was then "
-            f"trained on {trained} of the {len(data.photos)} photos"
+            f"trained on {_count_trained(outcome, data)} of the {len(data.photos)} photos"
         )
     return (
         f"{count} photos held out from training; calibration, threshold and the epoch that was "
@@ -154,12 +147,22 @@ def _measured_on(outcome: Outcome, data: Dataset) -> str:
     )
 
 
-def _weak(kinds: Mapping[str, Mapping[str, int]]) -> list[str]:
-    return [
+def _count_trained(outcome: Outcome, data: Dataset) -> int:
+    return sum(not data.photos[index].excluded for index in outcome.trained_on)
+
+
+def _weak(kinds: Mapping[str, Mapping[str, int]], disagreement: float) -> list[str]:
+    weak = [
         f"{kind}: {found['photos'] - found['right']} of {found['photos']} photos labelled wrong"
         for kind, found in kinds.items()
         if found["photos"] >= WEAK_KIND_PHOTOS and found["right"] < WEAK_KIND * found["photos"]
     ]
+    if disagreement > MAX_DISAGREEMENT:
+        weak.append(
+            f"8-bit arithmetic changes {disagreement:.1%} of the labels; a model trained longer or "
+            "on more photos usually loses fewer"
+        )
+    return weak
 
 
 def _numbers(figure: metrics.Figure) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import metrics, split
-from .dataset import DatasetError
+from .description import DatasetError
 from .keras import fit, reader
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ class Settings:
     seed: int
     folds: int = 0
     """0: one split. K: K-fold cross-validation, then one model of all photos, which is kept."""
-    excluded: frozenset[int] = frozenset()
-    """Indices of photos with wrong labels: not trained on, but counted in every figure."""
     folder: str = ""
     """The data set's folder, for recipes that let Keras read it."""
     done: str = ""
@@ -110,23 +108,15 @@ def train(
     return replace(outcome, seconds=outcome.seconds + time.monotonic() - began)
 
 
-def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, dict[str, Figure]]:
-    """Return the figures for the data set's own photos, for those of extra folders, and for all."""
-    truth, extra = data.truth()[judged.indices], data.extra()[judged.indices]
-    parts = {"data set": ~extra, "extra": extra}
-    if extra.any():
-        parts["all"] = np.ones(len(truth), dtype=np.bool_)
-    return {
-        name: metrics.figures(
-            truth[of],
-            judged.probabilities[of],
-            judged.predicted[of],
-            seed=seed,
-            groups=judged.groups[of],
-        )
-        for name, of in parts.items()
-        if of.any()
-    }
+def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, Figure]:
+    """Return the figures of the judged photos, each with its interval."""
+    return metrics.figures(
+        data.truth()[judged.indices],
+        judged.probabilities,
+        judged.predicted,
+        seed=seed,
+        groups=judged.groups,
+    )
 
 
 class _Job:
@@ -154,7 +144,7 @@ class _Job:
         return self.begin
 
     def trained(self, train: Indices, validation: Indices | None) -> fit.Fit:
-        kept = np.array([index for index in train if index not in self.settings.excluded])
+        kept = np.array([index for index in train if not self.data.photos[index].excluded])
         return fit.fit(
             self.start(), kept, validation, seed=self.settings.seed, progress=self.progress
         )
@@ -300,7 +290,7 @@ class _Kept:
             "weights": weights,
             "seed": settings.seed,
             "folds": settings.folds,
-            "excluded": sorted(settings.excluded),
+            "excluded": [photo.excluded for photo in data.photos],
         }
         self.key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -20,15 +20,13 @@ from .keras import augment, convert, fit
 from .report import Mistake, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
     from .dataset import Dataset
     from .experiment import Outcome
 
-MAX_DISAGREEMENT = 0.02
-"""Share of all photos that 8-bit arithmetic may label differently from the network."""
 MISTAKES_SHOWN = 24
 AUGMENTED_SHOWN = (4, 5)
 """Number of photos, and of draws per photo."""
@@ -47,17 +45,13 @@ def export(
     *,
     group: npt.NDArray[np.int64],
     write_report: Callable[[Report], str],
-    about: Mapping[str, Any] | None = None,
-    max_disagreement: float = MAX_DISAGREEMENT,
 ) -> dict[str, Any]:
     """Write a bundle with its record, its report and the Keras model, and return the card.
 
     `folder` must be empty or not exist; it appears when everything in it is complete. `group` is
-    `split.groups`, shape (photos,); `write_report` makes an HTML page of what was measured; `about`
-    goes on the card.
+    `split.groups`, shape (photos,); `write_report` makes an HTML page of what was measured.
 
-    Raises `ExportError` if the folder is taken, or if the 8-bit model labels more than
-    `max_disagreement` (a share, 0..1) of all photos differently from the network.
+    Raises `ExportError` if the folder is taken.
     """
     target = Path(folder)
     check_free(folder)
@@ -65,14 +59,8 @@ def export(
     model = convert.to_litert(outcome.network, recipe, data.pixels[outcome.trained_on])
     card = deciding(outcome, data, model, datetime.now(UTC))
     differing = disagreement(bundle.Bundle(card, model, {}), outcome, data)
-    if differing > max_disagreement:
-        raise ExportError(
-            f"the 8-bit model labels {differing:.1%} of {len(data.photos)} photos "
-            f"differently from the network, more than the {max_disagreement:.1%} allowed: nothing "
-            "was written. Train longer or on more photos, or allow more with --max-disagreement"
-        )
     photos = provenance.table(outcome, data, group)
-    whole = document(card, outcome, data, disagreement=differing, photos=photos, about=about or {})
+    whole = document(card, outcome, data, disagreement=differing, photos=photos)
     target.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

@@ -38,16 +38,15 @@ COLUMNS: Final = (
     "sha256",
     "label",
     "kind",
-    "origin",
     "corrected",
     "group",
     "use",
     "probability",
 )
-"""`label` as trained on, `origin` own or extra, `corrected` yes if a person's correction gave the
-label, `group` equal for photos that no split separates, `use` trained, held out or excluded, and
-`probability` of the positive class by a model that saw neither the photo nor its group: by the
-model itself, or in cross-validation by that of its fold; empty if no such model judged it."""
+"""`label` as trained on, `corrected` yes if a person's correction gave the label, `group` equal for
+photos that no split separates, `use` trained, held out or excluded, and `probability` of the
+positive class by a model that saw neither the photo nor its group: by the model itself, or in
+cross-validation by that of its fold; empty if no such model judged it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +77,13 @@ def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for index, photo in enumerate(data.photos):
-        use = TRAINED if index in trained else HELD_OUT
-        if index in outcome.settings.excluded:
-            use = EXCLUDED
+        use = EXCLUDED if photo.excluded else TRAINED if index in trained else HELD_OUT
         writer.writerow(
             [
                 photo.name,
                 photo.sha256,
                 data.labels[photo.label],
                 photo.kind,
-                "extra" if photo.extra else "own",
                 "yes" if photo.corrected else "",
                 int(group[index]),
                 use,

@@ -3,9 +3,6 @@
 A row of a person (`human-annotated: "yes"`) gives a photo its class, by name. It is about one
 version of the photo: a photo that has changed since is left out, because nobody has checked it. A
 photo that the data set already has, recognised by its content, gets the new label.
-
-New photos count as the data set's own, not as extra: they are of the sort that people want
-labelled, so they belong in the figures of that part.
 """
 
 from __future__ import annotations
@@ -23,7 +20,8 @@ import numpy as np
 from ..handler import images, manifest_row, merge, storage
 from ..handler.image_version import ImageVersion
 from ..handler.manifest_row import ManifestError
-from .dataset import MAX_PHOTO_BYTES, Dataset, DatasetError, Photo
+from .dataset import MAX_PHOTO_BYTES, Dataset, Photo
+from .description import DatasetError
 from .text_files import same
 
 if TYPE_CHECKING:
@@ -117,7 +115,6 @@ def _merged(
             path=seen.path,
             label=labels[sha256],
             kind=KIND,
-            extra=False,
             sha256=sha256,
             corrected=True,
         )

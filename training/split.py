@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from . import text_files
-from .dataset import DatasetError
+from .dataset import named
+from .description import DatasetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from .dataset import Dataset, Photo
+    from .dataset import Dataset
 
     Indices = npt.NDArray[np.int64]
 
@@ -46,17 +45,15 @@ def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return np.concatenate([across.reshape(-1, 64), down.reshape(-1, 64)], axis=1)
 
 
-def groups(
-    photos: Sequence[Photo], pixels: npt.NDArray[np.uint8], files: Iterable[str] = ()
-) -> Indices:
+def groups(data: Dataset) -> Indices:
     """Return a group number for each photo, shape (n,): no split separates the photos of a group.
 
-    Near-duplicates and their mirror images form groups. So do photos to which one of the `files`
-    gives the same group: CSV with the columns `file` (the end of a photo's path) and `group` or
-    `source`. `pixels` is uint8 (n, size, size, 3).
+    Near-duplicates and their mirror images form groups. So do photos to which one of `data.groups`
+    gives the same group.
 
     Raises `DatasetError`.
     """
+    photos = data.photos
     parents = list(range(len(photos)))
 
     def root(index: int) -> int:
@@ -68,12 +65,15 @@ def groups(
     def join(first: int, second: int) -> None:
         parents[max(root(first), root(second))] = min(root(first), root(second))
 
-    for first, second in near_duplicates(pixels):
+    for first, second in near_duplicates(data.pixels):
         join(first, second)
-    for file in files:
+    for place, names in data.groups.items():
         members: dict[str, int] = {}
-        for index, group in _read_groups(file, photos):
-            join(members.setdefault(group, index), index)
+        for index, photo in enumerate(photos):
+            if (group := named(photo.path, names)) is not None:
+                join(members.setdefault(group, index), index)
+        if not members:
+            raise DatasetError(f"{place}: its groups name none of the {len(photos)} photos")
     return np.array([root(index) for index in range(len(photos))])
 
 
@@ -91,32 +91,6 @@ def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
                 (index, index + 1 + int(hit)) for hit in np.flatnonzero(distance <= HASH_DISTANCE)
             ]
     return pairs
-
-
-def _read_groups(file: str, photos: Sequence[Photo]) -> list[tuple[int, str]]:
-    columns, rows = text_files.rows(file)
-    column = "group" if "group" in columns else "source"
-    if not {"file", column} <= {*columns}:
-        raise DatasetError(
-            f"{file}: needs the columns `file` and `group` (or `source`); it has "
-            f"{', '.join(map(repr, columns))}"
-        )
-    named = {
-        text_files.same(row["file"]): row[column]
-        for row in rows
-        if row.get("file") and row.get(column)
-    }
-    found = []
-    for index, photo in enumerate(photos):
-        parts = PurePosixPath(photo.path).parts
-        for start in range(len(parts)):
-            tail = text_files.same("/".join(parts[start:]))
-            if tail in named:
-                found.append((index, named[tail]))
-                break
-    if not found:
-        raise DatasetError(f"{file}: names none of the {len(photos)} photos")
-    return found
 
 
 def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:

@@ -1,4 +1,4 @@
-"""Read lists and tables that people write by hand or save from a spreadsheet, in any encoding.
+"""Read tables that people write by hand or save from a spreadsheet, in any encoding.
 
 Excel saves CSV with a byte order mark or in the system's 8-bit code page, and separates by `;` if a
 comma is the decimal point. Windows editors save UTF-16.
@@ -47,15 +47,6 @@ def read(path: str) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return data.decode("cp1252", errors="replace")
-
-
-def lines(path: str) -> list[str]:
-    """Return the lines of a list, stripped, without empty lines and comments (`#`).
-
-    Raises `TextFileError`.
-    """
-    stripped = (line.strip() for line in read(path).splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def rows(path: str) -> tuple[list[str], list[dict[str, str]]]:

@@ -29,7 +29,7 @@ def compare(old: str, new: str, dataset: str, *, max_pixels: int, as_json: bool)
     alpaca compare s3://bucket/models/alpaca/latest.json runs/better photos/
     alpaca compare embedded runs/better photos/ --json | jq -r .verdict
 
-    DATASET is a folder with a sub-folder for each class.
+    DATASET is as for `alpaca train`.
 
     A bundle is a folder, an s3:// prefix or latest.json, or the word embedded. Both label the
     photos as they would in use. For photos that a model was trained on, its cross-validation

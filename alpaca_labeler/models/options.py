@@ -2,53 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import FILE, FOLDER
+from alpaca_labeler.console.arguments import Local
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from alpaca_labeler.training.dataset import Dataset, Extra
+    from alpaca_labeler.training.dataset import Dataset
 
 MAX_PIXELS = 100_000_000
 """`handler.images.MAX_PIXELS`, without the time that importing it takes."""
 
-
-class _ExtraType(click.ParamType["Extra"]):
-    name = "CLASS[/KIND]=FOLDER"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Extra:
-        from alpaca_labeler.training.dataset import Extra
-
-        if isinstance(value, Extra):
-            return value
-        label, equals, folder = value.partition("=")
-        label, _, kind = label.partition("/")
-        if not (label and equals and folder):
-            self.fail(f"{value!r} is not CLASS=FOLDER", param, ctx)
-        return Extra(label, folder, kind)
-
-
-extra_option = click.option(
-    "--extra",
-    "extras",
-    multiple=True,
-    type=_ExtraType(),
-    help="One more folder of photos of a class. Its sub-folders are kinds of photos that the "
-    "figures show apart, or all are of KIND. Repeatable.",
-)
-groups_option = click.option(
-    "--groups",
-    multiple=True,
-    type=FILE,
-    help="CSV of photos that belong together: columns file and group (or source). Repeatable.",
-)
+dataset_argument = click.argument("dataset", type=Local(exists=True))
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1),
@@ -64,7 +33,7 @@ def measuring_options(command: Callable[..., None]) -> Callable[..., None]:
         quiet_option,
         click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON."),
         max_pixels_option,
-        click.argument("dataset", type=FOLDER),
+        dataset_argument,
     ):
         command = option(command)
     return command
@@ -74,7 +43,6 @@ def load_photos(
     dataset: str,
     size: int,
     *,
-    extras: Sequence[Extra] = (),
     positive: str | None = None,
     validation: str | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -87,7 +55,6 @@ def load_photos(
             dataset,
             size,
             positive=positive,
-            extras=extras,
             validation=validation,
             max_pixels=max_pixels,
             at=progress.at,
@@ -99,11 +66,11 @@ def load_photos(
 
 
 def check_classes(dataset: str, bundle: str, labels: tuple[str, str]) -> None:
-    """Refuse a folder whose classes are not those of a bundle."""
-    from alpaca_labeler.training.dataset import class_names
+    """Refuse a data set whose classes are not those of a bundle."""
+    from alpaca_labeler.training.description import read
     from alpaca_labeler.training.text_files import same
 
-    found = class_names(dataset)
+    found = read(dataset).labels
     if {*found} != {*map(same, labels)}:
         raise click.ClickException(
             f"{dataset}: its classes are {found[0]!r} and {found[1]!r}, those of {bundle} "

@@ -8,18 +8,15 @@ import math
 import os
 import sys
 import time
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER, SHARE
+from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
 from alpaca_labeler.models.options import (
     check_classes,
-    extra_option,
-    groups_option,
+    dataset_argument,
     load_photos,
     max_pixels_option,
     measuring_options,
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
+    from alpaca_labeler.training.experiment import Outcome
     from alpaca_labeler.training.keras.fit import Epoch
     from alpaca_labeler.training.metrics import Figure
 
@@ -48,14 +46,13 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 
 
 @click.command()
-@click.argument("dataset", type=FOLDER)
+@dataset_argument
 @click.option(
     "--validation",
     type=FOLDER,
     metavar="FOLDER",
     help="A folder like DATASET whose photos are held out, for a data set that is split already.",
 )
-@extra_option
 @click.option(
     "--corrections",
     multiple=True,
@@ -67,13 +64,6 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     "--photos-root",
     type=FOLDER,
     help="Folder that relative names in the corrections start from. Default: the current one.",
-)
-@groups_option
-@click.option(
-    "--exclude",
-    multiple=True,
-    type=FILE,
-    help="Text file of photos never to train on, one per line. They count in the figures.",
 )
 @click.option(
     "--recipe",
@@ -106,18 +96,6 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     help="Folder for the bundle. Default: runs/<time>.",
 )
 @click.option(
-    "--about",
-    type=FILE,
-    help="TOML file of what only you can say (weaknesses, licence), for the card.",
-)
-@click.option(
-    "--max-disagreement",
-    default=0.02,
-    show_default=True,
-    type=SHARE,
-    help="Share of all photos that the 8-bit model may label differently from the float model.",
-)
-@click.option(
     "--positive",
     metavar="CLASS",
     help="The class to find. Default: the one the other negates ('not …'), else the last.",
@@ -130,12 +108,14 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     \b
     alpaca train photos/
     alpaca train photos/train --validation photos/valid
-    alpaca train photos/ --extra "not alpaca=sheep/" --folds 5 --output runs/better
+    alpaca train photos/ --folds 5 --output runs/better
+    alpaca train photos.toml
     alpaca train photos/ --corrections corrections.jsonl --output runs/corrected
     alpaca train photos/ --recipe course
     alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
 
-    DATASET is a folder with one sub-folder for each of two classes.
+    DATASET is a folder with one sub-folder for each of two classes, or a TOML file that names
+    photos in several folders, their classes and kinds, and which of them belong together.
 
     A correction wins over the folder a photo lies in. Photos that are gone, or have changed since,
     are skipped and named.
@@ -156,40 +136,35 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
 
 def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     from alpaca_labeler.report.model_page import render
-    from alpaca_labeler.training import card, experiment, export, split
-    from alpaca_labeler.training.dataset import class_names
+    from alpaca_labeler.training import card, description, experiment, export, split
     from alpaca_labeler.training.recipe import load
 
     recipe = load(options["recipe"])
     if recipe.reader == "keras" and (
-        unused := [
-            name for name in ("extras", "corrections", "folds", "validation") if options[name]
-        ]
+        not os.path.isdir(dataset)
+        or any(options[name] for name in ("corrections", "folds", "validation"))
     ):
-        names = " and ".join(f"--{name.replace('extras', 'extra')}" for name in unused)
         raise click.UsageError(
-            f"the recipe {recipe.name} lets Keras read and split DATASET alone: leave out {names}"
+            f"the recipe {recipe.name} lets Keras read and split a folder: name one, without "
+            "--corrections, --folds and --validation"
         )
     export.check_free(output)
-    card.attribute(class_names(dataset, options["positive"])[1])
-    about = _read_about(options["about"])
+    card.attribute(description.read(dataset, options["positive"]).labels[1])
     data = load_photos(
         dataset,
         recipe.input_size,
-        extras=options["extras"],
         positive=options["positive"],
         validation=options["validation"],
         max_pixels=options["max_pixels"],
     )
     if options["corrections"]:
         data = _corrected(data, options["corrections"], options["photos_root"] or "")
-    group = split.groups(data.photos, data.pixels, options["groups"])
+    group = split.groups(data)
     settings = experiment.Settings(
         recipe,
         None if options["weights"] == "none" else options["weights"],
         options["seed"],
         options["folds"],
-        _excluded(data, options["exclude"]),
         dataset,
         os.path.join(os.path.dirname(output), ".folds"),
     )
@@ -203,18 +178,15 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         say("interrupted: the best model so far is kept")
     if recipe.name == "course":
         _print_reference(outcome.history)
-    for name, part in experiment.figures(data, outcome.judged, seed=settings.seed).items():
-        _print_figures(name, part)
-    say("writing the 8-bit model, its card and its report")
-    document = export.export(
-        outcome,
-        data,
-        output,
-        group=group,
-        write_report=render,
-        about=about,
-        max_disagreement=options["max_disagreement"],
+    _say_kept(outcome)
+    _print_figures(
+        "out-of-fold" if settings.folds else "held out",
+        experiment.figures(data, outcome.judged, seed=settings.seed),
     )
+    say("writing the 8-bit model, its card and its report")
+    document = export.export(outcome, data, output, group=group, write_report=render)
+    if document["metrics"]["int8_disagreement"] > card.MAX_DISAGREEMENT:
+        say(f"warning: {document['weaknesses'][-1]}")
     experiment.forget_folds(settings, data, group)
     _print_card(document)
     click.echo(f"seconds     {outcome.seconds:.0f}")
@@ -236,26 +208,16 @@ def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Datas
 
 @click.command()
 @click.argument("bundle", type=BUNDLE)
-@extra_option
-@groups_option
 @measuring_options
-def evaluate(
-    bundle: str,
-    dataset: str,
-    *,
-    extras: Any,
-    groups: tuple[str, ...],
-    max_pixels: int,
-    as_json: bool,
-) -> None:
+def evaluate(bundle: str, dataset: str, *, max_pixels: int, as_json: bool) -> None:
     """Measure a model on photos whose classes are known.
 
     \b
     alpaca evaluate runs/better photos/
-    alpaca evaluate embedded photos/ --groups scenes.csv
+    alpaca evaluate embedded photos.toml
     alpaca evaluate s3://bucket/models/alpaca/latest.json photos/ --json
 
-    DATASET is a folder with a sub-folder for each class. The model labels as it does in use.
+    DATASET is as for `alpaca train`. The model labels as it does in use.
 
     Photos that the model was trained on say little and are left out, as far as the bundle's
     photos.csv names them. If it names all, all count, and a warning says so.
@@ -265,14 +227,8 @@ def evaluate(
     model = provenance.load(bundle)
     card = model.bundle.card
     check_classes(dataset, bundle, card.labels)
-    data = load_photos(
-        dataset,
-        card.input_size,
-        extras=extras,
-        positive=card.labels[1],
-        max_pixels=max_pixels,
-    )
-    group = split.groups(data.photos, data.pixels, groups)
+    data = load_photos(dataset, card.input_size, positive=card.labels[1], max_pixels=max_pixels)
+    group = split.groups(data)
     with Progress("labelling") as progress:
         answers = compare.answer(model, data, at=progress.at)
     if model.record is None:
@@ -317,31 +273,6 @@ def _evaluate(version: str, data: Dataset, answers: Answers, group: Any, *, as_j
     _print_table(data.labels, confusion, kinds, review)
 
 
-def _excluded(data: Dataset, files: tuple[str, ...]) -> frozenset[int]:
-    """Return the indices of the photos that files of names (the end of a path) name."""
-    from alpaca_labeler.training import text_files
-
-    names = {text_files.same(line) for file in files for line in text_files.lines(file)}
-    found = {
-        index: name
-        for index, photo in enumerate(data.photos)
-        for name in names
-        if text_files.same(f"/{photo.path}").endswith(f"/{name}")
-    }
-    for name in sorted(names - set(found.values())):
-        say(f"--exclude: no photo is called {name}")
-    return frozenset(found)
-
-
-def _read_about(file: str | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    try:
-        return tomllib.loads(Path(file).read_text("utf-8"))
-    except ValueError as error:
-        raise click.ClickException(f"{file}: {error}") from error
-
-
 def _load_tensorflow() -> None:
     from alpaca_labeler.training.quiet import quiet
 
@@ -366,6 +297,15 @@ def _say_epoch(epoch: Epoch) -> None:
         text += f"  held out {epoch.val_loss:.3f} {epoch.val_accuracy:.3f}"
     left = epoch.seconds_left
     say(f"{text}  {f'{left / 60:.0f} min' if left >= 90 else f'{left:.0f} s'} left")
+
+
+def _say_kept(outcome: Outcome) -> None:
+    """Say which epoch is kept if it is not the last."""
+    tried = sum(epoch.phase == "fine-tuning" for epoch in outcome.history)
+    if outcome.epochs == 0 < tried:
+        say(f"all {tried} epochs of fine-tuning were worse than the start, which is kept")
+    elif outcome.epochs < tried:
+        say(f"epoch {outcome.epochs} of fine-tuning was the best, and is kept")
 
 
 def _print_reference(history: tuple[Epoch, ...]) -> None:

@@ -67,6 +67,15 @@ def weights(data, tiny, tmp_path_factory) -> str:
     return save_base(data.pixels, tiny, tmp_path_factory.mktemp("weights") / "base.weights.h5")
 
 
+DESCRIPTION = f"""
+photos = [{{folder = "{CATS}", class = "{CATS}"}}, {{folder = "{DOGS}", class = "{DOGS}"}}]
+[card]
+weaknesses = ["hedgehogs"]
+licence = {{model = "MIT"}}
+version = "none of your own"
+"""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What `alpaca train` left behind, and what it held in its hands."""
@@ -85,8 +94,8 @@ def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
     from alpaca_labeler.training import export
 
     folder = tmp_path_factory.mktemp("runs") / "first"
-    about = tmp_path_factory.mktemp("about") / "about.toml"
-    about.write_text('weaknesses = ["hedgehogs"]\nlicence = {model = "MIT"}\n')
+    description = tmp_path_factory.mktemp("described") / "pets.toml"
+    description.write_text(DESCRIPTION)
     seen = []
     real = export.export
 
@@ -96,18 +105,15 @@ def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "export", exporting)
+        patch.chdir(pets)  # where the description's paths start
         result = CliRunner().invoke(
             train,
             [
-                str(pets),
+                str(description),
                 "--recipe",
                 str(tiny_file),
                 "--weights",
                 weights,
-                "--about",
-                str(about),
-                "--max-disagreement",
-                "1",
                 "--output",
                 str(folder),
             ],

@@ -1,12 +1,15 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alpaca_labeler.handler import images
-from alpaca_labeler.training import dataset
-from alpaca_labeler.training.dataset import DatasetError, Extra
+from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.training import dataset, description
+from alpaca_labeler.training.description import DatasetError
+from alpaca_labeler.training.split import groups
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
@@ -32,7 +35,7 @@ def test_class_names_come_from_the_folders(pets):
 def test_the_positive_class_is_the_one_that_the_other_negates(tmp_path, names, positive):
     for name in names:
         (tmp_path / name).mkdir()
-    assert dataset.class_names(str(tmp_path))[1] == positive
+    assert description.read(str(tmp_path)).labels[1] == positive
 
 
 def test_the_positive_class_can_be_named(pets):
@@ -85,11 +88,9 @@ def test_two_spellings_of_one_letter_are_one_class(tmp_path):
     paint(tmp_path / decomposed / "1.png", dog=True, number=1)
     paint(tmp_path / "other" / "1.png", dog=False, number=1)
     for name in (composed, decomposed):
-        data = dataset.load(
-            str(tmp_path), 32, positive=name, extras=[Extra(name, str(tmp_path / "other"))]
-        )
+        data = dataset.load(str(tmp_path), 32, positive=name)
         assert data.labels == ("other", composed)
-        assert [photo.label for photo in data.photos] == [1, 0, 1]
+        assert [photo.label for photo in data.photos] == [1, 0]
 
 
 def test_a_photo_of_too_many_pixels_is_skipped(pets):
@@ -129,22 +130,6 @@ def test_a_class_without_photos_is_refused(tmp_path):
         dataset.load(str(tmp_path), 32)
 
 
-def test_extra_photos_know_their_kind(pets, tmp_path):
-    paint(tmp_path / "more" / "poodle" / "1.png", dog=True, number=50)
-    paint(tmp_path / "more" / "2.png", dog=True, number=51)
-    data = dataset.load(str(pets), 32, extras=[Extra(DOGS, str(tmp_path / "more"))])
-    assert [(photo.name, photo.kind) for photo in data.photos if photo.extra] == [
-        ("extra/more/2.png", "more"),
-        ("extra/more/poodle/1.png", "poodle"),
-    ]
-    one_kind = Extra(DOGS, str(tmp_path / "more"), "hounds")
-    data = dataset.load(str(pets), 32, extras=[one_kind])
-    assert {photo.kind for photo in data.photos if photo.extra} == {"hounds"}
-    for wrong in (Extra("bird", str(tmp_path)), Extra(DOGS, str(tmp_path / "none"))):
-        with pytest.raises(DatasetError, match="--extra"):
-            dataset.load(str(pets), 32, extras=[wrong])
-
-
 def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(pets, copy)
@@ -154,3 +139,82 @@ def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, tmp_
     changed = dataset.load(str(copy), 32).fingerprint()
     (copy / DOGS / "00.png").rename(copy / DOGS / "99.png")
     assert len({first, changed, dataset.load(str(copy), 32).fingerprint()}) == 3
+
+
+# --- one file that describes several folders -----------------------------------------------------
+
+DESCRIPTION = """
+groups = ["groups.csv"]
+scenes = [["00.png", "01.png"]]
+exclude = ["cat photos/03.png"]
+photos = [
+  {folder = "cat photos", class = "cat photos"},
+  {folder = "dogs", class = "dogs", kind = "hounds"},
+  {folder = "more", class = "dogs"},
+]
+card = {licence = "MIT"}
+"""
+
+
+@pytest.fixture
+def described(pets, tmp_path, monkeypatch):
+    """The pets, two dogs more, and a file in another folder that describes them all."""
+    shutil.copytree(pets, tmp_path / "photos")
+    paint(tmp_path / "photos" / "more" / "poodle" / "né.png", dog=True, number=50)
+    paint(tmp_path / "photos" / "more" / "2.png", dog=True, number=51)
+    (tmp_path / "photos" / "groups.csv").write_text("file;source\nne\u0301.png;x\n2.png;x\n")
+    monkeypatch.chdir(tmp_path / "photos")  # where its paths start
+    file = tmp_path / "pets.toml"
+    file.write_text(DESCRIPTION)
+    return file
+
+
+def test_a_file_describes_folders_classes_kinds_groups_and_the_card(described):
+    data = dataset.load(str(described), 32)
+    assert (data.labels, data.card) == ((CATS, DOGS), {"licence": "MIT"})
+    assert [(photo.name, photo.kind) for photo in data.photos[-3:]] == [
+        (f"{DOGS}/07.png", "hounds"),
+        ("more/2.png", "more"),
+        ("more/poodle/né.png", "poodle"),
+    ]
+    assert [photo.name for photo in data.photos if photo.excluded] == [f"{CATS}/03.png"]
+    group = groups(data)
+    assert group[20] == group[21]
+    assert group[0] == group[1] == group[12] == group[13] != group[2]  # cats and dogs 00 and 01
+    assert dataset.load(str(described), 32, positive=CATS).labels == (DOGS, CATS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("photos = [", "photos = {", "not the description"),
+        ("photos = [", "fotos = [", "not the description"),
+        ('folder = "more"', 'folder = "less"', "there is no folder less; its paths start at"),
+        ('class = "dogs", kind', 'klass = "dogs", kind', "not the description"),
+        ("card = ", "cart = ", "unknown: cart"),
+        ('"MIT"', "2026-01-01", "not the description"),
+        ('"MIT"', '"MIT", weaknesses = "lambs"', "not a list"),
+        ('"cat photos/03.png"', '"99.png"', "no photo is called 99.png"),
+        ('"groups.csv"', '"none.csv"', "none.csv: cannot be read"),
+        ('class = "cat photos"', 'class = "dogs"', "there is one class"),
+    ],
+)
+def test_a_description_with_a_fault_is_refused_with_what_it_needs(described, old, new, complaint):
+    described.write_text(DESCRIPTION.replace(old, new))
+    with pytest.raises(LabelerError, match=complaint):
+        dataset.load(str(described), 32)
+
+
+@pytest.mark.parametrize("text", ["name,group\n1.jpg,x\n", "\xff"])
+def test_a_groups_file_that_says_nothing_is_refused(described, text):
+    (described.parent / "photos" / "groups.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(LabelerError, match=r"groups\.csv"):
+        dataset.load(str(described), 32)
+
+
+def test_the_built_in_models_photos_are_all_found(shared_folder, monkeypatch):
+    monkeypatch.chdir(shared_folder)
+    told = description.read(str(Path(description.__file__).with_name("builtin.toml")))
+    assert told.labels == ("not alpaca", "alpaca")
+    assert len({folder.path.split("/")[0] for folder in told.folders}) == 4
+    assert len(told.groups) == 4

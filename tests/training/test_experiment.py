@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from alpaca_labeler.training import experiment, split
-from alpaca_labeler.training.dataset import DatasetError
+from alpaca_labeler.training.description import DatasetError
 from alpaca_labeler.training.keras import fit
 
 
@@ -56,7 +56,7 @@ def trainings(monkeypatch):
 @pytest.fixture
 def run(tiny):
     def start(data, *, recipe=tiny, **settings):
-        group = split.groups(data.photos, data.pixels)
+        group = split.groups(data)
         chosen = experiment.Settings(recipe, None, seed=1, **settings)
         return experiment.train(data, group, chosen, progress=silent, say=silent)
 
@@ -64,14 +64,15 @@ def run(tiny):
 
 
 def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(data, run, trainings):
-    outcome = run(data, folds=2, excluded=frozenset({3}))
+    photos = tuple(replace(p, excluded=n == 3) for n, p in enumerate(data.photos))
+    outcome = run(replace(data, photos=photos), folds=2)
     everything = set(range(len(data.photos)))
     first, second, shipped = trainings
     assert first | second == shipped == everything - {3}
     assert not first & second
     assert outcome.judged.indices.tolist() == sorted(everything)
     assert np.ptp(outcome.judged.probabilities) > 0.1
-    assert "data set" in experiment.figures(data, outcome.judged, seed=1)
+    assert "accuracy" in experiment.figures(data, outcome.judged, seed=1)
 
 
 def test_cross_validation_resumes_after_an_interruption(

@@ -10,7 +10,8 @@ pytest.importorskip("tensorflow")
 import keras
 
 from alpaca_labeler.training import dataset
-from alpaca_labeler.training.dataset import Dataset, DatasetError, Photo
+from alpaca_labeler.training.dataset import Dataset, Photo
+from alpaca_labeler.training.description import DatasetError
 from alpaca_labeler.training.keras import fit, network, reader
 
 
@@ -197,7 +198,7 @@ def test_the_split_of_the_real_data_set_is_262_to_65(shared_folder, tiny):
     folder = shared_folder / "dataset"
     labels = ("not alpaca", "alpaca")
     photos = tuple(
-        Photo(f"{name}/{path.name}", str(path), label, name, extra=False, sha256="")
+        Photo(f"{name}/{path.name}", str(path), label, name, sha256="")
         for label, name in enumerate(labels)
         for path in sorted((folder / name).glob("*.jpg"))
     )

@@ -18,17 +18,15 @@ from alpaca_labeler.training.dataset import Dataset, Photo
 ROOT = Path(__file__).parents[2]
 
 
-def photo(name, label=0, *, corrected=False):
+def photo(name, label=0, **more):
     sha256 = hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-    return Photo(
-        name, f"/photos/{name}", label, "kind", extra=False, sha256=sha256, corrected=corrected
-    )
+    return Photo(name, f"/photos/{name}", label, "kind", sha256, **more)
 
 
 PHOTOS = (
     photo("cat/1.png"),
     photo("cat/2.png"),
-    photo("cat/wrong.png"),
+    photo("cat/wrong.png", excluded=True),
     photo("cat/scene of wrong.png"),
     photo("dog/1.png", 1),
     photo("corrected/a,\n=b\udcff.png", 1, corrected=True),
@@ -41,7 +39,6 @@ def table():
     data = Dataset(("cat", "dog"), PHOTOS, np.zeros((6, 1, 1, 3), np.uint8), ())
     outcome: Any = SimpleNamespace(  # as much of an Outcome as the table reads
         trained_on=np.array([0, 2, 3, 4, 5]),
-        settings=SimpleNamespace(excluded=frozenset({2})),
         judged=SimpleNamespace(indices=np.array([1, 2]), probabilities=np.array([0.25, 0.0])),
     )
     return provenance.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))

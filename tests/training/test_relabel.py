@@ -12,7 +12,7 @@ from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.table.corrections import withdrawal
 from alpaca_labeler.training import dataset, relabel, split
-from alpaca_labeler.training.dataset import DatasetError, Extra
+from alpaca_labeler.training.description import DatasetError
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
@@ -64,7 +64,7 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
     assert (done.relabelled, done.confirmed, done.added, done.skipped) == (0, 0, 1, ())
     added = done.data.photos[-1]
     assert (added.name, added.path) == (f"corrected/{photo}", str(photo))
-    assert (added.label, added.kind, added.extra, added.corrected) == (0, "corrected", False, True)
+    assert (added.label, added.kind, added.corrected) == (0, "corrected", True)
     assert done.data.photos[:-1] == data.photos
     assert np.array_equal(done.data.pixels[:-1], data.pixels)
     assert done.data.fingerprint() != data.fingerprint()
@@ -97,12 +97,14 @@ def test_a_copy_of_a_photo_of_the_data_set_is_that_photo(data, write, pets, tmp_
     assert (done.relabelled, done.added) == (1, 0)
 
 
-def test_extra_photos_keep_their_finer_kind(pets, write, tmp_path):
-    paint(tmp_path / "more" / "poodle" / "1.png", dog=True, number=50)
-    data = dataset.load(str(pets), 32, extras=[Extra(DOGS, str(tmp_path / "more"))])
-    done = relabel.add(data, [write(person(tmp_path / "more" / "poodle" / "1.png", CATS))])
-    assert (done.data.photos[-1].kind, done.data.photos[-1].label) == ("poodle", 0)
-    assert done.data.photos[-1].extra
+def test_photos_keep_their_finer_kind(pets, write, tmp_path):
+    shutil.copytree(pets, tmp_path / "pets")
+    poodle = tmp_path / "pets" / DOGS / "poodle" / "1.png"
+    paint(poodle, dog=True, number=50)
+    data = dataset.load(str(tmp_path / "pets"), 32)
+    done = relabel.add(data, [write(person(poodle, CATS))])
+    [photo] = [photo for photo in done.data.photos if photo.corrected]
+    assert (photo.kind, photo.label) == ("poodle", 0)
 
 
 def test_a_copied_photo_is_the_one_that_was_corrected(data, write, folder):
@@ -250,7 +252,7 @@ def test_near_duplicates_of_corrections_stay_on_one_side_of_a_split(data, write,
     with Image.open(pets / CATS / "03.png") as photo:
         photo.resize((128, 96)).save(larger)
     done = relabel.add(data, [write(person(larger, CATS))])
-    group = split.groups(done.data.photos, done.data.pixels)
+    group = split.groups(done.data)
     assert done.added == 1
     assert group[-1] == group[3]
 

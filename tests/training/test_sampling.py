@@ -9,8 +9,8 @@ from alpaca_labeler.training import sampling
 @pytest.fixture
 def flock(data):
     """Eight dogs, twelve cats, and 150 cats more of two kinds, 120 of them from one source."""
-    sheep = [replace(data.photos[0], kind="sheep", extra=True)] * 100
-    goats = [replace(data.photos[0], kind="goat", extra=True)] * 50
+    sheep = [replace(data.photos[0], kind="sheep")] * 100
+    goats = [replace(data.photos[0], kind="goat")] * 50
     photos = (*data.photos, *sheep, *goats)
     group = np.arange(len(photos))
     group[20:110] = 20  # 90 sheep

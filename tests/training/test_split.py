@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alpaca_labeler.training import dataset, split
-from alpaca_labeler.training.dataset import DatasetError, Photo
+from alpaca_labeler.training import split
+from alpaca_labeler.training.dataset import Dataset, Photo
+from alpaca_labeler.training.description import DatasetError
 
 
-def photos(count: int) -> list[Photo]:
-    return [
-        Photo(f"a/{n}.jpg", f"/x/a/{n}.jpg", 0, "a", extra=False, sha256="") for n in range(count)
-    ]
+def described(pixels: np.ndarray, **more) -> Dataset:
+    photos = (Photo(f"a/{n}.jpg", f"/x/a/{n}.jpg", 0, "a", "") for n in range(len(pixels)))
+    return Dataset(("a", "b"), tuple(photos), pixels, (), **more)
 
 
 def scenes(count: int) -> np.ndarray:
@@ -27,22 +27,18 @@ def test_copies_and_mirror_images_are_one_group_and_other_photos_are_not():
     pixels[5] = pixels[2]
     pixels[6] = pixels[2][:, ::-1]
     pixels[7] = np.clip(pixels[0].astype(int) * 8 // 10 + 20, 0, 255)  # paler
-    group = split.groups(photos(8), pixels)
+    group = split.groups(described(pixels))
     assert group.tolist() == [0, 1, 2, 3, 4, 2, 2, 0]
 
 
-def test_a_groups_file_names_photos_by_the_end_of_their_path(tmp_path):
-    file = tmp_path / "groups.csv"
-    file.write_text("source,file\nfarm,a/1.jpg\nfarm,3.jpg\nzoo,0.jpg\n,4.jpg\n")
-    assert split.groups(photos(5), scenes(5), [str(file)]).tolist() == [0, 1, 2, 1, 4]
-
-
-@pytest.mark.parametrize("text", ["name,group\n1.jpg,x\n", "file,group\nother.jpg,x\n", "\xff"])
-def test_a_groups_file_that_says_nothing_is_refused(tmp_path, text):
-    file = tmp_path / "groups.csv"
-    file.write_text(text, encoding="latin-1")
-    with pytest.raises(DatasetError, match=r"groups\.csv"):
-        split.groups(photos(5), scenes(5), [str(file)])
+def test_groups_name_photos_by_the_end_of_their_path():
+    told = {
+        "one.csv": {"a/1.jpg": "farm", "3.jpg": "farm", "0.jpg": "zoo"},
+        "two.csv": {"0.jpg": "1", "4.jpg": "1"},
+    }
+    assert split.groups(described(scenes(5), groups=told)).tolist() == [0, 1, 2, 1, 0]
+    with pytest.raises(DatasetError, match=r"other\.csv: its groups name none of the 5 photos"):
+        split.groups(described(scenes(5), groups={"other.csv": {"5.jpg": "x"}}))
 
 
 def test_folds_keep_groups_whole_and_classes_even():
@@ -58,12 +54,9 @@ def test_folds_keep_groups_whole_and_classes_even():
 
 
 def test_too_few_photos_are_refused_with_how_many_are_needed():
-    data = dataset.Dataset(
-        ("a", "b"),
-        tuple(replace(photo, label=int(n > 5)) for n, photo in enumerate(photos(9))),
-        scenes(9),
-        (),
-    )
+    data = described(scenes(9))
+    photos = tuple(replace(photo, label=int(n > 5)) for n, photo in enumerate(data.photos))
+    data = replace(data, photos=photos)
     with pytest.raises(DatasetError, match=r"'b' has 3 photos: each class needs at least 5"):
         split.check_enough(data, np.arange(9), 5)
     with pytest.raises(DatasetError, match=r"'a' has 6 photos, of 1 different scenes"):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alpaca_labeler.training import split, text_files
-from alpaca_labeler.training.dataset import Photo
+from alpaca_labeler.training import text_files
 from alpaca_labeler.training.text_files import TextFileError
 
 TABLE = "file;group\r\nfarm/né.jpg;1\r\nb.jpg;2\r\n"
@@ -35,12 +34,6 @@ def test_a_table_is_read_as_excel_saves_it(tmp_path, data):
     assert rows == [{"file": "farm/né.jpg", "group": "1"}, {"file": "b.jpg", "group": "2"}]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_a_list_is_read_as_editors_save_it(tmp_path, encoding):
-    (tmp_path / "t.txt").write_bytes("# not these\r\n né.jpg \r\n\r\nb.jpg".encode(encoding))
-    assert text_files.lines(str(tmp_path / "t.txt")) == ["né.jpg", "b.jpg"]
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [(b"PK\3\4 xlsx", "save it as CSV"), (b"a\0b", "not a text file"), (b"", "not a CSV file")],
@@ -51,13 +44,3 @@ def test_a_file_that_is_not_a_table_is_refused_by_name(tmp_path, data, reason):
         text_files.rows(str(tmp_path / "t.csv"))
     with pytest.raises(TextFileError, match="cannot be read"):
         text_files.rows(str(tmp_path / "nowhere.csv"))
-
-
-@pytest.mark.parametrize("spelling", ["n\u00e9.jpg", "ne\u0301.jpg"])
-def test_groups_name_photos_in_either_spelling_of_an_accent(tmp_path, spelling):
-    (tmp_path / "g.csv").write_text(f"file;source\n{spelling};x\nb.jpg;x\n", "utf-8-sig")
-    photos = [
-        Photo(f"a/{name}", f"/d/a/{name}", label=0, kind="a", extra=False, sha256="")
-        for name in ("né.jpg", "b.jpg")
-    ]
-    assert split._read_groups(str(tmp_path / "g.csv"), photos) == [(0, "x"), (1, "x")]

@@ -66,14 +66,13 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
         ([pets, "--recipe", "curse"], "no such recipe"),
         ([pets / "dogs"], "exactly two sub-folders, one per class; found none"),
         ([pets, "--positive", "bird"], "--positive bird"),
-        ([pets, "--extra", f"bird={tmp_path}"], "--extra bird"),
+        ([pets / "cat photos" / "00.png"], "not the description of a data set"),
         ([pets, "--output", pets], "choose another --output"),
     ):
         result = call(train, *arguments)
         assert result.exit_code == 1, complaint
         assert complaint in result.stderr
     for usage in (
-        [pets, "--extra", "bird"],
         [pets, "--folds", 1],
         [pets, "--folds", 2, "--validation", pets],
         [pets, "--recipe", "course", "--folds", 2],

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..dataset import DatasetError
+from ..description import DatasetError
 from ..quiet import quiet
 from . import augment
 from .network import KIND, LOGIT
