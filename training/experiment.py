@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,9 @@ import numpy as np
 from . import metrics, split
 from .description import DatasetError
 from .keras import fit, reader
+from .report import Epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
     from .dataset import Dataset
@@ -51,7 +51,6 @@ class Judged:
 
     indices: Indices
     """Their indices in the data set."""
-    logits: Floats
     probabilities: Floats
     """Probability of the positive class, 0..1; with folds, calibrated on the other folds."""
     predicted: Indices
@@ -72,7 +71,7 @@ class Outcome:
     judged: Judged
     trained_on: Indices
     """Indices of the photos to train on, excluded ones included; shape (n,)."""
-    history: tuple[fit.Epoch, ...]
+    history: tuple[Epoch, ...]
     epochs: int
     """Epochs of fine-tuning behind the network."""
     seconds: float
@@ -86,7 +85,7 @@ def train(
     group: Indices,
     settings: Settings,
     *,
-    progress: Callable[[fit.Epoch], None],
+    progress: Callable[[Epoch], None],
     say: Callable[[str], None],
 ) -> Outcome:
     """Train a network and judge it.
@@ -97,15 +96,10 @@ def train(
 
     Raises `NetworkError`, `DatasetError`.
     """
-    began = time.monotonic()
     job = _Job(data, group, settings, progress, say)
     if settings.recipe.reader == "keras":
-        outcome = job.by_keras()
-    elif settings.folds:
-        outcome = job.cross_validated()
-    else:
-        outcome = job.single()
-    return replace(outcome, seconds=outcome.seconds + time.monotonic() - began)
+        return job.by_keras()
+    return job.cross_validated() if settings.folds else job.single()
 
 
 def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, Figure]:
@@ -119,44 +113,39 @@ def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, Figure]:
     )
 
 
+@dataclass(frozen=True)
 class _Job:
-    def __init__(
-        self,
-        data: Dataset,
-        group: Indices,
-        settings: Settings,
-        progress: Callable[[fit.Epoch], None],
-        say: Callable[[str], None],
-    ) -> None:
-        self.data, self.group, self.settings = data, group, settings
-        self.progress, self.say = progress, say
-        self.truth = data.truth()
-        # Folds are stratified by class, and by kind within a class.
-        self.strata = [f"{photo.label} {photo.kind}" for photo in data.photos]
-        self.begin: fit.Start | None = None
+    data: Dataset
+    group: Indices
+    settings: Settings
+    progress: Callable[[Epoch], None]
+    say: Callable[[str], None]
 
+    @cached_property
     def start(self) -> fit.Start:
-        if self.begin is None:
-            settings = self.settings
-            self.begin = fit.start(
-                self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
-            )
-        return self.begin
+        settings = self.settings
+        return fit.start(
+            self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
+        )
+
+    @property
+    def strata(self) -> list[str]:
+        """What folds are stratified by: class, and kind within a class."""
+        return [f"{photo.label} {photo.kind}" for photo in self.data.photos]
 
     def trained(self, train: Indices, validation: Indices | None) -> fit.Fit:
         kept = np.array([index for index in train if not self.data.photos[index].excluded])
-        return fit.fit(
-            self.start(), kept, validation, seed=self.settings.seed, progress=self.progress
-        )
+        seed = self.settings.seed
+        return fit.fit(self.start, kept, validation, seed=seed, progress=self.progress)
 
     def by_keras(self) -> Outcome:
         settings = self.settings
-        parts = reader.from_directory(
+        photos, train, validation = reader.from_directory(
             settings.folder, self.data, settings.recipe, seed=settings.seed
         )
-        self._say_split(parts.train_indices, parts.validation_indices)
-        result = fit.fit_directory(self.start(), parts, seed=settings.seed, progress=self.progress)
-        return self._judged_by_split(result, parts.train_indices, parts.validation_indices)
+        self._say_split(train, validation)
+        result = fit.fit_directory(self.start, photos, seed=settings.seed, progress=self.progress)
+        return self._judged_by_split(result, train, validation)
 
     def single(self) -> Outcome:
         held_out = np.array([photo.held_out for photo in self.data.photos])
@@ -164,7 +153,7 @@ class _Job:
             # A group with photos on both sides, such as copies of one photo, is not trained on.
             seen = np.isin(self.group, self.group[held_out])
             train, validation = np.flatnonzero(~seen), np.flatnonzero(held_out)
-            if len(np.unique(self.truth[train])) < 2:
+            if len(np.unique(self.data.truth()[train])) < 2:
                 raise DatasetError(
                     "of one class, every photo to train on is of a scene or source that "
                     "--validation has too; add photos of others to train on"
@@ -180,7 +169,7 @@ class _Job:
 
     def _judged_by_split(self, result: fit.Fit, train: Indices, validation: Indices) -> Outcome:
         logits = fit.logits(result.network, self.data, validation)
-        decision = metrics.decide(self.truth[validation], logits)
+        decision = metrics.decide(self.data.truth()[validation], logits)
         judged = self._judge(decision, validation, logits)
         return Outcome(
             result.network,
@@ -190,62 +179,61 @@ class _Job:
             train,
             result.history,
             result.epochs,
-            0.0,
+            result.seconds,
             result.interrupted,
         )
 
     def cross_validated(self) -> Outcome:
-        settings, count = self.settings, self.settings.folds
+        settings, count, truth = self.settings, self.settings.folds, self.data.truth()
         split.check_enough(self.data, self.group, count)
         fold = split.folds(self.strata, self.group, count, settings.seed)
-        everything = np.arange(len(fold))
-        logits = np.full(len(fold), np.nan)
         kept = _Kept(settings, self.data, self.group)
-        histories, seconds = [], 0.0
+        logits = np.full(len(fold), np.nan)
+        done = []
         for number in range(count):
             test, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
             name = f"fold {number + 1} of {count}"
             if (found := kept.read(number)) is None:
                 self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
-                # No photos are held out for early stopping: the few dozen that could be spared tell
-                # less about when to stop than the recipe's own number of epochs does.
-                began = time.monotonic()
-                result = self.trained(rest, None)
-                if result.interrupted:
-                    raise KeyboardInterrupt
-                found = kept.write(
-                    number, result, fit.logits(result.network, self.data, test), began
-                )
+                found = self._fold(rest, test)
+                kept.write(number, found)
             logits[test] = found.logits
-            histories.append(found.history)
-            right = (logits[test] > 0) == self.truth[test]
-            minutes = f"{found.seconds / 60:.0f} min"
-            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {minutes}")
-            seconds += found.seconds if found.earlier else 0.0
-        decision = metrics.decide(self.truth, logits)
+            done.append(found)
+            right = (logits[test] > 0) == truth[test]
+            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {found.seconds:.0f} s")
         self.say(f"all {len(fold)} photos")
+        everything = np.arange(len(fold))
         result = self.trained(everything, None)
         return Outcome(
             result.network,
             settings,
-            decision,
+            metrics.decide(truth, logits),
             self._judge_by_others(fold, logits),
             everything,
-            tuple(_mean_history(histories)),
+            _mean_history([each.history for each in done]),
             result.epochs,
-            seconds,
+            result.seconds + sum(each.seconds for each in done),
             result.interrupted,
         )
 
+    def _fold(self, rest: Indices, test: Indices) -> _Fold:
+        # No photos are held out for early stopping: the few dozen that could be spared tell less
+        # about when to stop than the recipe's own number of epochs does.
+        result = self.trained(rest, None)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        logits = fit.logits(result.network, self.data, test)
+        return _Fold(logits.tolist(), result.history, result.seconds)
+
     def _judge_by_others(self, fold: Indices, logits: Floats) -> Judged:
         """Choose each fold's decision on the other folds, so that it is out-of-fold as well."""
-        parts = []
+        parts, truth = [], self.data.truth()
         for number in np.unique(fold):
             mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            decision = metrics.decide(self.truth[others], logits[others])
+            decision = metrics.decide(truth[others], logits[others])
             parts.append(self._judge(decision, mine, logits[mine]))
         order = np.argsort(np.concatenate([part.indices for part in parts]))
-        names = ("indices", "logits", "probabilities", "predicted", "reviewed", "groups")
+        names = ("indices", "probabilities", "predicted", "reviewed", "groups")
         return Judged(
             *(np.concatenate([getattr(part, name) for part in parts])[order] for name in names)
         )
@@ -255,18 +243,19 @@ class _Job:
         predicted = (probabilities >= decision.threshold).astype(np.int64)
         low, high = decision.review_band
         reviewed = (probabilities >= low) & (probabilities <= high)
-        return Judged(indices, logits, probabilities, predicted, reviewed, self.group[indices])
+        return Judged(indices, probabilities, predicted, reviewed, self.group[indices])
+
+
+# --- finished folds, kept for a run that continues -----------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
     """The result of one fold: what its model says about its photos."""
 
-    logits: Floats
-    history: tuple[fit.Epoch, ...]
+    logits: Sequence[float]
+    history: tuple[Epoch, ...]
     seconds: float
-    earlier: bool
-    """Whether an earlier run trained it."""
 
 
 def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
@@ -274,80 +263,67 @@ def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
     _Kept(settings, data, group).remove()
 
 
+@dataclass(frozen=True)
 class _Kept:
     """Finished folds, one file each, so that the same command continues after an interruption."""
 
-    def __init__(self, settings: Settings, data: Dataset, group: Indices) -> None:
-        self.folder = Path(settings.done) if settings.done else None
-        weights = settings.weights
+    settings: Settings
+    data: Dataset = field(repr=False)
+    group: Indices = field(repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """What the folds of the same photos and settings have in common."""
+        weights = self.settings.weights
         if weights and weights != "imagenet":
             weights = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
         same = {
-            "photos": data.fingerprint(),
-            "kinds": [photo.kind for photo in data.photos],
-            "group": group.tolist(),
-            "recipe": asdict(settings.recipe),
-            "weights": weights,
-            "seed": settings.seed,
-            "folds": settings.folds,
-            "excluded": [photo.excluded for photo in data.photos],
+            **asdict(replace(self.settings, weights=weights, folder="", done="")),
+            "photos": self.data.fingerprint(),
+            "used": [(photo.kind, photo.excluded) for photo in self.data.photos],
+            "group": self.group.tolist(),
         }
-        self.key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
 
     def read(self, number: int) -> _Fold | None:
         """Return a fold that an earlier run of the same photos and settings has finished."""
-        if self.folder is None or not (file := self._file(number)).exists():
+        if not self.settings.done or not (file := self._file(number)).exists():
             return None
         content = json.loads(file.read_text("utf-8"))
-        history = tuple(fit.Epoch(**entry) for entry in content["history"])
-        return _Fold(np.array(content["logits"]), history, content["seconds"], earlier=True)
+        history = tuple(Epoch(**entry) for entry in content["history"])
+        return _Fold(content["logits"], history, content["seconds"])
 
-    def write(self, number: int, result: fit.Fit, logits: Floats, began: float) -> _Fold:
-        """Keep a fold's predictions."""
-        done = _Fold(logits, result.history, time.monotonic() - began, earlier=False)
-        if self.folder is not None:
-            content = {
-                "seconds": done.seconds,
-                "history": [asdict(entry) for entry in done.history],
-                "logits": logits.tolist(),
-            }
-            file = self._file(number)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(content), "utf-8")
-            partial.replace(file)  # atomic: the file is whole, or does not exist
-        return done
+    def write(self, number: int, fold: _Fold) -> None:
+        """Keep a fold, if there is a place for it."""
+        if not self.settings.done:
+            return
+        file = self._file(number)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(fold)), "utf-8")
+        partial.replace(file)  # atomic: the file is whole, or does not exist
 
     def remove(self) -> None:
         """Remove what `write` has kept, and the folder if no other run has folds in it."""
-        if self.folder is None or not self.folder.is_dir():
+        folder = Path(self.settings.done)
+        if not self.settings.done or not folder.is_dir():
             return
-        for file in self.folder.glob(f"{self.key}-fold-*"):
+        for file in folder.glob(f"{self.key}-fold-*"):
             file.unlink()
         with suppress(OSError):
-            self.folder.rmdir()
+            folder.rmdir()
 
     def _file(self, number: int) -> Path:
-        assert self.folder is not None
-        return self.folder / f"{self.key}-fold-{number + 1}.json"
+        return Path(self.settings.done, f"{self.key}-fold-{number + 1}.json")
 
 
-def _mean_history(histories: list[tuple[fit.Epoch, ...]]) -> list[fit.Epoch]:
-    found: dict[tuple[str, int], list[fit.Epoch]] = {}
-    for history in histories:
-        for entry in history:
-            found.setdefault((entry.phase, entry.epoch), []).append(entry)
-
-    def mean(same: list[fit.Epoch], name: str) -> float:
-        return math.fsum(getattr(entry, name) for entry in same) / len(same)
-
-    return [
+def _mean_history(histories: Sequence[tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
+    """Return the mean of several trainings of the same recipe, epoch by epoch."""
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return tuple(
         replace(
             same[0],
-            loss=mean(same, "loss"),
-            accuracy=mean(same, "accuracy"),
-            val_loss=mean(same, "val_loss"),
-            val_accuracy=mean(same, "val_accuracy"),
+            **{name: math.fsum(getattr(each, name) for each in same) / len(same) for name in names},
         )
-        for same in found.values()
-    ]
+        for same in zip(*histories, strict=True)
+    )

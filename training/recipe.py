@@ -86,8 +86,6 @@ class FineTuning:
     """Weight of the loss of an auxiliary head, which names the kind of photo (`Photo.kind`) from
     the same features and is removed after training. Features that tell sheep from goats also tell
     both from the positives, in photos of other sources too."""
-    patience: int
-    """Epochs without a lower validation loss before training stops; 0: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +193,8 @@ def _check(recipe: Recipe, where: str) -> None:
         "head.method must be logistic or gradient": head.method in {"logistic", "gradient"},
         "head.strength must be above 0": head.strength > 0,
         "learning rates must be above 0": head.learning_rate > 0 and tuning.learning_rate > 0,
-        "epochs, warmup and patience must not be negative": (
-            min(head.epochs, tuning.epochs, tuning.patience, tuning.warmup) >= 0
+        "epochs and warmup must not be negative": (
+            min(head.epochs, tuning.epochs, tuning.warmup) >= 0
         ),
         "fine_tuning.weight_decay and kinds must not be negative": (
             min(tuning.weight_decay, tuning.kinds) >= 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,32 +12,24 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Epoch(Protocol):
-    """One epoch of training. Validation figures are None or nan if nothing was held out."""
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The progress of training. The validation figures are nan if nothing was held out."""
 
-    @property
-    def phase(self) -> str:
-        """Name of the phase of training."""
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch in its phase, from 1."""
-
-    @property
-    def loss(self) -> float:
-        """Loss on the training photos."""
-
-    @property
-    def accuracy(self) -> float:
-        """Accuracy on the training photos, 0..1."""
-
-    @property
-    def val_loss(self) -> float | None:
-        """Loss on the validation photos."""
-
-    @property
-    def val_accuracy(self) -> float | None:
-        """Accuracy on the validation photos, 0..1."""
+    phase: str
+    """`frozen` or `fine-tuning`."""
+    epoch: int
+    """Number of the epoch within its phase, from 1."""
+    epochs: int
+    """Number of epochs in its phase."""
+    loss: float
+    """Mean log loss as trained on: with augmentation and label smoothing."""
+    accuracy: float
+    """Share of the training photos labelled right, 0..1, with augmentation."""
+    val_loss: float
+    val_accuracy: float
+    seconds_left: float
+    """Time until its phase ends, at the speed so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
     from alpaca_labeler.training.experiment import Outcome
-    from alpaca_labeler.training.keras.fit import Epoch
     from alpaca_labeler.training.metrics import Figure
+    from alpaca_labeler.training.report import Epoch
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
 NO_TENSORFLOW_YET = (

@@ -69,7 +69,6 @@ cosine = true
 ema = 0.5
 label_smoothing = 0.05
 kinds = 0.3
-patience = 0
 """
 
 

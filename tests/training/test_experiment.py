@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow")
 from alpaca_labeler.training import experiment, split
 from alpaca_labeler.training.description import DatasetError
 from alpaca_labeler.training.keras import fit
+from alpaca_labeler.training.report import Epoch
 
 
 def silent(_):
@@ -41,8 +42,8 @@ def trainings(monkeypatch):
     def learn(_begin, train, _validation, *, seed, **_):
         assert seed == 1
         seen.append(set(train.tolist()))
-        epoch = fit.Epoch("fine-tuning", 1, 1, 0.5, 0.75, math.nan, math.nan, 0.0)
-        return fit.Fit(len(train), (epoch,), 1, interrupted=False)
+        epoch = Epoch("fine-tuning", 1, 1, 0.5, 0.75, math.nan, math.nan, 0.0)
+        return fit.Fit(len(train), (epoch,), 1, 2.0, interrupted=False)
 
     def judge(network, data, indices):
         return data.truth()[indices] * 4.0 - 2 + indices / 100 + network / 1000
@@ -91,7 +92,8 @@ def test_cross_validation_resumes_after_an_interruption(
     assert len(trainings) == 5
     resumed = run(data, **settings)
     assert len(trainings) == 7  # the fold that was missing, and the model of all photos
-    assert np.array_equal(resumed.judged.logits, whole.judged.logits)
+    assert np.array_equal(resumed.judged.probabilities, whole.judged.probabilities)
+    assert resumed.seconds == whole.seconds == 4 * 2.0
 
 
 def test_folds_of_other_photos_or_settings_are_not_taken_up(data, tiny, run, tmp_path):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,11 +9,14 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from ai_edge_litert.interpreter import Interpreter
+from click.testing import CliRunner
 
 from alpaca_labeler.handler import bundle
 from alpaca_labeler.handler.classifier import Classifier
+from alpaca_labeler.handler.labeler import Labeler
+from alpaca_labeler.main import main
 from alpaca_labeler.report.model_page import render
-from alpaca_labeler.training import card, export, provenance
+from alpaca_labeler.training import card, dataset, export, provenance
 from alpaca_labeler.training.description import DatasetError
 from alpaca_labeler.training.export import ExportError
 from alpaca_labeler.training.keras import convert, fit
@@ -183,3 +187,52 @@ def test_a_class_name_that_rows_need_themselves_is_refused(label):
 def test_a_changed_threshold_is_another_version(folder):
     made = bundle.load(str(folder)).card
     assert replace(made, threshold=0.9).digest() != made.digest()
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def evaluate(*words):
+    return CliRunner().invoke(main, ["evaluate", *map(str, words)])
+
+
+def test_training_shows_its_progress_and_its_figures(trained):
+    result = trained.result
+    assert "fine-tuning   2/2   loss" in result.stderr
+    assert "skipped dogs/broken.png" in result.stderr
+    assert max(map(len, result.stderr.splitlines())) <= 80
+    assert " left" in result.stderr
+    assert "accuracy" in result.stdout
+    assert f"bundle      {trained.folder}" in result.stdout
+
+
+def test_evaluating_counts_the_photos_that_were_held_out(trained, pets):
+    result = evaluate(trained.folder, pets, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["photos"] == len(trained.outcome.judged.indices) == 4
+    assert answer["left_out"] == 16
+    assert sum(map(sum, answer["confusion"])) == 4
+    assert "accuracy" in evaluate(trained.folder, pets).stdout
+
+
+def test_evaluating_measures_a_bundle_without_a_record_on_all_photos(trained, pets, tmp_path):
+    for name in ("model.tflite", "model.json"):
+        shutil.copy(trained.folder / name, tmp_path)
+    answer = json.loads(evaluate(tmp_path, pets, "--json").stdout)
+    assert answer["photos"] == 20
+    served = Labeler(str(tmp_path))
+    right = sum(
+        served.predict(photo.path).index == photo.label
+        for photo in dataset.load(str(pets), 32).photos
+    )
+    assert answer["confusion"][0][0] + answer["confusion"][1][1] == right
+
+
+def test_evaluating_on_other_classes_is_refused(trained, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    result = evaluate(trained.folder, tmp_path)
+    assert result.exit_code == 1
+    assert "Error:" in result.stderr
+    assert "Traceback" not in result.output

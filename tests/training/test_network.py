@@ -44,7 +44,6 @@ def test_the_auxiliary_head_shares_all_other_layers(made):
     assert trainer.output[network.LOGIT].shape == (None, 1)
     assert trainer.output[network.KIND].shape == (None, 3)
     assert len(trainer.weights) == len(made.weights) + 2
-    assert network.KIND not in network.with_kinds(made, 0).output
 
 
 def test_a_weights_file_that_does_not_fit_is_refused(tiny, tmp_path):

@@ -1,5 +1,4 @@
 import builtins
-import json
 import shutil
 import subprocess
 import sys
@@ -7,56 +6,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler.labeler import Labeler
 from alpaca_labeler.main import main
-from alpaca_labeler.models.train import NEEDS_TENSORFLOW, NO_TENSORFLOW_YET, evaluate, train
-from alpaca_labeler.training import dataset
+from alpaca_labeler.models.train import NEEDS_TENSORFLOW, NO_TENSORFLOW_YET, train
 
 
 def call(command, *arguments):
     return CliRunner().invoke(main, [command.name, *map(str, arguments)])
-
-
-def test_training_shows_its_progress_and_its_figures(trained):
-    result = trained.result
-    assert "fine-tuning   2/2   loss" in result.stderr
-    assert "skipped dogs/broken.png" in result.stderr
-    assert max(map(len, result.stderr.splitlines())) <= 80
-    assert " left" in result.stderr
-    assert "accuracy" in result.stdout
-    assert f"bundle      {trained.folder}" in result.stdout
-
-
-def test_evaluating_counts_the_photos_that_were_held_out(trained, pets):
-    result = call(evaluate, trained.folder, pets, "--json")
-    assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
-    assert answer["photos"] == len(trained.outcome.judged.indices) == 4
-    assert answer["left_out"] == 16
-    assert sum(map(sum, answer["confusion"])) == 4
-    assert "accuracy" in call(evaluate, trained.folder, pets).stdout
-
-
-def test_evaluating_measures_a_bundle_without_a_record_on_all_photos(trained, pets, tmp_path):
-    for name in ("model.tflite", "model.json"):
-        shutil.copy(trained.folder / name, tmp_path)
-    answer = json.loads(call(evaluate, tmp_path, pets, "--json").stdout)
-    assert answer["photos"] == 20
-    served = Labeler(str(tmp_path))
-    right = sum(
-        served.predict(photo.path).index == photo.label
-        for photo in dataset.load(str(pets), 32).photos
-    )
-    assert answer["confusion"][0][0] + answer["confusion"][1][1] == right
-
-
-def test_evaluating_on_other_classes_is_refused(trained, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-    result = call(evaluate, trained.folder, tmp_path)
-    assert result.exit_code == 1
-    assert "Error:" in result.stderr
-    assert "Traceback" not in result.output
 
 
 @pytest.mark.slow

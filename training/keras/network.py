@@ -47,14 +47,11 @@ def build(
 def with_kinds(network: Any, kinds: int) -> Any:
     """Return a model that shares the network's layers and has an auxiliary head for the kinds.
 
-    Its outputs are `LOGIT`, the logits (n, 1), and, if there are `kinds`, `KIND`, one logit per
-    kind (n, kinds).
+    Its outputs are `LOGIT`, the logits (n, 1), and `KIND`, one logit per kind (n, kinds).
     """
-    outputs = {LOGIT: network.output}
-    if kinds:
-        features = network.get_layer(LOGIT).input
-        outputs[KIND] = keras.layers.Dense(kinds, name=KIND)(features)
-    return keras.Model(network.input, outputs)
+    features = network.get_layer(LOGIT).input
+    kind = keras.layers.Dense(kinds, name=KIND)(features)
+    return keras.Model(network.input, {LOGIT: network.output, KIND: kind})
 
 
 def pooled_features(network: Any) -> Any:

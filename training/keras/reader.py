@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,81 +12,100 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .. import sampling
 from ..description import DatasetError
 from ..quiet import quiet
 from . import augment
 from .network import KIND, LOGIT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
     from ..dataset import Dataset
     from ..recipe import Recipe
 
     Indices = npt.NDArray[np.int64]
+    Floats = npt.NDArray[np.float64]
 
 VALIDATION_SHARE = 0.2
+VALIDATION_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Photos in memory that batches are drawn from."""
+class Photos:
+    """What a training sees: batches of images, float32 (n, size, size, 3), and targets by output.
 
-    pixels: Any
-    """uint8 tensor (photos, side, side, 3): what crops are cut from."""
-    truth: Indices
-    """Class index of each photo, shape (photos,)."""
-    kinds: Indices
-    """Number of each photo's kind, shape (photos,)."""
+    The targets are `LOGIT`, the label (n, 1), and `KIND`, the number of the photo's kind.
+    """
 
-    def batches(
-        self, draws: Indices, recipe: Recipe, sizes: Sequence[int], *, seed: int
-    ) -> tf.data.Dataset:
-        """Return augmented batches: images float32 (n, size, size, 3), and targets by output.
+    batches: Callable[[int, Sequence[int]], Any]
+    """Augmented batches for a number of epochs, of which equal parts are shown at each of some
+    sizes, in pixels."""
+    steps: int
+    """Batches per epoch."""
+    held: Any
+    """Batches to validate by, or None."""
 
-        `draws` are indices of photos in the order in which they are shown, shape (batches, n);
-        equal parts of them are shown at each of the `sizes`, in pixels.
-        """
-        parts = [
-            self._part(part, augment.build(recipe.augmentation, size, seed=seed + 100 * place))
-            for place, (part, size) in enumerate(
-                zip(np.array_split(draws, len(sizes)), sizes, strict=True)
-            )
-            if len(part)
-        ]
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = whole.concatenate(part)
-        return whole.prefetch(3)
 
-    def _part(self, draws: Indices, layers: Any) -> tf.data.Dataset:
+def drawn(
+    source: Any,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    train: Indices,
+    validation: Indices | None,
+    chances: Floats,
+    seed: int,
+) -> Photos:
+    """Return photos drawn at random from those of `train`, by their `chances`, with replacement.
+
+    `source` is what crops are cut from: uint8 tensor (photos, side, side, 3).
+    """
+    draws = min(recipe.sampling.photos, recipe.sampling.repeats * len(train))
+    size = min(recipe.batch_size, draws)
+    steps = draws // size
+    random = np.random.default_rng(seed)
+    truth = data.truth().astype(np.float32)[:, np.newaxis]
+    kinds = sampling.kinds(data)
+
+    def part(chosen: Indices, layers: Any) -> tf.data.Dataset:
         def batch(indices: Any, label: Any, kind: Any) -> tuple[Any, dict[str, Any]]:
-            images = tf.cast(tf.gather(self.pixels, indices), tf.float32)
+            images = tf.cast(tf.gather(source, indices), tf.float32)
             return layers(images, training=True), {LOGIT: label, KIND: kind}
 
-        labels = self.truth[draws].astype(np.float32)[..., np.newaxis]
         # One thread augments faster than two cores train, and keeps the random numbers in order.
-        return tf.data.Dataset.from_tensor_slices((draws, labels, self.kinds[draws])).map(batch)
+        told = (chosen, truth[chosen], kinds[chosen])
+        return tf.data.Dataset.from_tensor_slices(told).map(batch)
+
+    def batches(epochs: int, sizes: Sequence[int]) -> tf.data.Dataset:
+        chosen = random.choice(train, size=(epochs * steps, size), p=chances)
+        first, *rest = (
+            part(some, augment.build(recipe.augmentation, pixels, seed=seed + 100 * place))
+            for place, (some, pixels) in enumerate(
+                zip(np.array_split(chosen, len(sizes)), sizes, strict=True)
+            )
+        )
+        for more in rest:
+            first = first.concatenate(more)
+        return first.prefetch(3)
+
+    held = None
+    if validation is not None:
+        targets = {LOGIT: truth[validation], KIND: kinds[validation]}
+        held = tf.data.Dataset.from_tensor_slices((data.pixels[validation], targets))
+        held = held.batch(VALIDATION_BATCH)
+    return Photos(batches, steps, held)
 
 
-@dataclass(frozen=True, slots=True)
-class FromDirectory:
-    """The split of `keras.utils.image_dataset_from_directory(…, validation_split=0.2)`."""
-
-    train: Any
-    """Batches of images, float32 (n, size, size, 3), augmented, and of labels (n, 1)."""
-    validation: Any
-    train_indices: Indices
-    validation_indices: Indices
-
-
-def from_directory(folder: str, data: Dataset, recipe: Recipe, *, seed: int) -> FromDirectory:
+def from_directory(
+    folder: str, data: Dataset, recipe: Recipe, *, seed: int
+) -> tuple[Photos, Indices, Indices]:
     """Read a data set as Keras does: 80/20, pixels squashed to a square, groups not kept whole.
 
-    The indices are those of `data`, which is the same folder read by our own reader. Raises
-    `DatasetError` for a photo that only Keras can read.
+    Also returns the indices in `data`, which is the same folder read by our own reader, of the
+    photos to train on and of those to validate by. The kind of a photo is its class.
+
+    Raises `DatasetError` for a photo that only Keras can read.
     """
     classes = {Path(photo.path).relative_to(folder).parts[0]: photo.label for photo in data.photos}
     names = sorted(classes)
@@ -112,10 +132,10 @@ def from_directory(folder: str, data: Dataset, recipe: Recipe, *, seed: int) -> 
     layers = augment.build(recipe.augmentation, recipe.train_sizes[0], seed=seed)
 
     def target(label: Any) -> dict[str, Any]:
-        return {LOGIT: label if classes[names[1]] else 1 - label}
+        label = label if classes[names[1]] else 1 - label
+        return {LOGIT: label, KIND: tf.cast(label, tf.int32)}
 
-    return FromDirectory(
-        train.map(lambda images, label: (layers(images, training=True), target(label))).prefetch(2),
-        validation.map(lambda images, label: (images, target(label))).cache(),
-        *indices,
-    )
+    shown = train.map(lambda images, label: (layers(images, training=True), target(label)))
+    shown = shown.prefetch(2)
+    held = validation.map(lambda images, label: (images, target(label))).cache()
+    return Photos(lambda _epochs, _sizes: shown.repeat(), len(shown), held), indices[0], indices[1]

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import Any
@@ -18,21 +18,17 @@ from PIL import Image
 
 from alpaca_labeler.report import charts, thumbnails
 from alpaca_labeler.report.model_page import render
-from alpaca_labeler.training.report import Mistake, Report
+from alpaca_labeler.training.report import Epoch, Mistake, Report
 from tests.support.browser import NARROW, WIDE, is_too_wide, violations
 
 VOID = {"meta", "link", "img", "br", "line", "rect", "circle", "polyline"}
 HOSTILE = '<script>alert("x")</script>&\'\udcff\x00.jpg'
 
 
-@dataclass(frozen=True)
-class Epoch:
-    phase: str
-    epoch: int
-    loss: float
-    accuracy: float
-    val_loss: float | None = None
-    val_accuracy: float | None = None
+def epoch(phase, number, *figures):
+    """Loss and accuracy, and perhaps both of the validation photos."""
+    loss, right, val_loss, val_right = [*figures, math.nan, math.nan][:4]
+    return Epoch(phase, number, 2, loss, right, val_loss, val_right, 0.0)
 
 
 class Page(HTMLParser):
@@ -94,9 +90,9 @@ def report():
         "dataset": {"fingerprint": "9f8e7d"},
     }
     history = [
-        Epoch("frozen", 1, 0.7, 0.6, 0.6, 0.7),
-        Epoch("fine-tuning", 1, 0.5, 0.8, 0.4, 0.85),
-        Epoch("fine-tuning", 2, 0.3, 0.9, math.nan, None),
+        epoch("frozen", 1, 0.7, 0.6, 0.6, 0.7),
+        epoch("fine-tuning", 1, 0.5, 0.8, 0.4, 0.85),
+        epoch("fine-tuning", 2, 0.3, 0.9, math.nan, math.nan),
     ]
     pixels = np.full((224, 224, 3), 128, np.uint8)
     return Report(
@@ -200,7 +196,7 @@ def test_hostile_text_stays_text(report):
         report,
         title=HOSTILE,
         card={**report.card, HOSTILE: HOSTILE, "metrics": {HOSTILE: {"value": 0.5}}},
-        history=[Epoch(HOSTILE, 1, 0.5, 0.5)],
+        history=[epoch(HOSTILE, 1, 0.5, 0.5)],
         labels=(HOSTILE, HOSTILE + "2"),
         names=[HOSTILE] * 100,
         kinds=[HOSTILE] * 100,
@@ -239,14 +235,14 @@ def test_photos_of_one_class_are_enough(report, truth):
 
 
 def test_without_validation_only_the_training_curve_is_drawn(report):
-    page = Page(render(replace(report, history=[Epoch("frozen", 1, 0.7, 0.6)])))
+    page = Page(render(replace(report, history=[epoch("frozen", 1, 0.7, 0.6)])))
     curves = [a["class"] for a in page.all("polyline")]
     assert curves == ["curve training", "curve training"]
     assert "1. frozen, 1 epoch." in page.words()
 
 
 def test_a_training_that_diverged_still_has_its_page(report):
-    wild = [Epoch("frozen", 1, math.inf, math.nan), Epoch("frozen", 2, 1e9, 0.5, 0.0, 1.0)]
+    wild = [epoch("frozen", 1, math.inf, math.nan), epoch("frozen", 2, 1e9, 0.5, 0.0, 1.0)]
     Page(render(replace(report, history=wild)))
 
 
