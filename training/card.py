@@ -96,7 +96,7 @@ def document(
         **own,
         "metrics": {
             "measured_on": _measured_on(outcome, data),
-            **{name: _numbers(figure) for name, figure in figures.items()},
+            **{name: metrics.numbers(figure) for name, figure in figures.items()},
             "confusion": metrics.confusion(truth, judged.predicted),
             **{name: _share(value) for name, value in review.items()},
             "int8_disagreement": round(disagreement, 5),
@@ -163,10 +163,6 @@ def _weak(kinds: Mapping[str, Mapping[str, int]], disagreement: float) -> list[s
             "on more photos usually loses fewer"
         )
     return weak
-
-
-def _numbers(figure: metrics.Figure) -> dict[str, float | None]:
-    return {key: _share(value) for key, value in asdict(figure).items()}
 
 
 def _share(value: float) -> float | None:

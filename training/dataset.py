@@ -19,8 +19,7 @@ import numpy as np
 
 from ..handler import images, storage, walk
 from . import description
-from .description import DatasetError
-from .text_files import same
+from .description import DatasetError, same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

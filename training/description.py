@@ -17,10 +17,12 @@ A photo is named by the end of its path, as far as that is needed to tell it fro
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
 import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +30,6 @@ from typing import Any, Final
 
 from ..handler import skip
 from ..handler.errors import LabelerError
-from . import text_files
-from .text_files import same
 
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -37,6 +37,11 @@ SPLIT_NAMES: Final = {
 }
 """Names of folders in data sets that are already split."""
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
+
+
+def same(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC), so that both spellings of é compare equal."""
+    return unicodedata.normalize("NFC", name)
 
 
 class DatasetError(LabelerError):
@@ -172,18 +177,16 @@ def _read_file(source: str, positive: str | None) -> Description:
         table = tomllib.loads(Path(source).read_text("utf-8"))
         folders = tuple(_folder(**each) for each in table.pop("photos"))
         groups = {file: _groups(file) for file in table.pop("groups", ())}
-        scenes = table.pop("scenes", ())
-        told = {same(name): f"{number}" for number, names in enumerate(scenes) for name in names}
+        for number, names in enumerate(table.pop("scenes", ())):
+            groups.setdefault(source, {}).update({same(name): f"{number}" for name in names})
         excluded = frozenset(map(same, table.pop("exclude", ())))
         card = dict(table.pop("card", {}))
         json.dumps(card, allow_nan=False)
-        if not isinstance(card.get("weaknesses", []), list):
-            raise TypeError("card.weaknesses is not a list")
-        if table:
-            raise ValueError(f"unknown: {', '.join(table)}")
+        if table or not isinstance(card.get("weaknesses", []), list):
+            raise ValueError(f"unknown: {', '.join(table) or 'weaknesses that are no list'}")
     except OSError as error:
-        raise DatasetError(f"{source}: cannot be read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
         raise DatasetError(
             f"{source}: not the description of a data set ({error}). It is a TOML file with "
             "[[photos]], each with folder, class and perhaps kind, and with groups, scenes, "
@@ -195,9 +198,7 @@ def _read_file(source: str, positive: str | None) -> Description:
                 f"{source}: there is no folder {each.path}; its paths start at the current folder"
             )
     labels = _labels([*{each.label for each in folders}], source, positive)
-    return Description(
-        labels, folders, {**groups, **({source: told} if told else {})}, excluded, card
-    )
+    return Description(labels, folders, groups, excluded, card)
 
 
 def _folder(folder: str, kind: str = "", **more: str) -> Folder:
@@ -209,12 +210,14 @@ def _folder(folder: str, kind: str = "", **more: str) -> Folder:
 
 
 def _groups(file: str) -> dict[str, str]:
-    """Read a CSV file of groups: the end of a photo's path -> its group."""
-    columns, rows = text_files.rows(file)
-    column = "group" if "group" in columns else "source"
-    if not {"file", column} <= {*columns}:
-        raise DatasetError(
-            f"{file}: needs the columns `file` and `group` (or `source`); it has "
-            f"{', '.join(map(repr, columns))}"
-        )
-    return {same(row["file"]): row[column] for row in rows if row.get("file") and row.get(column)}
+    """Read a CSV file as spreadsheets save it: the end of a photo's path -> its group."""
+    try:
+        text = Path(file).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text; save it as CSV in UTF-8") from error
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = list(csv.DictReader(text.splitlines(), delimiter=separator))
+    column = "group" if rows and "group" in rows[0] else "source"
+    if not rows or not {"file", column} <= {*rows[0]}:
+        raise ValueError(f"{file} needs the columns file and group, or source")
+    return {same(row["file"]): row[column] for row in rows if row["file"] and row[column]}

@@ -32,7 +32,6 @@ BAND_MISSED = 0.01
 _TINY = 1e-6
 _Z95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""
-_NONE = (math.nan, math.nan)
 _LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS / 2
 """Stands for a probability that was rounded to 0 in the log loss."""
 
@@ -144,9 +143,8 @@ def figures(
     *,
     seed: int,
     groups: Indices | None = None,
-    reviewed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Figure]:
-    """Return the figures of `measure`, and the share of `reviewed`, each with a 95 % interval.
+    """Return the figures of `measure`, each with a 95 % interval.
 
     It is the interval of `bootstrap`, unless every draw gives the same value, as when no photo is
     labelled wrong. Then a share has Wilson's interval, and another figure none.
@@ -155,31 +153,18 @@ def figures(
         groups = np.arange(len(truth))
 
     def statistic(index: Indices) -> dict[str, float]:
-        values = measure(truth[index], probabilities[index], predicted[index])
-        if reviewed is not None:
-            values["needs_review"] = float(reviewed[index].mean())
-        return values
+        return measure(truth[index], probabilities[index], predicted[index])
 
     found = bootstrap(statistic, len(truth), seed=seed, groups=groups)
-    right = predicted == truth
-
-    def exact(of: npt.NDArray[np.bool_]) -> tuple[float, float]:
-        # Photos of one group are right or wrong together: they count as one.
-        return wilson(float(right[of].mean()), len(np.unique(groups[of]))) if of.any() else _NONE
-
-    found_by_class = exact(truth == 1), exact(truth == 0)
-    intervals = {
-        "accuracy": exact(truth >= 0),
-        "recall": found_by_class[0],
-        "precision": exact(predicted == 1),
-        "balanced_accuracy": tuple(sum(ends) / 2 for ends in zip(*found_by_class, strict=True)),
-    }
-    return {
-        name: Figure(figure.value, *intervals.get(name, _NONE))
-        if figure.high - figure.low < _TINY
-        else figure
-        for name, figure in found.items()
-    }
+    # Photos of one group are right or wrong together: they count as one.
+    shares_of = {"accuracy": truth >= 0, "recall": truth == 1, "precision": predicted == 1}
+    for name, figure in found.items():
+        if figure.high - figure.low < _TINY:
+            of = shares_of.get(name)
+            none = math.nan, math.nan
+            ends = none if of is None else wilson(figure.value, len(np.unique(groups[of])))
+            found[name] = Figure(figure.value, *ends)
+    return found
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -229,10 +214,11 @@ def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
 
 
 def numbers(figure: Figure) -> dict[str, float | None] | None:
-    """Return a figure for JSON, which has no nan: None for a figure that has no meaning."""
+    """Return a figure for JSON, rounded to 4 digits: None stands for what has no meaning."""
     if math.isnan(figure.value):
         return None
-    return {name: None if math.isnan(value) else value for name, value in asdict(figure).items()}
+    ends = asdict(figure).items()
+    return {name: None if math.isnan(value) else round(value, 4) for name, value in ends}
 
 
 def auc(truth: Indices, scores: Floats) -> float:

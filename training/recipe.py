@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, Final, get_origin, get_type_hints
 
 from ..handler.errors import LabelerError
 
@@ -126,7 +126,6 @@ def load(name: str) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error
     recipe: Recipe = _section(Recipe, {"name": path.stem, **table}, str(path))
-    _check(recipe, str(path))
     return recipe
 
 
@@ -146,64 +145,56 @@ def _value(value: Any, wanted: Any, key: str, where: str) -> Any:
             raise RecipeError(f"{where}: {key} is a value, not a section")
         return _section(wanted, value, f"{where} [{key}]")
     if wanted is float and type(value) is int:
-        return float(value)
-    if wanted is str and type(value) is int:  # a layer's index
-        return str(value)
-    if wanted == tuple[int, ...] and isinstance(value, list) and value:
+        value = float(value)
+    elif wanted is str and type(value) is int:  # a layer's index
+        value = str(value)
+    elif wanted == tuple[int, ...] and isinstance(value, list) and value:
         value = tuple(value) if all(type(one) is int for one in value) else value
     if type(value) is not (get_origin(wanted) or wanted):
         raise RecipeError(f"{where}: {key} = {value!r} is not {_CALLED.get(wanted, 'a section')}")
+    _check(key, value, where)
     return value
 
 
-_CALLED: dict[Any, str] = {
+def _check(key: str, value: Any, where: str) -> None:
+    if key in _CHOICES and value not in _CHOICES[key]:
+        raise RecipeError(f"{where}: {key} must be {' or '.join(_CHOICES[key])}")
+    if key not in _LIMITS:
+        return
+    low, high = _LIMITS[key]
+    for number in value if isinstance(value, tuple) else (value,):
+        if not low <= number <= high:
+            raise RecipeError(f"{where}: {key} must be from {low:g} to {high:g}, not {number}")
+        if key in {"input_size", "train_sizes"} and number % 32:
+            raise RecipeError(f"{where}: {key} must be multiples of 32, not {number}")
+
+
+_CALLED: Final[dict[Any, str]] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
     str: "text",
     tuple[int, ...]: "a list of whole numbers",
 }
-
-
-def _check(recipe: Recipe, where: str) -> None:
-    tuning, head, sampling = recipe.fine_tuning, recipe.head, recipe.sampling
-    change = recipe.augmentation
-    sizes = (recipe.input_size, *recipe.train_sizes)
-    rules = {
-        "reader must be own or keras": recipe.reader in {"own", "keras"},
-        "input_size and train_sizes must be multiples of 32 from 32 to 1024": all(
-            size % 32 == 0 and 32 <= size <= 1024 for size in sizes
-        ),
-        "width must be above 0": recipe.width > 0,
-        "batch_size must be at least 1": recipe.batch_size >= 1,
-        "dropout must be at least 0 and below 1": 0 <= recipe.dropout < 1,
-        "augmentation.source_size must be from 32 to 2048": 32 <= change.source_size <= 2048,
-        "augmentation.crop must be above 0 and at most 1": 0 < change.crop <= 1,
-        "augmentation.stretch and rotation must not be negative": (
-            min(change.stretch, change.rotation) >= 0
-        ),
-        "augmentation: brightness, contrast, fade and grey must lie within 0..1": all(
-            0 <= share <= 1
-            for share in (change.brightness, change.contrast, change.fade, change.grey)
-        ),
-        "sampling.photos and repeats must be at least 1": (
-            min(sampling.photos, sampling.repeats) >= 1
-        ),
-        "sampling.positive_share must lie between 0 and 1": 0 < sampling.positive_share < 1,
-        "head.method must be logistic or gradient": head.method in {"logistic", "gradient"},
-        "head.strength must be above 0": head.strength > 0,
-        "learning rates must be above 0": head.learning_rate > 0 and tuning.learning_rate > 0,
-        "epochs and warmup must not be negative": (
-            min(head.epochs, tuning.epochs, tuning.warmup) >= 0
-        ),
-        "fine_tuning.weight_decay and kinds must not be negative": (
-            min(tuning.weight_decay, tuning.kinds) >= 0
-        ),
-        "fine_tuning.ema must be at least 0 and below 1": 0 <= tuning.ema < 1,
-        "fine_tuning.label_smoothing must be at least 0 and below 1": (
-            0 <= tuning.label_smoothing < 1
-        ),
-    }
-    for rule, kept in rules.items():
-        if not kept:
-            raise RecipeError(f"{where}: {rule}")
+_CHOICES: Final = {"reader": ("own", "keras"), "method": ("logistic", "gradient")}
+_LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "input_size": (32, 1024),
+    "train_sizes": (32, 1024),
+    "width": (0.1, 10),
+    "batch_size": (1, 10_000),
+    "dropout": (0, 0.99),
+    "source_size": (32, 2048),
+    "crop": (0.001, 1),
+    "stretch": (0, 10),
+    "rotation": (0, 1),
+    **dict.fromkeys(("brightness", "contrast", "fade", "grey"), (0, 1)),
+    **dict.fromkeys(("photos", "repeats"), (1, 1e9)),
+    "positive_share": (0.001, 0.999),
+    "strength": (1e-9, 1e9),
+    "learning_rate": (1e-9, 100),
+    **dict.fromkeys(("epochs", "warmup"), (0, 1e6)),
+    **dict.fromkeys(("weight_decay", "kinds"), (0, 1000)),
+    "ema": (0, 0.99999),
+    "label_smoothing": (0, 0.99),
+}
+"""Lowest and highest value of each setting that has them."""

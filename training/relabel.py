@@ -21,8 +21,7 @@ from ..handler import images, manifest_row, merge, storage
 from ..handler.image_version import ImageVersion
 from ..handler.manifest_row import ManifestError
 from .dataset import MAX_PHOTO_BYTES, Dataset, Photo
-from .description import DatasetError
-from .text_files import same
+from .description import DatasetError, same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -188,11 +187,7 @@ def _place(source_ref: str, root: str) -> str:
     if storage.is_s3(source_ref):
         return source_ref
     path = storage.to_path(source_ref)
-    there = os.path.join(root, path)
-    # Earlier releases wrote names relative to the folder that the command was called in.
-    if os.path.exists(path) and not os.path.lexists(there):
-        there = path
-    return storage.to_source_ref(there)
+    return storage.to_source_ref(os.path.join(root, path))
 
 
 def _label(row: Row, labels: Sequence[str]) -> int:

@@ -67,8 +67,7 @@ def load_photos(
 
 def check_classes(dataset: str, bundle: str, labels: tuple[str, str]) -> None:
     """Refuse a data set whose classes are not those of a bundle."""
-    from alpaca_labeler.training.description import read
-    from alpaca_labeler.training.text_files import same
+    from alpaca_labeler.training.description import read, same
 
     found = read(dataset).labels
     if {*found} != {*map(same, labels)}:

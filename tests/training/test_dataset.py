@@ -193,7 +193,7 @@ def test_a_file_describes_folders_classes_kinds_groups_and_the_card(described):
         ('class = "dogs", kind', 'klass = "dogs", kind', "not the description"),
         ("card = ", "cart = ", "unknown: cart"),
         ('"MIT"', "2026-01-01", "not the description"),
-        ('"MIT"', '"MIT", weaknesses = "lambs"', "not a list"),
+        ('"MIT"', '"MIT", weaknesses = "lambs"', "weaknesses that are no list"),
         ('"cat photos/03.png"', '"99.png"', "no photo is called 99.png"),
         ('"groups.csv"', '"none.csv"', "none.csv: cannot be read"),
         ('class = "cat photos"', 'class = "dogs"', "there is one class"),
