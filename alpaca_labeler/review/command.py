@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import counted, printable
-from alpaca_labeler.console.arguments import MANIFEST, NEW_FILE, photos_root_option
+from alpaca_labeler.console.arguments import NEW_FILE, photos_root_option
 from alpaca_labeler.table.argument import manifest_argument
 from alpaca_labeler.table.table import open_corrections, open_table
 
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
     metavar="NO YES",
     help="Names of the two classes, if the manifest does not show both.",
 )
-@click.option(
-    "--before",
-    metavar="MANIFEST",
-    type=MANIFEST,
-    help="Labels of an earlier model, to look at what differs.",
-)
 @photos_root_option
 @click.option(
     "--port",
@@ -57,7 +51,6 @@ def review(
     corrections_path: str | None,
     annotator: str | None,
     labels: tuple[str, str] | None,
-    before: str | None,
     photos_root: str | None,
     port: int,
     no_browser: bool,
@@ -67,7 +60,6 @@ def review(
     \b
         alpaca review
         alpaca review labels.jsonl --photos-root /mnt/photos
-        alpaca review new.jsonl --before old.jsonl
         alpaca review s3://results/labels/ --annotator kim
 
     MANIFEST is a file, by default manifest.jsonl, or a bucket's results. The page is served on
@@ -84,7 +76,6 @@ def review(
         open_corrections(table, corrections_path),
         dict(enumerate(labels or ())),
         annotator or _user(),
-        before=open_table(before) if before else None,
     )
     _check(session, source)
     server = Server(session, Photos(table.place), port)

@@ -39,9 +39,8 @@ _SCHEMA: Final = f"""
         id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT, folder TEXT,
         label TEXT,      -- what the table says without corrections; NULL for a failure
         model TEXT, reason TEXT, certainty REAL, confidence REAL, review INT,
-        before TEXT,     -- what an earlier model said
         said TEXT, who TEXT,  -- what a person says, and who
-        taken TEXT, burst INT,
+        human INT,       -- whether a person's label is in the table itself
         status INT GENERATED ALWAYS AS ({_STATUS}) STORED
     );
     CREATE TABLE line (id INTEGER PRIMARY KEY, line BLOB);
@@ -61,9 +60,6 @@ _LAST: Final = "status = 3, said IS NOT NULL, certainty IS NULL"
 ORDERS: Final = {
     "doubt": f"{_LAST}, certainty, id",
     "certain": f"{_LAST}, certainty DESC, id",
-    "differs": "coalesce(said <> label, 0) + coalesce(before <> label, 0) = 0, "
-    "certainty IS NULL, certainty DESC, id",
-    "taken": "taken IS NULL, taken, folded",
     "name": "folder, folded",
 }
 
@@ -78,10 +74,7 @@ class Query:
     """A class name: the person's, or the model's if nobody has decided."""
     model: str = ""
     folder: str = ""
-    burst: str = ""
     sort: str = "doubt"
-    stack: str = ""
-    """Whether a burst is shown as its first photo."""
 
 
 class Index:
@@ -98,7 +91,7 @@ class Index:
         while some := list(islice(numbered, _BATCH)):
             self.write("INSERT INTO line VALUES (?, ?)", some)
             self.write(
-                "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, NULL, NULL)",
+                "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 ((number, *self._facts(manifest_row.parse(line))) for number, line in some),
             )
         self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
@@ -135,21 +128,20 @@ class Index:
         found = self.ask("SELECT id FROM photo WHERE name = ?", name)
         return int(found[0][0]) if found else None
 
-    def select(self, query: Query) -> list[tuple[int, int, int | None]]:
-        """Return (number, status, burst) of the photos that were asked for, in their order."""
+    def select(self, query: Query) -> list[tuple[int, int]]:
+        """Return (number, status) of the photos that were asked for, in their order."""
         where, values = [SHOW[query.show]], []
         for sql, value in (
             ("instr(folded, ?)", folded(query.search)),
             ("coalesce(said, label) = ?", query.label),
             ("model = ?", query.model),
             ("folder = ?", query.folder),
-            ("burst = ?", query.burst),
         ):
             if value:
                 where.append(sql)
                 values.append(value)
         found = self.ask(
-            f"SELECT id, status, burst FROM photo WHERE {' AND '.join(where)} "  # noqa: S608 - ours
+            f"SELECT id, status FROM photo WHERE {' AND '.join(where)} "  # noqa: S608 - ours
             f"ORDER BY {ORDERS[query.sort]}",
             *values,
         )
@@ -184,6 +176,7 @@ class Index:
             review,
             said,
             who,
+            person,
         )
 
     def _count(self, row: Row, label: str) -> None:

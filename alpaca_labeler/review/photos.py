@@ -5,15 +5,11 @@ Only newly encoded pixels leave: never a photo's metadata, never a file that is 
 
 from __future__ import annotations
 
-import io
 import os
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import IO, TYPE_CHECKING, Final
-
-from PIL import Image
+from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler.handler import images, manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
@@ -35,10 +31,6 @@ CACHE_BYTES: Final = 32 * 2**20
 
 _FETCHED: Final = 8
 """Photos in memory at a time; from S3, most of the time is waiting."""
-
-_EXIF_BLOCK, _TAKEN, _MAKE, _MODEL = 0x8769, 0x9003, 0x010F, 0x0110
-_EXIF_FORMATS: Final = frozenset({"JPEG", "TIFF", "WEBP", "HEIF"})
-"""Those whose EXIF block is read without decoding the picture."""
 
 
 class PhotoError(LabelerError):
@@ -85,14 +77,6 @@ class Photos:
                 raise PhotoError(str(error)) from error
         return seen.width, seen.height
 
-    def exif(self, row: Row) -> tuple[str, str]:
-        """Return (when it was taken, the camera); empty if the photo does not say."""
-        try:
-            with self._turns:
-                return exif(io.BytesIO(self._fetch(row)))
-        except PhotoError:
-            return "", ""
-
     def _fetch(self, row: Row) -> bytes:
         version = manifest_row.version_of(row)
         try:
@@ -103,27 +87,6 @@ class Photos:
         if _differs(version, fetched.version):
             raise PhotoError("the photo has changed since it was labelled; label it again first")
         return fetched.data
-
-
-def exif(file: IO[bytes]) -> tuple[str, str]:
-    """Return (when a photo was taken as `2026-01-31 12:00:00`, the camera), read from its header.
-
-    Each is empty if the photo does not say. Nothing is decoded.
-    """
-    try:
-        formats = [name for name in images.FORMATS if name in _EXIF_FORMATS]
-        with Image.open(file, formats=formats) as picture:
-            found = picture.getexif()
-        taken = str(found.get_ifd(_EXIF_BLOCK).get(_TAKEN) or found.get(0x0132, ""))
-        make, model = (str(found.get(tag, "")).strip("\0 ") for tag in (_MAKE, _MODEL))
-    except Exception:  # a broken header may raise nearly anything
-        return "", ""
-    try:
-        day, time = taken.strip("\0 ").split()
-        date = str(datetime.fromisoformat(f"{day.replace(':', '-')} {time}"))
-    except ValueError:
-        date = ""
-    return date, model if model.startswith(make) else f"{make} {model}".strip()
 
 
 def _make(data: bytes, longest: int) -> bytes:

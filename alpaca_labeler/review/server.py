@@ -37,7 +37,7 @@ PAGES: Final = {
     "icon.svg": ("review/pages/icon.svg", "image/svg+xml"),
     **{
         name: (f"review/pages/{name}", _SCRIPT)
-        for name in ("page.js", "server.js", "grid.js", "large.js")
+        for name in ("page.js", "frame.js", "server.js", "grid.js", "large.js")
     },
 }
 
@@ -173,9 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
         number, size = _integer(given, "id"), given.get("size", "")
         row = session.row(generation, number)
         if name == "facts":
-            taken, camera = map(text, self.server.photos.exif(row))
-            facts = session.facts(generation, number)
-            return _json({"taken": taken, "camera": camera, "facts": facts})
+            return _json({"facts": session.facts(generation, number)})
         if size not in LONGEST:
             raise _Answer(400, "no such size")
         try:
@@ -197,8 +195,6 @@ class _Handler(BaseHTTPRequestHandler):
         generation, since = _integer(body, "generation"), _integer(body, "since")
         if name == "decide":
             done = self._decide(generation, since, body.get("classes"))
-        elif name == "withdraw":
-            done = session.withdraw(generation, _integers(body.get("ids")))
         elif name == "undo":
             done = session.undo()
         else:

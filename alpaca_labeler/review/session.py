@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,13 +20,13 @@ import orjson
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.review import bursts
-from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, LEFT, UNKNOWN, Index, Query
+from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, UNKNOWN, Index, Query
 from alpaca_labeler.review.photos import PhotoError
 from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
     from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.table.corrections import BucketCorrections, Corrections
@@ -41,14 +41,18 @@ MAX_TEXT: Final = 2000
 
 _TICK: Final = timedelta(microseconds=1)
 _TILES: Final = """
-    SELECT id, name, folder, label, coalesce(said, label) AS now, said, who, before, certainty,
-        confidence, review, reason, burst, status
+    SELECT id, name, folder, label, coalesce(said, label) AS now, said, who,
+        certainty, confidence, review, reason, status
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
 
 
 Measure = Callable[["Row"], tuple[int, int]]
+
+
+_Step = dict[str, tuple[str, bytes | None]]
+"""Of each photo, by name: the label that it was given, and the decision that counted before."""
 
 
 class Outdated(Exception):
@@ -65,19 +69,16 @@ class Session:
         classes: dict[int, str],
         annotator: str,
         *,
-        before: Table | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Read table and corrections.
+        """Read table and corrections; `classes` are names by index, for those that no row tells.
 
-        `classes` are names by index, for those that no row tells; `before` are the labels of an
-        earlier model. Raises `ManifestError`, `CorrectionsError` and `OSError`.
+        Raises `ManifestError`, `CorrectionsError` and `OSError`.
         """
         self.annotator = annotator
         self.table = table
         self.corrections = corrections
         self._given_classes = classes
-        self._before = before
         self._clock = clock
         self._lock = threading.RLock()
         self.generation = 0
@@ -85,40 +86,32 @@ class Session:
         """Photos in the order in which decisions about them became known."""
         self.made = 0
         """Photos that were decided here, less those that were taken back."""
-        self.bursts: bursts.Bursts
         self.reload()
+        self._steps = self._earlier_steps()
 
     def reload(self) -> None:
         """Read the table again."""
         with self._lock:
-            if self.generation > 0:
-                self.bursts.stop()
             self._state = self._files()
-            index = Index(line for line, _ in self.table.lines())
-            index.write(
-                "UPDATE photo SET before = ? WHERE name = ?",
-                (
-                    (manifest_row.label(row), row["source-ref"])
-                    for row in (self._before.rows() if self._before else ())
-                ),
-            )
-            self.index = index
-            self.classes = {**index.classes, **self._given_classes}
-            # What was withdrawn here, each with the annotator's last step of that time, and the
-            # step of a decision by its photo and date, if such a withdrawal was undone.
-            self._withdrawn: list[tuple[str, dict[int, _Event]]] = []
-            self._same: dict[tuple[int, str], str] = {}
-            self._events: dict[int, list[_Event]] = {}
-            self._now: dict[int, list[_Event]] = {}
-            self._steps: dict[str, set[int]] = {}
-            people = index.ask("SELECT id FROM photo WHERE said IS NOT NULL")
-            self._in_table = {n: _Event.of(index.row(n)) for (n,) in people}
-            for number, event in self._in_table.items():
-                self._set(number, [event])
+            self.index = Index(line for line, _ in self.table.lines())
+            self.classes = {**self.index.classes, **self._given_classes}
+            self._now: dict[int, _Decision] = self._in_table()
             self.generation += 1
-            self.bursts = bursts.Bursts(index, self.table.place, self._lock)
             self.corrections.forget()
             self._follow()
+
+    def _in_table(self) -> dict[int, _Decision]:
+        people = self.index.ask("SELECT id FROM photo WHERE human")
+        return {number: _Decision.of(self.index.row(number)) for (number,) in people}
+
+    def _earlier_steps(self) -> list[_Step]:
+        """Return the annotator's steps of earlier sessions, of which only the result is known."""
+        steps: dict[str, _Step] = {}
+        for number, now in self._now.items():
+            if now.label and now.who == self.annotator:
+                name = self.index.row(number)["source-ref"]
+                steps.setdefault(now.made, {})[name] = now.label, None
+        return [steps[made] for made in sorted(steps)]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -129,7 +122,6 @@ class Session:
                 "name": printable(self.table.name),
                 "corrections": printable(self.corrections.path),
                 "annotator": printable(self.annotator),
-                "local": not storage.is_s3(self.table.name),
                 "classes": [text(self.classes[number]) for number in sorted(self.classes)],
                 "labels": self._choices("coalesce(said, label)"),
                 "models": self._choices("model"),
@@ -174,27 +166,19 @@ class Session:
         ]
 
     def select(self, query: Query, name: str = "") -> dict[str, Any]:
-        """Return the photos of a list, the status of each, and its stacks.
+        """Return the photos of a list, and the status of each as one digit.
 
-        `status` has one digit per photo. A stack is a burst, named by its first photo. `at` is the
-        place of the photo that is called `name`, or -1.
+        `at` is the place of the photo that is called `name`, or -1.
         """
-        if query.stack or query.burst or query.sort == "taken":
-            self.bursts.wait()
         with self._lock:
             self._follow()
             found = self.index.select(query)
-            place = self.index.number(name)
-            stacks: dict[int, list[int]] = {}
-            if query.stack and not query.burst:
-                found, stacks = _stacked(found)
-                place = next((n for n, many in stacks.items() if place in many), place)
+            ids = [number for number, _ in found]
+            number = self.index.number(name)
             return {
-                "ids": [number for number, _, _ in found],
-                "status": "".join(str(status) for _, status, _ in found),
-                "stacks": {str(first): many for first, many in stacks.items() if len(many) > 1},
-                "at": next((at for at, (n, _, _) in enumerate(found) if n == place), -1),
-                "reading": self.bursts.reading(),
+                "ids": ids,
+                "status": "".join(str(status) for _, status in found),
+                "at": ids.index(number) if number in ids else -1,
                 **self.state(len(self._log)),
             }
 
@@ -209,18 +193,16 @@ class Session:
     def _tile(self, row: sqlite3.Row) -> dict[str, Any]:
         now, label, status = row["now"], row["label"], row["status"]
         was = label if status == CHANGED else ""
-        before = row["before"] if status == LEFT and row["before"] != label else ""
         indexes = {name: index for index, name in self.classes.items()}
         return {
-            **{key: row[key] for key in ("id", "certainty", "confidence", "burst", "status")},
+            **{key: row[key] for key in ("id", "certainty", "confidence", "status")},
             "ref": row["name"],
             "name": text(row["name"].rpartition("/")[2]),
             "folder": text(row["folder"]),
             "label": text(now or ""),
             "class": indexes.get(now, -1),
             "was": text(was or ""),
-            "before": text(before or ""),
-            "wasClass": indexes.get(was or before, -1),
+            "wasClass": indexes.get(was, -1),
             "who": text(row["who"] or ""),
             "review": bool(row["review"]),
             "reason": text(row["reason"] or "") if status == FAILED else "",
@@ -236,9 +218,8 @@ class Session:
         """Return all that is known of a photo, for people. Raises `Outdated`."""
         with self._lock:
             row = self.row(generation, number)
-            people = [
-                f"{e.who or 'a person'}, {e.made}: {e.label}" for e in self._now.get(number, [])
-            ]
+            now = self._now.get(number)
+        people = [f"{now.who or 'a person'}, {now.made}: {now.label}"] if now and now.label else []
         lines = orjson.dumps(row, option=orjson.OPT_INDENT_2).decode().splitlines()
         return "\n".join(map(text, (*people, *lines)))
 
@@ -252,7 +233,7 @@ class Session:
                 "since": len(self._log),
                 "changed": [tuple(row) for row in changed],
                 "stale": self._files() != self._state,
-                "undo": bool(self._withdrawn or self._steps),
+                "undo": bool(self._steps),
             }
 
     def _files(self) -> tuple[object, ...]:
@@ -284,10 +265,12 @@ class Session:
             self._follow()
             unseen = wanted.keys() & set(self._log[since:])
             refused, rows = [], []
-            made = self._moment(list(wanted))
+            step: _Step = {}
+            made = self._moment(wanted)
             for number, index in wanted.items():
                 row, label = self.index.row(number), self.classes[index]
-                if number in unseen or self._label_of(number) == label:
+                now = self._now.get(number)
+                if number in unseen or (now and now.label == label):
                     continue
                 try:
                     if manifest_row.is_failure(row):
@@ -298,61 +281,56 @@ class Session:
                     continue
                 chosen = Label(self.index.attribute, index, label)
                 rows.append(decision(row, chosen, self.annotator, made))
-            self._write(rows)
+                step[row["source-ref"]] = label, now.line if now and now.label else None
+            if rows:
+                self._write(rows)
+                self._steps.append(step)
             self.made += len(rows)
             return len(unseen), refused
 
     def undo(self) -> dict[str, Any]:
-        """Take back the annotator's last step; return the photos and their labels then."""
+        """Take back the annotator's last step that still counts; return its photos' labels then.
+
+        A photo gets the label that it had before the step; of a step of an earlier session, the
+        model's. Raises `CorrectionsError`: then nothing is taken back.
+        """
         with self._lock:
             self._follow()
-            last = max(self._steps, default="")
-            if self._withdrawn and self._withdrawn[-1][0] >= last:
-                events = self._withdrawn.pop()[1]
-                made = self._moment(list(events))
-                for number, event in events.items():
-                    self._same[number, manifest_row.timestamp(made)] = event.step
-                self._write([again(event.row, made) for event in events.values()])
-                self.made += len(events)
-                return self._again(list(events))
-            numbers = sorted(self._steps.get(last, ()))
-            self._take_back({number: self._now[number][:-1] for number in numbers})
-            return self._again(numbers)
+            while self._steps:
+                back = self._still_counting(self._steps[-1])
+                made = self._moment(back)
+                self._write(
+                    [
+                        again(manifest_row.parse(line), made)
+                        if line
+                        else withdrawal(self._now[number].row, made)
+                        for number, line in back.items()
+                    ]
+                )
+                self._steps.pop()
+                self.made = max(0, self.made - len(back))
+                if back:
+                    return self._again(sorted(back))
+            return self._again([])
 
-    def withdraw(self, generation: int, numbers: list[int]) -> dict[str, Any]:
-        """Take back all that the annotator decided about photos; return their labels then."""
-        with self._lock:
-            self._check(generation, *numbers)
-            self._follow()
-            last = max(self._steps, default="")
-            mine = {n: self._now[n][-1] for n in numbers if self._is_mine(n)}
-            rest = {n: [e for e in self._now[n] if e.who != self.annotator] for n in mine}
-            self._take_back(rest)
-            if mine:
-                self._withdrawn.append((last, mine))
-            return self._again(list(mine))
-
-    def _take_back(self, wanted: dict[int, list[_Event]]) -> None:
-        """Let the decisions count that are `wanted` of each photo, the last of them."""
-        made = self._moment(list(wanted))
-        rows = []
-        for number, events in wanted.items():
-            now = self._now[number][-1].row
-            rows.append(again(events[-1].row, made) if events else withdrawal(now, made))
-        self._write(rows)
-        self.made = max(0, self.made - len(wanted))
+    def _still_counting(self, step: _Step) -> dict[int, bytes | None]:
+        """Return what was said before, by photo, where nobody has said anything else since."""
+        found = {}
+        for name, (label, before) in step.items():
+            number = self.index.number(name)
+            now = None if number is None else self._now.get(number)
+            if number is not None and now and (now.who, now.label) == (self.annotator, label):
+                found[number] = before
+        return found
 
     def _write(self, rows: list[Row]) -> None:
         if rows:
             self.corrections.add_all(rows)
         self._follow()
 
-    def _moment(self, numbers: list[int]) -> datetime:
+    def _moment(self, numbers: Iterable[int]) -> datetime:
         """Return the present; a clock that was set back must not make an earlier decision last."""
-        earlier = [
-            event.made for n in numbers for event in self._events.get(n, self._now.get(n, []))
-        ]
-        last = max([*earlier, *self._steps], default="")
+        last = max((self._now[n].made for n in numbers if n in self._now), default="")
         now = self._clock()
         try:
             return max(now, datetime.fromisoformat(last).replace(tzinfo=UTC) + _TICK)
@@ -368,116 +346,60 @@ class Session:
         is_again = f"is {tile['label']} again{who}" if tile["label"] else "has no label again"
         return {"ids": numbers, "text": f"{tile['name']} {is_again}"}
 
-    def _label_of(self, number: int) -> str:
-        events = self._now.get(number)
-        return events[-1].label if events else ""
-
-    def _is_mine(self, number: int) -> bool:
-        events = self._now.get(number, [])
-        return bool(events) and events[-1].who == self.annotator
-
     def _follow(self) -> None:
         """Read the decisions made since, here or in another process."""
         new = self.corrections.read_new()
-        touched: set[int] = set()
+        before = dict(self._now) if new.reset else {}
         if new.reset:
-            touched, self._events = set(self._events), {}
+            self._now = self._in_table()
         for row in new.rows:
             number = self.index.find(row)
-            if number is not None:
-                event = _Event.of(row)
-                step = self._same.get((number, event.made), event.made)
-                self._events.setdefault(number, []).append(replace(event, step=step))
-                touched.add(number)
-        changed = []
-        for number in sorted(touched):
-            events = sorted(self._events.get(number, []), key=lambda event: event.made)
-            first = self._in_table.get(number)
-            # What the table has may be one of them.
-            if first and (not events or first.made < events[0].made):
-                events.insert(0, first)
-            if self._set(number, _counting(events)):
-                changed.append(number)
-        if changed:
-            last = {number: self._now[number][-1:] for number in changed}
-            self.index.write(
-                "UPDATE photo SET said = ?, who = ? WHERE id = ?",
-                ((e[0].label, e[0].who, n) if e else (None, None, n) for n, e in last.items()),
-            )
-            self._log += changed
-
-    def _set(self, number: int, events: list[_Event]) -> bool:
-        """Note which decisions count; return whether the one on top has changed."""
-        before = self._now.get(number, [])
-        if self._is_mine(number):
-            step = self._steps[before[-1].step]
-            step.discard(number)
-            if not step:
-                del self._steps[before[-1].step]
-        self._now[number] = events
-        if self._is_mine(number):
-            self._steps.setdefault(events[-1].step, set()).add(number)
-        return [(e.label, e.who) for e in before[-1:]] != [(e.label, e.who) for e in events[-1:]]
+            if number is None:
+                continue
+            said = _Decision.of(row)
+            before.setdefault(number, self._now.get(number, _NOTHING))
+            if said.made >= self._now.get(number, _NOTHING).made:
+                self._now[number] = said
+        changed = {
+            number: now
+            for number, was in before.items()
+            if (now := self._now.get(number, _NOTHING)).says != was.says
+        }
+        self.index.write(
+            "UPDATE photo SET said = ?, who = ? WHERE id = ?",
+            ((*now.says, number) for number, now in changed.items()),
+        )
+        self._log += sorted(changed)
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
-    """A decision about a photo, or the withdrawal of all before it."""
+class _Decision:
+    """What a person says of a photo, or that a decision was taken back."""
 
     made: str
-    step: str
-    """When it was first made. Decisions of one step are taken back together."""
     who: str
     label: str
-    """Empty for a withdrawal."""
+    """Empty if it was taken back."""
     line: bytes
 
     @classmethod
-    def of(cls, row: Row) -> _Event:
+    def of(cls, row: Row) -> _Decision:
         who = manifest_row.block(row, "labeler").get("annotator")
-        withdrawn = manifest_row.withdrawn(row)
-        label = "" if withdrawn else manifest_row.label(row) or UNKNOWN
+        label = "" if manifest_row.withdrawn(row) else manifest_row.label(row) or UNKNOWN
         line = manifest_row.encode(row)
-        made = made_at(row)
-        return cls(made, made, who if isinstance(who, str) else "", label, line)
+        return cls(made_at(row), who if isinstance(who, str) else "", label, line)
 
     @property
     def row(self) -> Row:
         return manifest_row.parse(self.line)
 
-
-def _counting(events: list[_Event]) -> list[_Event]:
-    """Return the decisions about one photo that count, oldest first; the last is its label.
-
-    A decision that is made again, because one on top of it was taken back, takes that one away.
-    """
-    found: list[_Event] = []
-    for event in events:
-        if not event.label:
-            found = []
-        elif len(found) > 1 and (found[-2].label, found[-2].who) == (event.label, event.who):
-            found.pop()
-        elif not found or (found[-1].label, found[-1].who) != (event.label, event.who):
-            found.append(event)
-    return found
+    @property
+    def says(self) -> tuple[str | None, str | None]:
+        """The label and who gave it."""
+        return (self.label, self.who) if self.label else (None, None)
 
 
-def _stacked(
-    found: list[tuple[int, int, int | None]],
-) -> tuple[list[tuple[int, int, int | None]], dict[int, list[int]]]:
-    """Return (the photos with one for each burst, the photos of each burst by its first)."""
-    first: dict[int | None, int] = {}
-    stacks: dict[int, list[int]] = {}
-    status: dict[int, int] = {}
-    kept = []
-    for number, its_status, burst in found:
-        top = number if burst is None else first.setdefault(burst, number)
-        stacks.setdefault(top, []).append(number)
-        # A stack is undecided as long as one of its photos is.
-        status[top] = min(its_status, status.get(top, its_status))
-        if top == number:
-            kept.append((number, burst))
-    return [(number, status[number], burst) for number, burst in kept], stacks
+_NOTHING: Final = _Decision("", "", "", b"")
 
 
 def text(value: str) -> str:

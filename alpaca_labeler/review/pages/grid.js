@@ -29,9 +29,8 @@ export function bar(share, style = "") {
 /** What a photo is, by shape and colour, and what it was. @param {Tile} tile */
 export function label(tile) {
   if (tile.status === FAILED) return [make("b", "failed", "could not be labelled")];
-  const was = tile.was || tile.before;
   const shape = (/** @type {number} */ of) => make("span", `shape class${of}`);
-  return [...(was ? [shape(tile.wasClass), make("span", "", "→")] : []), shape(tile.class),
+  return [...(tile.was ? [shape(tile.wasClass), make("span", "", "→")] : []), shape(tile.class),
     make("b", "", tile.label)];
 }
 
@@ -40,8 +39,7 @@ export function notes(tile) {
   const by = tile.who && ` by ${tile.who}`;
   if (tile.status === CHANGED) return `changed from ${tile.was || "no label"}${by}`;
   if (tile.status === CONFIRMED) return `confirmed${by}`;
-  const review = tile.status === LEFT && tile.review ? ["needs review"] : [];
-  return [...(tile.before ? [`${tile.before} by the earlier model`] : []), ...review].join(", ");
+  return tile.status === LEFT && tile.review ? "needs review" : "";
 }
 
 export class Grid {
@@ -52,7 +50,6 @@ export class Grid {
   #anchor = 0;
   /** @type {Set<number>} */ #seen = new Set();
   #generation = 0;
-  /** @type {Record<string, number[]>} */ #stacks = {};
   #root;
   #scroller;
   #tell;
@@ -60,7 +57,7 @@ export class Grid {
 
   /**
    * @param {HTMLElement} root @param {HTMLElement} scroller
-   * @param {{moved(): void, open(): void, unfold(): void, failed(error: unknown): void}} tell
+   * @param {{moved(): void, open(): void, failed(error: unknown): void}} tell
    */
   constructor(root, scroller, tell) {
     this.#root = root;
@@ -84,11 +81,10 @@ export class Grid {
     root.addEventListener("load", () => tell.moved(), true);
   }
 
-  /** @param {Tile[]} tiles @param {number} generation @param {Record<string, number[]>} stacks */
-  show(tiles, generation, stacks) {
+  /** @param {Tile[]} tiles @param {number} generation */
+  show(tiles, generation) {
     this.tiles = tiles;
     this.#generation = generation;
-    this.#stacks = stacks;
     this.selected.clear();
     this.#seen.clear();
     this.#watch.disconnect();
@@ -103,12 +99,6 @@ export class Grid {
     if (place < 0) return;
     this.tiles[place] = tile;
     this.#say(this.#root.children[place], tile);
-  }
-
-  /** All photos that a tile stands for. @param {number} place */
-  members(place) {
-    const { id } = this.tiles[place];
-    return this.#stacks[id] ?? [id];
   }
 
   /** Whether there is nothing to see of a photo. @param {number} place */
@@ -207,7 +197,7 @@ export class Grid {
     const image = /** @type {HTMLImageElement} */ (make("img"));
     Object.assign(image, { loading: "lazy", decoding: "async", draggable: false, alt: "" });
     image.src = photo(this.#generation, tile.id, "tile");
-    mat.append(image, make("p", "reason"), make("span", "check"), make("span", "burst"));
+    mat.append(image, make("p", "reason"), make("span", "check"));
     made.append(mat, make("p", "says"), make("p", "name", tile.name));
     this.#say(made, tile);
     return made;
@@ -215,15 +205,13 @@ export class Grid {
 
   /** @param {Element} made @param {Tile} tile */
   #say(made, tile) {
-    const [check, burst, says] = [".check", ".burst", ".says"].map(
+    const [check, says] = [".check", ".says"].map(
       (each) => /** @type {HTMLElement} */ (made.querySelector(each)));
     const decided = tile.status === CHANGED || tile.status === CONFIRMED;
     const note = notes(tile);
     made.setAttribute("title", `${tile.folder}${tile.name}${note && `: ${note}`}`);
     made.classList.toggle("decided", decided);
     check.textContent = decided ? "✓" : "";
-    const many = this.#stacks[tile.id]?.length;
-    burst.textContent = many ? `×${many}` : "";
     says.replaceChildren(...label(tile), make("span", "unseen", note),
       ...(tile.review && tile.status === LEFT ? [make("span", "flag", "?")] : []),
       ...(tile.certainty === null || decided ? [] : [bar(tile.certainty, `class${tile.class}`)]));
@@ -251,10 +239,6 @@ export class Grid {
     const place = this.#place(event.target);
     const more = event.ctrlKey || event.metaKey;
     this.#root.focus({ preventScroll: true });
-    if (event.target instanceof Element && event.target.closest(".burst:not(:empty)")) {
-      this.go(place);
-      return this.#tell.unfold();
-    }
     if (event.pointerType === "touch") {
       // A finger scrolls as well: only a tap selects.
       const tap = () => place >= 0 && this.go(place, "toggle");

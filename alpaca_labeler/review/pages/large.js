@@ -170,9 +170,6 @@ export class Large {
     if (this.#shown !== shown) return;
     const known = await get("facts", { generation, id: tile.id }).catch(() => undefined);
     if (this.#shown !== shown || !known) return;
-    const { taken, camera, facts } = known;
-    element("large-about").textContent =
-      [taken && `taken ${taken}`, camera, tile.folder].filter(Boolean).join(" · ");
-    element("large-facts").textContent = facts;
+    element("large-facts").textContent = known.facts;
   }
 }

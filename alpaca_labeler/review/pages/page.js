@@ -1,7 +1,11 @@
 // @ts-check
-// The page: lists, their filters and their place in the address, keys, decisions and their undoing.
+// The page: lists and their place in the address, decisions and their undoing, keys.
 
-import { Grid, bar, make } from "./grid.js";
+import {
+  FILTERS, begin, chips, distance, element, filtered, later, number, offer, photos, reveal, search,
+  summary, toast,
+} from "./frame.js";
+import { Grid } from "./grid.js";
 import { Large } from "./large.js";
 import { Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 
@@ -10,17 +14,8 @@ import { Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 
 const PAGE = 240; // photos
 const TYPING = 200; // milliseconds of rest that end a search text
-const TOAST = 8000; // milliseconds
-const FILTERS = ["search", "label", "show", "model", "folder", "burst", "sort", "stack"];
 
-/** @param {string} id @returns {any} */
-const element = (id) => document.getElementById(id);
-/** @param {number} value */
-const number = (value) => value.toLocaleString("en");
-/** @param {number} count */
-const photos = (count) => `${number(count)} photo${count === 1 ? "" : "s"}`;
-
-const grid = new Grid(element("grid"), element("main"), { moved, open: () => open(), unfold, failed });
+const grid = new Grid(element("grid"), element("main"), { moved, open: () => open(), failed });
 const large = new Large({ step, closed, failed });
 
 /** @type {List} */ let list;
@@ -54,14 +49,6 @@ function address(push = false) {
   else history.replaceState(history.state, "", text);
 }
 
-/** @type {Record<string, number>} */
-const timers = {};
-/** Do something after a rest. @param {string} name @param {number} rest @param {() => void} does */
-function later(name, rest, does) {
-  clearTimeout(timers[name]);
-  timers[name] = setTimeout(does, rest);
-}
-
 // --- lists ---------------------------------------------------------------------------------------
 
 /** Ask for the list again, and go to a photo. @param {string} [ref] @param {number} [near] */
@@ -71,7 +58,8 @@ async function load(ref = "", near = 0) {
     [list, start] = await Promise.all([get("list", { ...known, photo: ref }), get("start")]);
     status = Uint8Array.from(list.status, Number);
     places = new Map(list.ids.map((id, place) => [id, place]));
-    begin();
+    begin(start, query);
+    chips(query, list.ids.length, clear);
     const place = list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at;
     await go(place, "none", true);
     showChanges(list);
@@ -102,7 +90,7 @@ async function go(place, how = "none", again = false) {
     const { generation } = list;
     const tiles = ids.length ? get("tiles", { generation, ids }) : Promise.resolve([]);
     const shown = tiles.then((found) => {
-      grid.show(found, generation, list.stacks);
+      grid.show(found, generation);
       grid.go(place - page * PAGE);
     });
     if (!again) turning = shown.catch(() => {});
@@ -110,8 +98,12 @@ async function go(place, how = "none", again = false) {
   } else {
     grid.go(place - page * PAGE, how);
   }
-  summary();
+  sum();
   if (place > last && list.ids.length) end();
+}
+
+function sum() {
+  summary(start, status, page, Math.ceil(status.length / PAGE), filtered(query).length > 0);
 }
 
 const here = () => page * PAGE + grid.active;
@@ -122,111 +114,17 @@ function nextLeft(from) {
   return found < 0 ? status.length : found;
 }
 
-/** Show what there is to choose from, and what was chosen. */
-function begin() {
-  document.title = `${start.name} - review`;
-  element("name").textContent = start.name;
-  element("help-file").textContent =
-    `Each decision is written at once to ${start.corrections}, as ${start.annotator}'s.`;
-  [element("no"), element("yes")].forEach((each, index) => {
-    each.textContent = start.classes[index];
-  });
-  choices("label", start.labels);
-  choices("model", start.models);
-  choices("folder", start.folders, true);
-  for (const name of FILTERS) {
-    const field = element(name);
-    if (field?.type === "checkbox") field.checked = Boolean(query[name]);
-    else if (field && field !== document.activeElement) field.value = query[name];
-  }
-  for (const field of [element("stack"), element("sort").querySelector("[value=taken]")]) {
-    (field.closest(".tick") ?? field).hidden = !start.local;
-  }
-  chips();
-}
-
-/** @param {string} id @param {import("./server.js").Choice[]} found @param {boolean} [decided] */
-function choices(id, found, decided = false) {
-  element(id).replaceChildren(new Option("any", ""), ...found.map((each) => new Option(
-    `${each.text} (${decided ? `${number(each.decided)} of ` : ""}${number(each.photos)})`,
-    each.value)));
-  element(id).parentElement.hidden = found.length < 2 && !query[id];
-}
-
 /** Take filters off. @param {string[]} names */
 function clear(names) {
   change(Object.fromEntries(names.map((name) => [name, ""])));
   element("grid").focus();
 }
 
-const filtered = () => FILTERS.filter((name) => query[name] && name !== "sort");
-
-/** Each filter that is on, with a way to take it off. */
-function chips() {
-  const chip = (/** @type {string} */ text, /** @type {string[]} */ names) => {
-    const made = make("button", "chip", text);
-    made.addEventListener("click", () => clear(names));
-    return made;
-  };
-  const chip_of = (/** @type {string} */ name) => {
-    const field = element(name);
-    const chosen = field?.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") || query[name];
-    const says = { burst: "One burst", stack: "Bursts stacked" }[name] ??
-      `${field.parentElement.firstChild.data}: ${chosen}`;
-    const made = chip(`${says} ×`, [name]);
-    made.setAttribute("aria-label", `${says}: take this filter off`);
-    return made;
-  };
-  const on = filtered();
-  element("chips").replaceChildren(
-    make("span", "", `${photos(list.ids.length)}${query.stack ? " and bursts" : ""}`),
-    ...on.map(chip_of), ...(on.length > 1 ? [chip("Clear all", on)] : []));
-}
-
-/** What was done with this list, and what comes next. */
-function summary() {
-  const counts = [0, 0, 0, 0];
-  for (const each of status) counts[each] += 1;
-  const [left, confirmed, changed, failures] = counts;
-  const decided = confirmed + changed;
-  element("progress").textContent =
-    `${number(decided)} of ${number(left + decided)} decided, ${number(changed)} changed`;
-  element("done").style.width = `${100 * decided / Math.max(1, left + decided)}%`;
-  const pages = Math.ceil(status.length / PAGE);
-  element("pages").hidden = pages < 2;
-  element("page").textContent = `Page ${number(page + 1)} of ${number(pages)}`;
-  element("previous").disabled = page === 0;
-  element("next").disabled = page === pages - 1;
-  element("summary").hidden = page < pages - 1;
-  if (page < pages - 1) return;
-  element("end-title").textContent = !status.length ? "No photos match these filters"
-    : left ? "End of the list" : `All ${photos(decided)} here are decided`;
-  const all = photos(left + decided);
-  element("end-left").textContent = [
-    status.length && `People changed ${number(changed)} and confirmed ${number(confirmed)} of ${all}.`,
-    failures && `${photos(failures)} could not be labelled.`,
-    left && `${photos(left)} ${left === 1 ? "is" : "are"} left above.`,
-  ].filter(Boolean).join(" ");
-  element("to-left").hidden = !left;
-  element("clear").hidden = !filtered().length;
-  element("steps").replaceChildren(...start.next.flatMap(
-    ([what, command]) => [make("dt", "", what), make("dd", "command", command)]));
-  element("folders").hidden = start.folders.length < 2;
-  element("folders").tBodies[0].replaceChildren(...start.folders.map((each) => {
-    const row = make("tr");
-    const meter = make("td");
-    meter.append(bar(each.decided / Math.max(1, each.photos)));
-    const count = `${number(each.decided)} of ${number(each.photos)}`;
-    row.append(make("th", "", each.text), make("td", "", count), meter);
-    return row;
-  }));
-}
-
 async function end() {
   if (large.isOpen) large.close();
   element("end").scrollIntoView({ block: "nearest" });
   start = await get("start").catch(() => start);
-  summary();
+  sum();
 }
 
 // --- what is new ---------------------------------------------------------------------------------
@@ -236,9 +134,6 @@ async function showChanges(state, own = new Set()) {
   if (state.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
   list.since = state.since;
   element("stale").hidden = !state.stale;
-  element("reading").hidden = list.reading === null;
-  element("reading").firstElementChild.textContent =
-    `Photos are still being read: ${number(list.reading ?? 0)} so far.`;
   element("bar").querySelector("[data-does=undo]").disabled = !state.undo;
   for (const [id, now] of state.changed) {
     const place = places.get(id);
@@ -252,7 +147,7 @@ async function showChanges(state, own = new Set()) {
   }
   const others = [...changed].filter((id) => !own.has(id));
   if (others.length) toast(`${photos(others.length)} decided in another window or by somebody else`);
-  summary();
+  sum();
   moved();
 }
 
@@ -271,16 +166,6 @@ function failed(error) {
   element("problem").textContent = error instanceof Error ? error.message : String(error);
   element("problem").hidden = false;
   moved();
-}
-
-/** @param {string} text @param {number} [id] of a photo to show beside it */
-function toast(text, id) {
-  const shown = make("p", "", text);
-  const image = /** @type {HTMLImageElement} */ (make("img"));
-  if (id !== undefined) Object.assign(image, { alt: "", src: photo(list.generation, id, "tile") });
-  element("toast").replaceChildren(...(id === undefined ? [] : [image]), shown);
-  (large.isOpen ? element("large") : document.body).append(element("toast"));
-  later("toast", TOAST, () => element("toast").replaceChildren());
 }
 
 // --- decisions -----------------------------------------------------------------------------------
@@ -309,7 +194,7 @@ function decide(chosen, index) {
   const missing = chosen.length - seen.length;
   if (missing) toast(`${photos(missing)} cannot be seen: nothing was decided there`);
   const classes = [0, 1].map((each) => seen.filter((place) =>
-    (index ?? grid.tiles[place].class) === each).flatMap((place) => grid.members(place)));
+    (index ?? grid.tiles[place].class) === each).map((place) => grid.tiles[place].id));
   const all = classes.flat();
   if (!all.length) return;
   const shown = grid.tiles;
@@ -356,41 +241,27 @@ async function rest() {
   if (left < status.length) grid.turn(left - page * PAGE);
 }
 
-/** Take back decisions and show what the photos are again. @param {string} path @param {number[]} [ids] */
-function takeBack(path, ids = []) {
+/** Take back the last step and show what the photos are again. */
+function undo() {
   if (ended || !list) return;
   next(async () => {
-    const done = await send(path, { ids });
+    const done = await send("undo", {});
     const back = done.ids ?? [];
     await showChanges(done, new Set(back));
-    if (!back.length) return toast(ids.length ? "You have not decided this" : "There is nothing to undo");
+    if (!back.length) return toast("There is nothing to undo");
     const place = places.get(back[0]);
     if (place !== undefined) await go(place);
-    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`, back[0]);
+    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`,
+      photo(list.generation, back[0], "tile"));
   });
 }
-
-const undo = () => takeBack("undo");
-const withdraw = () => grid.targets.length &&
-  takeBack("withdraw", grid.targets.flatMap((place) => grid.members(place)));
 
 // --- moving --------------------------------------------------------------------------------------
 
 /** What follows from where we are. */
 function moved() {
   if (!list) return;
-  const { targets, rest: left } = grid;
-  const buttons = element("bar");
-  const none = ended || !targets.some((place) => !grid.isBroken(place));
-  for (const each of buttons.querySelectorAll(".decide")) each.disabled = none;
-  const [confirm, opens] = ["rest", "open"].map((does) => buttons.querySelector(`[data-does=${does}]`));
-  confirm.disabled = ended || !left.length;
-  confirm.firstElementChild.textContent =
-    `The rest here is right${left.length ? ` (${left.length})` : ""}`;
-  opens.disabled = !grid.tiles[grid.active];
-  if (ended) buttons.querySelector("[data-does=undo]").disabled = true;
-  const many = grid.selected.size;
-  element("selected").textContent = many > 1 ? `${number(many)} selected` : "";
+  offer(grid, ended);
   const tile = grid.tiles[grid.active];
   if (large.isOpen && tile) {
     large.show(tile, grid.tiles[grid.active + 1],
@@ -399,13 +270,11 @@ function moved() {
   later("address", 300, address);
 }
 
-/** @param {number} by */
-function step(by) {
+function step(/** @type {number} */ by) {
   const place = Math.max(0, here() + by);
   return go(large.isOpen ? Math.min(place, list.ids.length - 1) : place).catch(failed);
 }
 
-/** @param {boolean} [push] */
 function open(push = true) {
   if (!grid.tiles[grid.active] || large.isOpen) return;
   large.open();
@@ -421,25 +290,9 @@ function closed() {
   else address();
 }
 
-function unfold() {
-  const tile = grid.tiles[grid.active];
-  if (tile && list.stacks[tile.id]) change({ burst: String(tile.burst) });
-}
-
-/** How many photos a key moves by; the end is far. @param {string} key */
-function distance(key) {
-  const { columns } = grid;
-  const tall = element("grid").firstElementChild?.clientHeight || 1;
-  const screen = Math.max(1, Math.floor(element("main").clientHeight / tall)) * columns;
-  return {
-    ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns,
-    PageUp: -screen, PageDown: screen, Home: -Infinity, End: Infinity,
-  }[key];
-}
-
 /** Go where a key leads. @param {string} key @param {KeyboardEvent} event */
 function travel(key, event) {
-  const by = /** @type {number} */ (distance(key));
+  const by = /** @type {number} */ (distance(key, grid.columns));
   const last = list.ids.length - 1;
   const from = here();
   if (event.shiftKey && !large.isOpen) {
@@ -458,9 +311,8 @@ const DOES = {
   back: () => step(-1), on: () => step(1), close: () => large.close(),
   in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), fit: () => large.fit(),
   previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
-  help: () => element("help").showModal(), clear: () => clear(filtered()),
+  help: () => element("help").showModal(), clear: () => clear(filtered(query)),
   filters: () => reveal(!element("filters").classList.contains("open")),
-  again: () => load(grid.tiles[grid.active]?.ref),
   reload: () => next(async () => {
     await post("reload");
     await load(grid.tiles[grid.active]?.ref, here());
@@ -468,7 +320,7 @@ const DOES = {
 };
 /** @type {Record<string, () => unknown>} */
 const KEYS = {
-  a: DOES.yes, n: DOES.no, r: rest, z: undo, Backspace: withdraw, Delete: withdraw, b: unfold,
+  a: DOES.yes, n: DOES.no, r: rest, z: undo,
   x: () => grid.go(grid.active, "toggle"), "/": search, "?": DOES.help,
   "[": DOES.previous, "]": DOES.next, Enter: DOES.open, " ": DOES.open,
   Escape: () => grid.selectNone(),
@@ -479,22 +331,9 @@ const LARGE_KEYS = {
   Enter: DOES.close, " ": DOES.close, Escape: DOES.close,
 };
 
-function search() {
-  reveal(true);
-  element("search").focus();
-  element("search").select();
-}
-
-/** @param {number} by */
-function turnPage(by) {
+function turnPage(/** @type {number} */ by) {
   const place = (page + by) * PAGE;
   if (!large.isOpen && place >= 0 && place < list.ids.length) return go(place);
-}
-
-/** @param {boolean} shown */
-function reveal(shown) {
-  element("filters").classList.toggle("open", shown);
-  element("filters-open").setAttribute("aria-expanded", String(shown));
 }
 
 /** Do what was asked for, on the page that was asked for. @param {() => unknown} does */
@@ -504,27 +343,27 @@ document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (!list || event.altKey || element("help").open) return;
-  if (target.matches("input:not([type=checkbox]), select")) {
+  if (target.matches("input, select")) {
     if (key === "Escape" || (key === "Enter" && target.matches("input"))) {
       event.preventDefault();
       element("grid").focus();
     }
     return;
   }
-  if (target.matches("button, summary, input") && (key === "Enter" || key === " ")) return;
+  if (target.matches("button, summary") && (key === "Enter" || key === " ")) return;
   if (target.matches("aside") && /^(Arrow(Up|Down)|Page|Home|End)/.test(key)) return;
   /** @type {(() => unknown) | undefined} */
   let does = (large.isOpen ? LARGE_KEYS : KEYS)[key];
   if (event.ctrlKey || event.metaKey) {
     does = { z: undo, a: large.isOpen ? undefined : () => grid.selectAll() }[key];
-  } else if (distance(key) !== undefined) {
+  } else if (distance(key, grid.columns) !== undefined) {
     does = () => travel(key, event);
   }
   if (!does) return;
   event.preventDefault();
   // A key that is held down goes on moving and zooming, but decides once: nobody has looked at what
   // follows.
-  if (event.repeat && distance(key) === undefined && !"+=-".includes(key)) return;
+  if (event.repeat && distance(key, grid.columns) === undefined && !"+=-".includes(key)) return;
   act(does);
 });
 document.addEventListener("click", (event) => {
@@ -536,15 +375,14 @@ document.addEventListener("click", (event) => {
 element("search").addEventListener("input", () => later("search", TYPING, () =>
   change({ search: element("search").value }, false)));
 for (const name of FILTERS) {
-  element(name)?.addEventListener("change", (/** @type {any} */ { target }) => {
-    if (name === "search") return;
-    change({ [name]: target.type === "checkbox" ? (target.checked ? "1" : "") : target.value });
+  if (name === "search") continue;
+  element(name).addEventListener("change", (/** @type {any} */ { target }) => {
+    change({ [name]: target.value });
     element("grid").focus(); // the keys are about the photos again
   });
 }
 element("filters").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
 addEventListener("focus", look);
-document.addEventListener("visibilitychange", () => document.hidden || look());
 addEventListener("popstate", async () => {
   const before = JSON.stringify(query);
   query = asked();

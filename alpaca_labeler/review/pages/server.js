@@ -3,16 +3,14 @@
 
 /**
  * @typedef {{id: number, ref: string, name: string, folder: string, label: string, class: number,
- *   was: string, wasClass: number, who: string, before: string, certainty: number?, confidence: number?,
- *   review: boolean, reason: string, status: number,
- *   burst: number?}} Tile
+ *   was: string, wasClass: number, who: string, certainty: number?, confidence: number?,
+ *   review: boolean, reason: string, status: number}} Tile
  * @typedef {{generation: number, since: number, changed: [number, number][], stale: boolean,
  *   undo: boolean}} State
  * @typedef {{value: string, text: string, photos: number, decided: number}} Choice
- * @typedef {State & {ids: number[], status: string, stacks: Record<string, number[]>, at: number,
- *   reading: number?}} List
+ * @typedef {State & {ids: number[], status: string, at: number}} List
  * @typedef {{name: string, corrections: string, annotator: string, classes: string[],
- *   labels: Choice[], models: Choice[], folders: Choice[], local: boolean,
+ *   labels: Choice[], models: Choice[], folders: Choice[],
  *   next: [string, string][]}} Start
  * @typedef {State & {unseen?: number, refused?: string[], ids?: number[], text?: string}} Done
  */
