@@ -1,4 +1,4 @@
-"""Output on a terminal: progress, files that appear whole, errors as one sentence."""
+"""Output on a terminal: progress, problems, errors as one sentence."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import errno
 import os
 import sys
 import time
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, Final, Self
+from typing import IO, Any, Final, Self
 
 import click
 
 from alpaca_labeler.handler.errors import LabelerError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SHOWN_PROBLEMS: Final = 5
 """Problems are named as they come, up to this many: the rest is in the failures file."""
@@ -113,27 +109,6 @@ def counted(count: int, noun: str) -> str:
 def as_folder(uri: str) -> str:
     """Return a prefix with its slash at the end, so that `labels` is not also `labels-old`."""
     return f"{uri.rstrip('/')}/"
-
-
-@contextmanager
-def whole(path: str) -> Iterator[IO[str]]:
-    """Open a text file that appears when it is complete; if anything fails, it never appears."""
-    partial = f"{path}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from error
-    finally:
-        if os.path.exists(partial):
-            os.unlink(partial)
-
-
-def check_apart(output: str, source: str) -> None:
-    """Raise `click.UsageError` if `output` would replace the file that it is made from."""
-    if os.path.exists(output) and os.path.exists(source) and os.path.samefile(output, source):
-        raise click.UsageError(f"--output would overwrite {source}: name another file")
 
 
 class Progress:

@@ -26,7 +26,7 @@ from alpaca_labeler.console import (
     warn,
 )
 from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
-from alpaca_labeler.handler import cores, manifest_row, storage
+from alpaca_labeler.handler import cores, storage
 from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.handler.pool import Workers
 from alpaca_labeler.handler.worker import Job
@@ -243,8 +243,8 @@ def _check_usage(run: Run) -> None:
     for path in run.paths:
         if storage.is_s3(path):
             raise click.UsageError(f"--copy-to copies files; {path} is in a bucket")
-        source = os.path.realpath(path)
-        if os.path.isdir(source) and os.path.commonpath([target, source]) in {target, source}:
+        source = sources.place(path)
+        if os.path.commonpath([target, source]) in {target, source}:
             raise click.UsageError(
                 f"--copy-to {run.copy_to} overlaps {path}, where its copies would be labelled "
                 "again: name a folder outside"
@@ -294,10 +294,8 @@ def _settle(run: Run, ledger: Ledger, report: Report) -> None:
         warn(f"{printable(name)}: changed since a person labelled it; review it again")
     report.overruled = [*ledger.overruled]
     if run.copy_to is not None and not report.interrupted:
-        labels = {*report.labels, *report.new}
-        labels.update(manifest_row.label(row) or "" for row in ledger.rows())
         report.sorted = sort_into.sort(
-            ledger.rows(), ledger.places, run.paths, run.copy_to, labels - {""}, link=run.link
+            ledger.rows(), ledger.places, run.paths, run.copy_to, link=run.link
         )
 
 

@@ -1,31 +1,42 @@
 """Labelled photos sorted into a folder per label, as copies or hard links.
 
-Sorted again, a photo moves: our copy under its former label goes. Nothing else is ever touched.
+What was put there is noted in `RECORD`, with its size and date. Sorted again, a photo whose label
+has changed moves, and one that was changed itself is copied again. A file that is not as it was
+noted is somebody else's, and is left alone.
 """
 
 from __future__ import annotations
 
 import errno
 import filecmp
+import json
 import os
 import shutil
 import stat
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Final
 
 from alpaca_labeler.console import printable
+from alpaca_labeler.console.output import replaced
 from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.handler.errors import LabelerError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.table.places import Places
 
+RECORD: Final = ".alpaca-sorted.jsonl"
+"""The file in the target that says, line by line, what was put where."""
+
 ACROSS_DRIVES = "hard links cannot lead to another drive: leave out --link, or name a folder there"
+
+
+_Noted = tuple[str, int, int]
+"""The folder of a label, and the size (bytes) and date (ns) of the file that was put there."""
 
 
 class SortError(LabelerError):
@@ -67,36 +78,44 @@ def check_links(paths: Sequence[str], target: str) -> None:
 
 
 def sort(
-    rows: Iterable[Row],
-    places: Places,
-    paths: Sequence[str],
-    target: str,
-    labels: Iterable[str],
-    *,
-    link: bool,
+    rows: Iterable[Row], places: Places, paths: Sequence[str], target: str, *, link: bool
 ) -> Sorted:
     """Copy each labelled file below `paths` to `target`/LABEL/, with its folders.
 
-    Two of `paths` with the same last name get folders of their own. `labels` are those under which
-    a photo may be from an earlier run. Raises `OSError` and `SortError`.
+    Two of `paths` with the same last name get folders of their own. Raises `OSError` and
+    `SortError`.
     """
     target = target.rstrip(os.sep) or os.sep
     done = Sorted(os.path.join(target, ""))
     tops = _names(paths, places)
-    folders = {folder_name(label) for label in labels}
-    for row in rows:
-        source = places.path(row["source-ref"])
-        top = next((top for top in tops if _is_below(source, top)), None)
-        if top is None or not os.path.isfile(source):
-            continue
-        inside = "" if source == top else os.path.relpath(source, top)
-        inside = os.path.join(tops[top], inside).rstrip(os.sep)
-        folder = folder_name(manifest_row.label(row) or "")
-        if not _put(source, os.path.join(target, folder, inside), link=link):
-            done.in_the_way += 1
-            continue
-        done.photos += 1
-        done.moved += _take_away(source, target, folders - {folder}, inside)
+    os.makedirs(target, exist_ok=True)
+    with _open_record(target) as file:
+        record = _read(file)
+        for row in rows:
+            source = places.path(row["source-ref"])
+            top = next((top for top in tops if _is_below(source, top)), None)
+            if top is None or not os.path.isfile(source):
+                continue
+            inside = "" if source == top else os.path.relpath(source, top)
+            inside = os.path.join(tops[top], inside).rstrip(os.sep)
+            folder = folder_name(manifest_row.label(row) or "")
+            place = os.path.join(target, folder, inside)
+            noted = record.get(inside)
+            ours = noted is not None and _is_as_noted(target, inside, noted)
+            before = noted[0] if noted and ours else folder
+            is_there = os.path.lexists(place)
+            is_same = is_there and _is_same(source, place)
+            if is_there and not is_same and not (ours and before == folder):
+                done.in_the_way += 1
+                continue
+            if before != folder:
+                _take_away(target, os.path.join(target, before, inside))
+                done.moved += 1
+            if not is_same:
+                _put(source, place, link=link)
+            done.photos += 1
+            if (now := (folder, *_facts(os.lstat(place)))) != noted:
+                file.write(f"\n{json.dumps([inside, *now])}\n")
     return done
 
 
@@ -138,52 +157,63 @@ def _is_below(source: str, top: str) -> bool:
     return source == top or source.startswith(os.path.join(top, ""))
 
 
-def _put(source: str, place: str, *, link: bool) -> bool:
-    """Put a copy or link there; tell whether it is there now, and not another file."""
-    if os.path.lexists(place):
-        there, here = os.lstat(place), os.stat(source)
-        unchanged = (there.st_size, there.st_mtime_ns) == (here.st_size, here.st_mtime_ns)
-        return unchanged or _is_ours(source, place)
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    try:
-        if link:
-            os.link(os.path.realpath(source), place)
-        else:
-            shutil.copy2(source, place)
-    except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise SortError(f"{source}: {ACROSS_DRIVES}") from error
-        raise
-    return True
+def _open_record(target: str) -> IO[str]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    return open(os.open(os.path.join(target, RECORD), flags, 0o666), "r+", encoding="utf-8")
 
 
-def _is_ours(source: str, place: str) -> bool:
-    there, here = os.lstat(place), os.stat(source)
-    if not stat.S_ISREG(there.st_mode):
-        return False
-    return os.path.samestat(there, here) or (
-        there.st_size == here.st_size and filecmp.cmp(source, place, shallow=False)
+def _read(file: IO[str]) -> dict[str, _Noted]:
+    record: dict[str, _Noted] = {}
+    for line in file:
+        with suppress(ValueError, TypeError):  # not written to its end, or not by us
+            inside, folder, size, date = json.loads(line)
+            record[inside] = folder, size, date
+    return record
+
+
+def _is_as_noted(target: str, inside: str, noted: _Noted) -> bool:
+    """Tell whether what was put there is there, and not what somebody has put in its place."""
+    folder, *facts = noted
+    # A linked folder may lead to the photo itself.
+    real = os.path.join(os.path.realpath(target), folder, inside)
+    place = os.path.join(target, folder, inside)
+    return (
+        os.path.lexists(place)
+        and os.path.realpath(place) == real
+        and [*_facts(os.lstat(place))] == facts
     )
 
 
-def _take_away(source: str, target: str, folders: Collection[str], inside: str) -> bool:
-    """Remove our copies under other labels, and the folders that this leaves empty."""
-    moved = False
-    for folder in folders:
-        place = os.path.join(target, folder, inside)
-        # A linked folder may lead to the photo itself.
-        real = os.path.join(os.path.realpath(target), folder, inside)
-        if (
-            not os.path.lexists(place)
-            or os.path.realpath(place) != real
-            or not _is_ours(source, place)
-        ):
-            continue
-        os.unlink(place)
-        moved = True
-        parent = os.path.dirname(place)
-        with suppress(OSError):  # not empty
-            while parent != target:
-                os.rmdir(parent)
-                parent = os.path.dirname(parent)
-    return moved
+def _facts(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_same(source: str, place: str) -> bool:
+    there, here = os.lstat(place), os.stat(source)
+    if not stat.S_ISREG(there.st_mode) or there.st_size != here.st_size:
+        return False
+    return _facts(there) == _facts(here) or filecmp.cmp(source, place, shallow=False)
+
+
+def _put(source: str, place: str, *, link: bool) -> None:
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    try:
+        with replaced(place) as temporary:
+            if link:
+                os.link(os.path.realpath(source), temporary)
+            else:
+                with open(source, "rb") as photo, open(temporary, "xb") as copy:
+                    shutil.copyfileobj(photo, copy)
+                shutil.copystat(source, temporary)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise SortError(f"{source}: {ACROSS_DRIVES}") from error
+        raise OSError(error.errno, error.strerror, place) from error
+
+
+def _take_away(target: str, place: str) -> None:
+    """Remove a copy, and the folders that this leaves empty."""
+    os.unlink(place)
+    with suppress(OSError):  # not empty
+        while (place := os.path.dirname(place)) != target:
+            os.rmdir(place)

@@ -28,7 +28,7 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     """
     named: dict[str, str] = {}
     for path in paths:
-        named.setdefault(path if storage.is_s3(path) else _place(path), path)
+        named.setdefault(path if storage.is_s3(path) else place(path), path)
     folders = []
     for path in named.values():
         if storage.is_s3(path):
@@ -43,7 +43,7 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
         yield from _entry(entry, skipped)
 
 
-def _place(path: str) -> str:
+def place(path: str) -> str:
     """Return where a path leads. A link to a file stays one: it is a photo of its own."""
     if os.path.isdir(path):
         return os.path.realpath(path)

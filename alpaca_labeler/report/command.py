@@ -9,8 +9,9 @@ from pathlib import Path
 
 import click
 
-from alpaca_labeler.console import check_apart, counted, printable, say, whole
+from alpaca_labeler.console import counted, printable, say
 from alpaca_labeler.console.arguments import FILE, NEW_FILE, photos_root_option
+from alpaca_labeler.console.output import whole
 from alpaca_labeler.table.argument import manifest_argument
 
 
@@ -75,14 +76,14 @@ def report(
     from alpaca_labeler.report import manifest_page
     from alpaca_labeler.report.thumbnails import thumbnails
     from alpaca_labeler.table.counts import Counts
+    from alpaca_labeler.table.out import spared
     from alpaca_labeler.table.table import open_table
 
-    check_apart(output, source)
     if not output.lower().endswith((".html", ".htm")):
         raise click.UsageError(f"--output {printable(output)}: the page is HTML; name it .html")
     table = open_table(source, failures, photos_root=photos_root)
     counts = Counts(least_certain, sample)
-    for row in table.rows():
+    for row in spared(output, table):
         counts.add(row)
     sheets = [
         (rows, None if no_photos else thumbnails(rows, table.place))

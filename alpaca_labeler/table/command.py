@@ -14,7 +14,6 @@ from click.shell_completion import CompletionItem
 from alpaca_labeler.console import (
     Refused,
     as_folder,
-    check_apart,
     counted,
     dry_run_option,
     printable,
@@ -28,7 +27,7 @@ from alpaca_labeler.handler.errors import LabelerError
 from alpaca_labeler.table import exports
 from alpaca_labeler.table.argument import manifest_argument
 from alpaca_labeler.table.ledger import Ledger
-from alpaca_labeler.table.out import opened
+from alpaca_labeler.table.out import opened, spared
 from alpaca_labeler.table.table import DEFAULT, beside, open_table
 
 if TYPE_CHECKING:
@@ -205,11 +204,10 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
     """
     if local_files_root is not None and form != "label-studio":
         raise click.UsageError("--local-files-root is for --format label-studio")
-    if output is not None:
-        check_apart(output, source)
     table = open_table(source)
+    rows = spared(output, table)
     with opened(table.place, output, local_files_root) as out:
-        exports.FORMATS[form](table.rows(), out)
+        exports.FORMATS[form](rows, out)
     click.echo(f"{out.written:,} written", err=True)
     for reason, count in sorted(out.left_out.items()):
         click.echo(f"{count:,} left out: {reason}", err=True)

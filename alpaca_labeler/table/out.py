@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
 
-from alpaca_labeler.console import whole
+from alpaca_labeler.console import Refused, printable
+from alpaca_labeler.console.output import whole
 from alpaca_labeler.handler import manifest_row, storage
 from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.table.jsonl import beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.table import Table
 
 T = TypeVar("T")
 
@@ -105,3 +108,31 @@ def opened(
         if out.written == 0:
             why = "; ".join(f"{count:,} left out: {why}" for why, count in out.left_out.items())
             raise ExportError(f"nothing to write: {why or 'the manifest has no rows'}")
+
+
+def spared(output: str | None, table: Table) -> Iterator[Row]:
+    """Return the rows of a table, from which `output` is about to be made.
+
+    Raises `Refused` if that would replace a file of the table at once, and as soon as a row shows
+    that it would replace a photo.
+    """
+    if output is None or not os.path.isfile(output):
+        return table.rows()
+    if not storage.is_s3(table.name):
+        for file in (table.name, table.failures, beside(table.name, "corrections")):
+            if os.path.exists(file) and os.path.samefile(output, file):
+                raise Refused(printable(f"{output}: would overwrite {file}; name another file"))
+    return _other_photos(output, table)
+
+
+def _other_photos(output: str, table: Table) -> Iterator[Row]:
+    name = os.path.basename(os.path.realpath(output))
+    for row in table.rows():
+        path = storage.to_path(table.place(row["source-ref"]))
+        if path.endswith(name):
+            with suppress(OSError, ValueError):  # not there, in S3, or a name that no file can have
+                if os.path.samefile(path, output):
+                    raise Refused(
+                        printable(f"{output}: a photo of the manifest; name another file")
+                    )
+        yield row

@@ -14,27 +14,10 @@ import sys
 
 import pytest
 
+from tests.support import runs
 from tests.support.aws import CREDENTIALS
 from tests.support.raw import directory, tiff
-from tests.support.runs import (
-    alpaca,
-    children,
-    interrupt,
-    is_alive,
-    label,
-    rows,
-    start,
-    wait_until,
-)
-
-
-@pytest.fixture
-def folder(tmp_path, photos):
-    """Three photos in `photos/`."""
-    (tmp_path / "photos").mkdir()
-    for name in ("alpaca.jpg", "cat.png", "coffee.jpg"):
-        shutil.copy(photos / name, tmp_path / "photos")
-    return tmp_path
+from tests.support.runs import alpaca, children, interrupt, is_alive, rows, start, wait_until
 
 
 @pytest.fixture
@@ -46,32 +29,28 @@ def many(tmp_path, photos):
     return tmp_path
 
 
-def test_photos_are_labelled_and_a_second_run_has_nothing_to_do(tmp_path, photos):
-    report = label(photos, cwd=tmp_path)
+def test_the_command_labels_and_a_second_run_has_nothing_to_do(tmp_path, photos):
+    report = runs.label(photos, cwd=tmp_path)
     assert sum(report["new"].values()) == 8
     found = rows(tmp_path / "manifest.jsonl")
     assert found[f"{photos}/alpaca.jpg"]["alpaca-metadata"]["class-name"] == "alpaca"
     assert not (tmp_path / "failures.jsonl").exists()
     written = (tmp_path / "manifest.jsonl").read_bytes()
-    again = label(photos, cwd=tmp_path)
+    again = runs.label(photos, cwd=tmp_path)
     assert (again["unchanged"], sum(again["new"].values())) == (8, 0)
     assert (tmp_path / "manifest.jsonl").read_bytes() == written
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ahead", [1, 3, 4, 5, 100])
-def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead):
-    from click.testing import CliRunner
-
+@pytest.mark.parametrize("ahead", [1, 4, 100])
+def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypatch, ahead, label):
     from alpaca_labeler.console import Progress
     from alpaca_labeler.label import command as module
-    from alpaca_labeler.main import main
 
-    label("photos", cwd=folder)
+    label("photos")
     for number in range(4):
         shutil.copy(folder / "photos/cat.png", folder / f"photos/{number}.png")
     (folder / "photos/notes.txt").write_text("words")
-    monkeypatch.chdir(folder)
     monkeypatch.setattr(module, "LOOK_AHEAD", ahead)
     ends = []
 
@@ -80,65 +59,68 @@ def test_every_file_is_counted_once_however_far_the_look_ahead(folder, monkeypat
         return Progress(name, total)
 
     monkeypatch.setattr(module, "Progress", progress)
-    report = json.loads(CliRunner().invoke(main, ["label", "photos", "--json"]).stdout)
+    report = label("photos")
     counts = [sum(report["new"].values()), report["unchanged"], report["not_images"]]
     assert (counts, ends) == ([4, 3, 1], [4])
 
 
 @pytest.mark.slow
-def test_only_what_changed_is_labelled_again(folder, photos):
-    label("photos", cwd=folder)
+def test_only_what_changed_is_labelled_again(folder, photos, label):
+    label("photos")
     before = rows(folder / "manifest.jsonl")
     os.utime(folder / "photos/cat.png", (1, 1))
     shutil.copy(photos / "goat.jpg", folder / "photos/coffee.jpg")
-    report = label("photos", cwd=folder)
+    report = label("photos")
     assert (report["unchanged"], sum(report["new"].values())) == (1, 2)
     after = rows(folder / "manifest.jsonl")
     assert [name for name in after if after[name] != before[name]] == [
         "photos/cat.png",
         "photos/coffee.jpg",
     ]
+    report = label("photos", "--relabel")
+    assert (report["unchanged"], sum(report["new"].values())) == (0, 3)
+    assert len(rows(folder / "manifest.jsonl")) == 3
 
 
 @pytest.mark.slow
-def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos):
-    label("photos", cwd=folder)
+def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos, label):
+    label("photos")
     (folder / "photos/coffee.jpg").write_bytes(b"no photo any more")
     for before in (0, 1):
-        report = label("photos", "--max-failure-rate", 1, cwd=folder)
+        report = label("photos", "--max-failure-rate", 1)
         assert (report["unchanged"], report["failed"], report["failed_before"]) == (2, 1, before)
         assert "photos/coffee.jpg" not in rows(folder / "manifest.jsonl")
         assert [*rows(folder / "failures.jsonl")] == ["photos/coffee.jpg"]
     shutil.copy(photos / "coffee.jpg", folder / "photos/coffee.jpg")
-    label("photos", cwd=folder)
+    label("photos")
     assert len(rows(folder / "manifest.jsonl")) == 3
     assert not (folder / "failures.jsonl").exists()
 
 
 @pytest.mark.slow
-def test_a_failure_that_another_option_repairs_is_tried_again(folder):
-    first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1, cwd=folder)
+def test_a_failure_that_another_option_repairs_is_tried_again(folder, label):
+    first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
     assert first["failed"] == 2
     written = (folder / "failures.jsonl").read_bytes()
-    same = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1, cwd=folder)
+    same = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
     assert (same["failed"], same["failed_before"], same["unchanged"]) == (2, 2, 1)
     assert (folder / "failures.jsonl").read_bytes() == written
-    assert sum(label("photos", cwd=folder)["new"].values()) == 2
+    assert sum(label("photos")["new"].values()) == 2
 
 
 @pytest.mark.slow
-def test_a_photo_that_another_decoder_could_not_read_is_tried_once_more(folder):
+def test_a_photo_that_another_decoder_could_not_read_is_tried_once_more(folder, label):
     (folder / "photos/a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
-    assert label("photos", cwd=folder)["failed"] == 1
+    assert label("photos")["failed"] == 1
     failures = folder / "failures.jsonl"
     failures.write_text(failures.read_text().replace('"decoder":"pillow-', '"decoder":"before-'))
-    assert label("photos", "--max-failure-rate", 1, cwd=folder)["failed_before"] == 0
+    assert label("photos", "--max-failure-rate", 1)["failed_before"] == 0
     assert rows(failures)["photos/a.jpg"]["failure"]["decoder"].startswith("pillow-")
-    assert label("photos", cwd=folder)["failed_before"] == 1
+    assert label("photos")["failed_before"] == 1
 
 
 @pytest.mark.slow
-def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
+def test_what_only_looks_like_a_photo_is_skipped_or_named(folder, label):
     photos = folder / "photos"
     for place in ("@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg"):
         (photos / place).parent.mkdir(parents=True)
@@ -149,7 +131,7 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
     (photos / "DSC_1.NEF").write_bytes(tiff(thumbnail, inside=[full]))
     (photos / "renamed.tif").write_bytes(tiff(thumbnail, inside=[full]))
     before = len([*photos.glob("*.*g")])
-    report = label("photos", cwd=folder)
+    report = label("photos")
     assert sum(report["labels"].values()) == before
     assert report["skipped"] == {"system": 3, "not-downloaded": 1, "not-an-image": 1}
     assert report["not_downloaded"] == ["photos/.IMG_1.HEIC.icloud"]
@@ -158,51 +140,41 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder):
         "photos/DSC_1.NEF": "unsupported",
         "photos/renamed.tif": "unsupported",
     }
-    again = label("photos", cwd=folder)
+    again = label("photos")
     assert (again["unchanged"], again["failed_before"]) == (before, 2)
 
 
-@pytest.mark.slow
-def test_relabel_starts_over(folder):
-    label("photos", cwd=folder)
-    report = label("photos", "--relabel", cwd=folder)
-    assert (report["unchanged"], sum(report["new"].values())) == (0, 3)
-    assert len(rows(folder / "manifest.jsonl")) == 3
-
-
-def test_overlapping_paths_give_each_photo_once(folder):
+def test_overlapping_paths_give_each_photo_once(folder, label):
     (folder / "photos/sub").mkdir()
     shutil.copy(folder / "photos/cat.png", folder / "photos/sub")
     words = ["photos", "photos/", "photos/cat.png", "photos/sub", "photos/cat.png"]
-    report = label(*words, "./photos", str(folder / "photos/cat.png"), cwd=folder)
+    report = label(*words, "./photos", str(folder / "photos/cat.png"))
     assert sum(report["new"].values()) == 4
     assert len(rows(folder / "manifest.jsonl")) == 4
 
 
 @pytest.mark.slow
-def test_dry_run_names_the_photos_and_writes_nothing(folder):
-    done = alpaca("label", "photos", "--dry-run", cwd=folder)
-    assert done.returncode == 0
+def test_dry_run_names_the_photos_and_writes_nothing(folder, label, run):
+    done = run("photos", "--dry-run")
     assert done.stdout.split() == [
         "photos/alpaca.jpg",
         "photos/cat.png",
         "photos/coffee.jpg",
     ]
     assert os.listdir(folder) == ["photos"]
-    label("photos", cwd=folder)
+    label("photos")
     with open(folder / "manifest.jsonl", "ab") as file:
         file.write(b'{"source-ref":"cut')
     before = (folder / "manifest.jsonl").read_bytes()
-    assert alpaca("label", "photos", "--dry-run", cwd=folder).stdout == ""
+    assert run("photos", "--dry-run").stdout == ""
     assert (folder / "manifest.jsonl").read_bytes() == before
     assert sorted(os.listdir(folder)) == ["manifest.jsonl", "photos"]
 
 
-def test_the_table_counts_and_problems_name_their_photo(folder):
+def test_the_table_counts_and_problems_name_their_photo(folder, run):
     (folder / "photos/empty.jpg").touch()
     (folder / "photos/notes.txt").touch()
-    done = alpaca("label", "photos", cwd=folder)
-    assert done.returncode == 0
+    done = run("photos")
     table = " ".join(done.stdout.split())
     assert table.startswith("photos new alpaca 1 1 not alpaca 2 2 needs review ")
     assert "failed 1 1 see failures.jsonl skipped 1 not images 3 of 4 photos labelled" in table
@@ -212,63 +184,57 @@ def test_the_table_counts_and_problems_name_their_photo(folder):
 
 
 @pytest.mark.slow
-def test_too_many_failures_exit_with_1(folder):
+def test_too_many_failures_exit_with_1(folder, label):
     (folder / "photos/empty.jpg").touch()
-    assert label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)["failed"] == 1
+    assert label("photos", "--max-failure-rate", 0.2, code=1)["failed"] == 1
     os.utime(folder / "photos/empty.jpg", (1, 1))
-    assert label("photos", "--relabel", "--max-failure-rate", 0.25, cwd=folder)["failed"] == 1
+    assert label("photos", "--relabel", "--max-failure-rate", 0.25)["failed"] == 1
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["photos", "--workers", "0"],
-        ["photos", "--link"],
-        ["photos", "--manifest", "photos"],
-        ["photos", "none\x1b[2J"],
-        ["s3://"],
-        ["s3://b/", "--watch"],
-        ["photos", "--max-failure-rate", "2"],
-        ["photos", "--manifest", "x", "--failures", "./x"],
-        ["photos", "--copy-to", "photos/sorted"],
-        ["photos", "--copy-to", "photos"],
-        ["photos", "--copy-to", "."],
-        ["photos", "--copy-to", "link/sorted"],
-        ["s3://b/", "--copy-to", "sorted"],
-    ],
-    ids=" ".join,
-)
-def test_wrong_usage_exits_with_2_and_writes_nothing(folder, words):
+USAGE = """
+photos --workers 0
+photos --link
+photos --manifest photos
+photos none\x1b[2J
+s3://
+s3://b/ --watch
+photos --max-failure-rate 2
+photos --copy-to photos/sorted
+photos --copy-to photos
+photos --copy-to .
+photos --copy-to link/sorted
+photos/cat.png --copy-to photos
+link/cat.png photos --copy-to link
+s3://b/ --copy-to sorted
+"""
+
+
+def test_wrong_usage_exits_with_2_and_writes_nothing(folder, run):
     os.symlink("photos", folder / "link")
-    assert alpaca("label", *words, cwd=folder).returncode == 2
+    for words in ("", *USAGE.strip().splitlines()):
+        run(*words.split(), code=2)
     assert sorted(os.listdir(folder)) == ["link", "photos"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["photos", "--model", "none"], "none: no model bundle there"),
-        (["photos", "--manifest", "none/m.jsonl"], "none/m.jsonl: cannot be written"),
-        (["photos", "--manifest", "photos/cat.png"], "photos/cat.png: not a manifest"),
-        (["photos", "--manifest", "garbage"], "garbage: line 2: not JSON"),
-        (["photos", "--manifest", "notes"], "notes: not a manifest"),
+        ("--model none", "none: no model bundle there"),
+        ("--manifest none/m.jsonl", "none/m.jsonl: cannot be written"),
+        ("--manifest photos/cat.png", "photos/cat.png: not a manifest"),
+        ("--manifest garbage", "garbage: line 2: not JSON"),
+        ("--manifest notes", "notes: not a manifest"),
+        ("--manifest /dev/null", "/dev/null: not a regular file"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(folder, words, message):
+def test_what_cannot_be_done_is_said_in_one_line(folder, run, words, message):
     (folder / "garbage").write_text('{"source-ref":"a"}\nxxxx\n{"source-ref":"b"}\n')
     (folder / "notes").write_text("my notes\nwithout an end")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    done = alpaca("label", *words, cwd=folder)
-    assert done.returncode == 1
+    done = run("photos", *words.split(), code=1)
     assert done.stderr.startswith(f"Error: {message}")
     assert done.stderr.count("\n") == 1
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def test_a_device_is_not_a_manifest_and_stays(folder):
-    done = alpaca("label", "photos", "--manifest", "/dev/null", cwd=folder)
-    assert "/dev/null: not a regular file" in done.stderr
     assert os.path.exists("/dev/null")
 
 
@@ -276,7 +242,7 @@ def test_a_device_is_not_a_manifest_and_stays(folder):
 
 
 @pytest.mark.slow
-def test_odd_names_are_labelled_and_never_steer_the_terminal(folder):
+def test_odd_names_are_labelled_and_never_steer_the_terminal(folder, label):
     source = folder / "photos/cat.png"
     names = [
         b"new\nline.png",
@@ -299,10 +265,10 @@ def test_odd_names_are_labelled_and_never_steer_the_terminal(folder):
     found = rows(folder / "manifest.jsonl")
     assert "photos/new\nline.png" in found
     assert "file:photos/%FF%FE.png" in found
-    assert label("photos", cwd=folder)["unchanged"] == 8
+    assert label("photos")["unchanged"] == 8
 
 
-def test_links_hidden_and_stray_files_are_skipped(folder):
+def test_links_hidden_and_stray_files_are_skipped(folder, label):
     photos = folder / "photos"
     os.symlink(".", photos / "loop")
     os.symlink("self.jpg", photos / "self.jpg")
@@ -314,7 +280,7 @@ def test_links_hidden_and_stray_files_are_skipped(folder):
     shutil.copy(photos / "cat.png", photos / ".cat.png")
     shutil.copy(photos / "coffee.jpg", photos / "no suffix")
     (photos / "notes.txt").write_text("words")
-    report = label("photos", cwd=folder)
+    report = label("photos")
     assert sum(report["new"].values()) == 5
     assert report["not_images"] == 5  # loop, pipe, .hidden, .cat.png, notes.txt
     failures = rows(folder / "failures.jsonl")
@@ -329,14 +295,14 @@ def test_links_hidden_and_stray_files_are_skipped(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
-def test_copies_are_sorted_into_one_folder_per_label(folder, link):
+def test_copies_are_sorted_into_one_folder_per_label(folder, link, label):
     (folder / "more/photos").mkdir(parents=True)
     shutil.copy(folder / "photos/coffee.jpg", folder / "more/photos/cat.png")
     os.symlink("cat.png", folder / "photos/linked.png")
     words = ["photos", "more/photos", "--copy-to", "sorted", *["--link"][: int(link)]]
     for _ in range(2):
-        label(*words, cwd=folder)
-        made = {str(p.relative_to(folder / "sorted")) for p in folder.glob("sorted/**/*.*")}
+        label(*words)
+        made = {str(p.relative_to(folder / "sorted")) for p in folder.glob("sorted/*/**/*.*")}
         assert made == {
             "alpaca/photos/alpaca.jpg",
             "not alpaca/photos/cat.png",
@@ -363,7 +329,7 @@ def started(many, *words, rows_first=10):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_done_and_leaves_no_worker(many):
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_worker(many, label):
     process, workers = started(many)
     assert len(workers) == 2
     _, stderr = interrupt(process)
@@ -372,7 +338,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_worker(many):
     assert not any(map(is_alive, workers))
     done = len(rows(many / "manifest.jsonl"))
     assert 10 <= done < 100
-    report = label("photos", cwd=many)
+    report = label("photos")
     assert report["unchanged"] == done
     assert len(rows(many / "manifest.jsonl")) == 100
 
@@ -388,13 +354,13 @@ def test_ctrl_c_while_starting_exits_with_130(many):
 
 
 @pytest.mark.slow
-def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many):
+def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many, label):
     process, workers = started(many)
     interrupt(process, signal.SIGKILL)
     wait_until(lambda: not any(map(is_alive, workers)))
     with open(many / "manifest.jsonl", "ab") as file:
         file.write(b'{"source-ref":"photos/000.jpg","alpaca":0,"alp')
-    report = label("photos", cwd=many)
+    report = label("photos")
     assert report["unchanged"] >= 10
     assert len(rows(many / "manifest.jsonl")) == 100
     assert sorted(os.listdir(many)) == ["manifest.jsonl", "photos"]
@@ -437,7 +403,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     assert done.returncode == 1
     assert done.stderr.startswith("Error: manifest.jsonl: File too large. What is labelled")
     assert (folder / "manifest.jsonl").stat().st_size == 1500
-    assert label("photos", cwd=folder)["unchanged"] == 2
+    assert runs.label("photos", cwd=folder)["unchanged"] == 2
     assert len(rows(folder / "manifest.jsonl")) == 3
 
 
@@ -457,12 +423,12 @@ def test_without_permission_each_is_told_and_the_rest_goes_on(folder):
     os.chmod(folder, 0o755)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: manifest.jsonl: cannot be written (Permission denied)")
-    report = label("photos", cwd=folder, preexec_fn=humble)
+    report = runs.label("photos", cwd=folder, preexec_fn=humble)
     assert (report["failed"], sum(report["new"].values())) == (1, 2)
     assert report["unreadable_folders"] == ["photos/locked"]
     assert rows(folder / "failures.jsonl")["photos/cat.png"]["failure"]["code"] == "unreadable"
     os.chmod(folder / "photos/cat.png", 0o644)
-    assert sum(label("photos", cwd=folder)["new"].values()) == 1
+    assert sum(runs.label("photos", cwd=folder)["new"].values()) == 1
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(many):
@@ -511,8 +477,10 @@ def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
         s3.upload_file(str(path), "farm", f"a b/{path.name}")
     s3.put_object(Bucket="farm", Key="a b/empty.jpg", Body=b"")
     s3.put_object(Bucket="farm", Key="a b/notes.txt", Body=b"words")
-    label("photos", "--manifest", "local.jsonl", cwd=folder)
-    report = label("s3://farm/a b/", "s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
+    runs.label("photos", "--manifest", "local.jsonl", cwd=folder)
+    report = runs.label(
+        "s3://farm/a b/", "s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env
+    )
     assert (report["failed"], report["not_images"]) == (1, 1)
 
     def judged(name):
@@ -537,5 +505,5 @@ def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
     assert json.loads((folder / "m.failures.jsonl").read_text())["source-ref"] == (
         "s3://farm/a b/empty.jpg"
     )
-    again = label("s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
+    again = runs.label("s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
     assert (again["unchanged"], again["failed_before"]) == (3, 1)

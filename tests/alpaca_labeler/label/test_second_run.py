@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -12,18 +13,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from alpaca_labeler.label import sort_into
+from alpaca_labeler.label.sort_into import folder_name
 from alpaca_labeler.main import main
-from tests.support.runs import alpaca, interrupt, label, rows, start, wait_until
+from tests.support.runs import interrupt, rows, start, wait_until
 
 
 @pytest.fixture
-def folder(tmp_path, photos):
+def folder(folder):
     """Three photos in `photos/`, and a file that is not one."""
-    (tmp_path / "photos").mkdir()
-    for name in ("alpaca.jpg", "cat.png", "coffee.jpg"):
-        shutil.copy(photos / name, tmp_path / "photos")
-    (tmp_path / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
-    return tmp_path
+    (folder / "photos/broken.jpg").write_bytes(b"\xff\xd8\xff no photo")
+    return folder
 
 
 def squeezed(done):
@@ -45,64 +45,56 @@ def correct(folder, name, said):
 
 
 @pytest.mark.slow
-def test_failures_of_an_earlier_run_are_counted_again(folder):
-    first = label("photos", cwd=folder)
+@pytest.mark.usefixtures("folder")
+def test_failures_of_an_earlier_run_are_counted_again(label, run):
+    first = label("photos")
     assert (first["failed"], first["failed_before"]) == (1, 0)
-    again = label("photos", "--max-failure-rate", 0.2, cwd=folder, code=1)
+    again = label("photos", "--max-failure-rate", 0.2, code=1)
     assert (again["failed"], again["failed_before"], again["unchanged"]) == (1, 1, 3)
-    done = alpaca("label", "photos", cwd=folder)
+    done = run("photos")
     assert "failed 1 see failures.jsonl, as before" in squeezed(done)
     assert "unchanged 3 labelled before" in squeezed(done)
 
 
 @pytest.mark.slow
-def test_totals_are_those_of_the_manifest(folder):
-    label("photos", cwd=folder)
+def test_totals_are_those_of_the_manifest(folder, label, run):
+    label("photos")
     correct(folder, "photos/coffee.jpg", "alpaca")
     for options, new in ((["--relabel"], "1 "), ([], "")):
-        done = alpaca("label", "photos", *options, cwd=folder)
+        done = run("photos", *options)
         assert f"alpaca 2 {new}not alpaca 1 " in squeezed(done)
         assert "by people 1 as they said" in squeezed(done)
-    report = label("photos", cwd=folder)
+    report = label("photos")
     assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
     assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
     assert report["new"] == {"alpaca": 0, "not alpaca": 0}
 
 
 @pytest.mark.slow
-def test_totals_are_of_these_photos_only(folder):
-    label("photos", cwd=folder)
-    report = label("photos/cat.png", cwd=folder)
-    assert report["labels"] == {"alpaca": 0, "not alpaca": 1}
-    assert (report["photos"], report["failed"]) == (1, 0)
-
-
-@pytest.mark.slow
-def test_photos_that_are_gone_are_named_and_pruned_on_request(folder):
-    label("photos", cwd=folder)
+def test_photos_that_are_gone_are_named_and_pruned_on_request(folder, label, run):
+    label("photos")
     os.unlink(folder / "photos/cat.png")
-    done = alpaca("label", "photos", cwd=folder)
+    done = run("photos")
     assert "gone 1 see --prune" in squeezed(done)
     assert len(rows(folder / "manifest.jsonl")) == 3
-    assert label("photos", "--prune", cwd=folder)["gone"] == 1
+    assert label("photos", "--prune")["gone"] == 1
     assert len(rows(folder / "manifest.jsonl")) == 2
 
 
 @pytest.mark.slow
-def test_a_new_version_that_overrules_a_person_is_named(folder):
-    label("photos", cwd=folder)
+def test_a_new_version_that_overrules_a_person_is_named(folder, label, run):
+    label("photos")
     correct(folder, "photos/coffee.jpg", "alpaca")
-    label("photos", cwd=folder)
+    label("photos")
     shutil.copy(folder / "photos/cat.png", folder / "photos/coffee.jpg")
-    done = alpaca("label", "photos", cwd=folder)
+    done = run("photos")
     assert "photos/coffee.jpg: changed since a person labelled it" in done.stderr
 
 
-def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path):
+def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path, run):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/notes.txt").touch()
-    done = alpaca("label", "empty", cwd=tmp_path)
-    assert done.returncode == 0
+    done = run("empty")
     assert done.stdout == ""
     assert done.stderr.startswith("no photos in empty (formats: ")
     assert " heic " in done.stderr
@@ -111,59 +103,44 @@ def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path):
 
 
 @pytest.mark.slow
-def test_quiet_says_nothing_when_all_is_well(folder):
-    os.unlink(folder / "photos/broken.jpg")
-    done = alpaca("label", "photos", "--quiet", cwd=folder)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-@pytest.mark.slow
-def test_the_next_step_names_another_manifest(folder):
-    done = alpaca("label", "photos", "--manifest", "my farm.jsonl", cwd=folder)
+@pytest.mark.usefixtures("folder")
+def test_totals_are_of_these_photos_only_and_quiet_says_nothing(label, run):
+    label("photos")
+    report = label("photos/cat.png", "--model", "embedded")
+    assert report["labels"] == {"alpaca": 0, "not alpaca": 1}
+    assert (report["photos"], report["failed"], report["unchanged"]) == (1, 0, 1)
+    done = run("photos/cat.png", "--quiet")
+    assert (done.stdout, done.stderr) == ("", "")
+    done = run("photos/cat.png", "--manifest", "my farm.jsonl")
     assert "alpaca review 'my farm.jsonl'\n" in done.stderr
 
 
-@pytest.mark.slow
-def test_the_built_in_model_has_a_name(folder):
-    label("photos", cwd=folder)
-    again = label("photos", "--model", "embedded", cwd=folder)
-    assert sum(again["new"].values()) == 0
-
-
-MISSING = [
-    ["label", "nope/"],
-    ["report", "nope/"],
-    ["review", "nope/"],
-    ["manifest", "show", "nope/"],
-    ["train", "nope/"],
-    ["evaluate", "embedded", "nope/"],
-    ["compare", "embedded", "embedded", "nope/"],
-    ["sandbox", "--upload", "nope/"],
-]
-
-
-@pytest.mark.parametrize("words", MISSING, ids=" ".join)
-def test_a_folder_that_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch, words):
+def test_what_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(main, words)
-    assert done.exit_code == 2
-    assert "nope/" in done.stderr.splitlines()[-1]
+    for words in (
+        "label nope/",
+        "report nope/",
+        "review nope/",
+        "manifest show nope/",
+        "train nope/",
+        "evaluate embedded nope/",
+        "compare embedded embedded nope/",
+        "sandbox --upload nope/",
+    ):
+        done = CliRunner().invoke(main, words.split())
+        assert done.exit_code == 2
+        assert "nope/" in done.stderr.splitlines()[-1]
+    for words in ("manifest show", "manifest stats", "manifest export --format csv", "review"):
+        done = CliRunner().invoke(main, words.split())
+        assert (done.exit_code, done.stderr) == (
+            2,
+            "Error: manifest.jsonl: there is no such manifest; run `alpaca label FOLDER` first\n",
+        )
 
 
-@pytest.mark.parametrize("words", [["show"], ["stats"], ["export", "--format", "csv"], [], [""]])
-def test_without_a_manifest_every_command_says_how_to_make_one(tmp_path, monkeypatch, words):
-    monkeypatch.chdir(tmp_path)
-    words = ["manifest", *words] if any(words) else ["report" if words else "review"]
-    done = CliRunner().invoke(main, words)
-    assert (done.exit_code, done.stderr) == (
-        2,
-        "Error: manifest.jsonl: there is no such manifest; run `alpaca label FOLDER` first\n",
-    )
-
-
-def test_a_label_that_is_not_there_is_answered_with_those_that_are(folder, monkeypatch):
-    label("photos", cwd=folder)
-    monkeypatch.chdir(folder)
+@pytest.mark.usefixtures("folder")
+def test_a_label_that_is_not_there_is_answered_with_those_that_are(label):
+    label("photos")
     done = CliRunner().invoke(main, ["manifest", "show", "--label", "llama"])
     assert done.exit_code == 2
     assert "there is no label 'llama'; the labels are: alpaca, not alpaca" in done.stderr
@@ -173,17 +150,18 @@ def test_a_label_that_is_not_there_is_answered_with_those_that_are(folder, monke
 
 
 def files(folder):
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return found - {sort_into.RECORD}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
-def test_sorting_again_moves_what_was_corrected(folder, link):
+def test_sorting_again_moves_what_was_corrected(folder, link, label, run):
     words = ["photos", "--copy-to", "sorted/", *["--link"][: int(link)]]
-    first = label(*words, cwd=folder)
+    first = label(*words)
     assert first["sorted"] == {"photos": 3, "moved": 0, "in_the_way": 0}
     correct(folder, "photos/coffee.jpg", "alpaca")
-    done = alpaca("label", *words, cwd=folder)
+    done = run(*words)
     assert "  3 sorted into sorted/, 1 moved\n" in done.stdout
     assert files(folder / "sorted") == {
         "alpaca/photos/alpaca.jpg",
@@ -194,8 +172,8 @@ def test_sorting_again_moves_what_was_corrected(folder, link):
 
 
 @pytest.mark.slow
-def test_what_others_put_there_is_never_touched(folder):
-    label("photos", "--copy-to", "sorted", cwd=folder)
+def test_what_others_put_there_is_never_touched(folder, label):
+    label("photos", "--copy-to", "sorted")
     theirs = {
         "alpaca/photos/coffee.jpg": b"another photo of that name",
         "favourites/photos/coffee.jpg": (folder / "photos/coffee.jpg").read_bytes(),
@@ -206,7 +184,7 @@ def test_what_others_put_there_is_never_touched(folder):
         (folder / "sorted" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "sorted" / name).write_bytes(content)
     correct(folder, "photos/coffee.jpg", "alpaca")
-    report = label("photos", "--copy-to", "sorted", cwd=folder)
+    report = label("photos", "--copy-to", "sorted")
     assert report["sorted"] == {"photos": 2, "moved": 0, "in_the_way": 1}
     for name, content in theirs.items():
         assert (folder / "sorted" / name).read_bytes() == content
@@ -214,19 +192,56 @@ def test_what_others_put_there_is_never_touched(folder):
 
 
 @pytest.mark.slow
-def test_a_linked_folder_never_leads_to_the_photos_themselves(folder):
+def test_a_linked_folder_never_leads_to_the_photos_themselves(folder, label):
     (folder / "sorted").mkdir()
     os.symlink("..", folder / "sorted/not alpaca")
-    label("photos/alpaca.jpg", "photos/cat.png", "--copy-to", "sorted", "--link", cwd=folder)
-    label("photos", "--copy-to", "sorted", "--link", cwd=folder)
+    label("photos/alpaca.jpg", "photos/cat.png", "--copy-to", "sorted", "--link")
+    label("photos", "--copy-to", "sorted", "--link")
     correct(folder, "photos/coffee.jpg", "alpaca")
-    label("photos", "--copy-to", "sorted", "--link", cwd=folder)
+    label("photos", "--copy-to", "sorted", "--link")
     assert {"alpaca.jpg", "cat.png", "coffee.jpg"} <= files(folder / "photos")
 
 
-def test_folders_are_called_like_their_labels_in_any_script():
-    from alpaca_labeler.label.sort_into import folder_name
+@pytest.mark.slow
+@pytest.mark.parametrize("link", [False, True])
+def test_a_photo_that_was_changed_is_copied_again_and_the_copy_of_a_former_label_goes(
+    folder, photos, link, label
+):
+    words = ["photos", "--copy-to", "sorted", *["--link"][: int(link)]]
+    label(*words)
+    copied = folder / "sorted/not alpaca/photos/coffee.jpg"
+    for name in ("goat.jpg", "rocket.jpg"):
+        shutil.copy(photos / name, folder / "new")
+        os.replace(folder / "new", folder / "photos/coffee.jpg")
+        report = label(*words)
+        assert report["sorted"] == {"photos": 3, "moved": 0, "in_the_way": 0}
+        assert copied.read_bytes() == (photos / name).read_bytes()
+        assert copied.samefile(folder / "photos/coffee.jpg") is link
+    shutil.copy(photos / "alpaca.jpg", folder / "new")
+    os.replace(folder / "new", folder / "photos/coffee.jpg")
+    assert label(*words)["sorted"]["moved"] == 1
+    assert not copied.exists()
 
+
+@pytest.mark.slow
+def test_a_copy_that_could_not_be_finished_is_not_there_and_is_made_by_the_next_run(
+    folder, monkeypatch, label, run
+):
+    def fails(photo, copy):
+        copy.write(photo.read(1000))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", fails)
+        done = run("photos", "--copy-to", "sorted", code=1)
+    assert done.stderr.splitlines()[-1].startswith(
+        "Error: sorted/alpaca/photos/alpaca.jpg: No space left on device."
+    )
+    assert files(folder / "sorted") == set()
+    assert label("photos", "--copy-to", "sorted")["sorted"]["photos"] == 3
+
+
+def test_folders_are_called_like_their_labels_in_any_script():
     for name in ("not alpaca", "アルパカ", "अल्पाका", "C++", "C##", "né", "a.b"):
         assert folder_name(name) == name
     assert folder_name("ne\N{COMBINING ACUTE ACCENT}") == "né"
@@ -236,13 +251,12 @@ def test_folders_are_called_like_their_labels_in_any_script():
     assert not any(set(name) & set('/\\\n\0:*?"<>|') or name.startswith(".") for name in made)
 
 
-def test_a_link_to_another_drive_is_refused_before_anything_is_labelled(folder):
+def test_a_link_to_another_drive_is_refused_before_anything_is_labelled(folder, run):
     other = "/dev/shm"
     if not os.path.isdir(other) or os.stat(other).st_dev == os.stat(folder).st_dev:
         pytest.skip("there is no second drive")
     words = ["photos", "--copy-to", f"{other}/alpaca-test-{os.getpid()}", "--link"]
-    done = alpaca("label", *words, cwd=folder)
-    assert done.returncode == 1
+    done = run(*words, code=1)
     assert "leave out --link" in done.stderr
     assert done.stderr.count("\n") == 1
     assert os.listdir(folder) == ["photos"]
@@ -252,7 +266,7 @@ def test_a_link_to_another_drive_is_refused_before_anything_is_labelled(folder):
 
 
 @pytest.mark.slow
-def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos):
+def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos, label):
     os.unlink(folder / "photos/broken.jpg")
     process = start("label", "photos", "--watch", "--workers", 1, cwd=folder)
     manifest = folder / "manifest.jsonl"
@@ -275,7 +289,7 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
     assert "4 of 4 photos labelled" in stdout
     assert not (folder / "failures.jsonl").exists()
     watched = manifest.read_bytes()
-    assert label("photos", cwd=folder)["unchanged"] == 4
+    assert label("photos")["unchanged"] == 4
     assert manifest.read_bytes() == watched
 
 

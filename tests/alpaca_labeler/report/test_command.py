@@ -318,7 +318,7 @@ def test_wrong_usage_is_said_in_a_sentence():
     assert "run `alpaca label FOLDER` first" in report(code=2)
     write("manifest.jsonl", row("a.jpg"))
     before = Path("manifest.jsonl").read_bytes()
-    assert "name another file" in report("-o", "./manifest.jsonl", code=2)
+    assert "name it .html" in report("-o", "./manifest.jsonl", code=2)
     assert Path("manifest.jsonl").read_bytes() == before
     assert "none/x.html: No such file" in report("-o", "none/x.html", code=1)
     assert "report.pdf: the page is HTML" in report("-o", "report.pdf", code=2)

@@ -1,0 +1,73 @@
+"""Files that appear whole or not at all, wherever their name leads."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final
+
+_SUFFIX: Final = ".partial"
+
+
+@contextmanager
+def whole(path: str, mode: str = "w", *, durable: bool = False) -> Iterator[IO[Any]]:
+    """Open a file that gets its name when it is complete; if anything fails, it never does.
+
+    A link stays one: the file that it leads to is replaced, and keeps its permissions. A device, a
+    named pipe, or an open file such as /dev/stdout is written to directly. `mode` is `w` (UTF-8) or
+    `wb`; `durable` waits until the disk has the content. Raises `OSError` with the name `path`.
+    """
+    kind: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        if _is_a_channel(path):
+            # Not "w": what a shell has written with `>> file` is kept.
+            with open(
+                os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), mode, **kind
+            ) as file:
+                yield file
+            return
+        with replaced(path) as temporary, open(temporary, mode.replace("w", "x"), **kind) as file:
+            with suppress(FileNotFoundError):
+                os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is not None and not str(error.filename).endswith(_SUFFIX):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
+
+
+@contextmanager
+def replaced(path: str) -> Iterator[str]:
+    """Yield a name that nobody can guess, in the folder of `path`; then it takes its place.
+
+    If `path` is a link, that is the place of what it leads to. Raises `OSError`.
+    """
+    target = os.path.realpath(path)
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}{_SUFFIX}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _is_a_channel(path: str) -> bool:
+    """Tell whether `path` is no file of its own: a device, a pipe, or a descriptor in /proc."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return True
+    except FileNotFoundError:
+        return False
+    while os.path.islink(path):
+        folder = os.path.realpath(os.path.dirname(path))
+        if folder.startswith("/proc/"):
+            return True
+        path = os.path.join(folder, os.readlink(path))
+    return False
