@@ -86,11 +86,11 @@ def as_uri(text: str) -> str:
 def split_s3(uri: str) -> tuple[str, str]:
     """Return (bucket, key) of an `s3://bucket/key` URI. The key may be empty.
 
-    Raises `ValueError` if there is no bucket.
+    Raises `NotFound` if there is no bucket.
     """
     bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
     if not is_s3(uri) or not bucket:
-        raise ValueError(f"{uri}: not of the form s3://bucket/key")
+        raise NotFound(f"{uri}: not of the form s3://bucket/key")
     return bucket, key
 
 

@@ -94,7 +94,7 @@ def _s3_uri(environment: Mapping[str, str], name: str, example: str) -> str:
         raise SettingsError(f"{name} is not set: it must be an S3 URI like {example}")
     try:
         bucket, key = storage.split_s3(value)
-    except ValueError:
+    except storage.NotFound:
         raise SettingsError(f"{name}={value!r}: must be an S3 URI like {example}") from None
     return f"{storage.S3_SCHEME}{bucket}/{key}"
 

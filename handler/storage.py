@@ -345,10 +345,7 @@ def client() -> Any:
 
 
 def _where(uri: str) -> dict[str, str]:
-    try:
-        bucket, key = split_s3(uri)
-    except ValueError as error:
-        raise NotFound(str(error)) from None
+    bucket, key = split_s3(uri)
     return {"Bucket": bucket, "Key": key}
 
 

@@ -160,7 +160,7 @@ def _store(uri: str) -> str:
     """Return the store's URI without a trailing slash, or say what is wrong with it."""
     try:
         bucket, key = storage.split_s3(uri)
-    except ValueError as error:
+    except storage.StorageError as error:
         raise PublishError(
             f"{uri}: not a place to publish to; name one like s3://bucket/models/alpaca"
         ) from error

@@ -74,6 +74,13 @@ def test_an_export_never_replaces_the_manifest(run, tmp_path):
     assert "none/x: No such file" in run("export", "--format", "csv", "-o", "none/x", code=1).stderr
 
 
+def test_a_row_that_names_no_object_is_said_by_name_and_no_fault(run, tmp_path):
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row("s3://")) + "\n")
+    assert run("prune", code=1).stderr == "Error: s3://: not of the form s3://bucket/key\n"
+    for words in (["show"], ["stats"], ["export", "--format", "csv"]):
+        run(*words)
+
+
 # --- apply ---------------------------------------------------------------------------------------
 
 
