@@ -81,6 +81,8 @@ class Local(click.Path):
 class Share(click.FloatRange):
     """A number from 0 to 1. Python also reads `nan`, which no comparison would ever reach."""
 
+    name = "n"
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -82,6 +82,7 @@ EXIT_INTERRUPTED: Final = 130
 @click.option(
     "--workers",
     type=click.IntRange(1, MAX_WORKERS),
+    metavar="N",
     default=lambda: min(cores.usable(), MAX_WORKERS),
     help="Processes that label at the same time.  [default: one per core of this process]",
 )
@@ -105,6 +106,7 @@ EXIT_INTERRUPTED: Final = 130
 @click.option(
     "--max-pixels",
     type=click.IntRange(1),
+    metavar="N",
     default=100_000_000,
     show_default=True,
     help="Largest width x height that is decoded.",
@@ -112,23 +114,7 @@ EXIT_INTERRUPTED: Final = 130
 @dry_run_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def label(
-    *,
-    paths: tuple[str, ...],
-    manifest_path: str,
-    failures_path: str | None,
-    model: str,
-    workers: int,
-    relabel: bool,
-    prune: bool,
-    watch: bool,
-    copy_to: str | None,
-    link: bool,
-    max_failure_rate: float,
-    max_pixels: int,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Label photos: files, folders or buckets.
 
     \b
@@ -147,20 +133,9 @@ def label(
 
     Exit code: 0 done, 1 too many failures, 2 wrong usage, 130 interrupted.
     """
-    failures_path = failures_path or beside(manifest_path, "failures")
-    run = Run(
-        paths,
-        manifest_path,
-        failures_path,
-        model,
-        workers,
-        relabel,
-        prune,
-        copy_to,
-        link,
-        max_pixels,
-        watch,
-    )
+    manifest_path = given["manifest_path"]
+    failures_path = given["failures_path"] or beside(manifest_path, "failures")
+    run = Run(**{**given, "failures_path": failures_path})
     _check_usage(run)
     try:
         if dry_run:
@@ -179,7 +154,7 @@ def label(
     if as_json:
         click.echo(summary.as_json(report, manifest_path, failures_path))
     elif not report.photos and not report.interrupted:
-        warn(summary.nothing_found(paths, report))
+        warn(summary.nothing_found(run.paths, report))
     elif not is_quiet():
         columns = shutil.get_terminal_size().columns
         click.echo(summary.as_table(report, manifest_path, failures_path, columns))
@@ -204,7 +179,7 @@ def _exit_interrupted() -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was asked for."""
+    """What was asked for, by the names of the options."""
 
     paths: tuple[str, ...]
     manifest_path: str

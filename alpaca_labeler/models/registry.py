@@ -56,7 +56,7 @@ def list_command(uri: str, *, as_json: bool) -> None:
 
     \b
     alpaca models list s3://bucket/models/alpaca
-    alpaca models list s3://bucket/models/alpaca --json | jq '.[] | select(.current)'
+    alpaca models list s3://bucket/models/alpaca --json | jq length
     """
     from alpaca_labeler.training import registry
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
+    metavar="N",
     help="The page's port. To forward it, use the same number on both sides: "
     "ssh -L 8080:localhost:8080 HOST.  [default: a free one]",
 )

@@ -194,7 +194,7 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
     \b
         alpaca manifest export --format csv -o labels.csv
         alpaca manifest export --format rekognition -o rekognition.manifest
-        alpaca manifest export --format label-studio -o tasks.json --local-files-root photos/
+        alpaca manifest export --format label-studio -o tasks.json
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
 
     What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies

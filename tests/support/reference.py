@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from alpaca_labeler.main import main
 from tests.support.commands import commands
 
 PAGE = Path(__file__).parents[2] / "docs/commands.md"
@@ -29,8 +28,7 @@ def reference():
         context = click.Context(
             command, info_name=name, terminal_width=78, help_option_names=["-h", "--help"]
         )
-        context.formatter_class = main.context_class.formatter_class
-        text = click.unstyle(command.get_help(context))
+        text = command.get_help(context)
         level = "#" * min(len(words) + 2, 3)
         parts.append(f"{level} {name}\n\n```text\n{text.rstrip()}\n```\n")
     return "\n".join(parts)
