@@ -16,7 +16,6 @@ SHOWN_PROBLEMS: Final = 5
 """Problems are named as they come, up to this many: the rest is in the failures file."""
 
 REDRAW_SECONDS: Final = 0.1
-BAR_WIDTH: Final = 24
 
 TRACEBACK: Final = "ALPACA_TRACEBACK"
 """If this environment variable is set, a fault of our own is shown with its traceback."""
@@ -181,10 +180,6 @@ def progress_line(label: str, done: int, total: int | None, seconds: float, widt
         facts.pop()
     if len("  ".join(facts)) > width:
         facts = [count]
-    room = min(BAR_WIDTH, width - len("  ".join(facts)) - len("  []"))
-    if total and room >= BAR_WIDTH // 3:
-        full = round(room * min(done / total, 1))
-        facts.insert(1, f"[{'#' * full}{'-' * (room - full)}]")
     return "  ".join(facts)[:width]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 from alpaca_labeler.handler import manifest_row
@@ -27,16 +26,7 @@ SHOWN_LABELS: Final = 4
 """Labels with a tile of their own."""
 
 SHOWN_FOLDERS: Final = 100
-"""If there are more folders, their parents are shown."""
-
-DEEPEST: Final = 20
-"""Levels of folders that are counted separately if there are many."""
-
-BARS: Final = 40
-"""Most bars of a chart of days."""
-
-DATES: Final = 3
-"""Dates that fit below a chart on a phone."""
+"""Folders on the page: those with the most photos."""
 
 JUDGED: Final = 50
 """Fewest labels by people on which the model is measured."""
@@ -79,7 +69,6 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
         "figures": _figures(counts, shown),
         "judged": _judged(counts, names),
         "scores": _scores(counts, names),
-        "days": _days(counts, names),
         "parent": above,
         "folders": folders,
         "sheets": sheets,
@@ -137,72 +126,19 @@ def _scores(counts: Counts, names: Sequence[str]) -> dict[str, object] | None:
     return charts.probabilities(counts.scores, names, thresholds, counts.band)
 
 
-def _days(counts: Counts, names: Sequence[str]) -> dict[str, Any] | None:
-    """Return the chart of days. One day for all tells when they were copied, and not more."""
-    if len(counts.days) < 2:
-        return None
-    days = {date.fromisoformat(day).toordinal(): group[:3] for day, group in counts.days.items()}
-    first = min(days)
-    step = -(-(max(days) - first + 1) // BARS)
-    stacks = [[0, 0, 0] for _ in range((max(days) - first) // step + 1)]
-    for day, group in days.items():
-        place = (day - first) // step
-        stacks[place] = [a + b for a, b in zip(stacks[place], group, strict=True)]
-    starts = [str(date.fromordinal(first + place * step)) for place in range(len(stacks))]
-    ticks = tuple(place + 0.5 for place in range(0, len(stacks), -(-len(stacks) // DATES)))
-    y = charts.nice_axis(0, max(*map(sum, stacks), 4), charts.short_count)
-    return {
-        "step": step,
-        "x": charts.Axis(0, len(stacks), ticks, lambda place: starts[int(place)]),
-        "y": y,
-        "bars": charts.bars(stacks, names, starts, y),
-        "keys": [
-            key
-            for key, series in zip(
-                zip(SERIES, names, strict=True), zip(*stacks, strict=True), strict=True
-            )
-            if any(series)
-        ],
-        "undated": counts.rows - counts.unlabelled - sum(map(sum, stacks)),
-        "rows": [
-            (start, *map("{:,}".format, stack))
-            for start, stack in zip(starts, stacks, strict=True)
-            if any(stack)
-        ],
-        "label": f"Photos by day, {starts[0]} to {starts[-1]}",
-    }
-
-
 def _folders(folders: dict[str, Group]) -> tuple[str, list[tuple[str, ...]]]:
-    """Return the folder that holds all, and the rows of a table of its sub-folders, by name.
-
-    If they are more than `SHOWN_FOLDERS`, their parents are shown, or else the largest of them.
-    """
-    found = folders
-    depth = min(max((name.count("/") for name in folders), default=0), DEEPEST)
-    while len(found) > SHOWN_FOLDERS and depth:
-        found = {}
-        for name, group in folders.items():
-            _add(found, "/".join(name.split("/")[:depth]), group)
-        depth -= 1
-    if len(found) == 1:
-        found = folders
-    largest = sorted(found, key=lambda name: (-sum(found[name][:3]), name))
-    rest: dict[str, Group] = {}
-    for name in largest[SHOWN_FOLDERS:]:
-        _add(rest, f"{len(found) - SHOWN_FOLDERS:,} more folders", found[name])
-    shown = sorted(largest[:SHOWN_FOLDERS])
+    """Return the folder that holds all, and the rows of a table of its sub-folders, by name."""
+    largest = sorted(folders, key=lambda name: (-sum(folders[name][:3]), name))
+    shown, others = sorted(largest[:SHOWN_FOLDERS]), largest[SHOWN_FOLDERS:]
     # The slashes at the ends make a common beginning a common folder.
     above = os.path.commonprefix([f"{name}/" for name in shown]).rpartition("/")[0]  # noqa: RUF071
-    rows = [(name[len(above) :].lstrip("/") or ".", found[name]) for name in shown]
+    rows = [(name[len(above) :].lstrip("/") or ".", folders[name]) for name in shown]
+    if others:
+        sums = [sum(each) for each in zip(*(folders[name] for name in others), strict=True)]
+        rows.append((f"{len(others):,} more folders", sums))
     return above, [
-        (name, f"{sum(group[:3]):,}", *map("{:,}".format, group))
-        for name, group in [*rows, *rest.items()]
+        (name, f"{sum(group[:3]):,}", *map("{:,}".format, group)) for name, group in rows
     ]
-
-
-def _add(groups: dict[str, Group], name: str, group: Group) -> None:
-    groups[name] = [a + b for a, b in zip(groups.get(name, [0] * 4), group, strict=True)]
 
 
 def _photos(sheet: Sheet) -> list[dict[str, Any]]:

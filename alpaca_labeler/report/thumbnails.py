@@ -27,13 +27,6 @@ QUALITY: Final = 82
 THREADS: Final = 4
 """Photos read at the same time: each may be `MAX_BYTES` large, and larger once it is decoded."""
 
-_REASONS: Final[dict[type[storage.StorageError], str]] = {
-    storage.NotFound: "The photo is no longer there",
-    storage.Denied: "No permission to read the photo",
-    storage.TooLarge: f"The photo is larger than {MAX_BYTES // 2**20} MB",
-    storage.Unavailable: "The photo is archived, or not a regular file",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
@@ -66,8 +59,10 @@ def thumbnails(rows: Sequence[Row], place: Callable[[str], str]) -> list[Thumbna
 def _thumbnail(place: str) -> Thumbnail:
     try:
         picture = images.picture(storage.read(place, MAX_BYTES), SIDE)
-    except storage.StorageError as error:
-        return Thumbnail(problem=_REASONS.get(type(error), "The photo could not be read just now"))
+    except storage.NotFound:
+        return Thumbnail(problem="The photo is no longer there")
+    except storage.StorageError:  # its message has the whole path, which a page need not tell
+        return Thumbnail(problem="The photo cannot be read")
     except images.ImageError as error:
         return Thumbnail(problem=f"Not shown: {error}")
     return Thumbnail(data_uri(jpeg(picture)))

@@ -96,8 +96,7 @@ def test_what_matters_most_stays_longest():
     def line(width):
         return console.progress_line("labelling", 12_345, 100_000, 100, width)
 
-    bar = "[###---------------------]"
-    assert line(79) == f"labelling  {bar}  12,345/100,000  12%  0:11:50 left  123/s"
+    assert line(79) == "labelling  12,345/100,000  12%  0:11:50 left  123/s"
     assert line(49) == "labelling  12,345/100,000  12%  0:11:50 left"
     assert line(29) == "labelling  12,345/100,000"
     assert line(20) == "12,345/100,000"
