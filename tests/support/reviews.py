@@ -15,6 +15,7 @@ from alpaca_labeler.handler.bundle import Card
 from alpaca_labeler.handler.classifier import decide
 from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.handler.manifest_row import Failure
+from alpaca_labeler.review.index import Query
 from alpaca_labeler.review.photos import Photos
 from alpaca_labeler.review.server import Server
 from alpaca_labeler.review.session import Session
@@ -74,6 +75,15 @@ def labels(folder):
     """Name: label of each row of the table as every command reads it."""
     rows = open_table(str(folder / "manifest.jsonl")).rows()
     return {row["source-ref"]: manifest_row.label(row) for row in rows}
+
+
+def tiles(found, **query):
+    ids = found.select(Query(**query))["ids"]
+    return found.tiles(found.generation, ids)
+
+
+def tile_of(found, name):
+    return tiles(found, search=name)[0]
 
 
 @contextmanager

@@ -357,8 +357,9 @@ def test_hostile_names_stay_text(hostile):
     assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [WIDE, 768, NARROW])
+@pytest.mark.parametrize(
+    ("width", "dark"), [(WIDE, False), (768, True), (NARROW, False), (NARROW, True)]
+)
 def test_the_page_is_whole_and_accessible_in_a_browser(pages, hostile, width, dark):
     opened = pages(width, dark=dark)
     opened.goto(f"file://{hostile}")
