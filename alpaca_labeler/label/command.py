@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -156,8 +155,7 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
     elif not report.photos and not report.interrupted:
         warn(summary.nothing_found(run.paths, report))
     elif not is_quiet():
-        columns = shutil.get_terminal_size().columns
-        click.echo(summary.as_table(report, manifest_path, failures_path, columns))
+        click.echo(summary.as_table(report, manifest_path, failures_path))
         say(summary.next_steps(manifest_path))
     if report.interrupted:
         _exit_interrupted()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import textwrap
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -129,20 +128,16 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
     )
 
 
-def as_table(report: Report, manifest: str, failures: str, columns: int) -> str:
-    """Return the summary for people, for a terminal `columns` wide."""
+def as_table(report: Report, manifest: str, failures: str) -> str:
+    """Return the summary for people."""
     rows = list(_rows(report, failures))
     width = max(len(name) for name, *_ in rows)
     digits = max(len("photos"), *(len(f"{count:,}") for _, count, *_ in rows))
     lines = [f"  {'':<{width}}  {'photos':>{digits}}  {'new':>{digits}}"]
     for name, count, new, note in rows:
-        head = f"  {name:<{width}}  {count:>{digits},}  {format(new, ',') if new else '':>{digits}}"
-        notes = textwrap.wrap(note, max(columns - len(head) - 2, 16), break_long_words=False)
-        text = head + "".join(
-            f"  {part}" if place == 0 else f"\n{'':{len(head)}}  {part}"
-            for place, part in enumerate(notes)
-        )
-        lines.append(click.style(text.rstrip(), fg=_COLOURS.get(name) if count else None))
+        text = f"  {name:<{width}}  {count:>{digits},}  {format(new, ',') if new else '':>{digits}}"
+        text = f"{text}  {note}".rstrip()
+        lines.append(click.style(text, fg=_COLOURS.get(name) if count else None))
     labelled = report.new.total()
     rate = f", {labelled / report.seconds:,.0f}/s" if labelled and report.seconds > 0 else ""
     lines += [

@@ -6,12 +6,10 @@ overwritten unseen: that part is refused, and the page shows it. For use by any 
 
 from __future__ import annotations
 
-import os
 import shlex
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from alpaca_labeler.console import printable
-from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, UNKNOWN, Index, Query
 from alpaca_labeler.review.photos import PhotoError
 from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
@@ -49,7 +47,6 @@ _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM js
 
 
 Measure = Callable[["Row"], tuple[int, int]]
-
 
 _Step = dict[str, tuple[str, bytes | None]]
 """Of each photo, by name: the label that it was given, and the decision that counted before."""
@@ -139,18 +136,11 @@ class Session:
 
     def next_steps(self) -> list[tuple[str, str]]:
         """Return what to do with reviewed labels: (what for, the command)."""
-        name = shlex.quote(self.table.name)
-        steps = [
+        name = printable(shlex.quote(self.table.name))
+        return [
             ("See the figures", f"alpaca report {name} --open"),
             ("Export the labels", f"alpaca manifest export {name} --format csv -o labels.csv"),
         ]
-        folders = self.index.ask("SELECT DISTINCT folder FROM photo")
-        with suppress(ValueError):  # they have nothing in common, or lie in a bucket
-            common = os.path.commonpath([self.table.place(folder) for (folder,) in folders])
-            sort = f"alpaca label {shlex.quote(common)} --manifest {name} --copy-to sorted"
-            if not storage.is_s3(self.table.name):
-                steps.append(("Sort the photos into folders", sort))
-        return [(what, printable(command)) for what, command in steps]
 
     def _choices(self, column: str) -> list[dict[str, Any]]:
         """Return what there is to choose from, by name, with the decided and all photos of each."""
