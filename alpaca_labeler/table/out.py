@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -116,23 +116,26 @@ def spared(output: str | None, table: Table) -> Iterator[Row]:
     Raises `Refused` if that would replace a file of the table at once, and as soon as a row shows
     that it would replace a photo.
     """
-    if output is None or not os.path.isfile(output):
+    if output is None:
         return table.rows()
     if not storage.is_s3(table.name):
         for file in (table.name, table.failures, beside(table.name, "corrections")):
-            if os.path.exists(file) and os.path.samefile(output, file):
+            if _is_one_file(output, file):
                 raise Refused(printable(f"{output}: would overwrite {file}; name another file"))
-    return _other_photos(output, table)
+    return _other_photos(output, table) if os.path.isfile(output) else table.rows()
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    """Tell whether two names are of one file, which need not be there yet."""
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _other_photos(output: str, table: Table) -> Iterator[Row]:
     name = os.path.basename(os.path.realpath(output))
     for row in table.rows():
         path = storage.to_path(table.place(row["source-ref"]))
-        if path.endswith(name):
-            with suppress(OSError, ValueError):  # not there, in S3, or a name that no file can have
-                if os.path.samefile(path, output):
-                    raise Refused(
-                        printable(f"{output}: a photo of the manifest; name another file")
-                    )
+        if path.endswith(name) and os.path.exists(path) and os.path.samefile(path, output):
+            raise Refused(printable(f"{output}: a photo of the manifest; name another file"))
         yield row

@@ -21,9 +21,8 @@ def folder(tmp_path, monkeypatch):
     """A manifest with a photo, and what other people keep beside it."""
     monkeypatch.chdir(tmp_path)
     draw(tmp_path / "photos/goat.jpg")
-    write(tmp_path, row("photos/goat.jpg"), row("s3://b/x.jpg", -1.0))
-    for name in ("failures.jsonl", "corrections.jsonl"):
-        (tmp_path / name).touch()
+    write(tmp_path, row("photos/goat.jpg"), row("s3://b/goat.jpg", -1.0), row("\0/goat.jpg"))
+    (tmp_path / "corrections.jsonl").touch()
     (tmp_path / "out.csv.partial").write_text("my work")
     return tmp_path
 
