@@ -127,8 +127,9 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
     Run it again and only new or changed photos are labelled; what people decided stays. Photos
     that cannot be labelled are listed in failures.jsonl with the reason.
 
-    With --copy-to, a photo whose label has changed moves: its copy under the former label goes.
-    Nothing else in DIR is touched. With --watch, a photo counts once it is no longer being written.
+    With --copy-to, a photo that has changed is copied again, and its copy under a former label
+    goes. Nothing else in DIR is touched: DIR/.alpaca-sorted.jsonl says which copies are ours. With
+    --watch, a photo counts once it is no longer being written.
 
     Exit code: 0 done, 1 too many failures, 2 wrong usage, 130 interrupted.
     """
@@ -222,8 +223,6 @@ def _check_usage(run: Run) -> None:
                 f"--copy-to {run.copy_to} overlaps {path}, where its copies would be labelled "
                 "again: name a folder outside"
             )
-    if run.link:
-        sort_into.check_links(run.paths, run.copy_to)
 
 
 def _label(run: Run) -> Report:

@@ -67,16 +67,6 @@ class Sorted:
         return text
 
 
-def check_links(paths: Sequence[str], target: str) -> None:
-    """Raise `SortError` if hard links to photos below `paths` cannot be made in `target`."""
-    there = os.path.abspath(target)
-    while not os.path.isdir(there):
-        there = os.path.dirname(there)
-    for path in paths:
-        if os.stat(path).st_dev != os.stat(there).st_dev:
-            raise SortError(f"{target}: {ACROSS_DRIVES}")
-
-
 def sort(
     rows: Iterable[Row], places: Places, paths: Sequence[str], target: str, *, link: bool
 ) -> Sorted:

@@ -216,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if self.headers.get("Transfer-Encoding") or not (length.isascii() and length.isdigit()):
             raise _Answer(411, "Content-Length is missing")
-        if int(length) > MAX_BODY:
+        if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
             raise _Answer(413, f"more than {MAX_BODY:,} bytes")
         try:
             body = orjson.loads(self.rfile.read(int(length)))

@@ -32,8 +32,8 @@ METADATA: Final = frozenset(
 """The documented metadata of a label; anything else a strict reader may refuse."""
 REKOGNITION_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""What a spreadsheet would run as a formula when it stands first in a cell."""
+FORMULA_STARTS: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""What a spreadsheet may run as a formula when it stands first in a cell, also if it is wide."""
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 """Excel takes a CSV file without one for Windows-1252. pandas and DuckDB skip it."""

@@ -1,7 +1,7 @@
 // @ts-check
 // What stands around the photos: filters and their chips, progress, the end of the list.
 
-import { bar, make } from "./grid.js";
+import { make } from "./grid.js";
 
 /** @typedef {import("./server.js").Start} Start */
 
@@ -92,15 +92,6 @@ export function summary(start, status, page, pages, some) {
   element("clear").hidden = !some;
   element("steps").replaceChildren(...start.next.flatMap(
     ([what, command]) => [make("dt", "", what), make("dd", "command", command)]));
-  element("folders").hidden = start.folders.length < 2;
-  element("folders").tBodies[0].replaceChildren(...start.folders.map((each) => {
-    const row = make("tr");
-    const meter = make("td");
-    meter.append(bar(each.decided / Math.max(1, each.photos)));
-    const count = `${number(each.decided)} of ${number(each.photos)}`;
-    row.append(make("th", "", each.text), make("td", "", count), meter);
-    return row;
-  }));
 }
 
 /** Offer what can be done where the page is. @param {import("./grid.js").Grid} grid @param {boolean} ended */

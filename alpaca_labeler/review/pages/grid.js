@@ -18,7 +18,7 @@ export function make(kind, style = "", text = "") {
 }
 
 /** A bar that is filled to a share. @param {number} share @param {string} [style] */
-export function bar(share, style = "") {
+function bar(share, style = "") {
   const made = make("span", "sure");
   const level = make("i", style);
   level.style.width = `${100 * share}%`;

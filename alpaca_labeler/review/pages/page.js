@@ -120,11 +120,9 @@ function clear(names) {
   element("grid").focus();
 }
 
-async function end() {
+function end() {
   if (large.isOpen) large.close();
   element("end").scrollIntoView({ block: "nearest" });
-  start = await get("start").catch(() => start);
-  sum();
 }
 
 // --- what is new ---------------------------------------------------------------------------------

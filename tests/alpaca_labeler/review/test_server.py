@@ -198,6 +198,7 @@ def wanted(*classes, since=0, generation=1):
         ({"Content_Length": "-5"}, 411),
         ({"Content_Length": "1e3"}, 411),
         ({"Content_Length": "5000000"}, 413),
+        ({"Content_Length": "9" * 5000}, 413),
         ({"Transfer_Encoding": "chunked"}, 411),
     ],
 )

@@ -75,7 +75,9 @@ def test_a_csv_file_begins_as_excel_needs_and_a_pipe_does_not(tmp_path):
     assert export("csv", row())[0].startswith("source-ref,")
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", '=HYPERLINK("x")'])
+@pytest.mark.parametrize(
+    "name", ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "\na", "\uff1d1", '=HYPERLINK("x")']
+)
 def test_csv_gives_a_spreadsheet_nothing_to_run(name):
     text, _, _ = export("csv", row(name, label=name))
     [found] = csv.DictReader(io.StringIO(text, newline=""))
