@@ -146,7 +146,7 @@ def _class_folders(source: str) -> dict[str, str]:
         found = [entry.name for entry in os.scandir(source) if entry.is_dir()]
     except OSError as error:
         raise DatasetError(f"{source}: cannot be read ({error.strerror})") from error
-    names = [name for name in found if skip.of_folder(name) is None]
+    names = [name for name in found if skip.by_folder(name) is None]
     splits = {
         use: os.path.join(source, name)
         for name in sorted(names, reverse=True)

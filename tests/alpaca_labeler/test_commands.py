@@ -16,7 +16,6 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from alpaca_labeler.console import arguments
-from alpaca_labeler.console.help import summary
 from alpaca_labeler.handler import images
 from alpaca_labeler.handler.labeler import Labeler
 from alpaca_labeler.handler.worker import Done, Ready
@@ -257,7 +256,7 @@ def test_help_fits_80_columns_and_shows_a_real_invocation_or_each_command(words,
     for name in names:
         found = command.get_command(context, name)
         assert found
-        first = summary(found)
+        first = found.get_short_help_str(100)
         assert f"{name:<{max(map(len, names))}}  {first}" in lines
         assert command is not main or first == COMMANDS[name][1]
 

@@ -42,7 +42,7 @@ from alpaca_labeler.table import exports
 from alpaca_labeler.table.command import line as line_for_people
 from alpaca_labeler.table.ledger import Ledger, LedgerError
 from alpaca_labeler.table.out import Out
-from alpaca_labeler.training import provenance, recipe, text_files
+from alpaca_labeler.training import description, provenance, recipe
 from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
 
@@ -313,7 +313,7 @@ def check_text(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=_fast_folder(), suffix=".toml") as file:
         file.write(data)
         file.flush()
-        for read in (text_files.lines, text_files.rows, recipe.load):
+        for read in (description.read, recipe.load):
             try:
                 read(file.name)
             except LabelerError as error:
