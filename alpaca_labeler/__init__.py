@@ -14,17 +14,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alpaca_labeler.handler.classifier import Prediction
-    from alpaca_labeler.handler.errors import LabelerError
-    from alpaca_labeler.handler.labeler import Failed, Labeler
+    from alpaca_labeler.errors import LabelerError
+    from alpaca_labeler.model.classifier import Prediction
+    from alpaca_labeler.pipeline.labeler import Failed, Labeler
 
 __all__ = ["Failed", "Labeler", "LabelerError", "Prediction", "__version__"]
 
 _HOMES = {
-    "Failed": "labeler",
-    "Labeler": "labeler",
+    "Failed": "pipeline.labeler",
+    "Labeler": "pipeline.labeler",
     "LabelerError": "errors",
-    "Prediction": "classifier",
+    "Prediction": "model.classifier",
 }
 
 
@@ -34,7 +34,7 @@ def __getattr__(name: str) -> Any:
 
         return version("alpaca-labeler")
     if name in _HOMES:
-        return getattr(importlib.import_module(f"alpaca_labeler.handler.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(f"alpaca_labeler.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

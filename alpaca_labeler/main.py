@@ -22,7 +22,7 @@ SECTIONS: Final = {
         "review": ("alpaca_labeler.review.command", "Correct labels in a browser, many at once."),
         "report": ("alpaca_labeler.report.command", "Make one HTML page from a manifest."),
         "manifest": (
-            "alpaca_labeler.table.command",
+            "alpaca_labeler.manifest.command",
             "Show, count, convert or correct the labels in a manifest.",
         ),
     },

@@ -19,20 +19,25 @@ from typing import TYPE_CHECKING, Any, Final
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from . import events, manifest_row, parts, requeue, settings, storage
-from .image_version import ImageVersion, padded
+from alpaca_labeler import storage
+from alpaca_labeler.storage import requeue
+from alpaca_labeler.storage.image_version import ImageVersion, padded
+from alpaca_labeler.table import manifest_row, parts
+
+from . import events, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from alpaca_labeler.pipeline.labeler import Labeler
+    from alpaca_labeler.pipeline.worker import Done
+    from alpaca_labeler.table.manifest_row import Row
+
     from .current_model import CurrentModel
     from .events import Batch
-    from .labeler import Labeler
-    from .manifest_row import Row
     from .settings import Settings
-    from .worker import Done
 
 RESERVED_SECONDS: Final = 10.0
 """Time of an invocation that is kept for writing the part and answering: two slow S3 calls."""
@@ -66,7 +71,9 @@ def _settings() -> Settings:
 @functools.cache
 def _model() -> CurrentModel:
     try:
-        from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
+        from alpaca_labeler.handler.current_model import (
+            CurrentModel,  # NumPy, Pillow, LiteRT: not for `compact`
+        )
     except ImportError as error:
         raise settings.SettingsError(
             f"the package's libraries do not load on {platform.machine()}: it was built for another"
@@ -150,8 +157,8 @@ def process(
 def _label_isolated(
     labeler: Labeler, images: list[ImageVersion], *, deadline: float | None
 ) -> Iterator[Done]:
-    from .pool import Workers
-    from .worker import Job
+    from alpaca_labeler.pipeline.pool import Workers
+    from alpaca_labeler.pipeline.worker import Job
 
     limits = labeler.limits
     job = Job(labeler.bundle, 1, limits.max_bytes, limits.max_pixels, DECODE_SECONDS)
@@ -222,7 +229,7 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
     Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call continues.
     """
-    from . import compaction
+    from alpaca_labeler.table import compaction
 
     left = context.get_remaining_time_in_millis() / 1000
     done = compaction.compact(

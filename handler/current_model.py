@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import bundle, storage
-from .bundle import BundleError
-from .labeler import Labeler, Limits
+from alpaca_labeler import storage
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import BundleError
+from alpaca_labeler.pipeline.labeler import Labeler, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

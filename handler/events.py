@@ -22,10 +22,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from . import skip
-from .errors import LabelerError
-from .image_version import ImageVersion
-from .storage import S3_SCHEME
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import skip
+from alpaca_labeler.storage import S3_SCHEME
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.storage.requeue import Message
 
 Event = Mapping[str, Any]
 
@@ -55,16 +56,6 @@ _UNREADABLE: Final = (
     RecursionError,
 )
 """Errors from reading a document of an unexpected shape, with huge numbers or deep nesting too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a queue says about one of its messages."""
-
-    receipt: str
-    """The receipt handle that changes the message's visibility; empty if unknown."""
-    receives: int
-    """How many times it was delivered, including this time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from . import storage
-from .errors import LabelerError
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

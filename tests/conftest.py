@@ -38,7 +38,7 @@ def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
     from moto import mock_aws
 
-    from alpaca_labeler.handler import storage
+    from alpaca_labeler import storage
     from tests.support.aws import account
 
     with account(monkeypatch), mock_aws():

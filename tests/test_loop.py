@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import bundle, storage
+from alpaca_labeler import storage
 from alpaca_labeler.main import main
+from alpaca_labeler.model import bundle
 from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
 from tests.support.aws import account

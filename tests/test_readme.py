@@ -17,7 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
 from tests.support.aws import CREDENTIALS

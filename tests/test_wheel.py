@@ -79,7 +79,7 @@ def test_the_wheel_has_everything_that_is_not_python(built):
         for path in (ROOT / room).rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"} and path.name != "NOTES.md"
     ]
-    assert "handler/model/model.tflite" in data
+    assert "alpaca_labeler/model/embedded/model.tflite" in data
     for name in data:
         inside = name if name.startswith("alpaca_labeler/") else f"alpaca_labeler/{name}"
         if not inside.startswith("alpaca_labeler/handler/requirements"):  # of the function alone

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..handler import bundle, images
-from ..handler.bundle import Card
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.photos import images
+
 from . import experiment, metrics
 from .description import DatasetError
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from ..handler.classifier import Classifier
-from ..handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model.classifier import Classifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

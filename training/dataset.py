@@ -1,6 +1,6 @@
 """Folders of photos in, one labelled array of serving pixels out.
 
-The pixels are those that labelling will see: `handler.images` makes them in both cases. This module
+The pixels are those that labelling will see: `photos.images` makes them in both cases. This module
 never changes a file.
 """
 
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..handler import images, storage, walk
+from alpaca_labeler import storage
+from alpaca_labeler.photos import images, walk
+
 from . import description
 from .description import DatasetError, same
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ..handler import skip
-from ..handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import skip
 
 SPLIT_NAMES: Final = {
     **dict.fromkeys(("train", "training"), "train"),

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..handler import bundle
-from ..handler.classifier import Classifier
-from ..handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.classifier import Classifier
+
 from . import provenance
 from .card import deciding, document
 from .keras import augment, convert, fit

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..handler.classifier import PROBABILITY_DIGITS
+from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
+
 from . import logistic
 
 if TYPE_CHECKING:

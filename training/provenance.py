@@ -13,8 +13,9 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ..handler import bundle, storage
-from ..handler.bundle import Bundle, BundleError
+from alpaca_labeler import storage
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import Bundle, BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +95,7 @@ def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
 
 
 def load(uri: str) -> Model:
-    """Read a bundle as `handler.bundle.load` does, or the one called `embedded`, and its record.
+    """Read a bundle as `bundle.load` does, or the one called `embedded`, and its record.
 
     Raises `BundleError`, also for a record that is not this bundle's.
     """

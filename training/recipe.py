@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, get_origin, get_type_hints
 
-from ..handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
 
 SHIPPED = Path(__file__).parent / "recipes"
 

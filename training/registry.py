@@ -19,9 +19,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from ..handler import bundle, storage
-from ..handler.errors import LabelerError
-from ..handler.image_version import ImageVersion
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model import bundle
+from alpaca_labeler.storage.image_version import ImageVersion
+
 from . import provenance
 
 POINTER_FILE: Final = "latest.json"
@@ -86,7 +88,7 @@ def publish(
     Returns the URI of the published bundle and what happened to the pointer. It is idempotent: run
     it again after any failure, or beside other publishers. `say` is called with each step as text.
 
-    Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
+    Raises `PublishError`, `BundleError` or `StorageError`.
     """
     store = _store(store)
     base = bundle.resolve(folder)
@@ -124,7 +126,7 @@ def publish(
 def promote(store: str, version: str) -> Move:
     """Point to a published version, older or newer, once it has been read back whole.
 
-    Raises `PublishError`, `handler.bundle.BundleError` or `handler.storage.StorageError`.
+    Raises `PublishError`, `BundleError` or `StorageError`.
     """
     store = _store(store)
     if not bundle.VERSION.fullmatch(version):
@@ -137,7 +139,7 @@ def versions(store: str) -> list[Version]:
 
     Models are not read, so a version without a `problem` here can still be refused by `promote`.
 
-    Raises `PublishError` or `handler.storage.StorageError`.
+    Raises `PublishError` or `StorageError`.
     """
     store = _store(store)
     pointer, _ = _read_pointer(store)

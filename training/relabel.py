@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ..handler import images, manifest_row, merge, storage
-from ..handler.image_version import ImageVersion
-from ..handler.manifest_row import ManifestError
+from alpaca_labeler import storage
+from alpaca_labeler.photos import images
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row, merge
+from alpaca_labeler.table.manifest_row import ManifestError
+
 from .dataset import MAX_PHOTO_BYTES, Dataset, Photo
 from .description import DatasetError, same
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ..handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 MAX_FILE_BYTES: Final = 256 * 2**20
 """Enough for some 400,000 rows."""

@@ -10,7 +10,7 @@ from typing import IO, Any, Final, Self
 
 import click
 
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
 
 SHOWN_PROBLEMS: Final = 5
 """Problems are named as they come, up to this many: the rest is in the failures file."""

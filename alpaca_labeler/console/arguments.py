@@ -10,8 +10,8 @@ from typing import Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
-from alpaca_labeler.handler import storage
 
 
 class Place(click.ParamType[str]):

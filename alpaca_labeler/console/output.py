@@ -7,7 +7,14 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from alpaca_labeler import storage
+from alpaca_labeler.console import Refused, printable
+from alpaca_labeler.table.table import Table, beside
+
+if TYPE_CHECKING:
+    from alpaca_labeler.table.manifest_row import Row
 
 _SUFFIX: Final = ".partial"
 
@@ -71,3 +78,34 @@ def _is_a_channel(path: str) -> bool:
             return True
         path = os.path.join(folder, os.readlink(path))
     return False
+
+
+def spared(output: str | None, table: Table) -> Iterator[Row]:
+    """Return the rows of a table, from which `output` is about to be made.
+
+    Raises `Refused` if that would replace a file of the table at once, and as soon as a row shows
+    that it would replace a photo.
+    """
+    if output is None:
+        return table.rows()
+    if not storage.is_s3(table.name):
+        for file in (table.name, table.failures, beside(table.name, "corrections")):
+            if _is_one_file(output, file):
+                raise Refused(printable(f"{output}: would overwrite {file}; name another file"))
+    return _other_photos(output, table) if os.path.isfile(output) else table.rows()
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    """Tell whether two names are of one file, which need not be there yet."""
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
+
+
+def _other_photos(output: str, table: Table) -> Iterator[Row]:
+    name = os.path.basename(os.path.realpath(output))
+    for row in table.rows():
+        path = storage.to_path(table.place(row["source-ref"]))
+        if path.endswith(name) and os.path.exists(path) and os.path.samefile(path, output):
+            raise Refused(printable(f"{output}: a photo of the manifest; name another file"))
+        yield row

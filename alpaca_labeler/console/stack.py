@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

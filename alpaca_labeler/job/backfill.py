@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import dry_run_option, printable, say
 from alpaca_labeler.console.arguments import BUCKET
 from alpaca_labeler.console.stack import Outputs, StackError, client, describe
-from alpaca_labeler.handler import storage
 
 RUNS_SHOWN: Final = 10
 

@@ -19,11 +19,13 @@ from uuid import uuid4
 
 from moto.server import ThreadedMotoServer
 
-from alpaca_labeler.handler import bundle, manifest_row, storage
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model import bundle
+from alpaca_labeler.table import manifest_row
 
 if TYPE_CHECKING:
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 HOST: Final = "127.0.0.1"
 INPUT_BUCKET: Final = "photos"

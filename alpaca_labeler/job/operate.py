@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import as_folder, dry_run_option, printable, say
 from alpaca_labeler.console.arguments import BUCKET
 from alpaca_labeler.console.stack import StackError, from_stack
-from alpaca_labeler.handler import compaction, events, manifest_row, parts, requeue, storage
+from alpaca_labeler.handler import events
+from alpaca_labeler.storage import requeue
+from alpaca_labeler.table import compaction, manifest_row, parts
 from alpaca_labeler.table.table import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.table.manifest_row import Row
 
 STATES: Final = ("labelled", "failed", "missing", "stale", "outdated", "gone")
 """Of an image. `stale`: the row is of another version; `outdated`: an older model's; `gone`: there

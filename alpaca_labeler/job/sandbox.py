@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console.arguments import Local, model_option
-from alpaca_labeler.handler import skip, storage, walk
-from alpaca_labeler.handler.skip import Skipped
-from alpaca_labeler.table.command import line
+from alpaca_labeler.manifest.command import line
+from alpaca_labeler.photos import skip, walk
+from alpaca_labeler.photos.skip import Skipped
 
 if TYPE_CHECKING:
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 
 @click.command()

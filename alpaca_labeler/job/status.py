@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.stack import Outputs, client, describe
-from alpaca_labeler.handler import bundle, parts, storage
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model import bundle
+from alpaca_labeler.table import parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import (
     SHOWN_PROBLEMS,
     Progress,
@@ -25,13 +26,13 @@ from alpaca_labeler.console import (
     warn,
 )
 from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
-from alpaca_labeler.handler import cores, storage
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.pool import Workers
-from alpaca_labeler.handler.worker import Job
+from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.label import sort_into, sources, summary
 from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report
+from alpaca_labeler.pipeline import cores
+from alpaca_labeler.pipeline.pool import Workers
+from alpaca_labeler.pipeline.worker import Job
 from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.table import beside
@@ -39,8 +40,8 @@ from alpaca_labeler.table.table import beside
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.handler.worker import Done
+    from alpaca_labeler.pipeline.worker import Done
+    from alpaca_labeler.storage.image_version import ImageVersion
 
 S3_THREADS: Final = 16
 """Downloads at a time in each worker: a photo takes some 40 ms to arrive and 10 ms to label."""

@@ -20,13 +20,13 @@ from typing import IO, TYPE_CHECKING, Final
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.output import replaced
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.table import manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
     from alpaca_labeler.table.places import Places
 
 RECORD: Final = ".alpaca-sorted.jsonl"

@@ -6,9 +6,10 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from alpaca_labeler.handler import skip, storage, walk
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.skip import Kind, Skip, Skipped
+from alpaca_labeler import storage
+from alpaca_labeler.photos import skip, walk
+from alpaca_labeler.photos.skip import Kind, Skip, Skipped
+from alpaca_labeler.storage.image_version import ImageVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     """List the images below `paths`, one after the other as they are found.
 
     A path that names a file is an image whatever it is called. Below folders and prefixes
-    `handler.skip` decides; in folders also files that begin like a photo count.
+    `photos.skip` decides; in folders also files that begin like a photo count.
 
     Paths that overlap, or are several ways to write one place, give each image once.
 

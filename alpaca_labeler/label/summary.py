@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import counted, printable
-from alpaca_labeler.handler import manifest_row, skip
-from alpaca_labeler.handler.skip import Kind, Skipped
+from alpaca_labeler.photos import skip
+from alpaca_labeler.photos.skip import Kind, Skipped
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.table import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from alpaca_labeler.handler.manifest_row import Row
-    from alpaca_labeler.handler.worker import Done
     from alpaca_labeler.label.sort_into import Sorted
+    from alpaca_labeler.pipeline.worker import Done
+    from alpaca_labeler.table.manifest_row import Row
 
 
 @dataclass(slots=True)

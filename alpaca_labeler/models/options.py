@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from alpaca_labeler.training.dataset import Dataset
 
 MAX_PIXELS = 100_000_000
-"""`handler.images.MAX_PIXELS`, without the time that importing it takes."""
+"""`alpaca_labeler.photos.images.MAX_PIXELS`, without the time that importing it takes."""
 
 dataset_argument = click.argument("dataset", type=Local(exists=True))
 max_pixels_option = click.option(

@@ -11,8 +11,8 @@ import click
 
 from alpaca_labeler.console import counted, printable, say
 from alpaca_labeler.console.arguments import FILE, NEW_FILE, photos_root_option
+from alpaca_labeler.console.manifest import manifest_argument
 from alpaca_labeler.console.output import whole
-from alpaca_labeler.table.argument import manifest_argument
 
 
 @click.command()
@@ -73,10 +73,10 @@ def report(
     The page is a single file that loads nothing and runs nothing. MANIFEST is a file, by default
     manifest.jsonl, or a bucket's results. The same manifest gives the same page, except its date.
     """
+    from alpaca_labeler.console.output import spared
     from alpaca_labeler.report import manifest_page
     from alpaca_labeler.report.thumbnails import thumbnails
     from alpaca_labeler.table.counts import Counts
-    from alpaca_labeler.table.out import spared
     from alpaca_labeler.table.table import open_table
 
     if not output.lower().endswith((".html", ".htm")):

@@ -6,18 +6,18 @@ import os.path
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
-from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.report import charts, page
 from alpaca_labeler.report.charts import SERIES, percent
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.training.metrics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.report.thumbnails import Thumbnail
     from alpaca_labeler.table.counts import Counts, Group
+    from alpaca_labeler.table.manifest_row import Row
 
 SHOWN: Final = 12
 """Models and reasons on the page: the most common."""

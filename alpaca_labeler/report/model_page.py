@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.classifier import PROBABILITY_DIGITS
+from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import percent
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.training.metrics import wilson
 
 if TYPE_CHECKING:

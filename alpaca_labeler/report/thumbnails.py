@@ -8,15 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import images, storage
-from alpaca_labeler.handler.labeler import MAX_BYTES
+from alpaca_labeler import storage
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline.labeler import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from PIL import Image
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 SIDE: Final = 720
 """Longest side in pixels: enough to look at one photo alone."""

@@ -11,7 +11,7 @@ import click
 
 from alpaca_labeler.console import counted, printable
 from alpaca_labeler.console.arguments import NEW_FILE, photos_root_option
-from alpaca_labeler.table.argument import manifest_argument
+from alpaca_labeler.console.manifest import manifest_argument
 from alpaca_labeler.table.table import open_corrections, open_table
 
 if TYPE_CHECKING:

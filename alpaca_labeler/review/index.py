@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import RESERVED
+from alpaca_labeler.model.bundle import RESERVED
+from alpaca_labeler.table import manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 CLASSES: Final = (0, 1)
 UNKNOWN: Final = "?"

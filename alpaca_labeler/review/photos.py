@@ -11,16 +11,18 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import images, manifest_row, storage
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.labeler import MAX_BYTES
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline.labeler import MAX_BYTES
 from alpaca_labeler.report import thumbnails
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 LONGEST: Final = {"tile": 384, "large": 1600, "full": 4096}
 """Longest side in pixels: about twice a tile's for dense screens, a laptop's window, and what is

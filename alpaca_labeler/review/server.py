@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.review.index import CLASSES, ORDERS, SHOW, Query
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session, text

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from alpaca_labeler.console import printable
-from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, UNKNOWN, Index, Query
 from alpaca_labeler.review.photos import PhotoError
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-    from alpaca_labeler.handler.manifest_row import Row
     from alpaca_labeler.table.corrections import BucketCorrections, Corrections
+    from alpaca_labeler.table.manifest_row import Row
     from alpaca_labeler.table.table import Table
 
 MAX_TILES: Final = 1000

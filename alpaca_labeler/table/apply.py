@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.table import corrections
+from alpaca_labeler import storage
+from alpaca_labeler.table import corrections, manifest_row
 from alpaca_labeler.table.corrections import BucketCorrections, CorrectionsError, Skipped
 from alpaca_labeler.table.ledger import Ledger
 from alpaca_labeler.table.table import open_table
@@ -19,7 +19,7 @@ from alpaca_labeler.table.table import open_table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 KNOWN: Final = "there already"
 OUTDATED: Final = "skipped: the photo has another version there; review it again"

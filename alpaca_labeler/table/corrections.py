@@ -25,16 +25,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from alpaca_labeler.handler import manifest_row, merge, parts
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.table import jsonl
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.table import jsonl, manifest_row, merge, parts
+from alpaca_labeler.table.manifest_row import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 JOB_NAME: Final = "labeling-job/review"
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.table import manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 BINS: Final = 20
 """Of the histogram of probabilities."""

@@ -13,13 +13,13 @@ import time
 from typing import IO, Final, Literal
 
 from alpaca_labeler import console
-from alpaca_labeler.handler import manifest_row, merge
-from alpaca_labeler.handler.manifest_row import ManifestError
+from alpaca_labeler.table import manifest_row, merge
+from alpaca_labeler.table.manifest_row import ManifestError
 
 _TAIL: Final = merge.MAX_LINE_BYTES
 
 _ROW_START: Final = b'{"source-ref":'
-"""How every row begins that `handler.manifest_row.encode` has written, or the start of one."""
+"""How every row begins that `manifest_row.encode` has written, or the start of one."""
 
 _PAUSE: Final = 0.005  # seconds between two tries for a lock
 

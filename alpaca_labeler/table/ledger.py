@@ -20,17 +20,17 @@ from itertools import chain, islice
 from operator import eq
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from alpaca_labeler.handler import manifest_row, merge, storage
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import ManifestError
-from alpaca_labeler.table import corrections, jsonl, prune
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import corrections, jsonl, manifest_row, merge, prune
+from alpaca_labeler.table.manifest_row import ManifestError
 from alpaca_labeler.table.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 _FEW: Final = 100_000
 """Keys that are sorted sooner without NumPy: 100,000 take 44 ms, its import alone 80."""

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.table import jsonl
+from alpaca_labeler import storage
+from alpaca_labeler.table import jsonl, manifest_row
 
 if TYPE_CHECKING:
-    from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.table.manifest_row import Row
 
 _PLAIN: Final = re.compile(r"(?!\.{0,2}/|file:)(?!.*/\.{0,2}/)", re.DOTALL)
 """A relative name without `.`, `..` or an empty step."""

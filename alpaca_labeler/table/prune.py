@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.table import corrections
+from alpaca_labeler import storage
+from alpaca_labeler.table import corrections, manifest_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 HEADS: Final = 16
 """Objects that are asked for at a time."""

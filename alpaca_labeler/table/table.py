@@ -9,8 +9,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import BucketCorrections, Corrections
 from alpaca_labeler.table.jsonl import beside
 from alpaca_labeler.table.ledger import Ledger
@@ -19,7 +20,7 @@ from alpaca_labeler.table.places import Places
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from alpaca_labeler.handler.manifest_row import Row
+    from alpaca_labeler.table.manifest_row import Row
 
 __all__ = ["DEFAULT", "Table", "TableError", "beside", "open_corrections", "open_table"]
 
@@ -49,7 +50,7 @@ class Table:
         Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
         """
         if storage.is_s3(self.name):
-            from alpaca_labeler.handler import compaction  # 20 ms that a folder need not wait for
+            from alpaca_labeler.table import compaction  # 20 ms that a folder need not wait for
 
             return filter(_is_there, compaction.table(self.name, missing_ok=missing_ok))
         return Ledger(self.name, self.failures).table()

@@ -3,12 +3,16 @@
 #
 # The template's parameter Architecture chooses the folder (arm64/ or x86_64/) whose Makefile
 # includes this file, so that the package always fits the function. SAM copies handler/ into a
-# temporary folder, makes that the working directory and sets ARTIFACTS_DIR.
+# temporary folder, makes that the working directory and sets ARTIFACTS_DIR. The function is
+# handler/ and the rooms of the library that it imports; no other may be needed.
 #
 #   PYTHON_VERSION  of the package; a version other than the template's is for local runs only
 #   PYTHON          an interpreter with pip (any version)
 #   COMPILER        an interpreter of the package's version, to compile its .py files; optional
 #   PIP_FLAGS       more options for pip, such as an index
+
+ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST)))../..)
+ROOMS := __init__.py errors.py storage photos model table pipeline
 
 PYTHON_VERSION ?= 3.13
 PYTHON ?= python3
@@ -40,8 +44,8 @@ build-LabelFunction:
 		--require-hashes --requirement requirements.txt
 	@cd "$(ARTIFACTS_DIR)" && rm -rf $(UNUSED)
 	@find "$(ARTIFACTS_DIR)" -type d -name tests -prune -exec rm -rf {} +
-	@mkdir -p "$(ARTIFACTS_DIR)/handler"
-	@tar --exclude=__pycache__ --exclude=model/photos.csv -cf - . | tar -C "$(ARTIFACTS_DIR)/handler" -xf -
+	@cd "$(ROOT)" && tar --exclude=__pycache__ --exclude=photos.csv --exclude=handler/requirements.* \
+		-cf - handler $(addprefix alpaca_labeler/,$(ROOMS)) | tar -C "$(ARTIFACTS_DIR)" -xf -
 # /var/task is read-only on Lambda, so code that is not compiled here is compiled at every cold
 # start: 0.3 s of 0.5. Unchecked, because SAM's zip does not keep the times that Python compares.
 	@case $$($(COMPILER) --version 2>/dev/null) in "Python $(PYTHON_VERSION)."*) \

@@ -17,8 +17,8 @@ from PIL import Image
 
 import alpaca_labeler
 from alpaca_labeler import Failed, Labeler, LabelerError, Prediction
-from alpaca_labeler.handler.classifier import Classifier
-from alpaca_labeler.handler.labeler import Limits
+from alpaca_labeler.model.classifier import Classifier
+from alpaca_labeler.pipeline.labeler import Limits
 
 ROOT = Path(__file__).parents[2]
 BARE = re.compile(r"^\s*(?:from|import) ((?:handler|training|cli)\b.*)", re.MULTILINE)

@@ -16,10 +16,10 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from alpaca_labeler.console import arguments
-from alpaca_labeler.handler import images
-from alpaca_labeler.handler.labeler import Labeler
-from alpaca_labeler.handler.worker import Done, Ready
 from alpaca_labeler.main import COMMANDS, main
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline.labeler import Labeler
+from alpaca_labeler.pipeline.worker import Done, Ready
 from tests.support.commands import commands, leaves
 from tests.support.permissions import without_overrides
 

@@ -85,15 +85,15 @@ time."""
 
 @functools.cache
 def card() -> Any:
-    from alpaca_labeler.handler import bundle
+    from alpaca_labeler.model import bundle
 
     return bundle.load().card
 
 
 def row(number: int, version: int) -> dict[str, Any]:
-    from alpaca_labeler.handler import manifest_row
-    from alpaca_labeler.handler.classifier import decide
-    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler.model.classifier import decide
+    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.table import manifest_row
 
     image = ImageVersion(
         f"s3://photos/farm/2026/01/IMG_{number:010}.jpg",
@@ -108,8 +108,9 @@ def row(number: int, version: int) -> dict[str, Any]:
 
 
 def fill(rows: int) -> None:
-    from alpaca_labeler.handler import manifest_row, parts, storage
-    from alpaca_labeler.handler.compaction import compact
+    from alpaca_labeler import storage
+    from alpaca_labeler.table import manifest_row, parts
+    from alpaca_labeler.table.compaction import compact
 
     storage.client().create_bucket(Bucket="results")
     with tempfile.TemporaryFile() as file:
@@ -125,10 +126,11 @@ def fill(rows: int) -> None:
 
 
 def run(rows: int) -> None:
-    from alpaca_labeler.handler import manifest_row, storage
-    from alpaca_labeler.handler.compaction import compact, table
-    from alpaca_labeler.handler.image_version import ImageVersion
+    from alpaca_labeler import storage
     from alpaca_labeler.job.operate import compare
+    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.table import manifest_row
+    from alpaca_labeler.table.compaction import compact, table
 
     began = time.perf_counter()
     compact(RESULTS)

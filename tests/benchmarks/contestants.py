@@ -41,7 +41,9 @@ def floor(_models: Path) -> Contestant:
     from ai_edge_litert.interpreter import Interpreter
     from PIL import Image
 
-    interpreter = Interpreter(str(ROOT / "handler/model/model.tflite"), num_threads=1)
+    interpreter = Interpreter(
+        str(ROOT / "alpaca_labeler/model/embedded/model.tflite"), num_threads=1
+    )
     interpreter.allocate_tensors()
     [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
     size = int(given["shape"][1])
@@ -71,8 +73,8 @@ def floor(_models: Path) -> Contestant:
 
 def labeler(_models: Path) -> Contestant:
     """This project's library: a row for every photo."""
-    from alpaca_labeler.handler.image_version import ImageVersion
-    from alpaca_labeler.handler.labeler import Labeler
+    from alpaca_labeler.pipeline.labeler import Labeler
+    from alpaca_labeler.storage.image_version import ImageVersion
 
     labels = Labeler()
 
@@ -144,7 +146,8 @@ CONTESTANTS: dict[str, Callable[[Path], Contestant]] = {
 def _float_peer(run: Callable[[Any], Any]) -> Contestant:
     import numpy as np
 
-    from alpaca_labeler.handler import bundle, images
+    from alpaca_labeler.model import bundle
+    from alpaca_labeler.photos import images
 
     size = bundle.load().card.input_size
 
@@ -174,7 +177,7 @@ def make(models: Path, source: str) -> None:
     if source:
         model = keras.models.load_model(source, compile=False)
     else:
-        from alpaca_labeler.handler import bundle
+        from alpaca_labeler.model import bundle
         from alpaca_labeler.training import recipe
         from alpaca_labeler.training.keras import network
 

@@ -185,9 +185,11 @@ def _resized(data: bytes, longest: int, seed: int) -> bytes:
 
 def labelled(count: int, top: Path) -> None:
     """Make `top/photos` of `count` files and `top/manifest.jsonl`, of a run that labelled all."""
-    from alpaca_labeler.handler import bundle, manifest_row, storage
-    from alpaca_labeler.handler.classifier import decide
+    from alpaca_labeler import storage
     from alpaca_labeler.label import sources
+    from alpaca_labeler.model import bundle
+    from alpaca_labeler.model.classifier import decide
+    from alpaca_labeler.table import manifest_row
 
     (top / "drawn").mkdir(parents=True)
     for number, path in enumerate(photos(640, DRAWN, top / "drawn")):

@@ -26,8 +26,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from alpaca_labeler.handler import compaction, manifest_row, storage
+from alpaca_labeler import storage
 from alpaca_labeler.job import local_aws
+from alpaca_labeler.table import compaction, manifest_row
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"

@@ -5,9 +5,9 @@ import os
 import pytest
 from PIL import Image
 
-from alpaca_labeler.handler import bundle
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.labeler import Labeler
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.pipeline.labeler import Labeler
 from tests.benchmarks import bench_review, contestants, harness
 from tests.benchmarks.bench_labelling import Server
 

@@ -112,7 +112,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 
 MEASURE = """
 import json, sys, time
-from alpaca_labeler.handler import images
+from alpaca_labeler.photos import images
 def held():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))

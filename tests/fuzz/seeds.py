@@ -175,7 +175,7 @@ def manifests() -> list[bytes]:
 
 def cards() -> list[bytes]:
     """The embedded bundle's card, whole, and only what decides a label."""
-    data = (TESTS.parent / "handler/model/model.json").read_bytes()
+    data = (TESTS.parent / "alpaca_labeler/model/embedded/model.json").read_bytes()
     whole, decisive = json.loads(data), "format version attribute labels threshold review_band"
     decisive += " input_size preprocessing calibration sha256"
     return [data, json.dumps({key: whole[key] for key in decisive.split()}).encode()]
@@ -184,7 +184,7 @@ def cards() -> list[bytes]:
 def texts() -> list[bytes]:
     """Files that people write beside their photos: lists, tables, recipes; a model's record."""
     shipped = [path.read_bytes() for path in (TESTS.parent / "training/recipes").glob("*.toml")]
-    record = (TESTS.parent / "handler/model/photos.csv").read_bytes()
+    record = (TESTS.parent / "alpaca_labeler/model/embedded/photos.csv").read_bytes()
     written = "file;class\nZaunkönig 1.jpg;alpaca\n\n# words\nb.jpg\n"
     return [*shipped, *map(written.encode, ("utf-8", "latin-1", "utf-16")), record[:2000]]
 

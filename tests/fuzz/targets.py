@@ -20,28 +20,23 @@ from urllib.parse import quote_plus
 import numpy as np
 from PIL import Image
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import printable
-from alpaca_labeler.handler import (
-    bundle,
-    compaction,
-    events,
-    images,
-    manifest_row,
-    merge,
-    parts,
-    storage,
-)
-from alpaca_labeler.handler.bundle import BundleError
-from alpaca_labeler.handler.classifier import Classifier, Prediction, decide
-from alpaca_labeler.handler.errors import LabelerError
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure, ManifestError, Row
-from alpaca_labeler.handler.storage import StorageError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.handler import events
 from alpaca_labeler.label import sort_into, sources
-from alpaca_labeler.table import exports
-from alpaca_labeler.table.command import line as line_for_people
+from alpaca_labeler.manifest import exports
+from alpaca_labeler.manifest.command import line as line_for_people
+from alpaca_labeler.manifest.out import Out
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import BundleError
+from alpaca_labeler.model.classifier import Classifier, Prediction, decide
+from alpaca_labeler.photos import images
+from alpaca_labeler.storage import StorageError
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import compaction, manifest_row, merge, parts
 from alpaca_labeler.table.ledger import Ledger, LedgerError
-from alpaca_labeler.table.out import Out
+from alpaca_labeler.table.manifest_row import Failure, ManifestError, Row
 from alpaca_labeler.training import description, provenance, recipe
 from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
@@ -268,7 +263,7 @@ def check_table(data: bytes) -> None:
 
 # --- bundles -------------------------------------------------------------------------------------
 
-MODEL = (seeds.TESTS.parent / "handler/model/model.tflite").read_bytes()
+MODEL = (seeds.TESTS.parent / "alpaca_labeler/model/embedded/model.tflite").read_bytes()
 
 
 def check_card(data: bytes) -> None:

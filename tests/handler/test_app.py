@@ -10,18 +10,13 @@ import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from alpaca_labeler.handler import (
-    app,
-    bundle,
-    current_model,
-    events,
-    manifest_row,
-    parts,
-    requeue,
-    storage,
-)
-from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler import storage
+from alpaca_labeler.handler import app, current_model, events
 from alpaca_labeler.handler.settings import SettingsError, from_environment
+from alpaca_labeler.model import bundle
+from alpaca_labeler.storage import requeue
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row, parts
 from tests.support.aws import forget_function
 from tests.support.rows import label
 

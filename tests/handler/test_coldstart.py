@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from alpaca_labeler.handler import manifest_row
+from alpaca_labeler.table import manifest_row
+from tests.support.package import copied
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "emulator"
@@ -81,11 +81,8 @@ def emulator():
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    """Give the function's package: a folder with handler/."""
-    folder = tmp_path_factory.mktemp("package")
-    shutil.copytree(
-        ROOT / "handler", folder / "handler", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    """Give the function's package: a folder with handler/ and the rooms that it imports."""
+    folder = copied(tmp_path_factory.mktemp("package"))
     (folder / "timed.py").write_text(TIMED)
     return folder
 

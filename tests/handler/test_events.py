@@ -7,7 +7,7 @@ import pytest
 
 from alpaca_labeler.handler import events
 from alpaca_labeler.handler.events import UnknownEvent
-from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.storage.image_version import ImageVersion
 
 FOLDER = Path(__file__).parents[1] / "events"
 ODD = "farm/red flower+ü%2F100%\n.jpg"

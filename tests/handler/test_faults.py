@@ -13,7 +13,8 @@ import os
 
 import pytest
 
-from alpaca_labeler.handler import compaction, merge, pair, parts, storage
+from alpaca_labeler import storage
+from alpaca_labeler.table import compaction, merge, pair, parts
 from tests.support.simulation import World
 
 pytestmark = pytest.mark.slow

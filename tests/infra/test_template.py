@@ -157,7 +157,7 @@ def test_a_message_stays_hidden_while_its_photos_may_still_be_tried():
 
 def test_what_fails_again_and_again_is_kept_as_a_dead_letter():
     queue, dead = properties("Queue"), properties("DeadLetterQueue")
-    # Handed-back messages come again 30 s x receives later (handler/requeue.py).
+    # Handed-back messages come again 30 s x receives later (alpaca_labeler/storage/requeue.py).
     receives = queue["RedrivePolicy"]["maxReceiveCount"]
     assert sum(30 * n for n in range(1, receives)) >= 20 * 60, "an outage of 20 minutes"
     # A dead letter is as old as its first arrival.

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.images import DECODER
+from alpaca_labeler.photos.images import DECODER
+from alpaca_labeler.table import manifest_row
 
 # Peers warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("ignore")

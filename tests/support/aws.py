@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 
-from alpaca_labeler.handler import requeue, storage
+from alpaca_labeler import storage
+from alpaca_labeler.storage import requeue
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",

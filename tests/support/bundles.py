@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alpaca_labeler.handler import bundle
+from alpaca_labeler.model import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 
 from PIL import Image, ImageDraw
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import Card
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.model.classifier import decide
 from alpaca_labeler.review.index import Query
 from alpaca_labeler.review.photos import Photos
 from alpaca_labeler.review.server import Server
 from alpaca_labeler.review.session import Session
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.manifest_row import Failure
 from alpaca_labeler.table.table import open_corrections, open_table
 
 CARD = Card("1-a", "pet", ("cat", "dog"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")

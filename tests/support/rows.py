@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import Card
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.manifest_row import Failure
 
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "test", (1.0, 0.0), "")
 

@@ -19,19 +19,13 @@ from typing import Any
 import numpy as np
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from alpaca_labeler.handler import (
-    app,
-    compaction,
-    events,
-    images,
-    labeler,
-    manifest_row,
-    merge,
-    pair,
-    storage,
-)
-from alpaca_labeler.handler.bundle import Bundle, Card
-from alpaca_labeler.handler.classifier import decide
+from alpaca_labeler import storage
+from alpaca_labeler.handler import app, events
+from alpaca_labeler.model.bundle import Bundle, Card
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline import labeler
+from alpaca_labeler.table import compaction, manifest_row, merge, pair
 from tests.support.fake_s3 import FakeS3, error
 
 INPUT, RESULTS = "s3://photos/", "s3://results/labels/"

@@ -240,7 +240,7 @@ def test_comparing_needs_no_tensorflow():
 
 
 def test_answers_are_those_of_the_labeler(farm):
-    from alpaca_labeler.handler.labeler import Labeler
+    from alpaca_labeler.pipeline.labeler import Labeler
 
     model = provenance.load("embedded")
     data = dataset.load(str(farm), model.bundle.card.input_size)

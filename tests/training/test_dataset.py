@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alpaca_labeler.handler import images
-from alpaca_labeler.handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import images
 from alpaca_labeler.training import dataset, description
 from alpaca_labeler.training.description import DatasetError
 from alpaca_labeler.training.split import groups

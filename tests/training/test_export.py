@@ -11,10 +11,10 @@ pytest.importorskip("tensorflow")
 from ai_edge_litert.interpreter import Interpreter
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import bundle
-from alpaca_labeler.handler.classifier import Classifier
-from alpaca_labeler.handler.labeler import Labeler
 from alpaca_labeler.main import main
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.classifier import Classifier
+from alpaca_labeler.pipeline.labeler import Labeler
 from alpaca_labeler.report.model_page import render
 from alpaca_labeler.training import card, dataset, export, provenance
 from alpaca_labeler.training.description import DatasetError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alpaca_labeler.handler.bundle import BundleError
+from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.training import provenance
 from alpaca_labeler.training.dataset import Dataset, Photo
 

@@ -17,9 +17,11 @@ from botocore.exceptions import ReadTimeoutError
 from click.testing import CliRunner
 from moto import mock_aws
 
-from alpaca_labeler.handler import bundle, images, storage
+from alpaca_labeler import storage
 from alpaca_labeler.main import main
+from alpaca_labeler.model import bundle
 from alpaca_labeler.models.registry import models
+from alpaca_labeler.photos import images
 from alpaca_labeler.training import provenance, registry
 from tests.support.aws import account
 

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from alpaca_labeler.handler import manifest_row, storage
-from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler import storage
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import withdrawal
 from alpaca_labeler.training import dataset, relabel, split
 from alpaca_labeler.training.description import DatasetError
@@ -71,7 +72,7 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
 
 
 def test_the_pixels_are_those_that_labelling_sees(data, write, folder):
-    from alpaca_labeler.handler import images
+    from alpaca_labeler.photos import images
 
     done = relabel.add(data, [write(person(folder / "0.png", CATS))])
     expected = images.decode((folder / "0.png").read_bytes(), 32).pixels

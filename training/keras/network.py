@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from ...handler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError
 
 if TYPE_CHECKING:
     from ..recipe import Recipe

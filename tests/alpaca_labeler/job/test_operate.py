@@ -13,11 +13,13 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import stack
-from alpaca_labeler.handler import events, parts, storage
-from alpaca_labeler.handler.image_version import ImageVersion
+from alpaca_labeler.handler import events
 from alpaca_labeler.job import backfill, operate
 from alpaca_labeler.main import main
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import parts
 from tests.support import rows, stacks
 from tests.support.aws import account
 

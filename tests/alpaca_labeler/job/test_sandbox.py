@@ -14,9 +14,11 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import app, compaction, manifest_row, storage
+from alpaca_labeler import storage
+from alpaca_labeler.handler import app
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
+from alpaca_labeler.table import compaction, manifest_row
 from tests.support.aws import forget_function
 
 pytestmark = pytest.mark.slow  # each test runs a job of its own

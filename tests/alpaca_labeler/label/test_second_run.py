@@ -277,8 +277,8 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
 def test_the_summary_fits_80_columns():
     from collections import Counter
 
-    from alpaca_labeler.handler.skip import Kind, Skipped
     from alpaca_labeler.label.summary import Report, as_table
+    from alpaca_labeler.photos.skip import Kind, Skipped
 
     report = Report("20261124T042724Z-f14ba719655d", Counter(alpaca=100_000))
     report.labels["not alpaca"], report.failed, report.by_people = 123_456, 100_000, 326

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from alpaca_labeler.handler.skip import Kind
-from alpaca_labeler.handler.storage import NotFound
 from alpaca_labeler.label.sources import Skipped, find
+from alpaca_labeler.photos.skip import Kind
+from alpaca_labeler.storage import NotFound
 
 
 def names(*paths):

@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from alpaca_labeler.handler import manifest_row, parts
 from alpaca_labeler.main import main
 from alpaca_labeler.report.manifest_page import SHOWN_FOLDERS, render
+from alpaca_labeler.table import manifest_row, parts
 from alpaca_labeler.table.counts import Counts
 from tests.support.browser import NARROW, WIDE, is_too_wide, violations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alpaca_labeler.handler.bundle import Card
+from alpaca_labeler.model.bundle import Card
 from tests.support.reviews import CARD, draw, failure, row, write
 
 NEWER = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])

@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_labeler.handler import manifest_row
 from alpaca_labeler.main import main
 from alpaca_labeler.review import server as server_module
 from alpaca_labeler.review.index import Query, folded
 from alpaca_labeler.review.photos import PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import Corrections, CorrectionsError, Label, decision
 from alpaca_labeler.table.table import open_corrections, open_table
 from tests.support.reviews import (
@@ -191,7 +191,7 @@ def test_a_manifest_that_changes_is_said_to_have_and_is_read_again_when_asked(fo
 
 
 def test_a_table_in_a_bucket_is_reviewed_and_corrected_there(aws, tmp_path):
-    from alpaca_labeler.handler import parts
+    from alpaca_labeler.table import parts
 
     aws.create_bucket(Bucket="results")
     parts.write("s3://results/labels/", [row("s3://photos/a.png"), row("s3://photos/b.png", -1.0)])

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import Card
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.table import open_table
 from tests.support.browser import NARROW, WIDE, is_too_wide, reviewing, until, violations
 from tests.support.reviews import draw, failure, row, write

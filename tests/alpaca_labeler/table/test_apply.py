@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alpaca_labeler.handler import compaction, manifest_row, parts, storage
-from alpaca_labeler.handler.bundle import Card
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure
-from alpaca_labeler.table import apply, corrections
+from alpaca_labeler import storage
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import apply, compaction, corrections, manifest_row, parts
 from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table.manifest_row import Failure
 from tests.support.aws import account
 from tests.support.fake_s3 import FakeS3
 

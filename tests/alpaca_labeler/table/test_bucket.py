@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler.handler import compaction, manifest_row, parts
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
 from alpaca_labeler.main import main
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import compaction, manifest_row, parts
 from alpaca_labeler.table.corrections import Label, decision, withdrawal
 from alpaca_labeler.table.table import open_corrections, open_table
 from tests.alpaca_labeler.table.test_corrections import CARD

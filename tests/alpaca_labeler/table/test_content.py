@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from alpaca_labeler.handler import manifest_row, storage
+from alpaca_labeler import storage
+from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import Label, decision, withdrawal
 from alpaca_labeler.table.table import open_corrections, open_table
 from tests.support.runs import alpaca, label, rows

@@ -18,13 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import Card
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import corrections as module
-from alpaca_labeler.table import jsonl
+from alpaca_labeler.table import jsonl, manifest_row
 from alpaca_labeler.table.corrections import (
     Corrections,
     CorrectionsError,
@@ -35,6 +33,7 @@ from alpaca_labeler.table.corrections import (
     decision,
     withdrawal,
 )
+from alpaca_labeler.table.manifest_row import Failure
 
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -297,7 +296,7 @@ def test_a_full_disk_leaves_what_was_there(path):
     before = os.stat(path).st_size
     code = (
         "import resource, signal, sys; from alpaca_labeler.table.corrections import *\n"
-        "from alpaca_labeler.handler import manifest_row\n"
+        "from alpaca_labeler.table import manifest_row\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({before + 40}, {before + 40}))\n"
         "try: Corrections(sys.argv[1]).add_all([manifest_row.parse(sys.stdin.buffer.read())])\n"

@@ -8,14 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from alpaca_labeler.handler import manifest_row
-from alpaca_labeler.handler.bundle import Card
-from alpaca_labeler.handler.classifier import decide
-from alpaca_labeler.handler.image_version import ImageVersion
-from alpaca_labeler.handler.manifest_row import Failure
-from alpaca_labeler.table import jsonl
+from alpaca_labeler.model.bundle import Card
+from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import jsonl, manifest_row
 from alpaca_labeler.table import ledger as module
 from alpaca_labeler.table.ledger import Ledger, LedgerError
+from alpaca_labeler.table.manifest_row import Failure
 
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from alpaca_labeler.handler import manifest_row, merge, parts
+from alpaca_labeler.table import manifest_row, merge, parts
 from alpaca_labeler.table.table import TableError, beside, open_table
-from tests.alpaca_labeler.table.test_exports import FAILURE, row
+from tests.alpaca_labeler.manifest.test_exports import FAILURE, row
 
 
 def write(path, *rows):

@@ -1,0 +1,19 @@
+"""The root of every error whose message is meant for a person.
+
+A module's own errors derive from it, so that code that shows errors to people (the `alpaca`
+command, a notebook) catches one class. A message says what happened, to which file, and what to do
+next.
+
+    LabelerError
+    |-- StorageError and its children    alpaca_labeler.storage
+    |-- ImageError                       alpaca_labeler.photos.images
+    |-- BundleError                      alpaca_labeler.model.bundle
+    |-- ManifestError                    alpaca_labeler.table
+    |-- SettingsError                    handler.settings
+    |-- UnknownEvent, Unfinished         handler.events
+    `-- each error of training and of the commands
+"""
+
+
+class LabelerError(Exception):
+    """Something that a person can act on. The message is one or two plain sentences."""

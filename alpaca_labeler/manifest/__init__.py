@@ -1,0 +1,1 @@
+"""`alpaca manifest`: a table shown, counted, merged and converted."""

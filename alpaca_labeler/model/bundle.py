@@ -1,0 +1,211 @@
+"""The model bundle: `model.tflite` and its card `model.json`, which always travel together.
+
+Reading one verifies it: a bundle whose hashes, version or preprocessing do not match is refused,
+because its labels would be silently wrong. A model is data here, never code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from alpaca_labeler import storage
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import images
+
+MODEL_FILE: Final = "model.tflite"
+CARD_FILE: Final = "model.json"
+CARD_FORMAT: Final = 1
+MAX_MODEL_BYTES: Final = 64 * 2**20
+MAX_CARD_BYTES: Final = 4 * 2**20
+MAX_INPUT_SIZE: Final = 1024
+
+VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
+"""What a version looks like: the name of one folder, which cannot lead anywhere else."""
+
+RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
+"""A row's own keys: a label attribute of that name would overwrite them."""
+
+EMBEDDED: Final = str(Path(__file__).parent / "embedded")
+"""The bundle that ships with the code, so that everything works with nothing configured."""
+
+EMBEDDED_NAME: Final = "embedded"
+"""What people call it. A folder of that name is `./embedded`."""
+
+
+class BundleError(LabelerError):
+    """A bundle cannot be used. The message names the bundle and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The part of `model.json` that decides labels. Everything else on the card is for people."""
+
+    version: str
+    """`<creation time>-<digest>`: sorts by age, changes with anything that could change a label."""
+    attribute: str
+    """Name of the manifest's label attribute: the positive class as an identifier."""
+    labels: tuple[str, str]
+    """Class names in index order. The model's probability is that of `labels[1]`."""
+    threshold: float
+    """Lowest probability, 0..1, that is labelled `labels[1]`."""
+    review_band: tuple[float, float]
+    """Probabilities from the first up to and including the second need human review."""
+    input_size: int
+    """Side in pixels of the square the model takes."""
+    preprocessing: str
+    """`alpaca_labeler.photos.images.PREPROCESSING_ID` of the pixels the model was trained on."""
+    calibration: tuple[float, float]
+    """(a, b): the probability is sigmoid(a * logit + b)."""
+    sha256: str
+    """Digest of `model.tflite`, in hex."""
+
+    def digest(self) -> str:
+        """Hex digest of everything that decides a label: the second half of a version."""
+        decisive = {
+            "attribute": self.attribute,
+            "labels": list(self.labels),
+            "threshold": self.threshold,
+            "review_band": list(self.review_band),
+            "input_size": self.input_size,
+            "preprocessing": self.preprocessing,
+            "calibration": list(self.calibration),
+            "sha256": self.sha256,
+        }
+        text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A verified model, ready for `alpaca_labeler.model.classifier.Classifier`."""
+
+    card: Card
+    model: bytes
+    """The content of `model.tflite`."""
+    document: dict[str, Any]
+    """The whole of `model.json`: metrics, training settings and data as well."""
+
+
+def load(uri: str = EMBEDDED) -> Bundle:
+    """Read and verify a bundle: a folder, an `s3://…/` prefix, or an `s3://…/latest.json` pointer.
+
+    Raises `BundleError` when it is missing, damaged or made for other code.
+    """
+    base = resolve(uri)
+    try:
+        document = storage.read(storage.join(base, CARD_FILE), MAX_CARD_BYTES)
+        model = storage.read(storage.join(base, MODEL_FILE), MAX_MODEL_BYTES)
+    except storage.StorageError as error:
+        raise BundleError(
+            f"{uri}: no model bundle there ({error}). A bundle is {MODEL_FILE} and {CARD_FILE} "
+            "together; `alpaca train` makes one."
+        ) from error
+    return parse(document, model, name=base)
+
+
+def resolve(uri: str) -> str:
+    """Follow a pointer (`….json`), or `embedded`, to the bundle it names; other URIs stay.
+
+    Raises `BundleError` when the pointer cannot be read or does not name a bundle.
+    """
+    if uri == EMBEDDED_NAME:
+        return EMBEDDED
+    if not uri.endswith(".json"):
+        return uri
+    name = uri.rsplit("/", 1)[-1]
+    if name == CARD_FILE:
+        return uri[: -len(CARD_FILE)] or "."
+    try:
+        pointer = json.loads(storage.read(uri, MAX_CARD_BYTES))
+        version = pointer["version"]
+    except (storage.StorageError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(
+            f"{uri}: not a model pointer ({error}). `alpaca models publish` writes one."
+        ) from error
+    # A pointer may only name a folder beside it: it must not be able to lead anywhere else.
+    if not isinstance(version, str) or not VERSION.fullmatch(version):
+        raise BundleError(f"{uri}: {version!r} is not a model version")
+    return storage.join(uri[: -len(name)], version)
+
+
+def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
+    """Verify a card against its model. `name` is what error messages call the bundle.
+
+    Raises `BundleError`.
+    """
+    try:
+        document = json.loads(card_json)
+        if document["format"] != CARD_FORMAT:
+            raise BundleError(
+                f"{name}: card format {document['format']!r}, but this code reads {CARD_FORMAT}: "
+                "use the version of this tool that the bundle was made for"
+            )
+        card = _card(document)
+    except BundleError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise BundleError(f"{name}/{CARD_FILE}: not a model card ({error!r})") from error
+    if hashlib.sha256(model).hexdigest() != card.sha256:
+        raise BundleError(
+            f"{name}/{MODEL_FILE}: its sha256 is not the one on the card; copy the bundle again, "
+            "both files together"
+        )
+    if not card.version.endswith(f"-{card.digest()}"):
+        raise BundleError(
+            f"{name}/{CARD_FILE}: the card was changed after version {card.version} was made; "
+            "export or publish the bundle again"
+        )
+    if card.preprocessing != images.PREPROCESSING_ID:
+        raise BundleError(
+            f"{name}: made for the preprocessing {card.preprocessing!r}, but this code makes "
+            f"{images.PREPROCESSING_ID!r}: train it again or use the code it was made with"
+        )
+    return Bundle(card, model, document)
+
+
+def _card(document: dict[str, Any]) -> Card:
+    if not isinstance(document["labels"], list):
+        raise TypeError("labels must be a list of two names")
+    negative, positive = document["labels"]
+    low, high = document["review_band"]
+    scale, offset = document["calibration"]
+    card = Card(
+        version=_text(document["version"]),
+        attribute=_text(document["attribute"]),
+        labels=(_text(negative), _text(positive)),
+        threshold=float(document["threshold"]),
+        review_band=(float(low), float(high)),
+        input_size=int(document["input_size"]),
+        preprocessing=_text(document["preprocessing"]),
+        calibration=(float(scale), float(offset)),
+        sha256=_text(document["sha256"]),
+    )
+    if not 0 <= card.threshold <= 1 or not 0 <= low <= high <= 1:
+        raise ValueError("threshold and review band must lie within 0..1")
+    if not 0 < card.input_size <= MAX_INPUT_SIZE:
+        raise ValueError(f"an input size of {card.input_size} pixels: 1 to {MAX_INPUT_SIZE} work")
+    if not all(map(math.isfinite, card.calibration)):
+        raise ValueError("the calibration must be two finite numbers")
+    if not VERSION.fullmatch(card.version):
+        raise ValueError(f"{card.version!r} is not a model version")
+    name = card.attribute
+    if (
+        not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name)
+        or name in RESERVED
+        or name.endswith("-metadata")
+    ):
+        raise ValueError(f"{card.attribute!r} cannot be a label attribute name")
+    return card
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"{value!r} where text was expected")
+    value.encode()  # JSON may hold half a surrogate pair, which no row can
+    return value

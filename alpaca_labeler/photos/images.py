@@ -1,0 +1,396 @@
+"""Encoded image bytes in, model input out: decode, orient, crop and resize, within fixed limits.
+
+Training and labelling both come through here, so that a model only ever sees the pixels it was
+trained on. This module never touches a file, a network or a model.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
+import PIL
+from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
+
+from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.photos import raw, skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy.typing as npt
+
+T = TypeVar("T")
+
+PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
+"""Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
+
+MAX_PIXELS: Final = 100_000_000
+"""Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB.
+
+A JPEG counts at the size at which it is decoded, scaled down to as little as 1/8, so that a phone's
+108 or 200 megapixels become few. Formats that take more or less than 10 bytes have other limits:
+see `_LIMITS`.
+"""
+
+_LIMITS: Final = {"progressive JPEG": 2.2, "HEIC": 2.2, "WebP": 0.75}
+"""Factors on the limit: these take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
+
+Photos of 200 megapixels (16384 x 12288) pass as progressive JPEG and as HEIC, and none takes more
+than 1.6 GB.
+"""
+
+MAX_ASPECT: Final = 4 / 3
+"""Ratio of the sides up to which a photo is squeezed into the square; a longer one is cropped at
+both ends.
+
+A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
+"""
+
+MAX_SCANS: Final = 100
+"""Most scans of a JPEG. Progressive ones have about ten; each scan goes over the whole picture, so
+that a megabyte of empty scans would keep a core busy for an hour."""
+
+FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
+"""Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
+
+_JPEGS: Final = frozenset({"JPEG", "MPO"})
+
+_BRANDS_BYTES: Final = 256
+"""Bytes at a file's start that are searched for the list of its brands."""
+
+_STRIP_PIXELS: Final = 2**20
+"""Pixels of a deep picture that are converted at a time."""
+
+_SCAN: Final = b"\xff\xda"
+_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+"""Matches a marker that ends a scan or that begins a segment with a length."""
+_JPEG_END: Final = b"\xff\xd9"
+
+_RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
+
+_ORIENTATION_TAG: Final = 0x0112
+_TRANSPOSE: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
+# process; ours is checked on every image before a pixel is decoded. But some of its readers
+# allocate memory for a picture while they open it (171 bytes of GIF took 5 GB), which only Pillow's
+# own check can stop.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+# Pillow warns about broken metadata, which does not matter here, and its warnings on the terminal
+# do not name the file. (`warnings.catch_warnings` is not for use in threads.)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+try:  # HEIC, if the library is installed
+    import pillow_heif
+except ImportError:
+    pass
+else:
+    pillow_heif.register_heif_opener()
+    FORMATS.append("HEIF")
+
+DECODER: Final = "-".join(
+    ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
+)
+"""Name and version of the decoder, written into the failure rows that are its verdict."""
+
+
+class ImageError(LabelerError):
+    """This image can never be labelled as it is. `code` is stable, the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+        """Pickle both arguments, so that a process can hand the error to another."""
+        return type(self), (self.code, str(self))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What the model sees, and the size of the picture it came from."""
+
+    pixels: npt.NDArray[np.uint8]
+    """RGB, shape (size, size, 3), dtype uint8, 0..255, C-contiguous."""
+    width: int
+    """Width of the whole picture in pixels, as displayed (after EXIF orientation)."""
+    height: int
+
+
+def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
+    """Decode an encoded image into the square a model takes.
+
+    `data` is a whole JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or HEIC file, `size` the
+    side of the square in pixels, `max_pixels` the largest width x height that will be decoded.
+
+    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or
+    `corrupt`.
+    """
+    return _opened(data, max_pixels, lambda image: _model_input(image, size, max_pixels))
+
+
+def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an encoded image for people to look at: whole, upright, RGB.
+
+    `longest` is the longest side of the answer in pixels; a smaller picture stays as it is.
+    Formats, limits and errors are those of `decode`.
+    """
+    return _opened(data, max_pixels, lambda image: _picture(image, longest, max_pixels))
+
+
+def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
+    """Open an encoded image within the limits, and raise `ImageError` if anything is wrong."""
+    if not data:
+        raise ImageError("empty", "the file is empty (0 bytes)")
+    # Only ever raised: another thread may be reading with another limit.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
+    image = _open(data, max_pixels)
+    with image:
+        if image.format in _JPEGS and _has_too_many_scans(image, data):
+            raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
+        try:
+            return use(image)
+        except ImageError:
+            raise
+        except MemoryError as error:
+            raise ImageError(
+                "too-many-pixels", "there is not enough memory to decode it"
+            ) from error
+        # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError,
+        # SyntaxError, struct.error, IndexError, ...): all mean the same for the file.
+        except Exception as error:
+            raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+
+
+def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    if raw.is_raw(data):
+        raise ImageError(
+            "unsupported",
+            "a RAW photo, of which only the preview could be read: export it as a JPEG, or label "
+            "the JPEG beside it",
+        )
+    try:
+        # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
+        if data.startswith(b"\xff\xd8\xff"):
+            return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+        if skip.is_heic(data[:_BRANDS_BYTES]) and data[8:12] not in skip.HEIC_BRANDS:
+            # pillow-heif looks at the major brand only; an encoder may put its own there.
+            data = data[:8] + b"mif1" + data[12:]
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (UnidentifiedImageError, SyntaxError):
+        raise _not_an_image(data) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise ImageError(
+            "too-many-pixels",
+            f"over the limit of {max_pixels:,} pixels: {_say(error)}; --max-pixels raises it",
+        ) from error
+    except Exception as error:
+        if not skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
+            raise _not_an_image(data) from None
+        raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
+
+
+def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
+    # Marker by marker: the same bytes may occur in a thumbnail, or in a video after the picture.
+    components = len(image.getbands())
+    scans = at = 0
+    while (marker := _JPEG_MARKER.search(data, at)) and marker[0] != _JPEG_END:
+        head = data[marker.end() : marker.end() + 3]
+        at = marker.end() + max(2, int.from_bytes(head[:2]))
+        if marker[0] == _SCAN:
+            scans += 1
+            # The common photo: one scan of all components, and whatever follows is not read.
+            if not image.info.get("progressive") and int.from_bytes(head[2:]) >= components:
+                return False
+            if scans > MAX_SCANS:
+                return True
+    return False
+
+
+def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
+    """Make the model's square from pixels in memory.
+
+    `array` is uint8, 0..255, of shape (height, width, 3) for RGB or (height, width) for grey.
+
+    Raises `ImageError` with code `unsupported` for any other dtype or shape.
+    """
+    grey_or_rgb = array.ndim == 2 or array.shape[2:] == (3,)
+    if array.dtype != np.uint8 or array.size == 0 or not grey_or_rgb:
+        raise ImageError(
+            "unsupported",
+            f"an array must be uint8 (height, width, 3) or (height, width), not {array.dtype} "
+            f"{array.shape}",
+        )
+    return _model_input(Image.fromarray(array), size, array.size)
+
+
+def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
+    """Make the model's square from a Pillow image of any mode, which is left unchanged.
+
+    Its EXIF orientation is applied. `max_pixels` is the largest width x height that is taken.
+
+    Raises `ImageError` with code `too-many-pixels`, or `corrupt` if its file cannot be decoded.
+    """
+    _check_pixels(picture.size, picture.size, max_pixels)
+    try:
+        whole = picture.copy()
+    except Exception as error:  # a lazily opened file is decoded here, and may be anything
+        raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+    return _model_input(whole, size, max_pixels)
+
+
+def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
+    width, height = image.size
+    crop_width = min(width, height * MAX_ASPECT)
+    crop_height = min(height, width * MAX_ASPECT)
+    wanted = _ceil(size * width / crop_width), _ceil(size * height / crop_height)
+    _prepare(image, wanted, max_pixels)
+    turn = _orientation(image)
+    scale_x, scale_y = image.width / width, image.height / height
+    left, top = (width - crop_width) / 2 * scale_x, (height - crop_height) / 2 * scale_y
+    square = _plain(image).resize(
+        (size, size),
+        Image.Resampling.BILINEAR,
+        box=(left, top, left + crop_width * scale_x, top + crop_height * scale_y),
+        reducing_gap=2.0,
+    )
+    square = _rgb(square)
+    # The crop is centred, so turning the small square equals turning the large picture.
+    if turn in _TRANSPOSE:
+        square = square.transpose(_TRANSPOSE[turn])
+    if turn >= 5:  # the four orientations that swap the sides
+        width, height = height, width
+    return ModelInput(np.asarray(square), width, height)
+
+
+def _picture(image: Image.Image, longest: int, max_pixels: int) -> Image.Image:
+    scale = min(1.0, longest / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    _prepare(image, (width, height), max_pixels)
+    turn = _orientation(image)
+    small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    upright = _rgb(small)
+    return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
+
+
+def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> None:
+    """Scale a JPEG while it is decoded, and refuse a picture that would still take too much.
+
+    libjpeg scales by 1/2, 1/4 or 1/8: the smallest that still covers `wanted`.
+    """
+    size = image.size
+    kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format or "", "")
+    if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
+        image.draft(None, wanted)
+        if image.info.get("progressive"):  # all of its coefficients are held, whatever the scale
+            kind = "progressive JPEG"
+    _check_pixels(size, size if kind else image.size, max_pixels, kind)
+
+
+def _check_pixels(
+    size: tuple[int, int], decoded: tuple[int, int], max_pixels: int, kind: str = ""
+) -> None:
+    limit = int(max_pixels * _LIMITS.get(kind, 1))
+    if decoded[0] * decoded[1] > limit:
+        raise ImageError(
+            "too-many-pixels",
+            f"{size[0]} x {size[1]} pixels is over the limit of {limit:,} pixels"
+            f"{f' for {kind}' if kind else ''}; --max-pixels raises it",
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    # pillow-heif has turned the picture already, and Pillow turns a TIFF while it loads.
+    if image.format in {"HEIF", "TIFF"}:
+        return 1
+    try:
+        turn = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1  # a broken EXIF block does not make a broken picture
+    return turn if turn in _TRANSPOSE else 1
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Return the picture in a mode that can be resized (a palette's indices cannot)."""
+    if "transparency" in image.info and image.mode in {"1", "L", "RGB", "P"}:
+        return image.convert("RGBA")
+    if image.mode in _RESIZABLE:
+        return image.convert(_RESIZABLE[image.mode])
+    if image.mode.startswith("I;16"):
+        return _in_strips(image, lambda values: values >> 8)
+    if image.mode in {"I", "F"}:
+        # 32 bits have no fixed white: the range that is there becomes 0..255.
+        lows_highs = [(v.min(), v.max()) for v in map(_finite, _strips(image))]
+        low = min(low for low, _ in lows_highs)
+        span = max(high for _, high in lows_highs) - low or 1.0
+        return _in_strips(image, lambda values: (_finite(values) - low) * (255.0 / span))
+    return image
+
+
+def _strips(image: Image.Image) -> Iterator[npt.NDArray[Any]]:
+    # An array of the whole picture would take ten times its memory.
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+
+
+def _in_strips(
+    image: Image.Image, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> Image.Image:
+    grey = [convert(values).astype(np.uint8) for values in _strips(image)]
+    return Image.fromarray(np.concatenate(grey))
+
+
+def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    wide = values.astype(np.float64)
+    return np.where(np.isfinite(wide), wide, 0.0)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Return the picture as RGB; a transparent one is put on white, as a web page shows it."""
+    if image.mode == "RGB":
+        return image
+    if image.mode in {"RGBA", "LA"}:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _not_an_image(data: bytes) -> ImageError:
+    brands = {*skip.brands(data[:_BRANDS_BYTES])}
+    if brands & skip.HEIC_BRANDS and not brands & skip.AVIF_BRANDS and "HEIF" not in FORMATS:
+        return ImageError(
+            "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
+        )
+    if brands & skip.AVIF_BRANDS and not features.check("avif"):
+        return ImageError(
+            "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
+        )
+    if brands & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
+        return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
+    return ImageError(
+        "not-an-image",
+        "not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, or cut off at its start",
+    )
+
+
+def _say(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _ceil(value: float) -> int:
+    return int(-(-value // 1))

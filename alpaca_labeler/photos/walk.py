@@ -1,0 +1,107 @@
+"""The one way through folders on disk, for labelling and for training alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from alpaca_labeler.photos import skip
+from alpaca_labeler.photos.skip import Kind, Skip
+
+
+class _Place(NamedTuple):
+    """A folder or a file."""
+
+    path: str
+    real: str
+    top: str
+    """The path of the folder, or of the link to one, that the search began with."""
+    below: str
+    """The path from `top` to here."""
+
+
+def files(
+    tops: Sequence[str],
+    skipped: Callable[[Skip], None],
+    unreadable: Callable[[str], None],
+    *,
+    apart: Collection[str] = (),
+) -> Iterator[os.DirEntry[str]]:
+    """Find the files below the folders `tops` that `photos.skip` does not skip by name.
+
+    They come in the order in which the disk has them. Files of `Kind.OTHER` are included: the
+    caller decides by reading them. What lies at the real paths `apart` is left out. `skipped` is
+    called for everything else that is skipped, `unreadable` for each folder that cannot be listed.
+
+    Links to files are followed. Links to folders are followed too, after all real folders, unless
+    their target was read already or contains a top: so loops end, and no photo is found twice.
+    """
+    waiting = [_top(path) for path in reversed(tops)]
+    read = {top.real for top in waiting}
+    around = {above for real in read for above in _and_above(real)}
+    links: list[_Place] = []
+    while waiting:
+        folder = waiting.pop()
+        for entry in _entries(folder.path, unreadable):
+            place = _inside(folder, entry)
+            if place.real in apart:
+                continue
+            is_folder = _is_folder(entry)
+            if found := _skip(place, is_folder=is_folder):
+                skipped(found)
+            elif not is_folder:
+                yield entry
+            elif entry.is_symlink():
+                links.append(_top(entry.path))
+            elif place.real not in read:
+                read.add(place.real)
+                waiting.append(place)
+        links.sort(key=lambda link: (link.real, link.path), reverse=True)
+        while links and not waiting:
+            link = links.pop()  # an outer folder before those inside it
+            if link.real in read or link.real in around:
+                skipped(Skip(Kind.LINK, link.path))
+            else:
+                read.add(link.real)
+                waiting.append(link)
+
+
+def _entries(folder: str, unreadable: Callable[[str], None]) -> Iterator[os.DirEntry[str]]:
+    try:
+        entries = os.scandir(folder)
+    except OSError:
+        unreadable(folder)
+        return
+    with entries:
+        yield from entries
+
+
+def _top(path: str) -> _Place:
+    return _Place(path, os.path.realpath(path), path, "")
+
+
+def _inside(folder: _Place, entry: os.DirEntry[str]) -> _Place:
+    real = os.path.join(folder.real, entry.name)
+    return _Place(entry.path, real, folder.top, os.path.join(folder.below, entry.name))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _skip(place: _Place, *, is_folder: bool) -> Skip | None:
+    by_name = skip.by_folder if is_folder else skip.by_path
+    found = by_name(place.below, place.real[: -len(place.below) - 1])
+    if found is None or found.kind is Kind.OTHER:
+        return None
+    return Skip(found.kind, os.path.join(place.top, found.place))
+
+
+def _and_above(path: str) -> Iterator[str]:
+    yield path
+    while path != (path := os.path.dirname(path)):
+        yield path

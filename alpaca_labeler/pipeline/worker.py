@@ -1,0 +1,113 @@
+"""One labelling process: `pool` starts it with `python -P -m PACKAGE.worker FD`.
+
+It is a separate process, so that a crash inside a native decoder costs one image and not the run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alpaca_labeler.model.bundle import Bundle
+    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.table.manifest_row import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The first message to a worker."""
+
+    model: str | Bundle
+    threads: int
+    max_bytes: int
+    max_pixels: int
+    decode_seconds: int = 120
+    """A worker that takes longer to decode one image is taken to hang, and ends itself."""
+    folder: str = ""
+    """Folder that relative names of images start from; empty for the current one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker's answer once its model is loaded."""
+
+    model_version: str
+    labels: tuple[str, str]
+    decoder: str
+    """`images.DECODER`: a photo that another one could not read is worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one image."""
+
+    image: ImageVersion
+    """The image as requested."""
+    row: Row | None
+    """A label row or a failure row. None if another try may still label the image."""
+    problem: str = ""
+    """Why there is no label, for people."""
+    label: str | None = None
+    """The class of a labelled image."""
+    refused: Row | None = None
+    """If S3 denied this image: the failure row to write if it did not deny the others."""
+
+
+def out_of_time(image: ImageVersion) -> Done:
+    """Return what became of an image that was not begun before the deadline."""
+    return Done(image, None, f"{image.source_ref}: no time left in this run")
+
+
+def serve(parent: Connection) -> None:
+    """Label batches until the parent hangs up. If the model is unusable, send the error's text."""
+    from alpaca_labeler.model.bundle import BundleError
+    from alpaca_labeler.photos import images
+    from alpaca_labeler.pipeline.labeler import Labeler, Limits
+
+    job: Job = parent.recv()
+    limits = Limits(
+        max_bytes=job.max_bytes, max_pixels=job.max_pixels, decode_seconds=job.decode_seconds
+    )
+    try:
+        labeler = Labeler(job.model, threads=job.threads, limits=limits)
+    except BundleError as error:
+        parent.send(str(error))
+        return
+    if job.folder:  # only now: the model's path is relative to the folder that we started in
+        os.chdir(job.folder)
+    parent.send(Ready(labeler.card.version, labeler.card.labels, images.DECODER))
+    _silence_libraries()
+    while True:
+        batch: list[ImageVersion] = parent.recv()
+        for done in labeler.label(batch):
+            parent.send(done)
+
+
+def _silence_libraries() -> None:
+    """Keep what native decoders print off the terminal: libtiff's warnings name no file.
+
+    Python's own messages stay, and the parent reports a crash.
+    """
+    terminal = os.dup(sys.stderr.fileno())
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    sys.stderr = os.fdopen(terminal, "w", buffering=1, errors="backslashreplace")
+
+
+def main() -> None:
+    """Serve on the inherited file descriptor."""
+    # The classes must be pickled under the name by which the parent knows them, not as __main__'s.
+    from alpaca_labeler.pipeline import worker
+
+    try:
+        worker.serve(Connection(int(sys.argv[1])))
+    except (EOFError, ConnectionError):  # the parent is done, or dead
+        return
+
+
+if __name__ == "__main__":
+    main()

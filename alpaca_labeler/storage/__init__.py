@@ -1,0 +1,380 @@
+"""The one way to objects and files: `s3://bucket/key` URIs and local paths.
+
+Reads, listings, conditional writes, and the S3 client. Names and local files are in `files`, the
+errors in `s3_errors`; callers find all of them here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC
+from typing import IO, Any, Final
+
+from alpaca_labeler.storage import s3_body
+from alpaca_labeler.storage.files import (
+    FILE_SCHEME,
+    S3_SCHEME,
+    Fetched,
+    as_uri,
+    digest,
+    digest_of,
+    fetch_file,
+    file_time,
+    is_s3,
+    join,
+    split_s3,
+    to_path,
+    to_source_ref,
+)
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.storage.s3_errors import (
+    NOT_S3,
+    Conflict,
+    Denied,
+    NotFound,
+    StorageError,
+    TooLarge,
+    Transient,
+    Unavailable,
+    is_page,
+    pays,
+    refuse_redirect,
+    setup_error,
+    status_of,
+    translate,
+)
+
+__all__ = [
+    "FILE_SCHEME",
+    "S3_SCHEME",
+    "Conflict",
+    "Denied",
+    "Fetched",
+    "NotFound",
+    "Stamp",
+    "StorageError",
+    "TooLarge",
+    "Transient",
+    "Unavailable",
+    "as_uri",
+    "client",
+    "delete",
+    "digest",
+    "digest_of",
+    "download",
+    "fetch",
+    "file_time",
+    "is_s3",
+    "join",
+    "list_objects",
+    "read",
+    "split_s3",
+    "stamp_of",
+    "to_path",
+    "to_source_ref",
+    "write_if_absent",
+    "write_if_unchanged",
+]
+
+_CONFLICT_TRIES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Identifies one state of an S3 object."""
+
+    etag: str
+    """As `If-Match` takes it."""
+    mark: str | None
+    """The `mark` that its writer gave to `write_if_unchanged`; None if it gave none."""
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read(uri: str, max_bytes: int) -> bytes:
+    """Return the content of an object or file of at most `max_bytes`. Raises `StorageError`."""
+    return fetch(ImageVersion(uri), max_bytes).data
+
+
+def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
+    """Read an image as it is now, and return the version that was read with it.
+
+    If the announced version has been replaced, the current one is read in its place. The
+    announcement's sequencer is kept only if it belongs to the version that was read.
+
+    Raises `StorageError`.
+    """
+    if image.size is not None and image.size > max_bytes:
+        raise TooLarge(f"{image.source_ref}: {image.size:,} bytes, over the limit of {max_bytes:,}")
+    if is_s3(image.source_ref):
+        return _fetch_object(image, max_bytes)
+    return fetch_file(image, max_bytes)
+
+
+def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
+    uri = image.source_ref
+    answer = _call(uri, "get_object", **_where(uri))
+    with closing(answer["Body"]) as body:
+        size: int = answer.get("ContentLength", 0)  # some S3-compatible stores do not send it
+        if size > max_bytes:
+            raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
+        data = s3_body.read_whole(uri, body, max_bytes)
+    _check_is_s3(uri, answer, answer.keys() & {"ETag", "LastModified"})
+    version = ImageVersion(
+        uri,
+        size=len(data),
+        last_modified=_moment(answer),
+        # If a store sends no ETag, the content is named as for a file.
+        etag=_etag(answer) or digest(data),
+        version_id=_real_version(answer.get("VersionId")),
+    )
+    announced = (image.version_id, image.etag)
+    if announced in {(version.version_id, version.etag), (None, version.etag)}:
+        version = replace(version, sequencer=image.sequencer)
+    return Fetched(data, version)
+
+
+def stamp_of(uri: str) -> Stamp | None:
+    """Return the state of an S3 object; None if there is no object. Raises `StorageError`."""
+    try:
+        return _stamp(uri, _call(uri, "head_object", **_where(uri)))
+    except NotFound:
+        return None
+
+
+def download(uri: str, file: IO[bytes]) -> Stamp | None:
+    """Copy an S3 object of any size into `file`; return its state, or None if there is no object.
+
+    Raises `StorageError`.
+    """
+    try:
+        answer = _call(uri, "get_object", **_where(uri))
+    except NotFound:
+        return None
+    with closing(answer["Body"]) as body:
+        s3_body.copy(uri, body, file)
+    return _stamp(uri, answer)
+
+
+def _stamp(uri: str, answer: Any) -> Stamp:
+    if "ETag" not in answer:
+        raise Denied(
+            f"{uri}: the store sends no ETag, so what is there cannot be replaced safely; keep "
+            "results in a store with conditional writes"
+        )
+    return Stamp(answer["ETag"], answer.get("Metadata", {}).get("mark"))
+
+
+def list_objects(
+    uri: str, *, in_order: bool = False, missing_ok: bool = True
+) -> Iterator[ImageVersion]:
+    """List the objects whose URI starts with `uri`, in the order of the store.
+
+    That is key order, except in directory buckets (S3 Express) and some other stores. With
+    `in_order` any other order is refused, for a caller that compares the listing with sorted rows.
+
+    Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
+    """
+    where = _where(uri)
+    bucket, prefix = where["Bucket"], where["Key"]
+    more: dict[str, str] = {}
+    last = ""
+    while True:
+        page = _call(uri, "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
+        _check_is_s3(uri, page, page.keys() & {"Contents", "IsTruncated", "KeyCount"})
+        began = last
+        for item in page.get("Contents", ()):
+            if "Key" not in item:
+                raise Denied(f"{uri}: {NOT_S3}")
+            if in_order and item["Key"] < last:
+                raise Denied(
+                    f"{uri}: the store does not list its objects in the order of their names, "
+                    "which this needs"
+                )
+            last = item["Key"]
+            yield ImageVersion(
+                f"{S3_SCHEME}{bucket}/{last}",
+                size=item.get("Size"),
+                last_modified=_moment(item),
+                etag=_etag(item),
+            )
+        if not last and not missing_ok:
+            raise NotFound(f"{uri}: there is no object with that name or below it")
+        if not page.get("IsTruncated"):
+            return
+        if "NextContinuationToken" in page:
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+            continue
+        if last == began:
+            raise Denied(f"{uri}: the store says that there is more, but does not list it")
+        more = {"StartAfter": last}
+
+
+def _moment(answer: Any) -> str | None:
+    moment = answer.get("LastModified")
+    try:
+        return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if moment else None
+    except OverflowError:  # in the year 1 or 9999
+        return None
+
+
+def _etag(answer: Any) -> str | None:
+    return (answer.get("ETag") or "").strip('"') or None
+
+
+def _check_is_s3(uri: str, answer: Any, facts: object) -> None:
+    """Raise `Denied` for a web page, which has none of the `facts` that S3 sends."""
+    if not facts and is_page(answer):
+        raise Denied(f"{uri}: {NOT_S3}")
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
+    """Create an S3 object; return False if one of that name exists already (it stays as it is).
+
+    False can also mean our own earlier write, whose answer was lost: if that matters to a caller,
+    it must compare the content.
+
+    Raises `StorageError`.
+    """
+    try:
+        _call(
+            uri, "put_object", **_where(uri), Body=data, ContentType=content_type, IfNoneMatch="*"
+        )
+    except Conflict:
+        return False
+    return True
+
+
+def write_if_unchanged(
+    uri: str, data: bytes | IO[bytes], etag: str | None, content_type: str, *, mark: str
+) -> None:
+    """Replace the S3 object whose ETag is `etag` (None: create it), or raise `Conflict`.
+
+    `mark` identifies this write (a digest of the content, say) and is stored with the object: if a
+    write whose answer was lost is sent again and finds itself there, the mark tells it from another
+    writer's.
+
+    Raises `StorageError`.
+    """
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    try:
+        _call(
+            uri,
+            "put_object",
+            **_where(uri),
+            Body=data,
+            ContentType=content_type,
+            Metadata={"mark": mark},
+            **condition,
+        )
+    except (Conflict, NotFound) as error:  # with If-Match, an object that is gone answers 404
+        try:
+            now = _call(uri, "head_object", **_where(uri))
+        except NotFound:
+            now = {}
+        if now.get("Metadata", {}).get("mark") != mark:
+            raise Conflict(f"{uri}: it was changed by somebody else meanwhile") from error
+
+
+def delete(uris: list[str]) -> None:
+    """Delete S3 objects of one bucket, ignoring those already gone. Raises `StorageError`."""
+    for start in range(0, len(uris), 1000):  # DeleteObjects takes 1,000 keys
+        some = uris[start : start + 1000]
+        bucket, _ = split_s3(some[0])
+        objects = [{"Key": split_s3(uri)[1]} for uri in some]
+        try:
+            answer = _call(
+                some[0],
+                "delete_objects",
+                Bucket=bucket,
+                Delete={"Objects": objects, "Quiet": True},
+            )
+        except StorageError as error:
+            if status_of(error) not in _NO_SUCH_CALL:
+                raise
+            # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
+            for uri in some:
+                with contextlib.suppress(NotFound):
+                    _call(uri, "delete_object", **_where(uri))
+            continue
+        for failed in answer.get("Errors", ()):
+            raise Transient(f"{failed.get('Key')}: not deleted ({failed.get('Code')})")
+
+
+_NO_SUCH_CALL: Final = frozenset({400, 405, 501})
+
+
+# --- the S3 client -------------------------------------------------------------------------------
+
+_client_lock = threading.Lock()
+
+
+@functools.cache
+def _new_client(_pid: int) -> Any:
+    import boto3  # 0.2 s that labelling local files need not wait for
+    from botocore.config import Config
+
+    made = boto3.client(
+        "s3",
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=5,
+            read_timeout=20,
+            max_pool_connections=64,
+        ),
+    )
+    made.meta.events.register_first("needs-retry.s3", refuse_redirect)
+    return made
+
+
+def client() -> Any:
+    """Return this process's S3 client; `AWS_ENDPOINT_URL` redirects it like any boto3 client."""
+    with _client_lock:  # boto3's default session must not be set up by two threads at once
+        return _new_client(os.getpid())
+
+
+def _where(uri: str) -> dict[str, str]:
+    bucket, key = split_s3(uri)
+    return {"Bucket": bucket, "Key": key}
+
+
+def _call(uri: str, operation: str, **arguments: Any) -> Any:
+    """Make one S3 call about `uri`: every error becomes ours, and a 409 is tried again."""
+    try:
+        call = getattr(client(), operation)
+    except Exception as error:
+        raise setup_error(uri, error) from error
+    if pays():
+        arguments["RequestPayer"] = "requester"
+    for attempt in range(_CONFLICT_TRIES):
+        body = arguments.get("Body")
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
+        try:
+            return call(**arguments)
+        except Exception as error:
+            # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
+            if not _met_another(error) or attempt == _CONFLICT_TRIES - 1:
+                raise translate(uri, error) from error
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _met_another(error: Exception) -> bool:
+    answer = getattr(error, "response", None) or {}
+    return bool(answer.get("Error", {}).get("Code") == "ConditionalRequestConflict")
+
+
+def _real_version(version_id: str | None) -> str | None:
+    return None if version_id in {None, "null"} else version_id

@@ -1,0 +1,68 @@
+"""The body of S3's answer: it arrives whole, within its limit and in time, or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import IO, Any, Final
+
+from alpaca_labeler.storage.s3_errors import TooLarge, Transient
+
+DOWNLOAD_SECONDS: Final = 60.0
+"""Longest time that one photo, or one MiB of a table of any size, may take to arrive. Socket
+timeouts alone would let a download trickle on."""
+
+_CHUNK: Final = 2**20
+
+
+def read_whole(uri: str, body: Any, max_bytes: int) -> bytes:
+    """Return a photo of at most `max_bytes`. Raises `StorageError`."""
+    ends = time.monotonic() + DOWNLOAD_SECONDS
+    chunks: list[bytes] = []
+    total = 0
+    for chunk in _chunks(uri, body):
+        total += len(chunk)
+        if total > max_bytes:
+            raise TooLarge(f"{uri}: over the limit of {max_bytes:,} bytes")
+        if time.monotonic() > ends:
+            raise Transient(f"{uri}: still arriving after {DOWNLOAD_SECONDS:.0f} s")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def copy(uri: str, body: Any, file: IO[bytes]) -> None:
+    """Copy a table of any size into `file`. Raises `StorageError`."""
+    ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+    for chunk in _chunks(uri, body):
+        file.write(chunk)
+        arrived += len(chunk)
+        if arrived >= _CHUNK:
+            ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+        elif time.monotonic() > ends:
+            raise Transient(f"{uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
+
+
+def _chunks(uri: str, body: Any) -> Iterator[bytes]:
+    # botocore's body checks length and checksum, but its `read` waits for all the bytes that were
+    # asked for: a server that sends a byte now and then would never be noticed.
+    if hasattr(raw := getattr(body, "_raw_stream", None), "read1"):
+        body._raw_stream = _PartialReads(raw)  # noqa: SLF001 - it offers no such read itself
+    try:
+        while chunk := body.read(_CHUNK):
+            yield chunk
+    except Exception as error:
+        raise Transient(f"{uri}: the download broke off ({type(error).__name__})") from error
+
+
+class _PartialReads:
+    """A stream whose reads return what has arrived: at least one byte until the end."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read1(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

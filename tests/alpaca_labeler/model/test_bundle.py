@@ -1,0 +1,185 @@
+"""A bundle is whole and unchanged, or it is refused by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import BundleError
+from alpaca_labeler.photos import images
+
+MODEL = b"a model"
+CARD = bundle.Card(
+    version="",
+    attribute="alpaca",
+    labels=("not alpaca", "alpaca"),
+    threshold=0.5,
+    review_band=(0.2, 0.8),
+    input_size=256,
+    preprocessing=images.PREPROCESSING_ID,
+    calibration=(1.0, 0.0),
+    sha256=hashlib.sha256(MODEL).hexdigest(),
+)
+
+
+def document(**changes):
+    card = replace(CARD, **{k: v for k, v in changes.items() if k in bundle.Card.__slots__})
+    try:
+        digest = card.digest()
+    except (TypeError, ValueError):
+        digest = "0"
+    known = {name: getattr(card, name) for name in bundle.Card.__slots__}
+    return {"format": 1, **known, "version": f"20260101T000000Z-{digest}", **changes}
+
+
+def write(folder, **changes):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.tflite").write_bytes(MODEL)
+    (folder / "model.json").write_text(json.dumps(document(**changes)))
+    return str(folder)
+
+
+def test_a_whole_bundle_is_loaded_by_folder_or_card(tmp_path, monkeypatch):
+    folder = write(tmp_path / "model", note="for people")
+    made = bundle.load(folder)
+    assert made.model == MODEL
+    assert made.document["note"] == "for people"
+    assert bundle.load(f"{folder}/") == bundle.load(f"{folder}/model.json") == made
+    monkeypatch.chdir(folder)
+    assert bundle.load("model.json") == made
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"format": 2},
+        {"labels": ["one"]},
+        {"labels": "ab"},
+        {"labels": ["", "alpaca"]},
+        {"threshold": 1.5},
+        {"threshold": math.nan},
+        {"threshold": None},
+        {"review_band": [0.8, 0.2]},
+        {"review_band": [-0.1, 0.2]},
+        {"input_size": 0},
+        {"input_size": 100_000},
+        {"input_size": math.inf},
+        {"calibration": [math.nan, 0]},
+        {"calibration": [math.inf, 0]},
+        {"attribute": "al/paca"},
+        {"attribute": "source-ref"},
+        {"attribute": "failure"},
+        {"attribute": "labeler"},
+        {"attribute": "alpaca-metadata"},
+        {"preprocessing": "another"},
+        {"sha256": "0" * 64},
+        {"version": "20260101T000000Z-000000000000"},
+        {"version": f"\x1b[2J-{CARD.digest()}"},
+        {"version": f"../up-{CARD.digest()}"},
+    ],
+    ids=str,
+)
+def test_a_wrong_card_is_refused_and_named(tmp_path, changes):
+    folder = write(tmp_path / "my-model", **changes)
+    with pytest.raises(BundleError, match="my-model"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["threshold", "review_band", "labels", "calibration", "input_size"]
+)
+def test_a_card_changed_by_hand_is_refused(tmp_path, name):
+    folder = write(tmp_path / "my-model")
+    card = json.loads((tmp_path / "my-model/model.json").read_text())
+    changed = {
+        "threshold": 0.4,
+        "review_band": [0.1, 0.8],
+        "labels": ["alpaca", "not alpaca"],
+        "calibration": [2.0, 0.0],
+        "input_size": 224,
+    }
+    card[name] = changed[name]
+    (tmp_path / "my-model/model.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match=r"my-model.*was changed after"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, "\xff"])
+def test_a_file_that_is_not_a_card_is_refused_and_named(tmp_path, text):
+    folder = write(tmp_path / "my-model")
+    (tmp_path / "my-model/model.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(BundleError, match="my-model"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "model.json"])
+def test_half_a_bundle_is_refused_and_named(tmp_path, name):
+    folder = write(tmp_path / "my-model")
+    (tmp_path / "my-model" / name).unlink()
+    with pytest.raises(BundleError, match="my-model"):
+        bundle.load(folder)
+
+
+def test_a_model_of_another_content_is_refused(tmp_path):
+    folder = write(tmp_path / "my-model")
+    (tmp_path / "my-model/model.tflite").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"my-model/model\.tflite: its sha256"):
+        bundle.load(folder)
+
+
+def point(folder, content):
+    (folder / "latest.json").write_text(content)
+    return str(folder / "latest.json")
+
+
+def test_a_pointer_leads_to_its_neighbour(tmp_path, monkeypatch):
+    version = document()["version"]
+    write(tmp_path / version)
+    pointer = point(tmp_path, json.dumps({"version": version}))
+    assert bundle.load(pointer).card.version == version
+    monkeypatch.chdir(tmp_path)
+    assert bundle.load("latest.json").card.version == version
+
+
+def test_a_pointer_in_a_bucket_leads_to_its_neighbour(aws):
+    aws.create_bucket(Bucket="models")
+    version = document()["version"]
+    for name, body in {
+        f"a/{version}/model.tflite": MODEL,
+        f"a/{version}/model.json": json.dumps(document()).encode(),
+        "a/latest.json": json.dumps({"version": version}).encode(),
+    }.items():
+        aws.put_object(Bucket="models", Key=name, Body=body)
+    assert bundle.load("s3://models/a/latest.json") == bundle.load(f"s3://models/a/{version}/")
+
+
+@pytest.mark.parametrize(
+    "version", ["../a-0", "/etc/a-0", "a-0/../..", "s3://b/a-0", "", 7, "a-0\n"]
+)
+def test_a_pointer_leads_nowhere_else(tmp_path, version):
+    with pytest.raises(BundleError, match=r"latest\.json.*not a model version"):
+        bundle.load(point(tmp_path, json.dumps({"version": version})))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", "[" * 100_000])
+def test_a_file_that_is_not_a_pointer_is_refused_and_named(tmp_path, content):
+    with pytest.raises(BundleError, match=r"latest\.json: not a model pointer"):
+        bundle.load(point(tmp_path, content))
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "/none", "none.json", ""])
+def test_a_uri_that_leads_to_nothing_is_refused(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        bundle.load(uri)
+
+
+def test_the_embedded_bundle_is_whole_and_small():
+    made = bundle.load()
+    assert made.card.labels == ("not alpaca", "alpaca")
+    assert len(made.model) <= 4 * 2**20

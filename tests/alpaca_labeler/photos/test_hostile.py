@@ -1,0 +1,157 @@
+"""What fuzzing and hostile input have found: each stays fixed."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alpaca_labeler.handler import events
+from alpaca_labeler.handler.events import UnknownEvent
+from alpaca_labeler.model import bundle
+from alpaca_labeler.model.bundle import BundleError
+from alpaca_labeler.photos import images
+from alpaca_labeler.table import manifest_row, merge
+from alpaca_labeler.table.manifest_row import ManifestError
+from tests.fuzz import bombs, seeds
+
+# --- pictures ------------------------------------------------------------------------------------
+
+MEGAPIXELS = 16
+LIMITS = {"webp": 17, "default": 10}
+"""Bytes of memory per pixel: libwebp keeps four canvases of four bytes."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in bombs.BOMBS if name != "jpeg-scans"])
+def test_a_bomb_takes_bounded_memory_and_time(name):
+    if name == "heif":
+        pytest.importorskip("pillow_heif")
+    pixels = MEGAPIXELS * 1_000_000
+    found = bombs.measure(bombs.made(name, pixels), 2 * pixels, timeout=60)
+    limit = LIMITS.get(name.partition("-")[0], LIMITS["default"])
+    assert found["megabytes"] < MEGAPIXELS * limit + 10, found
+    assert found["seconds"] < 10, found
+
+
+def test_a_frame_beyond_its_screen_is_refused_before_there_is_room_for_it():
+    found = bombs.measure(bombs.frame_beyond_its_screen(0), images.MAX_PIXELS)
+    assert found["outcome"] == "too-many-pixels"
+    assert found["megabytes"] < 20
+
+
+def test_a_jpeg_of_many_scans_is_refused_at_once():
+    found = bombs.measure(bombs.many_scans(MEGAPIXELS * 1_000_000), images.MAX_PIXELS)
+    assert found["outcome"] == "corrupt"
+    assert found["seconds"] < 0.5
+
+
+def test_scans_are_those_of_the_picture_and_not_of_what_lies_around_it():
+    film = b"\xff\xda\0\x08" * 1000
+    for data in (seeds.pictures()[0], seeds.pictures()[1]):  # baseline and progressive
+        whole = images.decode(data, 32).pixels
+        assert np.array_equal(images.decode(data + film, 32).pixels, whole)
+        thumbnail = b"\xff\xef" + (len(film) + 2).to_bytes(2) + film
+        assert np.array_equal(images.decode(data[:2] + thumbnail + data[2:], 32).pixels, whole)
+
+
+@pytest.mark.parametrize("more", range(2, 14))
+def test_a_jpeg_that_ends_in_the_header_of_its_scan_is_refused(more):
+    data = seeds.pictures()[0]
+    with pytest.raises(images.ImageError):
+        images.decode(data[: data.index(b"\xff\xda") + more], 32)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_deep_picture_is_the_same_in_strips(kind, monkeypatch):
+    values = (np.random.default_rng(1).normal(0, 1, (70, 90)) * 9999).astype(kind)
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "TIFF")
+    whole = images.decode(out.getvalue(), 32).pixels
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 1000)
+    assert np.array_equal(images.decode(out.getvalue(), 32).pixels, whole)
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def message(id_, body):
+    return {"messageId": id_, "eventSource": "aws:sqs", "body": body}
+
+
+GOOD = json.dumps({"bucket": "photos", "keys": ["good.jpg"]})
+
+
+def item(**facts):
+    return json.dumps({"BatchInput": {"bucket": "photos"}, "Items": [{"Key": "a"} | facts]})
+
+
+def created(time="2026-01-01T00:00:00Z", **facts):
+    detail = {"bucket": {"name": "photos"}, "object": {"key": "a"} | facts}
+    event = {"source": "aws.s3", "detail-type": "Object Created", "time": time, "detail": detail}
+    return json.dumps(event)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        None,
+        json.dumps({"bucket": "photos", "keys": ["\ud800.jpg"]}),
+        item(Size=float("inf")),
+        item(Size=-1),
+        item(Size=2**63),
+        item(LastModified=1e300),
+        item(Etag=[1]),
+        created(time="0001-01-01T00:00:00+14:00"),
+        created(sequencer=1.5),
+    ],
+    ids=range(10),
+)
+def test_a_poisoned_message_is_handed_back_alone(body):
+    event = {"Records": [message("bad", body), message("good", GOOD)]}
+    batch = events.parse(event, within="s3://photos/")
+    assert [*batch.broken] == ["bad"]
+    assert [request.image.source_ref for request in batch.requests] == ["s3://photos/good.jpg"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"Records": [message("a", GOOD), {}]},
+        {"Records": [message("a", GOOD), 1]},
+        {"Records": [message(["a"], GOOD)]},
+        {"bucket": "photos", "keys": ["\ud800"]},
+    ],
+    ids=range(4),
+)
+def test_a_frame_that_is_no_event_is_refused(event):
+    with pytest.raises(UnknownEvent):
+        events.parse(event, within="s3://photos/")
+
+
+# --- manifests and cards -------------------------------------------------------------------------
+
+
+def test_a_row_that_could_not_be_written_again_is_no_row():
+    line = b'{"source-ref":"a","x":' + b"[" * 300 + b"]" * 300 + b"}"
+    with pytest.raises(ManifestError, match="nested too deeply"):
+        manifest_row.parse(line)
+    flat = {"source-ref": "a", "x": [[]] * 300}
+    assert manifest_row.parse(manifest_row.encode(flat)) == flat
+
+
+def test_a_row_spelt_in_two_ways_merges_into_the_same_in_any_order():
+    one = b'{"source-ref":"b"}\n'
+    other = b'{"source-ref":"a","source-ref":"b"}\n'
+    both = [[("b", one)], [("b", other)]]
+    assert [*merge.merge(*both)] == [*merge.merge(*reversed(both))]
+
+
+def test_a_card_with_half_a_character_is_refused():
+    document = json.loads(seeds.cards()[1]) | {"labels": ["not alpaca", "\ud800"]}
+    with pytest.raises(BundleError, match="not a model card"):
+        bundle.parse(json.dumps(document).encode(), b"", name="name")

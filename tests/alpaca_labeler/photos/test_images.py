@@ -1,0 +1,507 @@
+"""Whatever the bytes: pixels in the model's form, or an `ImageError`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from alpaca_labeler.photos import images
+from alpaca_labeler.photos.images import ImageError, decode, from_array, picture
+from tests.support.raw import CFA, directory, tiff
+
+SIZE = 64
+LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
+ORIENTATIONS = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera that was held so has stored the upright picture."""
+
+
+def scene(width=256, height=192):
+    """A smooth picture in which no turn or mirror image equals another."""
+    y, x = np.mgrid[0:height, 0:width]
+    rgb = np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], axis=-1)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def encoded(image, form, **options):
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def reference(image):
+    return from_array(np.asarray(image.convert("RGB")), SIZE).pixels
+
+
+def distance(one, other):
+    return np.abs(one.astype(int) - other.astype(int)).mean()
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("MPO", {"quality": 95, "save_all": True, "append_images": [Image.new("RGB", (256, 192))]}),
+        ("PNG", {}),
+        ("WEBP", {"quality": 95}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("AVIF", {"quality": 95}),
+        ("HEIF", {"quality": 95}),
+    ],
+)
+def test_every_format_gives_the_same_picture(form, options):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    seen = decode(encoded(scene(), form, **options), SIZE)
+    assert (seen.width, seen.height) == (256, 192)
+    assert seen.pixels.shape == (SIZE, SIZE, 3)
+    assert seen.pixels.dtype == np.uint8
+    assert seen.pixels.flags.c_contiguous
+    assert distance(seen.pixels, reference(scene())) < 3
+
+
+def test_of_an_animated_gif_the_first_frame_is_seen():
+    red, blue = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (64, 48), "blue")
+    data = encoded(red, "GIF", save_all=True, append_images=[blue])
+    assert (decode(data, SIZE).pixels == [255, 0, 0]).all()
+
+
+def sixteen_bit(image):
+    return Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) << 8) | 0x55)
+
+
+@pytest.mark.parametrize(
+    ("image", "form"),
+    [
+        (scene().convert("L"), "PNG"),
+        (scene().convert("L"), "JPEG"),
+        (scene().quantize(256), "PNG"),
+        (scene().convert("CMYK"), "JPEG"),
+        (scene().convert("CMYK"), "TIFF"),
+        (sixteen_bit(scene()), "PNG"),
+        (sixteen_bit(scene()), "TIFF"),
+    ],
+)
+def test_every_mode_shows_the_picture_that_a_viewer_shows(image, form):
+    expected = scene().convert("L") if image.mode.startswith(("L", "I")) else scene()
+    assert distance(decode(encoded(image, form), SIZE).pixels, reference(expected)) < 8
+
+
+def test_a_picture_of_one_bit_is_black_and_white():
+    bilevel = Image.new("1", (64, 64))
+    bilevel.paste(1, (0, 0, 64, 32))
+    pixels = decode(encoded(bilevel, "PNG"), SIZE).pixels
+    assert (pixels[:30] == 255).all()
+    assert (pixels[34:] == 0).all()
+
+
+@pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])
+def test_floating_point_pixels_span_the_whole_range(broken):
+    ramp = np.tile(np.linspace(0, 1000, 64, dtype=np.float32), (64, 1))
+    ramp[0, 0] = broken
+    pixels = decode(encoded(Image.fromarray(ramp), "TIFF"), SIZE).pixels
+    assert pixels[5, 0, 0] < 5
+    assert pixels[5, -1, 0] > 250
+
+
+def palette_with_hole():
+    image = Image.new("P", (40, 40), 0)
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    return encoded(image, "PNG", transparency=0)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "PNG"),
+        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "WEBP", lossless=True),
+        encoded(Image.new("LA", (40, 40), (0, 0)), "PNG"),
+        encoded(Image.new("RGB", (40, 40), (255, 0, 0)), "PNG", transparency=(255, 0, 0)),
+        encoded(Image.new("L", (40, 40), 7), "PNG", transparency=7),
+        palette_with_hole(),
+    ],
+    ids=["RGBA", "WebP", "LA", "RGB key", "L key", "palette"],
+)
+def test_what_is_transparent_is_seen_on_white(data):
+    assert (decode(data, SIZE).pixels == 255).all()
+
+
+def test_half_transparent_is_half_white():
+    data = encoded(Image.new("RGBA", (40, 40), (0, 0, 0, 128)), "PNG")
+    assert np.abs(decode(data, SIZE).pixels.astype(int) - 127).max() <= 1
+
+
+def held(turn, form, tag=None, **options):
+    """Encode the scene as a camera that was held so stores it."""
+    exif = Image.Exif()
+    exif[0x0112] = turn if tag is None else tag
+    stored = scene() if ORIENTATIONS[turn] is None else scene().transpose(ORIENTATIONS[turn])
+    return encoded(stored, form, exif=exif.tobytes(), **({"quality": 95} | options))
+
+
+@pytest.mark.parametrize("turn", ORIENTATIONS)
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP", "JPEG", "AVIF", "HEIF"])
+def test_exif_orientation_gives_the_upright_picture(turn, form):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    data = held(turn, form, lossless=True) if form == "WEBP" else held(turn, form)
+    seen = decode(data, SIZE)
+    assert (seen.width, seen.height) == scene().size
+    off = distance(seen.pixels, reference(scene()))
+    assert off < (3 if form in {"JPEG", "AVIF", "HEIF"} else 0.02)
+    shown = picture(data, 64)
+    assert (shown.mode, shown.size) == ("RGB", (64, 48))
+    wanted = scene().resize((64, 48), Image.Resampling.BILINEAR)
+    assert distance(np.asarray(shown), np.asarray(wanted)) < 3
+
+
+def test_a_picture_for_people_is_never_larger_than_it_is_and_has_the_same_limits():
+    assert picture(encoded(scene(), "PNG"), 4096).size == scene().size
+    assert picture(encoded(Image.new("L", (4000, 1)), "PNG"), 100).size == (100, 1)
+    with pytest.raises(ImageError, match="over the limit"):
+        picture(encoded(scene(), "PNG"), 64, max_pixels=100)
+    with pytest.raises(ImageError, match="is empty"):
+        picture(b"", 64)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"mif1", b"miaf", b"1234"])
+def test_heic_is_told_by_any_of_its_brands(brand):
+    pytest.importorskip("pillow_heif")
+    data = encoded(scene(), "HEIF", quality=95)
+    assert data[4:8] == b"ftyp"
+    seen = decode(data[:8] + brand + data[12:], SIZE)
+    assert distance(seen.pixels, reference(scene())) < 3
+
+
+@pytest.mark.parametrize("tag", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_ignored(tag):
+    seen = decode(held(1, "PNG", tag), SIZE)
+    assert (seen.width, seen.height) == scene().size
+    assert (seen.pixels == reference(scene())).all()
+
+
+def test_an_orientation_in_xmp_counts_if_exif_has_none():
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    stored = scene().transpose(ORIENTATIONS[6])
+    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp), SIZE)
+    assert (seen.width, seen.height) == scene().size
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp, exif=exif), SIZE)
+    assert (seen.width, seen.height) == stored.size
+
+
+def columns(width, height):
+    """Left half black, right half white, so that what was cropped can be told."""
+    array = np.zeros((height, width, 3), np.uint8)
+    array[:, width // 2 :] = 255
+    return array
+
+
+def test_a_4_to_3_photo_is_seen_whole():
+    framed = np.zeros((192, 256, 3), np.uint8)
+    framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 255, 255, 255, 255
+    for array in (framed, framed.transpose(1, 0, 2)):
+        pixels = from_array(array, SIZE).pixels
+        assert (pixels[[0, -1]] > 250).all()
+        assert (pixels[:, [0, -1]] > 250).all()
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_a_panorama_is_cropped_evenly(tall):
+    array = np.zeros((100, 300, 3), np.uint8)
+    array[:, :83], array[:, -83:] = 255, 255  # what lies beyond the middle 133 of 300
+    pixels = from_array(array.transpose(1, 0, 2) if tall else array, SIZE).pixels
+    assert (pixels < 50).all()
+    assert from_array(array, SIZE).width == 300
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (500, 1), (2, 3), (65, 64)])
+def test_the_smallest_pictures_fill_the_square(width, height):
+    data = encoded(Image.new("RGB", (width, height), (9, 99, 199)), "PNG")
+    seen = decode(data, SIZE)
+    assert (seen.width, seen.height) == (width, height)
+    assert (seen.pixels == [9, 99, 199]).all()
+
+
+def test_a_jpeg_scaled_while_decoding_looks_like_one_decoded_in_full(photos):
+    for name in ("alpaca.jpg", "goat.jpg", "temple.jpg"):
+        data = (photos / name).read_bytes()
+        whole = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        assert distance(decode(data, 224).pixels, from_array(whole, 224).pixels) < 3
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(5, np.uint8),
+        np.zeros((4, 4), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((), np.uint8),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(array):
+    with pytest.raises(ImageError) as refusal:
+        from_array(array, SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"])
+def test_a_truncated_file_is_corrupt_wherever_it_ends(form):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    noise = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), form)
+    for share in (0.05, 0.3, 0.6, 0.9):
+        with pytest.raises(ImageError) as refusal:
+            decode(data[: int(len(data) * share)], SIZE)
+        assert refusal.value.code in {"corrupt", "not-an-image"}
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"),
+        (b"GIF8", "not-an-image"),
+        (b"Dear reader, this is no photo. " * 99, "not-an-image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
+        (b"%PDF-1.7\n", "not-an-image"),
+        (bytes(4096), "not-an-image"),
+        (b"BMW notes: the oil was changed in May.\n" * 99, "not-an-image"),
+        (b"GIF89a is a format of 1989.\n" * 99, "not-an-image"),
+    ],
+)
+def test_a_file_that_is_not_an_image_says_so(data, code):
+    with pytest.raises(ImageError) as refusal:
+        decode(data, SIZE)
+    assert refusal.value.code == code
+
+
+THUMBNAIL, FULL = directory(16, tag_254=1), directory(64)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"following": [THUMBNAIL], "inside": [FULL]},
+        {"following": [directory(16, tag_271=b"SAMSUNG\0")], "inside": [directory(8), FULL]},
+        {"following": [THUMBNAIL, directory(8), FULL]},
+        {"following": [directory(16) | {50706: b"\1\4\0\0"}]},
+        {"following": [directory(16, tag_262=CFA)]},
+        {"following": [directory(64, tag_262=CFA, tag_259=65535)]},
+        {"following": [FULL], "mark": b"CR\2\0"},
+        {"following": [FULL], "mark": b"IIII"},
+    ],
+    ids=["NEF", "SRW", "pages", "DNG", "CFA", "PEF", "CR2", "IIQ"],
+)
+def test_a_raw_file_is_not_taken_for_its_thumbnail(parts, order):
+    data = tiff(
+        *parts["following"],
+        inside=parts.get("inside", ()),
+        mark=parts.get("mark", b""),
+        order=order,
+    )
+    with pytest.raises(ImageError, match=r"RAW photo, .* export it as a JPEG") as refusal:
+        decode(data, SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"FUJIFILMCCD-RAW 0201",
+        b"IIRO\x08\0\0\0",
+        b"IIU\0\x18\0\0\0",
+        b"FOVb\2\0\2\0",
+        b"\0MRM\0\1",
+        b"II\x1a\0\0\0HEAPCCDR",
+        b"\0\0\0\x18ftypcrx \0\0\0\1",
+    ],
+)
+def test_a_raw_file_that_is_not_a_tiff_is_unsupported(start):
+    with pytest.raises(ImageError, match="RAW photo") as refusal:
+        decode(start + bytes(100), SIZE)
+    assert refusal.value.code == "unsupported"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"following": [FULL], "inside": [directory(16)]},
+        {"following": [FULL, THUMBNAIL]},
+        {"following": [directory(64), directory(80)]},
+        {"following": [directory(16, tag_254=1)]},
+        {"following": [FULL | {271: b"NIKON CORPORATION\0"}]},
+    ],
+    ids=["pyramid", "thumbnail after", "pages", "small alone", "scanner"],
+)
+def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(parts):
+    side = parts["following"][0][256]
+    seen = decode(tiff(*parts["following"], inside=parts.get("inside", ())), SIZE)
+    assert (seen.width, seen.height) == (side, side)
+
+
+STARTS = [
+    b"",
+    b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+    b"\xff\xd8\xff\xe1",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*",
+    b"RIFF\0\0\0\0WEBPVP8 ",
+    b"\0\0\0\x18ftypavif",
+    b"\0\0\0\x18ftypheic",
+    b"\0\0\0\x18ftypmif1",
+]
+
+
+@given(st.sampled_from(STARTS), st.binary(max_size=300))
+def test_any_bytes_give_pixels_or_an_image_error(start, rest):
+    with contextlib.suppress(ImageError):
+        assert decode(start + rest, 8).pixels.shape == (8, 8, 3)
+
+
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "MPO"]), st.data())
+def test_a_photo_with_broken_bytes_gives_pixels_or_an_image_error(form, draw):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = bytearray(encoded(scene(24, 16), form, exif=exif))
+    for _ in range(3):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
+    with contextlib.suppress(ImageError):
+        assert decode(bytes(data), 8, max_pixels=10_000).pixels.shape == (8, 8, 3)
+
+
+def bomb(side):
+    """A PNG header that claims side x side pixels, and next to nothing behind it."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    rows = zlib.compress(bytes(10_000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
+
+
+def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match=r"12000 x 12000|144000000 pixels") as refusal:
+        decode(bomb(12_000), SIZE)
+    assert refusal.value.code == "too-many-pixels"
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 20_000  # kilobytes: decoded it would be 432 MB
+
+
+def test_the_pixel_limit_is_the_callers():
+    data = encoded(Image.new("RGB", (100, 100)), "PNG")
+    assert decode(data, SIZE, max_pixels=10_000).width == 100
+    with pytest.raises(ImageError, match=r"9,999 pixels; --max-pixels raises it"):
+        decode(data, SIZE, max_pixels=9_999)
+
+
+@pytest.mark.parametrize(
+    ("form", "options", "least"),
+    [
+        ("JPEG", {}, 100 * 100 // 64),  # decoded at an eighth
+        ("JPEG", {"progressive": True}, 4_546),
+        ("HEIF", {}, 4_546),
+        ("WEBP", {}, 13_334),
+        ("PNG", {}, 10_000),
+    ],
+)
+def test_each_format_counts_by_the_memory_that_it_takes(form, options, least):
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    data = encoded(Image.new("RGB", (100, 100)), form, **options)
+    assert decode(data, 8, max_pixels=least + 15).width == 100
+    with pytest.raises(ImageError, match="100 x 100 pixels is over the limit") as refusal:
+        decode(data, 8, max_pixels=int(least * 0.9))
+    assert refusal.value.code == "too-many-pixels"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(12032, 9024), (16384, 12288)])
+def test_a_phone_of_108_or_200_megapixels_stays_below_the_limit(size):
+    data = encoded(Image.new("RGB", size), "JPEG", quality=50)
+    seen = decode(data, SIZE)
+    assert (seen.width, seen.height) == size
+
+
+def test_the_same_bytes_give_the_same_pixels_in_any_thread(photos):
+    files = [path.read_bytes() for path in sorted(photos.glob("*.*g"))]
+    one_by_one = [decode(data, 96).pixels.tobytes() for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda data: decode(data, 96).pixels.tobytes(), files * 4)) == (
+            one_by_one * 4
+        )
+
+
+WARNS_OF_NOTHING = """
+import io, sys
+from PIL import Image
+from alpaca_labeler.photos import images
+image = Image.new("P", (8, 8))
+image.putpalette([0] * 768)
+def save(image, form, **options):
+    out = io.BytesIO(); image.save(out, form, **options); return out.getvalue()
+whole = save(Image.new("RGB", (64, 48)), "TIFF", tiffinfo={270: "words", 33432: "more words"})
+data = [
+    save(image, "PNG", transparency=bytes(range(256))),
+    save(Image.new("RGB", (8, 8)), "JPEG",
+         exif=b"Exif\\0\\0II*\\0\\x08\\0\\0\\0\\xff\\xff\\x12\\x01"),
+    b"II*\\0\\x08\\0\\0\\0\\x02\\0\\x00\\x01\\x03\\0\\xff\\xff\\0\\0",
+    whole[:-40],
+]
+for position in range(8, 14):
+    data.append(whole[:position] + b"\\xff" + whole[position + 1:])
+for one in data:
+    try: images.decode(one, 8)
+    except images.ImageError: pass
+"""
+
+
+def test_no_warning_reaches_the_terminal():
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", WARNS_OF_NOTHING], capture_output=True, check=True
+    )
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"hevc", b"mif1"])
+def test_without_pillow_heif_the_refusal_says_what_to_install(monkeypatch, brand):
+    monkeypatch.setattr(images, "FORMATS", [name for name in images.FORMATS if name != "HEIF"])
+    with pytest.raises(ImageError, match="pip install pillow-heif") as refusal:
+        decode(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1heic" + bytes(64), SIZE)
+    assert refusal.value.code == "unsupported"

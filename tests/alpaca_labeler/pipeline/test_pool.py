@@ -1,0 +1,193 @@
+"""Processes that die, hang or never start cost one image at most."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from alpaca_labeler.model.bundle import EMBEDDED
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline import pool
+from alpaca_labeler.pipeline.pool import WorkerError, Workers
+from alpaca_labeler.pipeline.worker import Job
+from alpaca_labeler.storage.image_version import ImageVersion
+
+JOB = Job(EMBEDDED, 1, 10**8, 10**8)
+
+CRAFTED = """
+import os, sys, time
+from alpaca_labeler.pipeline import worker
+from alpaca_labeler.pipeline.labeler import Labeler
+real = Labeler.label_one
+def label_one(self, image, *rest):
+    if "kills" in image.source_ref: os.abort()
+    if "hangs" in image.source_ref: time.sleep(60)
+    if "cuts" in image.source_ref:
+        os.write(int(sys.argv[1]), (900).to_bytes(4, "big") + b"x" * 300)
+        os._exit(1)
+    if "babbles" in image.source_ref: os.write(int(sys.argv[1]), (3).to_bytes(4, "big") + b"xyz")
+    return real(self, image, *rest)
+Labeler.label_one = label_one
+from alpaca_labeler import storage
+real_fetch = storage.fetch
+def fetch(image, *rest):
+    if "recurses" in image.source_ref: raise RecursionError("redirected for ever")
+    return real_fetch(image, *rest)
+storage.fetch = fetch
+from alpaca_labeler.photos import images
+real_decode = images.decode
+def decode(data, *rest, **options):
+    if b"ENDLESS" in data: time.sleep(60)
+    return real_decode(data, *rest, **options)
+images.decode = decode
+worker.main()
+"""
+
+
+def code(done):
+    """Return the code of the failure row that an image has."""
+    return done.row["failure"]["code"]
+
+
+@pytest.fixture
+def crafted(monkeypatch):
+    """Workers in which some images do what a broken decoder does."""
+    real = subprocess.Popen
+
+    def start(command, **options):
+        return real([sys.executable, "-P", "-c", CRAFTED, command[-1]], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+@pytest.mark.parametrize("name", ["kills", "cuts", "babbles"])
+def test_an_image_that_kills_its_worker_is_the_one_that_fails(photos, tmp_path, name):
+    """It may die in the middle of its answer, or answer what cannot be read."""
+    good = [ImageVersion(f"{photos}/{'./' * n}cat.png") for n in range(12)]
+    images = [*good[:5], ImageVersion(f"{tmp_path}/{name}.jpg"), *good[5:]]
+    with Workers(JOB, 2) as workers:
+        workers.ready()
+        done = list(workers.label(images))
+    assert sorted(d.image.source_ref for d in done) == sorted(i.source_ref for i in images)
+    [failed] = [d for d in done if d.label is None]
+    assert failed.image.source_ref.endswith(f"{name}.jpg")
+    assert code(failed) == "crashed"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+def test_an_error_before_decoding_is_no_verdict(photos):
+    images = [ImageVersion("recurses.jpg"), ImageVersion(f"{photos}/cat.png")]
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        done = {d.image.source_ref: d for d in workers.label(images)}
+    assert done["recurses.jpg"].row is None
+    assert "recurses.jpg: cannot be fetched (RecursionError" in done["recurses.jpg"].problem
+    assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
+    monkeypatch.setattr(pool, "IMAGE_SECONDS", 0.5)
+    images = [ImageVersion("hangs.jpg"), ImageVersion(f"{photos}/cat.png")]
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        done = {d.image.source_ref: d for d in workers.label(images)}
+    assert code(done["hangs.jpg"]) == "timeout"
+    assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+@pytest.mark.parametrize("ahead", [1, 8])
+def test_a_decoder_that_never_ends_is_the_one_that_fails(photos, tmp_path, ahead):
+    endless = tmp_path / "endless.jpg"
+    endless.write_bytes((photos / "cat.png").read_bytes() + b"ENDLESS")
+    good = [ImageVersion(f"{photos}/{name}") for name in ("cat.png", "coffee.jpg")]
+    with Workers(Job(EMBEDDED, 1, 10**8, 10**8, 1), 1, ahead=ahead) as workers:
+        workers.ready()
+        done = list(workers.label([good[0], ImageVersion(str(endless)), good[1]]))
+    assert len(done) == 3
+    [failed] = [d for d in done if d.label is None]
+    assert failed.image.source_ref == str(endless)
+    assert code(failed) == "timeout"
+    assert "within 1 s" in failed.problem
+
+
+@pytest.mark.usefixtures("crafted")
+def test_after_the_deadline_everything_left_comes_back_without_a_row(photos):
+    images = [ImageVersion("hangs.jpg"), *[ImageVersion(f"{photos}/cat.png")] * 4]
+    with Workers(JOB, 1, ahead=1) as workers:
+        workers.ready()
+        began = time.monotonic()
+        done = list(workers.label(images, deadline=began + 0.5))
+        assert time.monotonic() - began < 5
+    assert [(d.image, d.row) for d in done] == [(image, None) for image in images]
+
+
+def test_an_unusable_model_is_said_in_its_own_words():
+    with (
+        Workers(Job("none", 1, 1, 1), 1) as workers,
+        pytest.raises(WorkerError, match="none: no model bundle there"),
+    ):
+        workers.ready()
+
+
+def test_a_worker_that_does_not_start_is_an_error(monkeypatch):
+    real = subprocess.Popen
+
+    def start(_command, **options):
+        return real([sys.executable, "-c", "import sys; sys.stdin.read()"], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with Workers(JOB, 1) as workers, pytest.raises(WorkerError, match="died while it started"):
+        workers.ready()
+
+
+def test_leaving_ends_every_worker(monkeypatch):
+    started = []
+    real = subprocess.Popen
+
+    def start(*arguments, **options):
+        started.append(real(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with Workers(JOB, 2) as workers:
+        workers.ready()
+        assert [process.poll() for process in started] == [None, None]
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_folder_of_photos_is_not_imported_from(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    with Workers(JOB, 1) as workers:
+        assert workers.ready().labels == ("not alpaca", "alpaca")
+    assert os.listdir(tmp_path) == ["numpy.py"]
+
+
+def test_what_a_decoder_prints_stays_off_the_terminal(tmp_path, capfd):
+    out = io.BytesIO()
+    Image.effect_noise((64, 48), 80).save(out, "TIFF", compression="tiff_lzw")
+    planar_configuration = struct.pack("<HH", 284, 3)
+    data = out.getvalue().replace(planar_configuration, struct.pack("<HH", 284, 2))
+    (tmp_path / "odd.tif").write_bytes(data)
+    with pytest.raises(images.ImageError):
+        images.decode(data, 8)
+    assert "PlanarConfiguration" in capfd.readouterr().err
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        [done] = workers.label([ImageVersion(f"{tmp_path}/odd.tif")])
+    assert code(done) == "corrupt"
+    assert capfd.readouterr().err == ""

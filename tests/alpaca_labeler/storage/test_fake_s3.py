@@ -1,0 +1,71 @@
+"""The S3 of the fault test answers as moto's does."""
+
+import io
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.support.fake_s3 import FakeS3
+
+STEPS: list[tuple[str, dict[str, Any]]] = [
+    ("get_object", {"Key": "a"}),
+    ("head_object", {"Key": "a"}),
+    ("put_object", {"Key": "a", "Body": b"1", "IfMatch": '"0"'}),
+    ("put_object", {"Key": "a", "Body": b"1", "IfNoneMatch": "*", "Metadata": {"mark": "m"}}),
+    ("put_object", {"Key": "a", "Body": b"2", "IfNoneMatch": "*"}),
+    ("head_object", {"Key": "a"}),
+    ("put_object", {"Key": "a", "Body": b"2", "IfMatch": '"0"'}),
+    ("get_object", {"Key": "a"}),
+    ("put_object", {"Key": "a", "Body": "file", "IfMatch": '"c4ca4238a0b923820dcc509a6f75849b"'}),
+    ("get_object", {"Key": "a"}),
+    ("put_object", {"Key": "b/c ü+%2F", "Body": b"3"}),
+    ("put_object", {"Key": "b/d", "Body": b"4"}),
+    ("list_objects_v2", {"Prefix": ""}),
+    ("list_objects_v2", {"Prefix": "b/"}),
+    ("delete_objects", {"Delete": {"Objects": [{"Key": "a"}, {"Key": "none"}], "Quiet": True}}),
+    ("list_objects_v2", {"Prefix": ""}),
+    ("list_objects_v2", {"Prefix": "zz"}),
+    ("get_object", {"Key": "a"}),
+]
+
+
+def told(client):
+    """Make every step; return what each said that storage listens to."""
+    for operation, arguments in STEPS:
+        more = dict(arguments)
+        if more.get("Body") == "file":
+            more["Body"] = io.BytesIO(b"from a file")
+        try:
+            answer = getattr(client, operation)(Bucket="photos", **more)
+        except ClientError as error:
+            yield (
+                error.response["Error"]["Code"],
+                error.response["ResponseMetadata"]["HTTPStatusCode"],
+            )
+            continue
+        body = answer["Body"].read() if operation == "get_object" else None
+        listed = [
+            (item["Key"], item["Size"], item["ETag"], type(item["LastModified"]))
+            for item in answer.get("Contents", ())
+        ]
+        facts = ("ETag", "ContentLength", "Metadata")
+        read = operation in {"get_object", "head_object"}
+        yield body, listed, [answer.get(name) for name in facts] if read else None
+
+
+def test_the_fake_answers_as_moto_does(aws):
+    aws.create_bucket(Bucket="photos")
+    assert [*told(FakeS3())] == [*told(aws)]
+
+
+@pytest.mark.parametrize("page", [1, 2, 1000])
+def test_a_listing_comes_in_pages(page, monkeypatch):
+    from alpaca_labeler import storage
+
+    fake = FakeS3(page=page)
+    for key in ("b", "a", "c"):
+        fake.put_object("photos", key, b"")
+    monkeypatch.setattr(storage, "client", lambda: fake)
+    found = [image.source_ref for image in storage.list_objects("s3://photos/")]
+    assert found == ["s3://photos/a", "s3://photos/b", "s3://photos/c"]

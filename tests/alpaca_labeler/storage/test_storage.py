@@ -1,0 +1,557 @@
+"""S3 as moto plays it, stores that are not AWS, and errors as one small tree."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ReadTimeoutError,
+    SSOTokenLoadError,
+)
+from botocore.parsers import ResponseParserError
+
+from alpaca_labeler import storage
+from alpaca_labeler.storage import s3_body
+from alpaca_labeler.storage.image_version import ImageVersion
+from tests.support.aws import account
+
+BUCKET = "s3://photos"
+
+
+@pytest.fixture
+def s3(aws):
+    aws.create_bucket(Bucket="photos")
+    return aws
+
+
+class Answers:
+    """An S3 client whose every operation gives the next of these answers."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.calls = []
+
+    def __getattr__(self, operation):
+        def call(**_arguments):
+            self.calls.append(operation)
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def refusal(code, status=400, message=None):
+    said = {"Code": code} | ({"Message": message} if message else {})
+    answer = {"Error": said, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, "Operation")
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    def play(*answers):
+        client = Answers(*answers)
+        monkeypatch.setattr(storage, "client", lambda: client)
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+        return client
+
+    return play
+
+
+# --- S3: reading ---------------------------------------------------------------------------------
+
+
+KEYS = [
+    "a.jpg",
+    "with space.jpg",
+    "a+b%20c.jpg",
+    "ü/アルパカ.jpg",
+    "new\nline.jpg",
+    "../up.jpg",
+    "a//b.jpg",
+    "/leading.jpg",
+    "#?&=.jpg",
+    "x" * 1024,
+    "é" * 512,
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_any_key_is_listed_and_read_under_its_own_name(s3, key):
+    s3.put_object(Bucket="photos", Key=key, Body=b"pixels")
+    [listed] = storage.list_objects(f"{BUCKET}/")
+    assert listed.source_ref == f"{BUCKET}/{key}"
+    fetched = storage.fetch(listed, 100)
+    assert fetched.data == b"pixels"
+    assert fetched.version == listed
+
+
+def test_a_listing_continues_after_each_page(s3, monkeypatch):
+    for number in range(7):
+        s3.put_object(Bucket="photos", Key=f"{number}.jpg", Body=b"")
+    real = s3.list_objects_v2
+    monkeypatch.setattr(s3, "list_objects_v2", lambda **named: real(MaxKeys=2, **named))
+    names = [item.source_ref for item in storage.list_objects(f"{BUCKET}/")]
+    assert names == [f"{BUCKET}/{number}.jpg" for number in range(7)]
+
+
+@pytest.mark.usefixtures("s3")
+def test_what_is_not_there_is_not_found():
+    for uri in (
+        f"{BUCKET}/none.jpg",
+        "s3://no-such-bucket/a.jpg",
+        "s3://",
+        "s3:///a",
+        "s3://x y/a",
+    ):
+        with pytest.raises(storage.NotFound):
+            storage.read(uri, 10)
+        with pytest.raises(storage.NotFound):
+            list(storage.list_objects(uri if "none" not in uri else "s3://none-at-all/"))
+
+
+def test_an_object_over_the_limit_is_not_downloaded(answers):
+    client = answers({"Body": io.BytesIO(), "ContentLength": 11})
+    with pytest.raises(storage.TooLarge, match="11 bytes"):
+        storage.read(f"{BUCKET}/large.jpg", 10)
+    with pytest.raises(storage.TooLarge):  # an announced size asks nothing
+        storage.fetch(ImageVersion(f"{BUCKET}/large.jpg", size=11), 10)
+    assert client.calls == ["get_object"]
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Start a store on this machine: `store(answer)`; answer(request) gives its answers.
+
+    An answer is (status, body, headers); a request has `command`, `path` and `headers`. A body that
+    is a function writes its bytes itself, as slowly and as few as it likes.
+    """
+
+    def start(answer):
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked.append(f"{self.command} {self.path}")
+                status, body, headers = answer(self)
+                self.send_response(status)
+                if isinstance(body, str):
+                    headers = {**headers, "Content-Length": len(body)}
+                for name, value in headers.items():
+                    self.send_header(name, str(value))
+                self.end_headers()
+                if not isinstance(body, str):
+                    with suppress(OSError):  # the reader has had enough
+                        body(self.wfile)
+                elif self.command != "HEAD":
+                    self.wfile.write(body.encode())
+
+            do_POST = do_DELETE = do_HEAD = do_GET  # noqa: N815 - http.server's names
+
+            def log_message(self, *_):
+                pass
+
+        asked: list[str] = []
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        using.callback(server.server_close)
+        using.callback(server.shutdown)
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        using.enter_context(account(monkeypatch, f"http://127.0.0.1:{server.server_port}"))
+        return asked
+
+    with ExitStack() as using:
+        yield start
+
+
+@pytest.fixture
+def server(store):
+    """Serve every object by a function that writes its bytes, of a promised length or none."""
+
+    def start(write, length=None):
+        headers = {"ETag": '"abc"', "Last-Modified": "Sat, 31 Jan 2026 12:00:00 GMT"}
+        if length is not None:
+            headers["Content-Length"] = str(length)
+        store(lambda _: (200, write, headers))
+
+    return start
+
+
+def trickle(file):
+    """A byte now and then, for longer than anybody waits."""
+    for _ in range(2000):
+        file.write(b"x")
+        file.flush()
+        time.sleep(0.01)
+
+
+def test_what_trickles_in_is_given_up_in_time(server, monkeypatch):
+    monkeypatch.setattr(s3_body, "DOWNLOAD_SECONDS", 0.3)
+    server(trickle, 10**6)
+    began = time.monotonic()
+    with pytest.raises(storage.Transient, match=r"s3://photos/slow\.jpg: still arriving"):
+        storage.read(f"{BUCKET}/slow.jpg", 10**7)
+    with pytest.raises(storage.Transient, match=r"slow\.jsonl: less than a MiB arrived"):
+        storage.download(f"{BUCKET}/slow.jsonl", io.BytesIO())
+    assert 0.6 <= time.monotonic() - began < 10  # the whole object would take 20 s
+
+
+def test_a_table_may_take_its_time_while_it_gets_on(server, monkeypatch):
+    def steady(file):
+        for _ in range(8):
+            file.write(bytes(2**20))
+            time.sleep(0.1)
+
+    monkeypatch.setattr(s3_body, "DOWNLOAD_SECONDS", 0.5)
+    server(steady, 8 * 2**20)
+    table = io.BytesIO()
+    storage.download(f"{BUCKET}/large.jsonl", table)
+    assert table.tell() == 8 * 2**20
+
+
+def test_an_object_without_an_end_ends_at_the_limit(server):
+    sent = []
+
+    def flood(file):
+        while True:
+            sent.append(file.write(bytes(2**16)))
+
+    server(flood)
+    with pytest.raises(storage.TooLarge, match=r"endless\.jpg: over the limit of 1,000,000 bytes"):
+        storage.read(f"{BUCKET}/endless.jpg", 10**6)
+    assert sum(sent) < 2**25  # what fits into the buffers between the two, and no more
+
+
+@pytest.mark.parametrize("says_its_length", [True, False])
+def test_an_object_that_arrives_whole_is_read_as_it_is(server, says_its_length):
+    content = os.urandom(3 * 2**20 + 1)
+    server(lambda file: file.write(content), len(content) if says_its_length else None)
+    fetched = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 2**22)
+    assert fetched.data == content
+    assert fetched.version.etag == "abc"
+
+
+def test_an_object_that_breaks_off_is_not_taken_for_whole(server):
+    server(lambda file: file.write(b"half"), 8)
+    with pytest.raises(storage.Transient, match="broke off"):
+        storage.read(f"{BUCKET}/a.jpg", 100)
+
+
+def test_the_sequencer_is_kept_only_for_the_version_that_was_read(s3):
+    s3.put_bucket_versioning(Bucket="photos", VersioningConfiguration={"Status": "Enabled"})
+    old = s3.put_object(Bucket="photos", Key="a", Body=b"old")
+    new = s3.put_object(Bucket="photos", Key="a", Body=b"new")
+
+    def announced(put, *, with_version=True):
+        version_id = put["VersionId"] if with_version else None
+        image = ImageVersion(
+            f"{BUCKET}/a", etag=put["ETag"].strip('"'), version_id=version_id, sequencer="0A"
+        )
+        return storage.fetch(image, 10).version
+
+    assert announced(new).sequencer == "0A"
+    assert announced(new, with_version=False).sequencer == "0A"
+    assert announced(old).sequencer is None
+    assert announced(old).version_id == new["VersionId"]
+
+
+# --- S3: conditional writes ----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("s3")
+def test_write_if_absent_never_replaces():
+    assert storage.write_if_absent(f"{BUCKET}/part", b"one", "text/plain")
+    assert not storage.write_if_absent(f"{BUCKET}/part", b"two", "text/plain")
+    assert storage.read(f"{BUCKET}/part", 10) == b"one"
+
+
+@pytest.mark.usefixtures("s3")
+def test_write_if_unchanged_refuses_another_state():
+    uri = f"{BUCKET}/manifest"
+    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
+    first = storage.stamp_of(uri)
+    assert first
+    assert first.mark == "1"
+    storage.write_if_unchanged(uri, b"two", first.etag, "text/plain", mark="2")
+    for etag in (None, first.etag):
+        with pytest.raises(storage.Conflict):
+            storage.write_if_unchanged(uri, b"three", etag, "text/plain", mark="3")
+    assert storage.read(uri, 10) == b"two"
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_write_knows_its_own_object_and_misses_one_that_is_gone():
+    uri = f"{BUCKET}/manifest"
+    for _ in range(2):  # sent again, since its answer was lost
+        storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
+    with pytest.raises(storage.Conflict):
+        storage.write_if_unchanged(f"{BUCKET}/gone", b"", '"0"', "text/plain", mark="1")
+
+
+def test_two_writes_that_meet_are_tried_again_but_not_for_ever(answers):
+    conflict = refusal("ConditionalRequestConflict", 409)
+    client = answers(conflict, conflict, {}, *[conflict] * 9)
+    assert storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
+    assert len(client.calls) == 3
+    with pytest.raises(storage.Transient):
+        storage.write_if_absent(f"{BUCKET}/part", b"", "text/plain")
+    assert len(client.calls) == 8
+
+
+# --- S3: errors ----------------------------------------------------------------------------------
+
+
+HEADER = "Invalid header value b'AWS4-HMAC-SHA256 Credential=5ecret/2026, Signature=5ecret'"
+SSE_C = (
+    "The object was stored using a form of Server Side Encryption. The correct parameters must be "
+    "provided to retrieve the object."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (refusal("SlowDown", 503), storage.Transient),
+        (refusal("InternalError", 500), storage.Transient),
+        (refusal("RequestTimeout", 400), storage.Transient),
+        (refusal("SomethingNew", 400), storage.Transient),
+        (EndpointConnectionError(endpoint_url="http://s3"), storage.Transient),
+        (ConnectionResetError(), storage.Transient),
+        (refusal("AccessDenied", 403), storage.Denied),
+        (refusal("InvalidAccessKeyId", 403), storage.Denied),
+        (refusal("403", 403), storage.Denied),
+        (NoCredentialsError(), storage.Denied),
+        (refusal("NoSuchKey", 404), storage.NotFound),
+        (refusal("NoSuchBucket", 404), storage.NotFound),
+        (refusal("InvalidObjectState", 403), storage.Unavailable),
+        (refusal("PermanentRedirect", 301), storage.Denied),
+        (refusal("KMS.DisabledException", 400, "arn:...:key/x is disabled."), storage.Unavailable),
+        (refusal("KMS.ThrottlingException", 400, "Rate exceeded"), storage.Transient),
+        (refusal("InvalidRequest", 400, SSE_C), storage.Unavailable),
+        (refusal("InvalidRequest", 400, "Missing header"), storage.Transient),
+        (refusal("AccessDenied", 403, "not authorized to perform: kms:Decrypt"), storage.Denied),
+        (refusal("AccessDenied", 403, "Bucket is a Requester Pays bucket"), storage.Unavailable),
+        (refusal("ExpiredToken", 400, "The provided token has expired"), storage.Denied),
+        (refusal("RequestTimeTooSkewed", 403, "The difference between"), storage.Denied),
+        (refusal("NotImplemented", 501, "A header implies"), storage.Denied),
+        (refusal("500", 500, "Internal Server Error"), storage.Transient),
+        (ResponseParserError("Unable to parse response"), storage.Transient),
+        (EOFError("EOF when reading a line"), storage.Denied),
+        (SSOTokenLoadError(profile_name="x", error_msg="no token"), storage.Denied),
+        (HTTPClientError(error=ValueError(HEADER)), storage.Transient),
+        (ValueError(HEADER), storage.Transient),
+        (RuntimeError(HEADER), storage.Transient),
+        (RecursionError(), storage.Transient),
+        (KeyError("Body"), storage.Transient),
+    ],
+)
+def test_each_error_is_of_its_kind_names_the_object_and_tells_no_secret(answers, error, ours):
+    answers(error)
+    with pytest.raises(storage.StorageError, match=f"^{BUCKET}/a.jpg: [^\n]+$") as caught:
+        storage.read(f"{BUCKET}/a.jpg", 10)
+    assert type(caught.value) is ours
+    assert "5ecret" not in str(caught.value)
+    if ours is storage.Denied and isinstance(error, ClientError):
+        # What S3 says itself is passed on.
+        assert error.response["Error"].get("Message", "") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (refusal("InvalidRequest", 400, SSE_C), "InvalidRequest: The object was stored using"),
+        (SSOTokenLoadError(profile_name="x", error_msg="no token"), "run `aws sso login`"),
+        (EOFError(), "MFA code"),
+        (ValueError("Invalid timestamp"), "came not from S3"),
+        (refusal("500", 500, "Internal Server Error"), "came not from S3"),
+        (AttributeError("'str' object has no attribute 'get'"), "AttributeError.*AWS_ENDPOINT_URL"),
+    ],
+)
+def test_an_error_says_what_to_do(answers, error, words):
+    answers(error)
+    with pytest.raises(storage.StorageError, match=words):
+        storage.read(f"{BUCKET}/a.jpg", 10)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("AWS_ENDPOINT_URL", "no url", "not set up correctly: Invalid endpoint"),
+        ("AWS_PROFILE", "nobody", "no usable AWS credentials"),
+        ("AWS_PROFILE", "line", "not set up correctly .AttributeError.; check AWS_ENDPOINT_URL"),
+        ("AWS_PROFILE", "sso", "run `aws sso login`"),
+    ],
+)
+def test_a_wrong_setup_is_for_the_operator_to_repair(monkeypatch, tmp_path, variable, value, words):
+    (tmp_path / "config").write_text(CONFIG)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it has read another configuration
+    with account(monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(storage.Denied, match=words):
+            storage.read("s3://bucket/key", 10)
+
+
+CONFIG = """
+[profile line]
+s3 = use_accelerate_endpoint = true
+[profile sso]
+sso_session = work
+sso_account_id = 123456789012
+sso_role_name = x
+[sso-session work]
+sso_region = us-east-1
+sso_start_url = https://127.0.0.1:1/start
+"""
+
+
+# --- stores that are not AWS ---------------------------------------------------------------------
+
+
+def listing(*keys, facts="<Size>5</Size>", truncated="false", more=""):
+    contents = "".join(f"<Contents><Key>{key}</Key>{facts}</Contents>" for key in keys)
+    return (
+        f"<ListBucketResult><Name>photos</Name><IsTruncated>{truncated}</IsTruncated>{more}"
+        f"{contents}</ListBucketResult>"
+    )
+
+
+def test_a_listing_may_leave_out_what_is_optional(store):
+    store(lambda _: (200, listing("a.jpg", facts=""), {}))
+    assert [*storage.list_objects(f"{BUCKET}/")] == [ImageVersion(f"{BUCKET}/a.jpg")]
+
+
+def test_an_object_without_etag_is_known_by_its_content_and_never_replaced(store):
+    store(lambda _: (200, "pixels", {"Content-Type": "image/jpeg"}))
+    version = storage.fetch(ImageVersion(f"{BUCKET}/a.jpg"), 10).version
+    assert version == ImageVersion(f"{BUCKET}/a.jpg", 6, etag=storage.digest(b"pixels"))
+    with pytest.raises(storage.Denied, match="no ETag"):
+        storage.stamp_of(f"{BUCKET}/manifest.jsonl")
+
+
+def test_a_listing_without_a_token_goes_on_after_the_last_name(store):
+    def answer(request):
+        if "start-after=b.jpg" in request.path:
+            return 200, listing("c.jpg"), {}
+        return 200, listing("a.jpg", "b.jpg", truncated="true"), {}
+
+    store(answer)
+    names = [image.source_ref for image in storage.list_objects(f"{BUCKET}/")]
+    assert names == [f"{BUCKET}/{name}.jpg" for name in "abc"]
+
+
+def test_a_listing_that_never_ends_is_refused(store):
+    store(lambda _: (200, listing("a.jpg", truncated="true"), {}))
+    with pytest.raises(storage.Denied, match="does not list it"):
+        [*storage.list_objects(f"{BUCKET}/")]
+
+
+def test_a_listing_out_of_order_is_refused_if_order_is_needed(store):
+    store(lambda _: (200, listing("b.jpg", "a.jpg"), {}))
+    assert len([*storage.list_objects(f"{BUCKET}/")]) == 2
+    with pytest.raises(storage.Denied, match="in the order of their names"):
+        [*storage.list_objects(f"{BUCKET}/", in_order=True)]
+
+
+def test_nothing_under_a_name_is_said(store):
+    store(lambda _: (200, listing(), {}))
+    assert [*storage.list_objects(f"{BUCKET}/typo/")] == []
+    with pytest.raises(storage.NotFound, match="photos/typo/: there is no object with that name"):
+        [*storage.list_objects(f"{BUCKET}/typo/", missing_ok=False)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        ("text/html", "<html><body>Please log in</body></html>"),
+        ("text/html", "<!DOCTYPE html><html><br><p>Console</html>"),
+        ("application/json", '{"error": "no such route"}'),
+    ],
+    ids=["XML too", "no XML", "JSON"],
+)
+def test_an_answer_of_another_server_is_not_taken_for_one_of_s3(store, kind, page):
+    store(lambda _: (200, page, {"Content-Type": kind}))
+    with pytest.raises(storage.StorageError, match="not from S3 but from a web page or another"):
+        [*storage.list_objects(f"{BUCKET}/")]
+    with pytest.raises(storage.StorageError, match="not from S3 but from a web page or another"):
+        storage.read(f"{BUCKET}/a.jpg", 1000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        listing("a.jpg")[:-30],
+        listing("a.jpg").replace("Key>", "Cay>"),
+        listing("a.jpg", facts="<LastModified>yesterday</LastModified>"),
+        listing("a.jpg", facts="<Size>much</Size>"),
+    ],
+    ids=["cut", "no names", "odd date", "odd size"],
+)
+def test_a_broken_listing_is_not_taken_for_one(store, answer):
+    store(lambda _: (200, answer, {}))
+    with pytest.raises(storage.StorageError, match="not from S3"):
+        [*storage.list_objects(f"{BUCKET}/")]
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_an_endpoint_that_redirects_is_named(store, status):
+    asked = store(lambda _: (status, "", {"Location": "https://me:5ecret@other:1/photos/a.jpg"}))
+    for act in (storage.stamp_of, lambda uri: storage.read(uri, 10)):
+        with pytest.raises(storage.Denied, match=r"a\.jpg: the endpoint redirects to ") as caught:
+            act(f"{BUCKET}/a.jpg")
+        assert "5ecret" not in str(caught.value)
+    assert len(asked) == 2
+
+
+def test_an_object_that_is_a_web_page_is_read(store):
+    store(lambda _: (200, "<html>", {"Content-Type": "text/html", "ETag": '"1"'}))
+    assert storage.read(f"{BUCKET}/a.html", 10) == b"<html>"
+
+
+@pytest.mark.parametrize("status", [400, 405, 501])
+def test_a_store_that_deletes_one_at_a_time_deletes_all(store, status):
+    refusal = "<Error><Code>MissingContentMD5</Code><Message>Content-Md5.</Message></Error>"
+
+    def answer(request):
+        return (status, refusal, {}) if request.command == "POST" else (204, "", {})
+
+    asked = store(answer)
+    storage.delete([f"{BUCKET}/a", f"{BUCKET}/b"])
+    assert [line for line in asked if line.startswith("DELETE")] == [
+        "DELETE /photos/a",
+        "DELETE /photos/b",
+    ]
+
+
+def test_a_refused_or_unanswered_deletion_is_not_tried_one_at_a_time(store, answers):
+    asked = store(lambda _: (403, "<Error><Code>AccessDenied</Code></Error>", {}))
+    with pytest.raises(storage.Denied):
+        storage.delete([f"{BUCKET}/a", f"{BUCKET}/b"])
+    assert len(asked) == 1
+    answers(ReadTimeoutError(endpoint_url="http://s3"))
+    with pytest.raises(storage.Transient, match="s3://photos/a"):
+        storage.delete([f"{BUCKET}/a"])
+
+
+def test_who_pays_for_reading_says_so(store, monkeypatch):
+    def answer(request):
+        if request.headers.get("x-amz-request-payer") != "requester":
+            return 403, "<Error><Code>AccessDenied</Code><Message>Denied</Message></Error>", {}
+        return 200, listing("a.jpg"), {}
+
+    store(answer)
+    with pytest.raises(storage.Denied, match="set AWS_REQUEST_PAYER=requester"):
+        [*storage.list_objects(f"{BUCKET}/")]
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    assert len([*storage.list_objects(f"{BUCKET}/")]) == 1
