@@ -44,7 +44,8 @@ _CACHE: Final = re.compile(
 )
 """Matches the name of a folder that may be a program's cache of smaller pictures ..."""
 _CONTENT_NAME: Final = re.compile(
-    r"[0-9a-f]{1,2}|[0-9]{3}|[0-9]{5,7}|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
+    r"[0-9a-f]{1,2}|[0-9]{3}|[0-9]{5,7}"
+    r"|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
 )
 """... and is one if names in it are digests, or ids, or their first digits, as no person names."""
 

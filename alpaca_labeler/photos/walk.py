@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from alpaca_labeler.photos import skip
@@ -39,7 +40,7 @@ def files(
     """
     waiting = [_top(path) for path in reversed(tops)]
     read = {top.real for top in waiting}
-    around = {above for real in read for above in _and_above(real)}
+    around = {str(above) for real in read for above in Path(real).parents}
     links: list[_Place] = []
     while waiting:
         folder = waiting.pop()
@@ -99,9 +100,3 @@ def _skip(place: _Place, *, is_folder: bool) -> Skip | None:
     if found is None or found.kind is Kind.OTHER:
         return None
     return Skip(found.kind, os.path.join(place.top, found.place))
-
-
-def _and_above(path: str) -> Iterator[str]:
-    yield path
-    while path != (path := os.path.dirname(path)):
-        yield path

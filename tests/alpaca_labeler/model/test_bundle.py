@@ -91,36 +91,29 @@ def test_a_wrong_card_is_refused_and_named(tmp_path, changes):
 
 
 @pytest.mark.parametrize(
-    "name", ["threshold", "review_band", "labels", "calibration", "input_size"]
+    "changed",
+    [
+        {"threshold": 0.4},
+        {"review_band": [0.1, 0.8]},
+        {"labels": ["alpaca", "not alpaca"]},
+        {"calibration": [2.0, 0.0]},
+        {"input_size": 224},
+    ],
+    ids=str,
 )
-def test_a_card_changed_by_hand_is_refused(tmp_path, name):
+def test_a_card_changed_by_hand_is_refused(tmp_path, changed):
     folder = write(tmp_path / "my-model")
-    card = json.loads((tmp_path / "my-model/model.json").read_text())
-    changed = {
-        "threshold": 0.4,
-        "review_band": [0.1, 0.8],
-        "labels": ["alpaca", "not alpaca"],
-        "calibration": [2.0, 0.0],
-        "input_size": 224,
-    }
-    card[name] = changed[name]
-    (tmp_path / "my-model/model.json").write_text(json.dumps(card))
+    (tmp_path / "my-model/model.json").write_text(json.dumps(document() | changed))
     with pytest.raises(BundleError, match=r"my-model.*was changed after"):
         bundle.load(folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, "\xff"])
-def test_a_file_that_is_not_a_card_is_refused_and_named(tmp_path, text):
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"text"', "[" * 100_000, "\xff", None])
+@pytest.mark.parametrize("name", ["model.json", "model.tflite"])
+def test_a_file_that_is_missing_or_another_is_refused_and_named(tmp_path, name, text):
     folder = write(tmp_path / "my-model")
-    (tmp_path / "my-model/model.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(BundleError, match="my-model"):
-        bundle.load(folder)
-
-
-@pytest.mark.parametrize("name", ["model.tflite", "model.json"])
-def test_half_a_bundle_is_refused_and_named(tmp_path, name):
-    folder = write(tmp_path / "my-model")
-    (tmp_path / "my-model" / name).unlink()
+    path = tmp_path / "my-model" / name
+    path.unlink() if text is None else path.write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match="my-model"):
         bundle.load(folder)
 
