@@ -88,6 +88,9 @@ TREE = (
     "x/.IMG_1.HEIC.icloud",
     "x/IMG_2.jpg.nextcloud",
     "x/notes.txt",
+    "immich/thumbs/kim/ab/1.jpg",
+    "immich/thumbs/kim/cd/2.jpg",
+    "nc/files_trashbin/a.jpg",
 )
 
 
