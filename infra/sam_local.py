@@ -7,6 +7,7 @@ shows the row. Only the build stays behind.
 
     SAM                the command of the SAM CLI, if it is not on the PATH
     SAM_HOST           an address of this machine that containers reach, if it cannot be found
+    SAM_BUILD_FLAGS    more options for `sam build`
     SAM_INVOKE_FLAGS   more options for `sam local invoke`
 """
 
@@ -21,10 +22,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
-BUILD = ROOT / "build/sam-local"
 SAM = os.environ.get("SAM") or shutil.which("sam") or ""
 ENGINE = shutil.which("docker") or shutil.which("podman") or shutil.which("finch")
 ARCHITECTURE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
@@ -70,10 +73,10 @@ def ready() -> tuple[str, str]:
     )
 
 
-def sam(*arguments: str) -> str:
-    """Run the SAM CLI; return its answer, the last line of standard output."""
+def sam(*arguments: str, flags: str) -> str:
+    """Run the SAM CLI with more options from a variable; return its last line of output."""
     done = subprocess.run(
-        [SAM, *arguments],
+        [SAM, *arguments, *shlex.split(os.environ.get(flags, ""))],
         cwd=ROOT,
         env={
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -91,46 +94,59 @@ def sam(*arguments: str) -> str:
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
-def main() -> None:
-    """Build, upload, invoke, and show the row."""
+@contextmanager
+def laptop(build: Path) -> Iterator[tuple[Any, Callable[[str, str], dict[str, Any]]]]:
+    """Build the package; yield an S3 with the photo, and what sends a function an event by name."""
     address = ready()
     import boto3
     from moto.server import ThreadedMotoServer
 
-    sam("build", "--build-dir", str(BUILD), *OVERRIDES)
+    sam("build", "--build-dir", str(build), *OVERRIDES, flags="SAM_BUILD_FLAGS")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     server = ThreadedMotoServer(address[0], 0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=f"http://{address[0]}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="sandbox",
+        aws_secret_access_key="sandbox",  # noqa: S106 - moto takes any
+    )
+    variables = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
+    variables["Parameters"]["AWS_ENDPOINT_URL"] = f"http://{address[1]}:{port}"
     try:
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=f"http://{address[0]}:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="sandbox",
-            aws_secret_access_key="sandbox",  # noqa: S106 - moto takes any
-        )
         for bucket in ("photos", "results"):
             s3.create_bucket(Bucket=bucket)
         s3.upload_file(str(PHOTO), "photos", KEY)
-        variables = json.loads((ROOT / "infra/env.json").read_text(encoding="utf-8"))
-        variables["Parameters"]["AWS_ENDPOINT_URL"] = f"http://{address[1]}:{port}"
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(variables, file)
             file.flush()
-            answer = sam(
-                *("local", "invoke", "LabelFunction", *OVERRIDES),
-                *("--template", str(BUILD / "template.yaml"), "--env-vars", file.name),
-                *("--event", str(ROOT / "infra/events/sqs-s3.json")),
-                *shlex.split(os.environ.get("SAM_INVOKE_FLAGS", "")),
-            )
-        # SAM exits with 0 even if the function fails, so the answer decides.
-        if "batchItemFailures" not in answer or json.loads(answer)["batchItemFailures"]:
-            sys.exit(f"The function answered: {answer}")
-        for part in s3.list_objects_v2(Bucket="results").get("Contents", ()):
-            print(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read().decode().rstrip())
+
+            def invoke(function: str, event: str) -> dict[str, Any]:
+                said = sam(
+                    *("local", "invoke", function, *OVERRIDES, "--env-vars", file.name),
+                    *("--template", str(build / "template.yaml")),
+                    *("--event", str(ROOT / f"infra/events/{event}.json")),
+                    flags="SAM_INVOKE_FLAGS",
+                )
+                # SAM exits with 0 even if the function fails, so the answer decides.
+                answer: dict[str, Any] = json.loads(said or "{}")
+                if not answer or "errorMessage" in answer or answer.get("batchItemFailures"):
+                    sys.exit(f"The function answered: {said}")
+                return answer
+
+            yield s3, invoke
     finally:
         server.stop()
+
+
+def main() -> None:
+    """Build, upload, invoke, and show the row."""
+    with laptop(ROOT / "build/sam-local") as (s3, invoke):
+        invoke("LabelFunction", "sqs-s3")
+        for part in s3.list_objects_v2(Bucket="results").get("Contents", ()):
+            print(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read().decode().rstrip())
 
 
 if __name__ == "__main__":

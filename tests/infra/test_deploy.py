@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import boto3
 import pytest
@@ -35,7 +37,6 @@ RELEASE = "f23b4b6"
 PATIENCE = 240.0
 """Seconds; on an idle machine a photo has its row after 3."""
 
-
 pytestmark = pytest.mark.skipif(
     not os.environ.get("TEST_DEPLOY"), reason="takes minutes: `make test-deploy`"
 )
@@ -44,19 +45,10 @@ pytestmark = pytest.mark.skipif(
 class Job:
     """A deployed job, seen from outside."""
 
-    def __init__(self, template, reach):
+    def __init__(self, template):
         self.template = template
-        self.reach = reach
         self.client = {
-            name: boto3.client(
-                name,
-                endpoint_url=reach["AWS_ENDPOINT_URL"],
-                verify=reach["AWS_CA_BUNDLE"],
-                region_name=reach["AWS_DEFAULT_REGION"],
-                aws_access_key_id="test",
-                aws_secret_access_key="test",
-            )
-            for name in ("cloudformation", "iam", "lambda", "s3", "sqs")
+            name: boto3.client(name) for name in ("cloudformation", "iam", "lambda", "s3")
         }
 
     def try_to_deploy(self, **parameters):
@@ -65,7 +57,6 @@ class Job:
             *("deploy", "--config-file", str(ROOT / "samconfig.toml"), "--stack-name", STACK),
             *("--template-file", str(self.template), "--no-progressbar"),
             *(*OVERRIDES, *(f"{name}={value}" for name, value in parameters.items())),
-            **self.reach,
         )
 
     def deploy(self, **parameters):
@@ -97,7 +88,6 @@ class Job:
         done = subprocess.run(
             [sys.executable, "-m", "alpaca_labeler", *words],
             cwd=ROOT,
-            env={**os.environ, **self.reach},
             capture_output=True,
             text=True,
             timeout=120,
@@ -132,8 +122,9 @@ class Job:
         )
         return json.loads(answer["Payload"].read())
 
+    @contextmanager
     def without(self, sid):
-        """Take a statement out of the label function's policy; return the policy as it was."""
+        """Take a statement out of the label function's policy for a while."""
         resource = self.client["cloudformation"].describe_stack_resource(
             StackName=STACK, LogicalResourceId="LabelRole"
         )
@@ -142,11 +133,12 @@ class Job:
         policy = self.client["iam"].get_role_policy(**name)["PolicyDocument"]
         kept = [statement for statement in policy["Statement"] if statement["Sid"] != sid]
         assert len(kept) == len(policy["Statement"]) - 1
-        self.put(name, policy | {"Statement": kept})
-        return name, policy
-
-    def put(self, name, policy):
-        self.client["iam"].put_role_policy(**name, PolicyDocument=json.dumps(policy))
+        put = self.client["iam"].put_role_policy
+        put(**name, PolicyDocument=json.dumps(policy | {"Statement": kept}))
+        try:
+            yield
+        finally:
+            put(**name, PolicyDocument=json.dumps(policy))
 
 
 def build(folder):
@@ -167,11 +159,11 @@ def account(tmp_path_factory):
     assert MINISTACK, "there is no `ministack` on the PATH: `make test-deploy` installs it"
     folder = tmp_path_factory.mktemp("deploy")
     built = os.environ.get("BUILT") or build(folder / "build")
-    with ministack.running(MINISTACK, folder) as reach:
-        yield Job(ministack.fit(Path(built, "template.yaml"), reach), reach)
+    with ministack.running(MINISTACK, folder) as reach, mock.patch.dict(os.environ, reach):
+        yield Job(ministack.fit(Path(built, "template.yaml")))
 
 
-def of_release(template, reach):
+def of_release(template):
     """Write what 0.2.0 deploys beside a built template, with its package; None without git."""
     text = {}
     for name in ("template.yaml", "infra/backfill.asl.json"):
@@ -184,7 +176,7 @@ def of_release(template, reach):
     found = text["template.yaml"].replace("infra/backfill.asl.json", "release.asl.json")
     release = template.with_name("release.yaml")
     release.write_text(found.replace("CodeUri: handler", "CodeUri: LabelFunction"))
-    return ministack.fit(release, reach)
+    return ministack.fit(release)
 
 
 @pytest.fixture(scope="module")
@@ -207,10 +199,10 @@ def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_second(a
     blocked = account.template.with_name("template-blocked.json")
     blocked.write_text(json.dumps(template), encoding="utf-8")
 
-    failed = Job(blocked, account.reach).try_to_deploy()
+    failed = Job(blocked).try_to_deploy()
     assert failed.returncode != 0
     assert "ROLLBACK_COMPLETE" in failed.stderr
-    done = sam("delete", "--stack-name", STACK, "--no-prompts", **account.reach)
+    done = sam("delete", "--stack-name", STACK, "--no-prompts")
     assert done.returncode == 0, done.stderr[-3000:]
 
     buckets = [bucket["Name"] for bucket in account.client["s3"].list_buckets()["Buckets"]]
@@ -218,10 +210,10 @@ def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_second(a
 
 
 def test_an_update_from_0_2_0_replaces_no_bucket_and_no_queue(account):
-    release = of_release(account.template, account.reach)
+    release = of_release(account.template)
     if release is None:
         pytest.skip(f"git does not have {RELEASE}, the commit of 0.2.0")
-    Job(release, account.reach).deploy()
+    Job(release).deploy()
     before = account.stateful()
     account.deploy()
     assert len(before) == 4
@@ -237,52 +229,38 @@ def test_an_upload_is_labelled_and_the_commands_read_the_stack(job):
     assert "alarms        none in alarm" in said
 
 
-def test_a_direct_call_is_answered(job):
+def test_a_direct_call_is_answered_and_compaction_keeps_its_row(job):
     job.upload("direct.jpg")
     assert job.call("direct.jpg", "a folder/") == {"images": 1, "rows": 1}
-
-
-def test_compaction_merges_what_is_there(job):
-    job.upload("compacted.jpg")
-    before = job.row("compacted.jpg")
+    before = job.row("direct.jpg")
     answer = job.client["lambda"].invoke(FunctionName=job.outputs()["CompactFunctionName"])
     assert "FunctionError" not in answer, answer["Payload"].read()
-    assert job.row("compacted.jpg") == before
+    assert job.row("direct.jpg") == before
 
 
 def test_without_permission_to_read_photos_nothing_is_labelled_and_nothing_lost(job):
-    restore = job.without("ReadPhotos")
-    try:
+    with job.without("ReadPhotos"):
         job.upload("denied.jpg")
-        answer = job.call("denied.jpg")
-        assert "access denied" in answer["errorMessage"]
-    finally:
-        job.put(*restore)
+        assert "access denied" in job.call("denied.jpg")["errorMessage"]
     # It lies in the queue, handed back, and comes again within a minute, not a quarter of an hour.
     assert job.row("denied.jpg")["alpaca"] == 1
 
 
 def test_without_permission_to_write_parts_nothing_is_said_to_be_done(job):
-    restore = job.without("WriteParts")
-    try:
-        answer = job.call("denied.jpg", "direct.jpg")
-        assert "2 of 2" in answer["errorMessage"]
-    finally:
-        job.put(*restore)
+    with job.without("WriteParts"):
+        assert "2 of 2" in job.call("denied.jpg", "direct.jpg")["errorMessage"]
 
 
-def test_a_changed_parameter_works(job, tmp_path):
+def test_a_changed_parameter_works_unless_the_memory_does_not_allow_it(job, tmp_path):
+    done = job.try_to_deploy(MaxPixels=200_000_000)
+    assert done.returncode != 0
+    assert "MaxPixels=200000000 needs MemorySize=3538" in done.stdout + done.stderr
+
     job.deploy(MaxPixels=25_000_000)
     large = tmp_path / "large.png"
     Image.new("1", (5100, 5000)).save(large)
     job.upload("too large now.png", large)
     assert job.row("too large now.png")["failure"]["code"] == "too-many-pixels"
-
-
-def test_pictures_that_do_not_fit_the_memory_are_refused_before_anything_changes(job):
-    done = job.try_to_deploy(MaxPixels=200_000_000)
-    assert done.returncode != 0
-    assert "MaxPixels=200000000 needs MemorySize=3538" in done.stdout + done.stderr
 
 
 def test_a_stack_is_deleted_and_another_takes_its_photos_and_labels_in(job):

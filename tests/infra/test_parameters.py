@@ -29,11 +29,7 @@ ARRIVES = {
 """Parameter: (another value, what must change)."""
 
 
-def test_every_parameter_is_tried():
-    assert set(source()["Parameters"]) == set(ARRIVES)
-
-
-@pytest.mark.parametrize("parameter", ARRIVES)
+@pytest.mark.parametrize("parameter", source()["Parameters"])
 def test_a_changed_parameter_alone_arrives(parameter):
     value, where = ARRIVES[parameter]
     before, after = deployed()[where], deployed(**{parameter: value})[where]
@@ -52,8 +48,6 @@ def test_the_queue_calls_the_function_itself():
     ("pixels", "memory", "cores"),
     [
         ("100000000", "1769", "1"),
-        ("100000000", "3538", "2"),
-        ("100000000", "5307", "3"),
         ("100000000", "7076", "4"),
         ("200000000", "3538", "1"),
         ("200000000", "7076", "2"),

@@ -87,7 +87,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     raise AssertionError("MiniStack does not listen")
 
 
-def fit(built: Path, reach: dict[str, str]) -> Path:
+def fit(built: Path) -> Path:
     """Write the least that must differ for MiniStack beside a built template; return its path."""
     template = yaml_parse(built.read_text(encoding="utf-8"))
     for name in UNKNOWN:
@@ -101,7 +101,7 @@ def fit(built: Path, reach: dict[str, str]) -> Path:
         if statement.get("Sid") == "HandPhotosBackToTheQueue":
             statement["Action"] += [f"{action}Batch" for action in statement["Action"]]
     variables = template["Globals"]["Function"]["Environment"]["Variables"]
-    variables |= {name: reach[name] for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")}
+    variables |= {name: os.environ[name] for name in ("AWS_ENDPOINT_URL", "AWS_CA_BUNDLE")}
     fitted = built.with_name(f"{built.stem}-ministack.json")
     fitted.write_text(json.dumps(template, default=str), encoding="utf-8")
     return fitted
