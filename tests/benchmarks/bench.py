@@ -127,7 +127,7 @@ def aims(
             -6,
             memory["keras"] / memory[COMMAND] if keras else None,
         ),
-        ("resume over 100,000 labelled files, s", 5, resumed),
+        ("resume over 100,000 labelled files, s", 5, resumed if growth.get(10**6) else None),
         (
             "compaction and audit, growth of time over growth of rows",
             1,
