@@ -125,9 +125,9 @@ def _training(outcome: Outcome, data: Dataset) -> dict[str, Any]:
         "folds": settings.folds,
         "photos": _count_trained(outcome, data),
         "excluded": sum(photo.excluded for photo in data.photos),
-        "fine_tuning_epochs": outcome.epochs,
-        "seconds": round(outcome.seconds),
-        "interrupted": outcome.interrupted,
+        "fine_tuning_epochs": outcome.fit.epochs,
+        "seconds": round(outcome.fit.seconds),
+        "interrupted": outcome.fit.interrupted,
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("tensorflow", "keras", "numpy", "pillow")

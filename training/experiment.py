@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -65,19 +65,13 @@ class Judged:
 class Outcome:
     """A trained network, how it decides, and how good that is."""
 
-    network: Any
     settings: Settings
+    fit: fit.Fit
+    """With folds, its history is their mean, and its seconds are those of all trainings."""
     decision: Decision
     judged: Judged
     trained_on: Indices
     """Indices of the photos to train on, excluded ones included; shape (n,)."""
-    history: tuple[Epoch, ...]
-    epochs: int
-    """Epochs of fine-tuning behind the network."""
-    seconds: float
-    """Time that training took, folds of earlier runs included."""
-    interrupted: bool
-    """Whether Ctrl-C was pressed: the network is the best until then."""
 
 
 def train(
@@ -171,17 +165,7 @@ class _Job:
         logits = fit.logits(result.network, self.data, validation)
         decision = metrics.decide(self.data.truth()[validation], logits)
         judged = self._judge(decision, validation, logits)
-        return Outcome(
-            result.network,
-            self.settings,
-            decision,
-            judged,
-            train,
-            result.history,
-            result.epochs,
-            result.seconds,
-            result.interrupted,
-        )
+        return Outcome(self.settings, result, decision, judged, train)
 
     def cross_validated(self) -> Outcome:
         settings, count, truth = self.settings, self.settings.folds, self.data.truth()
@@ -204,17 +188,13 @@ class _Job:
         self.say(f"all {len(fold)} photos")
         everything = np.arange(len(fold))
         result = self.trained(everything, None)
-        return Outcome(
-            result.network,
-            settings,
-            metrics.decide(truth, logits),
-            self._judge_by_others(fold, logits),
-            everything,
-            _mean_history([each.history for each in done]),
-            result.epochs,
-            result.seconds + sum(each.seconds for each in done),
-            result.interrupted,
+        whole = replace(
+            result,
+            history=_mean_history([each.history for each in done]),
+            seconds=result.seconds + sum(each.seconds for each in done),
         )
+        judged = self._judge_by_others(fold, logits)
+        return Outcome(settings, whole, metrics.decide(truth, logits), judged, everything)
 
     def _fold(self, rest: Indices, test: Indices) -> _Fold:
         # No photos are held out for early stopping: the few dozen that could be spared tell less

@@ -57,7 +57,7 @@ def export(
     target = Path(folder)
     check_free(folder)
     recipe = outcome.settings.recipe
-    model = convert.to_litert(outcome.network, recipe, data.pixels[outcome.trained_on])
+    model = convert.to_litert(outcome.fit.network, recipe, data.pixels[outcome.trained_on])
     card = deciding(outcome, data, model, datetime.now(UTC))
     differing = disagreement(bundle.Bundle(card, model, {}), outcome, data)
     photos = provenance.table(outcome, data, group)
@@ -74,7 +74,7 @@ def export(
             write_report(_report(outcome, data, whole)), encoding="utf-8"
         )
         (building / KERAS_FILE).parent.mkdir()
-        outcome.network.save(building / KERAS_FILE)
+        outcome.fit.network.save(building / KERAS_FILE)
         provenance.load(str(building))
         building.rename(target)  # replaces an empty folder, nothing else
     finally:
@@ -98,7 +98,7 @@ def disagreement(exported: bundle.Bundle, outcome: Outcome, data: Dataset) -> fl
     classifier = Classifier(exported)
     indices = np.arange(len(data.photos))
     served = np.array([classifier.predict(data.pixels[index]).index for index in indices])
-    exact = outcome.decision.probabilities(fit.logits(outcome.network, data, indices))
+    exact = outcome.decision.probabilities(fit.logits(outcome.fit.network, data, indices))
     return float((served != (exact >= outcome.decision.threshold)).mean())
 
 
@@ -111,7 +111,7 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
     return Report(
         title=f"{data.labels[1]} or {data.labels[0]}",
         card=document,
-        history=outcome.history,
+        history=outcome.fit.history,
         labels=data.labels,
         truth=truth,
         probabilities=judged.probabilities,

@@ -7,7 +7,8 @@ been read back whole from there.
       20260131T120000Z-0a1b2c3d4e5f/model.tflite     written first
       20260131T120000Z-0a1b2c3d4e5f/photos.csv       what it was trained on, if that is known
       20260131T120000Z-0a1b2c3d4e5f/model.json       written last: with it the bundle is complete
-      latest.json                                    the pointer, moved by conditional writes only
+      latest.json                                    the pointer, moved by conditional writes only:
+                                                     the version in use, and the one before
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -34,20 +35,6 @@ _MOVE_TRIES: Final = 10
 
 class PublishError(LabelerError):
     """Something cannot be published or pointed to. The message names it and says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """The content of `latest.json`."""
-
-    version: str
-    """The version in use."""
-    sha256: str
-    """Digest of that version's `model.tflite`, in hex."""
-    moved_at: str
-    """Time of the move, ISO 8601 in UTC."""
-    previous: str | None
-    """The version in use before: the one to promote if this one turns out to be bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +99,11 @@ def publish(
     _verified(store, version)
     say(f"{uri}: read back and verified")
 
-    def stays(now: Pointer | None) -> str:
+    def stays(now: str | None, previous: str | None) -> str:
         if not promote:
             return "it was not asked to move"
         # What was replaced by an older version was rolled back: publishing must not undo that.
-        if now and version <= max(now.version, now.previous or ""):
+        if version <= max(now or "", previous or ""):
             return "a newer version is or was in use; promote this one by name to use it"
         return ""
 
@@ -131,7 +118,7 @@ def promote(store: str, version: str) -> Move:
     store = _store(store)
     if not bundle.VERSION.fullmatch(version):
         raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
-    return _move(store, _verified(store, version), lambda _now: "")
+    return _move(store, _verified(store, version), lambda _now, _previous: "")
 
 
 def versions(store: str) -> list[Version]:
@@ -142,8 +129,7 @@ def versions(store: str) -> list[Version]:
     Raises `PublishError` or `StorageError`.
     """
     store = _store(store)
-    pointer, _ = _read_pointer(store)
-    current = pointer.version if pointer else None
+    current, _, _ = _read_pointer(store)
     files: dict[str, set[str]] = {current: set()} if current else {}
     for item in storage.list_objects(f"{store}/"):
         version, _, name = item.source_ref.removeprefix(f"{store}/").partition("/")
@@ -222,37 +208,40 @@ def _described(store: str, version: str, files: set[str]) -> tuple[float | None,
 # --- the pointer ---------------------------------------------------------------------------------
 
 
-def _move(store: str, card: bundle.Card, stays: Callable[[Pointer | None], str]) -> Move:
-    """Point to a bundle, unless `stays` says of the present pointer why it should stay.
+def _move(store: str, card: bundle.Card, stays: Callable[[str | None, str | None], str]) -> Move:
+    """Point to a bundle, unless `stays` says of the version in use, and the one before, why not.
 
     Concurrency is optimistic: after a lost race the pointer is read and decided again.
     """
     uri = storage.join(store, POINTER_FILE)
     for _ in range(_MOVE_TRIES):
-        now, etag = _read_pointer(store)
-        before = now.version if now else None
-        why = "it already names this version" if before == card.version else stays(now)
+        now, previous, etag = _read_pointer(store)
+        why = "it already names this version" if now == card.version else stays(now, previous)
         if why:
-            return Move(uri, before, before, why)
-        moved_at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        then = Pointer(card.version, card.sha256, moved_at, before)
-        data = json.dumps(asdict(then), indent=2).encode() + b"\n"
+            return Move(uri, now, now, why)
+        pointer = {
+            "version": card.version,
+            "sha256": card.sha256,
+            "moved_at": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "previous": now,
+        }
+        data = json.dumps(pointer, indent=2).encode() + b"\n"
         mark = hashlib.sha256(data).hexdigest()
         try:
             storage.write_if_unchanged(uri, data, etag, "application/json", mark=mark)
         except storage.Conflict:
             continue
-        return Move(uri, before, card.version, "")
+        return Move(uri, now, card.version, "")
     raise PublishError(f"{uri}: others keep moving it; try again when they have finished")
 
 
-def _read_pointer(store: str) -> tuple[Pointer | None, str | None]:
-    """Return the pointer and its ETag; (None, None) if there is no pointer."""
+def _read_pointer(store: str) -> tuple[str | None, str | None, str | None]:
+    """Return the version in use, the one before, and the pointer's ETag; None if there is none."""
     uri = storage.join(store, POINTER_FILE)
     try:
         found = storage.fetch(ImageVersion(uri), bundle.MAX_CARD_BYTES)
     except storage.NotFound:
-        return None, None
+        return None, None, None
     try:
         content = json.loads(found.data)
         version, previous = content["version"], content.get("previous")
@@ -263,5 +252,4 @@ def _read_pointer(store: str) -> tuple[Pointer | None, str | None]:
             f"{uri}: not a model pointer ({error}). Delete that object, then promote a version."
         ) from error
     previous = previous if isinstance(previous, str) else None  # 0.2 wrote a list
-    pointer = Pointer(version, content.get("sha256", ""), content.get("moved_at", ""), previous)
-    return pointer, f'"{found.version.etag}"'
+    return version, previous, f'"{found.version.etag}"'

@@ -174,10 +174,10 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         if settings.folds:
             say(f"the folds that are done are kept in {settings.done}; the same command goes on")
         raise
-    if outcome.interrupted:
+    if outcome.fit.interrupted:
         say("interrupted: the best model so far is kept")
     if recipe.name == "course":
-        _print_reference(outcome.history)
+        _print_reference(outcome.fit.history)
     _say_kept(outcome)
     _print_figures(
         "out-of-fold" if settings.folds else "held out",
@@ -189,7 +189,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         say(f"warning: {document['weaknesses'][-1]}")
     experiment.forget_folds(settings, data, group)
     _print_card(document)
-    click.echo(f"seconds     {outcome.seconds:.0f}")
+    click.echo(f"seconds     {outcome.fit.seconds:.0f}")
     click.echo(f"bundle      {output}")
 
 
@@ -301,11 +301,11 @@ def _say_epoch(epoch: Epoch) -> None:
 
 def _say_kept(outcome: Outcome) -> None:
     """Say which epoch is kept if it is not the last."""
-    tried = sum(epoch.phase == "fine-tuning" for epoch in outcome.history)
-    if outcome.epochs == 0 < tried:
+    tried = sum(epoch.phase == "fine-tuning" for epoch in outcome.fit.history)
+    if outcome.fit.epochs == 0 < tried:
         say(f"all {tried} epochs of fine-tuning were worse than the start, which is kept")
-    elif outcome.epochs < tried:
-        say(f"epoch {outcome.epochs} of fine-tuning was the best, and is kept")
+    elif outcome.fit.epochs < tried:
+        say(f"epoch {outcome.fit.epochs} of fine-tuning was the best, and is kept")
 
 
 def _print_reference(history: tuple[Epoch, ...]) -> None:

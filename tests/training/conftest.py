@@ -9,7 +9,15 @@ from click.testing import CliRunner, Result
 
 from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
-from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, TINY, paint, save_base
+from tests.support.pets_photos import (
+    CATS,
+    DOGS,
+    KERAS_SAVES,
+    SMALL,
+    TINY,
+    paint,
+    small_base,
+)
 
 KERAS = ("augment", "experiment", "export", "fit", "network")
 WITH_TENSORFLOW = {f"test_{name}.py" for name in KERAS}
@@ -49,22 +57,22 @@ def data(pets) -> dataset.Dataset:
 
 
 @pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> recipes.Recipe:
     file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
     file.write_text(TINY)
+    return recipes.load(str(file))
+
+
+@pytest.fixture(scope="session")
+def small_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipes") / "small.toml"
+    file.write_text(SMALL)
     return file
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_file) -> recipes.Recipe:
-    return recipes.load(str(tiny_file))
-
-
-@pytest.fixture(scope="session")
-def weights(data, tiny, tmp_path_factory) -> str:
-    """A base that answers to what it sees."""
-    pytest.importorskip("tensorflow")
-    return save_base(data.pixels, tiny, tmp_path_factory.mktemp("weights") / "base.weights.h5")
+def small(small_file) -> recipes.Recipe:
+    return recipes.load(str(small_file))
 
 
 DESCRIPTION = f"""
@@ -87,9 +95,9 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
+def trained(pets, small_file, tmp_path_factory) -> Trained:
     """One training and one export for all tests that look at either: each takes many seconds."""
-    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
     from alpaca_labeler.models.train import train
     from alpaca_labeler.training import export
 
@@ -105,15 +113,16 @@ def trained(pets, tiny_file, weights, tmp_path_factory) -> Trained:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "export", exporting)
+        patch.setattr(keras.applications, "MobileNetV2", small_base)
         patch.chdir(pets)  # where the description's paths start
         result = CliRunner().invoke(
             train,
             [
                 str(description),
                 "--recipe",
-                str(tiny_file),
+                str(small_file),
                 "--weights",
-                weights,
+                "none",
                 "--output",
                 str(folder),
             ],

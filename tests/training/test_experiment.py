@@ -93,7 +93,7 @@ def test_cross_validation_resumes_after_an_interruption(
     resumed = run(data, **settings)
     assert len(trainings) == 7  # the fold that was missing, and the model of all photos
     assert np.array_equal(resumed.judged.probabilities, whole.judged.probabilities)
-    assert resumed.seconds == whole.seconds == 4 * 2.0
+    assert resumed.fit.seconds == whole.fit.seconds == 4 * 2.0
 
 
 def test_folds_of_other_photos_or_settings_are_not_taken_up(data, tiny, run, tmp_path):

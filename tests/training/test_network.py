@@ -10,8 +10,8 @@ from alpaca_labeler.training.keras.network import NetworkError
 
 
 @pytest.fixture(scope="module")
-def made(tiny, weights):
-    return network.build(tiny, weights)
+def made(tiny):
+    return network.build(tiny, None)
 
 
 def test_layers_before_the_named_one_and_batch_normalisation_stay_frozen(made):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from moto import mock_aws
 from alpaca_labeler import storage
 from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
-from alpaca_labeler.models.registry import models
 from alpaca_labeler.photos import images
 from alpaca_labeler.training import provenance, registry
 from tests.support.aws import account
@@ -418,9 +416,3 @@ def test_the_command_explains_errors_without_a_traceback(words, message):
     assert done.stderr.startswith("Error: ")
     assert message in done.stderr
     assert done.stdout == ""
-
-
-@pytest.mark.parametrize("name", sorted(models.commands))
-def test_every_help_page_shows_real_invocations(name):
-    page = CliRunner().invoke(main, ["models", name, "--help"]).stdout
-    assert re.search(rf"\n +alpaca models {name} (s3://|runs/|\.\.\./)", page)

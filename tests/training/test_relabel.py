@@ -1,6 +1,5 @@
 """What people said of photos goes into a data set once, and only for the photos they saw."""
 
-import json
 import os
 import shutil
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import manifest_row
 from alpaca_labeler.table.corrections import withdrawal
-from alpaca_labeler.training import dataset, relabel, split
+from alpaca_labeler.training import dataset, relabel
 from alpaca_labeler.training.description import DatasetError
 from tests.support.pets_photos import CATS, DOGS, paint
 
@@ -69,14 +68,6 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
     assert done.data.photos[:-1] == data.photos
     assert np.array_equal(done.data.pixels[:-1], data.pixels)
     assert done.data.fingerprint() != data.fingerprint()
-
-
-def test_the_pixels_are_those_that_labelling_sees(data, write, folder):
-    from alpaca_labeler.photos import images
-
-    done = relabel.add(data, [write(person(folder / "0.png", CATS))])
-    expected = images.decode((folder / "0.png").read_bytes(), 32).pixels
-    assert np.array_equal(done.data.pixels[-1], expected)
 
 
 def test_a_photo_of_the_data_set_is_relabelled_in_its_place(data, write, pets):
@@ -158,13 +149,6 @@ def test_a_photo_that_has_changed_since_is_skipped_and_named(data, write, folder
     assert done.data.skipped == (*data.skipped, *done.skipped)
 
 
-def test_of_several_corrections_the_one_about_the_present_photo_counts(data, write, folder):
-    photo = folder / "0.png"
-    now = person(photo, DOGS, minute=1, **seen(photo))
-    stale = person(photo, CATS, minute=2, size=1)
-    assert relabel.add(data, [write(now, stale)]).data.photos[-1].label == 1
-
-
 def test_a_file_that_is_gone_or_not_a_photo_is_skipped_and_named(data, write, folder):
     (folder / "half.png").write_bytes((folder / "0.png").read_bytes()[:60])
     done = relabel.add(
@@ -221,13 +205,6 @@ def test_a_file_that_holds_no_corrections_is_refused(data, tmp_path, content, co
         relabel.add(data, [str(tmp_path / "none.jsonl")])
 
 
-def test_rows_of_a_model_are_skipped(data, write, folder):
-    model = person(folder / "0.png", CATS)
-    model["dogs-metadata"]["human-annotated"] = "no"
-    done = relabel.add(data, [write(model, person(folder / "1.png", CATS))])
-    assert done.added == 1
-
-
 def test_rows_of_strange_shapes_are_one_line_of_error(data, write, folder):
     for name in (None, 7, ["cats"], {"a": 1}):
         row = person(folder / "0.png", CATS)
@@ -242,18 +219,6 @@ def test_a_class_must_not_vanish(data, write):
     rows = [person(photo.path, CATS) for photo in data.photos if photo.label]
     with pytest.raises(DatasetError, match="no photo of 'dogs' left"):
         relabel.add(data, [write(*rows)])
-
-
-def test_near_duplicates_of_corrections_stay_on_one_side_of_a_split(data, write, pets, tmp_path):
-    from PIL import Image
-
-    larger = tmp_path / "larger.png"
-    with Image.open(pets / CATS / "03.png") as photo:
-        photo.resize((128, 96)).save(larger)
-    done = relabel.add(data, [write(person(larger, CATS))])
-    group = split.groups(done.data)
-    assert done.added == 1
-    assert group[-1] == group[3]
 
 
 # --- photos in a bucket --------------------------------------------------------------------------
@@ -284,12 +249,6 @@ def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
         "s3://farm/1.png",
         "s3://farm/gone.png",
     ]
-
-
-def test_corrections_may_lie_in_a_bucket_too(data, bucket):
-    row = json.dumps(person("s3://farm/0.png", CATS)).encode()
-    bucket.put_object(Bucket="farm", Key="corrections.jsonl", Body=row)
-    assert relabel.add(data, ["s3://farm/corrections.jsonl"]).added == 1
 
 
 @pytest.mark.parametrize("fault", [storage.Transient, storage.Denied])

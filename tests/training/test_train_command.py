@@ -69,10 +69,10 @@ def test_without_tensorflow_training_says_what_to_install(pets, monkeypatch, pyt
     assert remedy in result.stderr
 
 
-def test_help_and_evaluation_need_no_tensorflow():
+def test_help_evaluation_and_comparison_need_no_tensorflow():
     code = (
-        "import sys; from alpaca_labeler.models.train import train, evaluate;"
-        "import alpaca_labeler.training.metrics, alpaca_labeler.training.relabel;"
+        "import sys; import alpaca_labeler.models.train, alpaca_labeler.models.compare;"
+        "from alpaca_labeler.training import compare, metrics, provenance, relabel;"
         "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
