@@ -33,8 +33,6 @@ BAND_MISSED = 0.01
 _TINY = 1e-6
 _Z95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""
-_LEAST_PROBABILITY = 10.0**-PROBABILITY_DIGITS / 2
-"""Stands for a probability that was rounded to 0 in the log loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tupl
 
 
 def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:
-    """Return accuracy, balanced accuracy, precision, recall, f1, auc, log loss and ece.
+    """Return accuracy, balanced accuracy, precision, recall, auc and ece.
 
     Balanced accuracy is the mean of both classes' recalls. A figure that has no meaning on these
     photos is nan.
@@ -130,9 +128,7 @@ def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[s
         "balanced_accuracy": (recall + specificity) / 2,
         "precision": _ratio(hit, int(predicted.sum())),
         "recall": recall,
-        "f1": _ratio(2 * hit, int(predicted.sum() + truth.sum())),
         "auc": auc(truth, probabilities),
-        "log_loss": log_loss(truth, probabilities),
         "ece": calibration_error(truth, probabilities),
     }
 
@@ -236,16 +232,6 @@ def auc(truth: Indices, scores: Floats) -> float:
     return float(
         (rank[truth == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives)
     )
-
-
-def log_loss(truth: Indices, probabilities: Floats) -> float:
-    """Return the mean log loss, in nats, with both classes weighing the same.
-
-    A probability of 0 or 1 counts as half of the last digit away from it, as it may have been
-    before rounding, so that one certain mistake costs 9.9 nats and not infinity.
-    """
-    of_truth = np.where(truth == 1, probabilities, 1 - probabilities)
-    return float(-class_weights(truth) @ np.log(np.maximum(of_truth, _LEAST_PROBABILITY)))
 
 
 def calibration_error(truth: Indices, probabilities: Floats) -> float:

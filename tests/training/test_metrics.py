@@ -17,24 +17,16 @@ def test_figures_are_those_computed_by_hand():
     assert found["balanced_accuracy"] == 6 / 8  # three of four of either class
     assert found["precision"] == 3 / 4
     assert found["recall"] == 3 / 4
-    assert found["f1"] == 3 / 4
     assert found["auc"] == 15 / 16  # of 16 pairs one, 0.4 below 0.6, is the wrong way round
     gaps = [0.1, 0.2, 0.6, -0.3, -0.1, -0.6, -0.2, 0.3]  # one photo in each of eight bins
     assert found["ece"] == pytest.approx(sum(map(abs, gaps)) / 8)
     assert metrics.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
 
 
-def test_log_loss_is_that_of_the_probability_given_to_the_truth():
-    assert metrics.log_loss(np.array([1, 0]), np.array([0.8, 0.5])) == pytest.approx(
-        -(math.log(0.8) + math.log(0.5)) / 2
-    )
-    assert metrics.log_loss(np.array([1]), np.array([0.0])) == pytest.approx(-math.log(0.00005))
-
-
 def test_a_figure_without_meaning_is_nan():
     found = metrics.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
     without = {name for name, value in found.items() if math.isnan(value)}
-    assert without == {"auc", "precision", "recall", "balanced_accuracy", "f1"}
+    assert without == {"auc", "precision", "recall", "balanced_accuracy"}
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_photos():
