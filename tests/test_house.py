@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.package import ROOMS, copied
 
 ROOT = Path(__file__).parents[1]
@@ -68,16 +66,13 @@ def test_arrows_run_down_only():
     assert up == []
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    return copied(tmp_path_factory.mktemp("package"))
-
-
-def test_the_functions_package_is_what_it_imports(package):
+def test_the_functions_package_is_what_it_imports(tmp_path):
+    package = copied(tmp_path)
+    assert not [*package.rglob("photos.csv"), *package.rglob("requirements.*")]
     code = """
-import json, sys
-import handler.app
-from alpaca_labeler.pipeline import current_model
+import importlib, json, sys
+importlib.import_module("handler.app")
+importlib.import_module("handler.current_model")
 from alpaca_labeler.pipeline import pool
 from alpaca_labeler.table import compaction
 print(json.dumps(sorted(sys.modules)))

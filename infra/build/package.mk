@@ -30,22 +30,14 @@ PLATFORMS := $(foreach tag,2_34 2_31 2_28 2_27 2_24 2_17,--platform manylinux_$(
 UNUSED := ai_edge_litert/libLiteRtWebGpuAccelerator.so ai_edge_litert/vendors ai_edge_litert/tools \
 	ai_edge_litert/aot numpy/f2py bin
 
-.PHONY: build-LabelFunction build-CompactFunction
+.PHONY: build-LabelFunction build-CompactFunction libraries code
 # Both functions have the same package, and SAM builds the label function's first.
 build-CompactFunction:
 	@if test -e "$(ARTIFACTS_DIR)/../LabelFunction.complete"; \
 	then cp -a "$(ARTIFACTS_DIR)/../LabelFunction/." "$(ARTIFACTS_DIR)"; \
 	else $(MAKE) -f $(firstword $(MAKEFILE_LIST)) build-LabelFunction; fi
 
-build-LabelFunction:
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile \
-		--root-user-action ignore --target "$(ARTIFACTS_DIR)" --only-binary :all: \
-		--implementation cp --python-version $(PYTHON_VERSION) $(PLATFORMS) $(PIP_FLAGS) \
-		--require-hashes --requirement requirements.txt
-	@cd "$(ARTIFACTS_DIR)" && rm -rf $(UNUSED)
-	@find "$(ARTIFACTS_DIR)" -type d -name tests -prune -exec rm -rf {} +
-	@cd "$(ROOT)" && tar --exclude=__pycache__ --exclude=photos.csv --exclude=handler/requirements.* \
-		-cf - handler $(addprefix alpaca_labeler/,$(ROOMS)) | tar -C "$(ARTIFACTS_DIR)" -xf -
+build-LabelFunction: libraries code
 # /var/task is read-only on Lambda, so code that is not compiled here is compiled at every cold
 # start: 0.3 s of 0.5. Unchecked, because SAM's zip does not keep the times that Python compares.
 	@case $$($(COMPILER) --version 2>/dev/null) in "Python $(PYTHON_VERSION)."*) \
@@ -56,3 +48,15 @@ build-LabelFunction:
 	test $$size -lt $(MAX_MEGABYTES) || { \
 		echo "$@: over the limit of $(MAX_MEGABYTES) MB" >&2; exit 1; }
 	@touch "$(ARTIFACTS_DIR).complete"
+
+libraries:
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-compile \
+		--root-user-action ignore --target "$(ARTIFACTS_DIR)" --only-binary :all: \
+		--implementation cp --python-version $(PYTHON_VERSION) $(PLATFORMS) $(PIP_FLAGS) \
+		--require-hashes --requirement requirements.txt
+	@cd "$(ARTIFACTS_DIR)" && rm -rf $(UNUSED)
+	@find "$(ARTIFACTS_DIR)" -type d -name tests -prune -exec rm -rf {} +
+
+code:
+	@cd "$(ROOT)" && tar --exclude=__pycache__ --exclude=photos.csv --exclude=handler/requirements.* \
+		-cf - handler $(addprefix alpaca_labeler/,$(ROOMS)) | tar -C "$(ARTIFACTS_DIR)" -xf -

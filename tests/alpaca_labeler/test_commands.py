@@ -218,10 +218,10 @@ def test_an_unexpected_error_is_said_in_one_sentence_and_shown_on_request(monkey
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colours_are_for_terminals_without_no_color(no_color, coloured):
-    for words in (["report", "nope.jsonl"], ["-h"]):
-        done = run(*words, env={"NO_COLOR": no_color}, color=True)
-        assert ("\x1b[" in done.output) is coloured
-        assert "\x1b" not in run(*words).output  # in a pipe
+    words = ["report", "nope.jsonl"]
+    done = run(*words, env={"NO_COLOR": no_color}, color=True)
+    assert ("\x1b[" in done.output) is coloured
+    assert "\x1b" not in run(*words).output  # in a pipe
 
 
 def test_names_are_utf_8_in_any_locale(tmp_path):
@@ -257,7 +257,7 @@ def test_help_fits_80_columns_and_shows_a_real_invocation_or_each_command(words,
         found = command.get_command(context, name)
         assert found
         first = found.get_short_help_str(100)
-        assert f"{name:<{max(map(len, names))}}  {first}" in lines
+        assert any(line.startswith(f"{name} ") and line.endswith(f"  {first}") for line in lines)
         assert command is not main or first == COMMANDS[name][1]
 
 

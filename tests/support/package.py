@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import re
-import shutil
+import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-ROOMS = re.findall(r"^ROOMS := (.*)$", (ROOT / "infra/build/package.mk").read_text(), re.MULTILINE)[
-    0
-].split()
+RULES = Path(__file__).parents[2] / "infra/build/package.mk"
+ROOMS = re.findall(r"^ROOMS := (.*)$", RULES.read_text(), re.MULTILINE)[0].split()
 
 
 def copied(folder: Path) -> Path:
-    """Copy handler/ and the rooms of the library that go with it into a folder; return it."""
-    ignore = shutil.ignore_patterns("__pycache__", "handler")
-    shutil.copytree(ROOT / "handler", folder / "handler", ignore=ignore)
-    (folder / "alpaca_labeler").mkdir()
-    for room in ROOMS:
-        source, target = (top / "alpaca_labeler" / room for top in (ROOT, folder))
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=ignore)
-        else:
-            shutil.copy(source, target)
+    """Copy the code of the package into a folder, as the build does; return the folder."""
+    command = ["make", "--silent", f"--file={RULES}", "code", f"ARTIFACTS_DIR={folder}"]
+    subprocess.run(command, check=True)
     return folder

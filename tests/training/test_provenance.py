@@ -1,8 +1,6 @@
 import csv
 import hashlib
 import io
-import re
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -87,17 +85,3 @@ def test_a_file_that_is_not_a_record_is_refused_by_name(data):
 
 def test_the_embedded_bundle_goes_by_its_name():
     assert provenance.load("embedded").bundle.card.labels == ("not alpaca", "alpaca")
-
-
-def test_the_functions_package_leaves_the_record_out(tmp_path):
-    rules = (ROOT / "infra/build/package.mk").read_text(encoding="utf-8")
-    [copy] = re.findall(r"^\t@(tar .*)$", rules, re.MULTILINE)
-    (tmp_path / "code/model").mkdir(parents=True)
-    (tmp_path / "package/handler").mkdir(parents=True)
-    for name in ("app.py", "model/model.json", "model/photos.csv"):
-        (tmp_path / "code" / name).touch()
-    copy = copy.replace("$(ARTIFACTS_DIR)", "../package")
-    subprocess.run(["sh", "-c", copy], cwd=tmp_path / "code", check=True)
-    package = tmp_path / "package/handler"
-    packed = {path.relative_to(package).as_posix() for path in package.rglob("*.*")}
-    assert packed == {"app.py", "model/model.json"}

@@ -81,7 +81,8 @@ def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_pa
 
 DIES = """
 import os
-from alpaca_labeler.handler import images, worker
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline import worker
 real = images.decode
 def decode(data, *rest, **options):
     if b"POISON" in data: os.kill(os.getpid(), 11)
