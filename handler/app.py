@@ -21,8 +21,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 
 from alpaca_labeler import storage
 from alpaca_labeler.storage import requeue
-from alpaca_labeler.storage.image_version import ImageVersion, padded
-from alpaca_labeler.table import manifest_row, parts
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.row import Row, padded
 
 from . import events, settings
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.pipeline.labeler import Labeler
     from alpaca_labeler.pipeline.worker import Done
-    from alpaca_labeler.table.manifest_row import Row
 
     from .current_model import CurrentModel
     from .events import Batch
@@ -47,9 +47,6 @@ RESERVED_SHARE: Final = 0.25
 DECODE_SECONDS: Final = 40
 """Longest time to decode one image in a separate process. Two images that take this long leave time
 for the others."""
-
-COMPACT_RESERVED_SHARE: Final = 0.1
-"""Share of a compaction's time that is kept for ending its current shard and deleting the parts."""
 
 _SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
 
@@ -71,9 +68,7 @@ def _settings() -> Settings:
 @functools.cache
 def _model() -> CurrentModel:
     try:
-        from alpaca_labeler.handler.current_model import (
-            CurrentModel,  # NumPy, Pillow, LiteRT: not for `compact`
-        )
+        from .current_model import CurrentModel  # NumPy, Pillow, LiteRT: not for `compact`
     except ImportError as error:
         raise settings.SettingsError(
             f"the package's libraries do not load on {platform.machine()}: it was built for another"
@@ -131,12 +126,13 @@ def process(
             if found.refused is not None:
                 refused[source_ref] = found.refused
             continue
-        if found.row.get("failure", {}).get("code") == "not-found":
+        failure = found.row.failure
+        if failure and failure.code == "not-found":
             gone.append(source_ref)
             continue
         rows.append(found.row)
         done[source_ref] = found.label or found.problem
-    if any(not manifest_row.is_failure(row) for row in rows):
+    if not all(row.failure for row in rows):
         # S3 let us read others, so our role works: these belong to another account, or the reader
         # must pay.
         for source_ref, row in refused.items():
@@ -144,7 +140,7 @@ def process(
             done[source_ref] = unfinished.pop(source_ref)
     try:
         if rows:
-            parts.write(results, rows)
+            bucket.write(results, rows)
     except storage.StorageError as error:
         logger.exception("the part was not written")
         rows = []
@@ -205,11 +201,9 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
 
 
 def _report(rows: list[Row], unfinished: dict[str, str], gone: list[str]) -> None:
-    failures = [row for row in rows if manifest_row.is_failure(row)]
-    review = sum(bool(row["labeler"].get("needs-review")) for row in rows)
-    for row in failures:
-        failure = row["failure"]
-        facts = {"image": row["source-ref"], "code": failure["code"], "problem": failure["message"]}
+    failures = [(row.source_ref, row.failure) for row in rows if row.failure]
+    for name, failure in failures:
+        facts = {"image": name, "code": failure.code, "problem": failure.message}
         logger.info("cannot be labelled", extra=facts)
     for source_ref in gone:
         logger.info("gone: not there any more", extra={"image": source_ref})
@@ -219,36 +213,30 @@ def _report(rows: list[Row], unfinished: dict[str, str], gone: list[str]) -> Non
     metrics.add_metric("Failed", MetricUnit.Count, len(failures))
     metrics.add_metric("Gone", MetricUnit.Count, len(gone))
     metrics.add_metric("Retried", MetricUnit.Count, len(unfinished))
-    metrics.add_metric("NeedsReview", MetricUnit.Count, review)
+    metrics.add_metric("NeedsReview", MetricUnit.Count, sum(row.needs_review for row in rows))
     metrics.flush_metrics()
 
 
 @logger.inject_lambda_context
 def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001
-    """Merge the waiting parts into the table, if that is worth its cost. The event is not read.
+    """Merge the waiting parts into the manifest, if that is worth its cost.
 
-    Raises `StorageError`, `ManifestError`, `TooManyRows` or `NoSpace`; the next call continues.
+    The event is not read. Raises `StorageError` or `ManifestError`; the next call tries again.
     """
-    from alpaca_labeler.table import compaction
-
-    left = context.get_remaining_time_in_millis() / 1000
-    done = compaction.compact(
+    done = bucket.compact(
         _settings().results,
         max_parts=_settings().max_parts,
         max_age=_settings().compact_after_seconds,
-        seconds=(1 - COMPACT_RESERVED_SHARE) * left,
     )
     for part in done.broken:
         logger.error("a part cannot be read and stays where it is", extra={"problem": part})
-    metrics.add_metric("Compacted", MetricUnit.Count, int(done.committed))
+    metrics.add_metric("Compacted", MetricUnit.Count, int(done.parts > 0))
     metrics.add_metric("PartsMerged", MetricUnit.Count, done.parts)
     metrics.add_metric("BrokenParts", MetricUnit.Count, len(done.broken))
     metrics.flush_metrics()
     answer = {
-        "committed": done.committed,
+        "rows": done.rows,
         "parts": done.parts,
-        "labels": done.labels,
-        "failures": done.failures,
         "broken": len(done.broken),
         "waiting": done.waiting,
     }

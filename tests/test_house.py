@@ -74,7 +74,7 @@ import importlib, json, sys
 importlib.import_module("handler.app")
 importlib.import_module("handler.current_model")
 from alpaca_labeler.pipeline import pool
-from alpaca_labeler.table import compaction
+from alpaca_labeler.table import bucket
 print(json.dumps(sorted(sys.modules)))
 """
     environment = {"POWERTOOLS_METRICS_NAMESPACE": "test", "PYTHONDONTWRITEBYTECODE": "1"}

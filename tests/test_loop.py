@@ -17,7 +17,6 @@ from click.testing import CliRunner
 from alpaca_labeler import storage
 from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
-from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
 from tests.support.aws import account
 from tests.support.browser import find_chromium, reviewing
@@ -53,8 +52,8 @@ def label(*words):
 
 
 def rows():
-    """Source-ref: row of the table, in which corrections count at once."""
-    return {row["source-ref"]: row for row in open_table("manifest.jsonl").rows()}
+    """Source-ref: row of the table, in which decisions count at once."""
+    return {row.source_ref: row for row in open_table("manifest.jsonl").rows()}
 
 
 def class_of(name):
@@ -63,18 +62,14 @@ def class_of(name):
 
 def correct(pages):
     """Correct the labels that are wrong; return the names of those photos."""
-    wrong = [
-        row for name, row in rows().items() if row["dogs-metadata"]["class-name"] != class_of(name)
-    ]
+    wrong = [row for name, row in rows().items() if row.label != class_of(name)]
     if pages:
         press(pages(), wrong)
     else:  # without a browser, write what it would have
-        file = Corrections("corrections.jsonl")
-        for row in wrong:
-            name = class_of(row["source-ref"])
-            label = Label("dogs", int(name == DOGS), name)
-            file.add_all([decision(row, label, "ada", datetime.now(UTC))])
-    return {row["source-ref"] for row in wrong}
+        now = datetime.now(UTC)
+        said = [row.decided(class_of(row.source_ref), "ada", now) for row in wrong]
+        open_table("manifest.jsonl").append(said)
+    return {row.source_ref for row in wrong}
 
 
 def press(page, wrong):
@@ -84,7 +79,7 @@ def press(page, wrong):
     with reviewing(".", "--annotator", "ada", "--labels", CATS, DOGS) as address:
         page.goto(address)
         for row in wrong:
-            name = row["source-ref"]
+            name = row.source_ref
             page.locator("#grid").focus()
             page.keyboard.press("/")
             page.locator("#search").fill(name)
@@ -146,7 +141,7 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     assert wrong == {name for name in rows() if class_of(name) == DOGS}
 
     words = ["--recipe", "tiny.toml", "--weights", "base.weights.h5", "--output", "runs/new"]
-    alpaca("train", "known", *words, "--corrections", "corrections.jsonl")
+    alpaca("train", "known", *words, "--corrections")
     new = bundle.load("runs/new").card.version
     with open("runs/new/photos.csv", encoding="utf-8", newline="") as file:
         learnt = {line["file"]: line for line in csv.DictReader(file) if line["corrected"]}
@@ -161,13 +156,9 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     alpaca("models", "promote", STORE, new)
     assert bundle.load(IN_USE).card.version == new
 
-    peoples = {name: rows()[name] for name in wrong}
     assert label("field", "--model", IN_USE)["unchanged"] == len(wrong)
-    assert {name: rows()[name] for name in wrong} == peoples
-    assert {
-        row["labeler"]["model-version"] for name, row in rows().items() if name not in wrong
-    } == {new}
-    assert [name for name, row in rows().items() if row["dogs"] != (class_of(name) == DOGS)] == []
+    assert {row.model for name, row in rows().items() if name not in wrong} == {new}
+    assert [name for name, row in rows().items() if row.label != class_of(name)] == []
 
     paint(farm / "field" / "green late.png", dog=True, number=400, colour=GREEN)
     report = label("field", "--model", IN_USE)

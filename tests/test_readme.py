@@ -20,8 +20,6 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.corrections import Corrections, Label, decision
 from alpaca_labeler.table.table import open_table
 from tests.support.aws import CREDENTIALS
 from tests.support.pets_photos import KERAS_SAVES, TINY, paint, save_base
@@ -93,13 +91,9 @@ def weights(place):
 
 def confirm_one(folder):
     """Do what a person does on the review page: confirm a label."""
-    rows = open_table(str(folder / "manifest.jsonl")).rows()
-    row = next(row for row in rows if not manifest_row.is_failure(row))
-    name, label = manifest_row.attribute(row), manifest_row.label(row)
-    assert name
-    assert label
-    said = decision(row, Label(name, row[name], label), "kim", datetime.now(UTC))
-    Corrections(str(folder / "corrections.jsonl")).add_all([said])
+    table = open_table(str(folder / "manifest.jsonl"))
+    row = next(row for row in table.rows() if row.label)
+    table.append([row.decided(row.label, "kim", datetime.now(UTC))])
 
 
 def needs_training(command):

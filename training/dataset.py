@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images, walk
+from alpaca_labeler.photos.content import content_of
+from alpaca_labeler.pipeline.labeler import MAX_BYTES
 
 from . import description
 from .description import DatasetError, same
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import numpy.typing as npt
-
-MAX_PHOTO_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,11 @@ class Photo:
     kind: str
     """The sub-folder it lies in below its class, or the class folder's own name."""
     sha256: str
-    """Digest of the file's content, in hex."""
+    """Digest of the whole file, in hex."""
+    content: str = ""
+    """`photos.content.content_of` the file: of the picture alone."""
     corrected: bool = False
-    """Whether the label is a person's correction."""
+    """Whether a person decided the label."""
     held_out: bool = False
     """Whether it lies in the folder of validation photos."""
     excluded: bool = False
@@ -114,19 +116,19 @@ def load(
             if isinstance(answer, str):
                 skipped.append(f"{name}: {answer}")
                 continue
-            sha256, square = answer
             photos.append(
                 Photo(
                     name,
                     path,
                     told.labels.index(folder.label),
                     folder.kind or _kind(folder.path, path),
-                    sha256,
+                    answer.sha256,
+                    answer.content,
                     held_out=folder.held_out,
                     excluded=named(path, excluded) is not None,
                 )
             )
-            pixels.append(square)
+            pixels.append(answer.pixels)
     for index, label in enumerate(told.labels):
         if not any(photo.label == index for photo in photos):
             raise DatasetError(f"{source}: there are no photos of {label!r}")
@@ -177,17 +179,23 @@ def enlarged(data: Dataset, size: int) -> npt.NDArray[np.uint8]:
         for index, (photo, answer) in enumerate(zip(data.photos, answers, strict=True)):
             if isinstance(answer, str):
                 raise DatasetError(f"{photo.name}: {answer}")
-            if answer[0] != photo.sha256:
+            if answer.sha256 != photo.sha256:
                 raise DatasetError(f"{photo.name}: it changed while it was read; train again")
-            pixels[index] = answer[1]
+            pixels[index] = answer.pixels
     return pixels
 
 
-def _decode(path: str, size: int, max_pixels: int) -> tuple[str, npt.NDArray[np.uint8]] | str:
-    """Return the file's sha256 and pixels, or why it is not a photo."""
+class _Decoded(NamedTuple):
+    sha256: str
+    content: str
+    pixels: npt.NDArray[np.uint8]
+
+
+def _decode(path: str, size: int, max_pixels: int) -> _Decoded | str:
+    """Return a photo, or why the file is not one."""
     try:
-        data = storage.read(path, MAX_PHOTO_BYTES)
+        data = storage.read(path, MAX_BYTES)
         square = images.decode(data, size, max_pixels=max_pixels).pixels
     except (images.ImageError, storage.StorageError) as error:
         return str(error)
-    return hashlib.sha256(data).hexdigest(), square
+    return _Decoded(hashlib.sha256(data).hexdigest(), content_of(data), square)

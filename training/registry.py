@@ -13,7 +13,6 @@ been read back whole from there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
 from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.storage.upload import Upload
 
 from . import provenance
 
@@ -225,10 +225,10 @@ def _move(store: str, card: bundle.Card, stays: Callable[[str | None, str | None
             "moved_at": datetime.now(UTC).isoformat(timespec="microseconds"),
             "previous": now,
         }
-        data = json.dumps(pointer, indent=2).encode() + b"\n"
-        mark = hashlib.sha256(data).hexdigest()
         try:
-            storage.write_if_unchanged(uri, data, etag, "application/json", mark=mark)
+            with Upload(uri, etag, "application/json") as upload:
+                upload.write(json.dumps(pointer, indent=2).encode() + b"\n")
+                upload.commit()
         except storage.Conflict:
             continue
         return Move(uri, now, card.version, "")

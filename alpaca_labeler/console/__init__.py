@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 import time
@@ -13,7 +14,7 @@ import click
 from alpaca_labeler.errors import LabelerError
 
 SHOWN_PROBLEMS: Final = 5
-"""Problems are named as they come, up to this many: the rest is in the failures file."""
+"""Problems are named as they come, up to this many: the rest is in the manifest."""
 
 REDRAW_SECONDS: Final = 0.1
 
@@ -95,8 +96,39 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
+class _Warnings(logging.Handler):
+    """Shows what the library warns of as the command's own warnings: once, in one line each."""
+
+    said: Final[set[str]] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (text := printable(record.getMessage())) not in self.said:
+            self.said.add(text)
+            warn(text)
+
+
+_WARNINGS: Final = _Warnings(logging.WARNING)
+
+
+def open_terminal() -> None:
+    """Give every command streams that it can write to, and show the library's warnings.
+
+    A daemon may start it without descriptors 0 to 2. The next files would get these numbers, and
+    what is printed would land in them.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.set_inheritable(handle, True)  # noqa: FBT003 - workers print too
+            setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8"))
+    _WARNINGS.said.clear()
+    logging.getLogger("alpaca_labeler").addHandler(_WARNINGS)
+
+
 def printable(text: str) -> str:
     """Return text that cannot steer a terminal: file names may hold anything."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -41,13 +41,23 @@ class Place(click.ParamType[str]):
             wrong = "give a file or folder on this machine" if self._in_s3 is False else ""
         elif self._in_s3:
             wrong = "give an address in S3, as s3://bucket/prefix/"
-        elif not os.path.lexists(place):
-            wrong = self._missing
         elif os.path.isdir(place):
             wrong = self._folder
+        elif self._missing:
+            wrong = self._why_not(place)
         if wrong:
             raise Refused(printable(f"{place}: {wrong}"))
         return place
+
+    def _why_not(self, place: str) -> str:
+        """Return why a path cannot be used; empty if something is there."""
+        try:
+            os.lstat(place)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return self._missing
+        except OSError as error:  # a mount may be dead, or a folder above locked
+            return f"cannot be read ({error.strerror})"
+        return ""
 
     def shell_complete(
         self, _ctx: click.Context, _param: click.Parameter, incomplete: str
@@ -99,6 +109,7 @@ MANIFEST: Final = Place(
     missing="there is no such manifest; run `alpaca label FOLDER` first",
     folder="this is a folder; name the manifest in it",
 )
+NEW_MANIFEST: Final = Place(folder="this is a folder; name the manifest in it")
 BUCKET: Final = Place(in_s3=True)
 BUNDLE: Final = Bundle()
 NAME_OR_FILE: Final = Place(in_s3=False)

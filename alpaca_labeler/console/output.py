@@ -7,14 +7,12 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
-from alpaca_labeler.table.table import Table, beside
-
-if TYPE_CHECKING:
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import Table
 
 _SUFFIX: Final = ".partial"
 
@@ -83,29 +81,20 @@ def _is_a_channel(path: str) -> bool:
 def spared(output: str | None, table: Table) -> Iterator[Row]:
     """Return the rows of a table, from which `output` is about to be made.
 
-    Raises `Refused` if that would replace a file of the table at once, and as soon as a row shows
-    that it would replace a photo.
+    Raises `Refused` if that would replace the manifest at once, and as soon as a row shows that it
+    would replace a photo.
     """
-    if output is None:
+    if output is None or not os.path.isfile(output):
         return table.rows()
-    if not storage.is_s3(table.name):
-        for file in (table.name, table.failures, beside(table.name, "corrections")):
-            if _is_one_file(output, file):
-                raise Refused(printable(f"{output}: would overwrite {file}; name another file"))
-    return _other_photos(output, table) if os.path.isfile(output) else table.rows()
-
-
-def _is_one_file(path: str, other: str) -> bool:
-    """Tell whether two names are of one file, which need not be there yet."""
-    if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)
+    if not storage.is_s3(table.name) and os.path.samefile(output, table.name):
+        raise Refused(printable(f"{output}: would overwrite the manifest; name another file"))
+    return _other_photos(output, table)
 
 
 def _other_photos(output: str, table: Table) -> Iterator[Row]:
     name = os.path.basename(os.path.realpath(output))
     for row in table.rows():
-        path = storage.to_path(table.place(row["source-ref"]))
+        path = storage.to_path(table.place(row.source_ref))
         if path.endswith(name) and os.path.exists(path) and os.path.samefile(path, output):
             raise Refused(printable(f"{output}: a photo of the manifest; name another file"))
         yield row

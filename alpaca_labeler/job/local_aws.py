@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
@@ -22,10 +22,7 @@ from moto.server import ThreadedMotoServer
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.row import Row
 
 HOST: Final = "127.0.0.1"
 INPUT_BUCKET: Final = "photos"
@@ -116,7 +113,7 @@ class Sandbox:
             if part.source_ref not in self.seen:
                 self.seen.add(part.source_ref)
                 for line in storage.read(part.source_ref, 2**24).splitlines():
-                    yield manifest_row.parse(line)
+                    yield Row.from_line(line)
 
     def compact(self) -> None:
         """Merge what was written into the manifest."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
 
 import click
 
@@ -14,14 +15,9 @@ from alpaca_labeler.console.arguments import BUCKET
 from alpaca_labeler.console.stack import StackError, from_stack
 from alpaca_labeler.handler import events
 from alpaca_labeler.storage import requeue
-from alpaca_labeler.table import compaction, manifest_row, parts
-from alpaca_labeler.table.table import open_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from alpaca_labeler.storage.image_version import ImageVersion
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.row import Row
 
 STATES: Final = ("labelled", "failed", "missing", "stale", "outdated", "gone")
 """Of an image. `stale`: the row is of another version; `outdated`: an older model's; `gone`: there
@@ -52,31 +48,31 @@ def compare(
     table = iter(rows)
     row = next(table, None)
     for image in images:
-        while row is not None and row["source-ref"] < image.source_ref:
-            yield Audited(None, row["source-ref"], "gone")
+        while row is not None and row.source_ref < image.source_ref:
+            yield Audited(None, row.source_ref, "gone")
             row = next(table, None)
-        if row is None or row["source-ref"] != image.source_ref:
+        if row is None or row.source_ref != image.source_ref:
             yield Audited(image, image.source_ref, "missing")
             continue
         state = _state(image, row, model_before)
-        code = row["failure"].get("code", "") if state == "failed" else ""
+        code = row.failure.code if row.failure and state == "failed" else ""
         yield Audited(image, image.source_ref, state, code)
         row = next(table, None)
     while row is not None:
-        yield Audited(None, row["source-ref"], "gone")
+        yield Audited(None, row.source_ref, "gone")
         row = next(table, None)
 
 
 def _state(image: ImageVersion, row: Row, model_before: str) -> str:
-    known = manifest_row.version_of(row).etag
+    known = row.read.etag if row.read else None
     if known and image.etag and known != image.etag:  # some stores list no ETag
         return "stale"
-    if manifest_row.is_failure(row):
+    if row.failure:
         return "failed"
+    if row.label is None:  # a decision that was taken back, and nobody has read the photo
+        return "missing"
     # Versions begin with the time at which the model was made.
-    if not manifest_row.is_human(row) and (manifest_row.model_version(row) or "") < model_before:
-        return "outdated"
-    return "labelled"
+    return "outdated" if row.decision is None and row.model < model_before else "labelled"
 
 
 @click.command()
@@ -122,7 +118,6 @@ def audit(
     if send and queue is None:
         raise click.UsageError("--requeue needs --queue URL or --stack NAME")
     results_uri = as_folder(results_uri)
-    _check_has_table(results_uri)
     counts: Counter[str] = Counter()
     wanted = TO_LABEL | ({"failed"} if failed else set())
 
@@ -144,16 +139,6 @@ def audit(
         sys.exit(1)
 
 
-def _check_has_table(results_uri: str) -> None:
-    for name in (parts.PREFIX, compaction.MANIFEST.partition(".")[0], compaction.FAILURES):
-        if next(storage.list_objects(results_uri + name), None) is not None:
-            return
-    raise StackError(
-        f"{results_uri}: holds neither a table nor a part. Give the prefix that labels are written "
-        "to; if nothing has been labelled yet, `alpaca backfill` does it"
-    )
-
-
 def _objects(input_uri: str) -> Iterator[ImageVersion]:
     """List the objects that the function would label, in order."""
     for image in storage.list_objects(input_uri, in_order=True, missing_ok=False):
@@ -167,6 +152,11 @@ def _hand_over(images: Iterable[ImageVersion], queue: str | None) -> int:
 
 
 def _rows(results_uri: str, prefix: str) -> Iterator[Row]:
-    for row in open_table(results_uri).rows():
-        if row["source-ref"].startswith(prefix):
-            yield row
+    try:
+        for row in bucket.read(results_uri):
+            if row.source_ref.startswith(prefix) and not row.hidden:
+                yield row
+    except storage.NotFound as error:
+        raise StackError(
+            f"{error}; if nothing has been labelled yet, `alpaca backfill` does it"
+        ) from error

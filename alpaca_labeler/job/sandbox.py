@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +11,7 @@ from alpaca_labeler.console.arguments import Local, model_option
 from alpaca_labeler.manifest.command import line
 from alpaca_labeler.photos import skip, walk
 from alpaca_labeler.photos.skip import Skipped
-
-if TYPE_CHECKING:
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.row import Row
 
 
 @click.command()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -13,12 +13,7 @@ from alpaca_labeler.console import printable
 from alpaca_labeler.console.stack import Outputs, client, describe
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
-from alpaca_labeler.table import parts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MOST_PARTS: Final = 10_000
+from alpaca_labeler.table import bucket
 
 
 @click.command()
@@ -64,12 +59,9 @@ def _messages(sqs: Any, url: str) -> tuple[int, int]:
 
 
 def _parts(results: str) -> str:
-    found = list(islice(storage.list_objects(results + parts.PREFIX), MOST_PARTS))
-    if not found:
-        return "none to be merged"
-    oldest = min(part.last_modified or "" for part in found)
-    more = "more than " * (len(found) == MOST_PARTS)
-    return f"{more}{len(found):,} to be merged, the oldest of {oldest}"
+    manifest = next(storage.list_objects(results + bucket.MANIFEST), None)
+    merged = f"the last merge of {manifest.last_modified}" if manifest else "no merge yet"
+    return f"{bucket.waiting(results):,} to be merged, {merged}"
 
 
 def _model(described: dict[str, Any]) -> str:

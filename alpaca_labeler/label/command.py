@@ -7,10 +7,11 @@ import os
 import sys
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -27,30 +28,22 @@ from alpaca_labeler.console import (
 )
 from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.label import sort_into, sources, summary
+from alpaca_labeler.label import sources, summary, watch
+from alpaca_labeler.label.sort_into import Sorter
 from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.pool import Workers
-from alpaca_labeler.pipeline.worker import Job
-from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.pipeline.worker import Done, Job
+from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.places import Places
-from alpaca_labeler.table.table import beside
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alpaca_labeler.pipeline.worker import Done
-    from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table.run import Run
 
 S3_THREADS: Final = 16
 """Downloads at a time in each worker: a photo takes some 40 ms to arrive and 10 ms to label."""
 
 LOOK_AHEAD: Final = 10_000
 """Photos that are found before the first is labelled: a few megabytes of names."""
-
-WATCH_SECONDS: Final = 1.0
-"""Between two scans of a watched folder."""
 
 MAX_WORKERS: Final = 256
 
@@ -69,14 +62,7 @@ EXIT_INTERRUPTED: Final = 130
     default="manifest.jsonl",
     show_default=True,
     metavar="FILE",
-    help="Where the labels go.",
-)
-@click.option(
-    "--failures",
-    "failures_path",
-    type=NEW_FILE,
-    metavar="FILE",
-    help="Where failures are listed.  [default: failures.jsonl beside the manifest]",
+    help="Where the labels go. Its folder is made.",
 )
 @model_option
 @click.option(
@@ -87,7 +73,7 @@ EXIT_INTERRUPTED: Final = 130
     help="Processes that label at the same time.  [default: one per core of this process]",
 )
 @click.option("--relabel", is_flag=True, help="Label all photos again, not only new ones.")
-@click.option("--prune", is_flag=True, help="Remove the rows of photos that are gone.")
+@click.option("--prune", is_flag=True, help="Hide the rows of photos that are gone.")
 @click.option("--watch", is_flag=True, help="Then label what arrives in PATH, until Ctrl-C.")
 @click.option(
     "--copy-to",
@@ -125,47 +111,45 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
         alpaca label holiday/ --model s3://my-models/alpaca/latest.json
         alpaca label incoming/ --watch
 
-    Run it again and only new or changed photos are labelled; what people decided stays. Photos
-    that cannot be labelled are listed in failures.jsonl with the reason.
+    Run it again and only new or changed photos are labelled; what people decided stays. A photo
+    that cannot be labelled gets a row with the reason: alpaca manifest show --failed.
 
     With --copy-to, a photo that has changed is copied again, and its copy under a former label
-    goes. Nothing else in DIR is touched: DIR/.alpaca-sorted.jsonl says which copies are ours. With
-    --watch, a photo counts once it is no longer being written.
+    goes. Nothing else in DIR is touched: DIR/.alpaca-sorted.jsonl says which copies are ours.
+
+    With --watch, a photo counts once it is no longer being written, and a folder that goes away is
+    waited for. Ctrl-C sorts the manifest, and does what --prune says.
 
     Exit code: 0 done, 1 too many failures, 2 wrong usage, 130 interrupted.
     """
-    manifest_path = given["manifest_path"]
-    failures_path = given["failures_path"] or beside(manifest_path, "failures")
-    run = Run(**{**given, "failures_path": failures_path})
-    _check_usage(run)
+    options = Options(**given)
+    _check_usage(options)
+    manifest = options.manifest_path
     try:
         if dry_run:
-            _print_plan(run)
+            _print_plan(options)
             return
-        report = _label(run)
+        report = _label(options)
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has seen enough: click ends us
             raise
         raise RunError(
-            f"{error.filename or manifest_path}: {error.strerror}. What is labelled so far is "
+            f"{error.filename or manifest}: {error.strerror}. What is labelled so far is "
             "kept; run the same command again to go on"
         ) from error
     except KeyboardInterrupt:
         _exit_interrupted()
     if as_json:
-        click.echo(summary.as_json(report, manifest_path, failures_path))
+        click.echo(summary.as_json(report, manifest))
     elif not report.photos and not report.interrupted:
-        warn(summary.nothing_found(run.paths, report))
+        warn(summary.nothing_found(options.paths, report))
     elif not is_quiet():
-        click.echo(summary.as_table(report, manifest_path, failures_path))
-        say(summary.next_steps(manifest_path))
+        click.echo(summary.as_table(report, manifest))
+        say(summary.next_steps(manifest))
     if report.interrupted:
         _exit_interrupted()
     if report.lost > max_failure_rate:
-        raise RunError(
-            f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate "
-            f"allows; {failures_path} says why"
-        )
+        raise RunError(summary.too_few(report, manifest))
 
 
 class RunError(LabelerError):
@@ -178,12 +162,11 @@ def _exit_interrupted() -> NoReturn:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Options:
     """What was asked for, by the names of the options."""
 
     paths: tuple[str, ...]
     manifest_path: str
-    failures_path: str
     model: str
     workers: int
     relabel: bool
@@ -202,125 +185,106 @@ class Run:
         """Start the processes that label."""
         threads = S3_THREADS if self.on_s3 else 1
         folder = Places(self.manifest_path).folder
+        if not os.path.isdir(folder):  # in a dry run, which reads no photo
+            folder = ""
         return Workers(Job(self.model, threads, MAX_BYTES, self.max_pixels, folder=folder), workers)
 
 
-def _check_usage(run: Run) -> None:
-    if run.link and run.copy_to is None:
+def _check_usage(options: Options) -> None:
+    if options.link and options.copy_to is None:
         raise click.UsageError("--link says how --copy-to copies: give --copy-to DIR too")
-    if os.path.abspath(run.manifest_path) == os.path.abspath(run.failures_path):
-        raise click.UsageError("--manifest and --failures name the same file")
-    if run.watch and run.on_s3:
+    if options.watch and options.on_s3:
         raise click.UsageError("--watch is for folders; in a bucket the deployed job does this")
-    if run.copy_to is None:
+    if options.copy_to is None:
         return
-    target = os.path.realpath(run.copy_to)
-    for path in run.paths:
+    target = os.path.realpath(options.copy_to)
+    for path in options.paths:
         if storage.is_s3(path):
             raise click.UsageError(f"--copy-to copies files; {path} is in a bucket")
         source = sources.place(path)
         if os.path.commonpath([target, source]) in {target, source}:
             raise click.UsageError(
-                f"--copy-to {run.copy_to} overlaps {path}, where its copies would be labelled "
+                f"--copy-to {options.copy_to} overlaps {path}, where its copies would be labelled "
                 "again: name a folder outside"
             )
 
 
-def _label(run: Run) -> Report:
-    began = time.monotonic()
+def _label(options: Options) -> Report:
     with ExitStack() as stack:
-        # The workers load the model while the manifest is read.
-        pool = stack.enter_context(run.start(run.workers))
-        ledger = stack.enter_context(Ledger(run.manifest_path, run.failures_path))
+        _make_folder(options.manifest_path)
+        pool = stack.enter_context(options.start(options.workers))
+        run = stack.enter_context(Run(options.manifest_path))
         ready = pool.ready()
+        sorter = None
+        if options.copy_to is not None:
+            sorter = stack.enter_context(
+                Sorter(run.places, options.paths, options.copy_to, link=options.link)
+            )
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
-        report.latest = {} if run.watch else None
-        ledger.load(None if run.relabel else ready.model_version, ready.decoder)
+        report.latest = {} if options.watch else None
+        run.load(None if options.relabel else ready.model_version, ready.decoder)
+        began = time.monotonic()
         # A watch labels what arrives or changes from here on.
-        before = list(sources.find(run.paths, Skipped())) if run.watch else []
+        watched = watch.Watch(options.paths) if options.watch else None
         try:
-            _work(run, pool, ledger, report)
+            _work(options, pool, run, report)
         except KeyboardInterrupt:
             report.interrupted = True
-        _settle(run, ledger, report)
         report.seconds = time.monotonic() - began
-        if run.watch and not report.interrupted:
-            _watch(run, pool, ledger, report, before)
-            ledger.settle()
-        report.hold(ledger.found())
+        if watched and not report.interrupted:
+            if sorter:
+                sorter.sort(run.rows())
+            watch.label(watched, pool, run, report, sorter)
+        _finish(options, run, report, sorter)
+    return report
+
+
+def _make_folder(manifest: str) -> None:
+    folder = os.path.dirname(manifest)
+    try:
+        os.makedirs(folder or os.curdir, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{manifest}: cannot be written ({error.strerror}); name another manifest"
+        ) from error
+
+
+def _finish(options: Options, run: Run, report: Report, sorter: Sorter | None) -> None:
+    """Settle the manifest, sort the photos into folders, and count what there is."""
+    if not report.interrupted:  # else not all that is there has been found
+        gone = run.gone(path for path in options.paths if storage.is_s3(path))
+        report.gone, report.pruned = len(gone), options.prune
+        if options.prune:
+            run.prune(gone)
+    run.settle()
+    if sorter and not report.interrupted:
+        sorter.sort(run.rows())
+        report.sorted = sorter.done
+    report.hold(run.found())
+    report.overruled = run.overruled
+    for name in run.overruled[:SHOWN_PROBLEMS]:
+        warn(f"{printable(name)}: changed since a person labelled it; review it again")
     for folder in report.skipped.folders:
         warn(f"{printable(folder)}: this folder cannot be read")
     for placeholder in report.skipped.not_downloaded:
         warn(f"{printable(placeholder)}: not downloaded; download it and run this again")
-    return report
 
 
-def _settle(run: Run, ledger: Ledger, report: Report) -> None:
-    """Bring the manifest to one row per photo, and sort the photos into folders."""
-    if not report.interrupted:  # else not all that is there has been found
-        gone = ledger.gone(path for path in run.paths if storage.is_s3(path))
-        report.gone, report.pruned = len(gone), run.prune
-        if run.prune:
-            ledger.prune(gone)
-    ledger.settle()
-    for name in ledger.overruled[len(report.overruled) :][:SHOWN_PROBLEMS]:
-        warn(f"{printable(name)}: changed since a person labelled it; review it again")
-    report.overruled = [*ledger.overruled]
-    if run.copy_to is not None and not report.interrupted:
-        report.sorted = sort_into.sort(
-            ledger.rows(), ledger.places, run.paths, run.copy_to, link=run.link
-        )
-
-
-def _work(run: Run, pool: Workers, ledger: Ledger, report: Report) -> None:
-    todo = _todo(run, ledger, report.skipped)
+def _work(options: Options, pool: Workers, run: Run, report: Report) -> None:
+    todo = _todo(options, run, report.skipped)
     # Count ahead, so that the bar knows its end; with little left to label, this is the whole pass.
     # Listing a bucket twice would cost too much.
-    ahead = [] if run.on_s3 else list(islice(todo, LOOK_AHEAD))
-    total = None if run.on_s3 else len(ahead)
+    ahead = [] if options.on_s3 else list(islice(todo, LOOK_AHEAD))
+    total = None if options.on_s3 else len(ahead)
     if total == LOOK_AHEAD:
-        total = sum(1 for _ in _todo(run, ledger, Skipped()))
+        total = sum(1 for _ in _todo(options, run, Skipped()))
     with Progress("labelling", total) as progress:
         for done in pool.label(chain(ahead, todo)):
-            progress.step(_named(done) if _keep(done, ledger, report) else "")
-
-
-def _keep(done: Done, ledger: Ledger, report: Report) -> bool:
-    """Write the result for a photo into the manifest; tell whether it is new."""
-    if done.row is not None and done.label is None and ledger.had_failed(done.image):
-        return False
-    if done.row is not None:
-        ledger.append(done.row)
-    report.add(done)
-    return True
-
-
-def _watch(
-    run: Run, pool: Workers, ledger: Ledger, report: Report, before: list[ImageVersion]
-) -> None:
-    """Label what arrives in the folders until Ctrl-C.
-
-    A file is read once two scans in a row find it unchanged: it is no longer being written.
-    """
-    say(f"watching {', '.join(map(printable, run.paths))}; Ctrl-C ends it")
-    known = {image.source_ref: image for image in before}
-    with suppress(KeyboardInterrupt):
-        waiting: dict[str, ImageVersion] = {}
-        while True:
-            time.sleep(WATCH_SECONDS)
-            seen = {image.source_ref: image for image in sources.find(run.paths, Skipped())}
-            ready = [image for name, image in waiting.items() if seen.get(name) == image]
-            known.update((image.source_ref, image) for image in ready)
-            waiting = {name: image for name, image in seen.items() if known.get(name) != image}
-            if not ready:
-                continue
-            began = time.monotonic()
-            for done in pool.label(map(ledger.named, ready)):
-                _keep(done, ledger, report)
-                name = printable(done.image.source_ref)
-                say(f"{printable(done.label or 'failed'):<12}  {name}")
-            _settle(run, ledger, report)
-            report.seconds += time.monotonic() - began
+            if done.label is None and done.row and run.had_failed(done.image):
+                progress.step()
+            else:
+                report.keep(done, run)
+                progress.step(_named(done))
 
 
 def _named(done: Done) -> str:
@@ -328,21 +292,21 @@ def _named(done: Done) -> str:
     return done.problem if name in done.problem or not done.problem else f"{name}: {done.problem}"
 
 
-def _todo(run: Run, ledger: Ledger, skipped: Skipped) -> Iterator[ImageVersion]:
-    for image in map(ledger.named, sources.find(run.paths, skipped)):
-        if not ledger.has(image):
+def _todo(options: Options, run: Run, skipped: Skipped) -> Iterator[ImageVersion]:
+    for image in map(run.named, sources.find(options.paths, skipped)):
+        if not run.has(image):
             yield image
 
 
-def _print_plan(run: Run) -> None:
-    with run.start(1) as pool:
+def _print_plan(options: Options) -> None:
+    with options.start(1) as pool:
         ready = pool.ready()
     version = ready.model_version
-    ledger = Ledger(run.manifest_path, run.failures_path)
-    ledger.peek(None if run.relabel else version, ready.decoder)
+    run = Run(options.manifest_path)
+    run.load(None if options.relabel else version, ready.decoder)
     names = sorted(
-        image.source_ref for image in _todo(run, ledger, Skipped()) if not ledger.had_failed(image)
+        image.source_ref for image in _todo(options, run, Skipped()) if not run.had_failed(image)
     )
     for name in names:
         click.echo(printable(name))
-    say(f"{len(names):,} to label with {version} into {printable(run.manifest_path)}")
+    say(f"{len(names):,} to label with {version} into {printable(options.manifest_path)}")

@@ -14,20 +14,16 @@ import os
 import shutil
 import stat
 import unicodedata
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final, Self
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.output import replaced
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from alpaca_labeler.table.manifest_row import Row
-    from alpaca_labeler.table.places import Places
+from alpaca_labeler.table.places import Places
+from alpaca_labeler.table.row import Row
 
 RECORD: Final = ".alpaca-sorted.jsonl"
 """The file in the target that says, line by line, what was put where."""
@@ -67,46 +63,64 @@ class Sorted:
         return text
 
 
-def sort(
-    rows: Iterable[Row], places: Places, paths: Sequence[str], target: str, *, link: bool
-) -> Sorted:
-    """Copy each labelled file below `paths` to `target`/LABEL/, with its folders.
+class Sorter:
+    """A folder that labelled files are sorted into. A context manager: it keeps the record open."""
 
-    Two of `paths` with the same last name get folders of their own. Raises `OSError` and
-    `SortError`.
-    """
-    target = target.rstrip(os.sep) or os.sep
-    done = Sorted(os.path.join(target, ""))
-    tops = _names(paths, places)
-    os.makedirs(target, exist_ok=True)
-    with _open_record(target) as file:
-        record = _read(file)
+    def __init__(self, places: Places, paths: Sequence[str], target: str, *, link: bool) -> None:
+        """Sort the files below `paths`, with their folders, into `target`/LABEL/.
+
+        Two of `paths` with the same last name get folders of their own.
+        """
+        self._places = places
+        self._tops = _names(paths, places)
+        self._target = target.rstrip(os.sep) or os.sep
+        self._link = link
+        self.done = Sorted(os.path.join(self._target, ""))
+
+    def __enter__(self) -> Self:
+        """Make the folder and read its record. Raises `OSError`."""
+        os.makedirs(self._target, exist_ok=True)
+        self._file = _open_record(self._target)
+        self._record = _read(self._file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def sort(self, rows: Iterable[Row]) -> None:
+        """Put all photos of a table in their places, and count them. Raises as `put`."""
+        self.done = Sorted(self.done.target, moved=self.done.moved)
         for row in rows:
-            source = places.path(row["source-ref"])
-            top = next((top for top in tops if _is_below(source, top)), None)
-            if top is None or not os.path.isfile(source):
-                continue
-            inside = "" if source == top else os.path.relpath(source, top)
-            inside = os.path.join(tops[top], inside).rstrip(os.sep)
-            folder = folder_name(manifest_row.label(row) or "")
-            place = os.path.join(target, folder, inside)
-            noted = record.get(inside)
-            ours = noted is not None and _is_as_noted(target, inside, noted)
-            before = noted[0] if noted and ours else folder
-            is_there = os.path.lexists(place)
-            is_same = is_there and _is_same(source, place)
-            if is_there and not is_same and not (ours and before == folder):
-                done.in_the_way += 1
-                continue
-            if before != folder:
-                _take_away(target, os.path.join(target, before, inside))
-                done.moved += 1
-            if not is_same:
-                _put(source, place, link=link)
-            done.photos += 1
-            if (now := (folder, *_facts(os.lstat(place)))) != noted:
-                file.write(f"\n{json.dumps([inside, *now])}\n")
-    return done
+            self.put(row)
+
+    def put(self, row: Row) -> None:
+        """Put a photo in its place, if it has a label. Raises `OSError` and `SortError`."""
+        source = self._places.path(row.source_ref)
+        top = next((top for top in self._tops if _is_below(source, top)), None)
+        if row.label is None or top is None or not os.path.isfile(source):
+            return
+        inside = "" if source == top else os.path.relpath(source, top)
+        inside = os.path.join(self._tops[top], inside).rstrip(os.sep)
+        folder = folder_name(row.label)
+        place = os.path.join(self._target, folder, inside)
+        noted = self._record.get(inside)
+        ours = noted is not None and _is_as_noted(self._target, inside, noted)
+        before = noted[0] if noted and ours else folder
+        is_there = os.path.lexists(place)
+        is_same = is_there and _is_same(source, place)
+        if is_there and not is_same and not (ours and before == folder):
+            self.done.in_the_way += 1
+            return
+        if before != folder:
+            _take_away(self._target, os.path.join(self._target, before, inside))
+            self.done.moved += 1
+        if not is_same:
+            _put(source, place, link=self._link)
+        self.done.photos += 1
+        if (now := (folder, *_facts(os.lstat(place)))) != noted:
+            self._record[inside] = now
+            self._file.write(f"\n{json.dumps([inside, *now])}\n")
+            self._file.flush()
 
 
 def folder_name(label: str) -> str:

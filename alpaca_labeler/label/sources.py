@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 from alpaca_labeler import storage
 from alpaca_labeler.photos import skip, walk
 from alpaca_labeler.photos.skip import Kind, Skip, Skipped
 from alpaca_labeler.storage.image_version import ImageVersion
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 __all__ = ["Skipped", "find"]
 
@@ -25,7 +22,7 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
 
     Paths that overlap, or are several ways to write one place, give each image once.
 
-    Raises `StorageError` for a path that does not exist.
+    Raises `StorageError` for a path that does not exist or cannot be looked at.
     """
     named: dict[str, str] = {}
     for path in paths:
@@ -35,10 +32,10 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
         if storage.is_s3(path):
             if not any(_is_within(path, other) for other in named):
                 yield from _objects(path, skipped)
-        elif os.path.isdir(path):
+        elif (status := _status(path)) and stat.S_ISDIR(status.st_mode):
             folders.append(path)
         else:
-            yield _file(path)
+            yield _version(path, status)
     apart = frozenset(named) if len(named) > 1 else frozenset()
     for entry in walk.files(folders, skipped.add, skipped.folders.append, apart=apart):
         yield from _entry(entry, skipped)
@@ -80,13 +77,18 @@ def _entry(entry: os.DirEntry[str], skipped: Skipped) -> Iterator[ImageVersion]:
         skipped.add(Skip(Kind.OTHER, entry.path))
 
 
-def _file(path: str) -> ImageVersion:
+def _status(path: str) -> os.stat_result | None:
+    """Return what is at a path; None for a link that leads in a circle. Raises `StorageError`."""
     try:
-        return _version(path, os.stat(path))
+        return os.stat(path)
     except FileNotFoundError:
         raise storage.NotFound(f"{path}: there is no such file or folder") from None
-    except (OSError, ValueError):  # the labeler says what is wrong with it, in a failure row
-        return _version(path, None)
+    except (OSError, ValueError) as error:
+        if os.path.islink(path):  # the labeler says what is wrong with it, in a failure row
+            return None
+        # The mount of a folder may be dead. That is no verdict on a photo.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise storage.Unavailable(f"{path}: cannot be read ({why})") from error
 
 
 def _version(path: str, status: os.stat_result | None) -> ImageVersion:

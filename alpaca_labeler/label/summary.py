@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import click
 
+from alpaca_labeler import storage
 from alpaca_labeler.console import counted, printable
+from alpaca_labeler.label.sort_into import Sorted
 from alpaca_labeler.photos import skip
 from alpaca_labeler.photos.skip import Kind, Skipped
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.pipeline.worker import Done
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import DEFAULT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+Outcome = tuple[str, str | None]
+"""What became of a photo that was tried: ("labelled", the model's label), or why there is none."""
 
-    from alpaca_labeler.label.sort_into import Sorted
-    from alpaca_labeler.pipeline.worker import Done
-    from alpaca_labeler.table.manifest_row import Row
+FAILED: Outcome = "failed", None
+UNREACHED: Outcome = "not reached", None
+DECIDED: Outcome = "decided", None
+"""The model could not label it, but a person has."""
 
 
 @dataclass(slots=True)
@@ -31,14 +36,11 @@ class Report:
     model_version: str
     labels: Counter[str]
     """Photos by label as the manifest has them, the model's positive class first."""
-    new: Counter[str] = field(default_factory=Counter)
-    """Photos by the label that the model gave them in this run."""
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    """Of the photos that this run has tried."""
     needs_review: int = 0
     by_people: int = 0
     failed: int = 0
-    newly_failed: int = 0
-    unreached: int = 0
-    """Photos without a row for now: throttled, no connection, no permission on S3."""
     gone: int = 0
     """Rows of photos that are no longer there."""
     pruned: bool = False
@@ -48,35 +50,49 @@ class Report:
     skipped: Skipped = field(default_factory=Skipped)
     seconds: float = 0.0
     interrupted: bool = False
-    latest: dict[str, tuple[str | None, bool]] | None = None
-    """Of a watch, which may try a photo again: name -> (label, whether it has a row)."""
+    latest: dict[str, Outcome] | None = None
+    """Of a watch, which may try a photo again: by name."""
 
-    def add(self, done: Done) -> None:
-        """Count one more photo that this run has tried."""
-        found = done.label, done.row is not None
+    def keep(self, done: Done, run: Run) -> Row | None:
+        """Write the result for a photo, and count it. Return what the manifest says of it now."""
+        row = run.append(done.row) if done.row and not has_gone(done) else None
+        outcome = _outcome(done, row)
         if self.latest is not None:
             if before := self.latest.get(done.image.source_ref):
-                self._count(*before, -1)
-            self.latest[done.image.source_ref] = found
-        self._count(*found, 1)
+                self.outcomes[before] -= 1
+            self.latest[done.image.source_ref] = outcome
+        self.outcomes[outcome] += 1
+        return row
 
-    def _count(self, label: str | None, has_row: bool, by: int) -> None:  # noqa: FBT001
-        if label is not None:
-            self.new[label] += by
-        elif has_row:
-            self.newly_failed += by
-        else:
-            self.unreached += by
+    def has_said(self, done: Done) -> bool:
+        """Tell whether a photo could not be reached, and could not the last time."""
+        last = self.latest and self.latest.get(done.image.source_ref)
+        return done.row is None and last == UNREACHED
 
     def hold(self, rows: Iterable[Row]) -> None:
         """Count the rows that the manifest holds for the photos of this run."""
         for row in rows:
-            if manifest_row.is_failure(row):
+            if row.failure:
                 self.failed += 1
-                continue
-            self.labels[manifest_row.label(row) or "unknown"] += 1
-            self.needs_review += manifest_row.needs_review(row)
-            self.by_people += manifest_row.is_human(row)
+            else:
+                self.labels[row.label or "unknown"] += 1
+            self.needs_review += row.needs_review
+            self.by_people += row.decision is not None
+
+    @property
+    def new(self) -> Counter[str]:
+        """Photos by the label that the model gave them in this run."""
+        return Counter({label: count for (_, label), count in self.outcomes.items() if label})
+
+    @property
+    def newly_failed(self) -> int:
+        """Photos that have failed in this run."""
+        return self.outcomes[FAILED]
+
+    @property
+    def unreached(self) -> int:
+        """Photos that may be labelled by another run: throttled, no connection, no permission."""
+        return self.outcomes[UNREACHED]
 
     @property
     def photos(self) -> int:
@@ -86,7 +102,7 @@ class Report:
     @property
     def tried(self) -> int:
         """Photos that this run has labelled or tried to."""
-        return self.new.total() + self.newly_failed + self.unreached
+        return self.outcomes.total()
 
     @property
     def lost(self) -> float:
@@ -99,8 +115,27 @@ class Report:
         return self.labels.total() - self.new.total()
 
 
-def as_json(report: Report, manifest: str, failures: str) -> str:
+def has_gone(done: Done) -> bool:
+    """Tell whether a file was found and could not be found again: its drive may have dropped out.
+
+    That is no verdict on the photo.
+    """
+    failure = done.row.failure if done.row else None
+    was_there = done.image.size is not None and not storage.is_s3(done.image.source_ref)
+    return bool(failure and failure.code == "not-found" and was_there)
+
+
+def _outcome(done: Done, row: Row | None) -> Outcome:
+    if done.label:
+        return "labelled", done.label
+    if row is None:
+        return UNREACHED
+    return FAILED if row.failure else DECIDED
+
+
+def as_json(report: Report, manifest: str) -> str:
     """Return the summary for programs."""
+    new = report.new
     return json.dumps(
         {
             "photos": report.photos,
@@ -110,7 +145,7 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
             "failed": report.failed,
             "failed_before": report.failed - report.newly_failed,
             "unreached": report.unreached,
-            "new": {name: report.new[name] for name in report.labels},
+            "new": {name: new[name] for name in report.labels},
             "unchanged": report.unchanged,
             "gone": report.gone,
             "overruled": report.overruled,
@@ -123,15 +158,14 @@ def as_json(report: Report, manifest: str, failures: str) -> str:
             "interrupted": report.interrupted,
             "model_version": report.model_version,
             "manifest": manifest,
-            "failures": failures,
         },
         indent=2,
     )
 
 
-def as_table(report: Report, manifest: str, failures: str) -> str:
+def as_table(report: Report, manifest: str) -> str:
     """Return the summary for people."""
-    rows = list(_rows(report, failures))
+    rows = list(_rows(report, manifest))
     width = max(len(name) for name, *_ in rows)
     digits = max(len("photos"), *(len(f"{count:,}") for _, count, *_ in rows))
     lines = [f"  {'':<{width}}  {'photos':>{digits}}  {'new':>{digits}}"]
@@ -141,12 +175,12 @@ def as_table(report: Report, manifest: str, failures: str) -> str:
         lines.append(click.style(text, fg=_COLOURS.get(name) if count else None))
     labelled = report.new.total()
     rate = f", {labelled / report.seconds:,.0f}/s" if labelled and report.seconds > 0 else ""
-    lines += [
-        "",
-        f"  {labelled:,} of {report.photos:,} photos labelled in {report.seconds:.1f} s{rate}"
-        if report.tried
-        else f"  nothing new among {counted(report.photos, 'photo')}",
-    ]
+    done = f"  nothing new among {counted(report.photos, 'photo')}"
+    if report.tried or report.interrupted:
+        # Before all are found, nobody knows how many there are.
+        total = "photos" if report.interrupted else f"of {report.photos:,} photos"
+        done = f"  {labelled:,} {total} labelled in {report.seconds:.1f} s{rate}"
+    lines += ["", done]
     if report.sorted is not None:
         lines.append(f"  {report.sorted}")
     lines += [f"  model     {report.model_version}", f"  manifest  {printable(manifest)}"]
@@ -156,20 +190,21 @@ def as_table(report: Report, manifest: str, failures: str) -> str:
 _COLOURS = {"needs review": "yellow", "failed": "red", "not reached": "red"}
 
 
-def _rows(report: Report, failures: str) -> Iterator[tuple[str, int, int, str]]:
+def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
+    new = report.new
     for name, count in report.labels.items():
-        yield printable(name), count, report.new[name], ""
+        yield printable(name), count, new[name], ""
     yield "needs review", report.needs_review, 0, "of these"
     if report.by_people:
         yield "by people", report.by_people, 0, "as they said"
     before = report.failed - report.newly_failed
     as_before = ", as before" if before and not report.newly_failed else ""
-    see = f"see {printable(failures)}{as_before}" if report.failed else ""
+    see = f"see: {_show_failed(manifest)}{as_before}" if report.failed else ""
     yield "failed", report.failed, report.newly_failed, see
     more = (
         ("not reached", report.unreached, "run again"),
         ("unchanged", report.unchanged, "labelled before"),
-        ("gone", report.gone, "rows removed" if report.pruned else "see --prune"),
+        ("gone", report.gone, "rows hidden" if report.pruned else "see --prune"),
         ("overruled", len(report.overruled), "review them again"),
         *(("skipped", report.skipped.counts[kind], kind.text) for kind in Kind),
     )
@@ -186,7 +221,23 @@ def nothing_found(paths: Iterable[str], report: Report) -> str:
     return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){skipped}"
 
 
+def too_few(report: Report, manifest: str) -> str:
+    """Return the message if too many photos have no label: it names only what is there."""
+    text = f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate allows"
+    if report.unreached:
+        text += f"; {report.unreached:,} could not be reached: run the same command again"
+    return f"{text}; see: {_show_failed(manifest)}" if report.failed else text
+
+
 def next_steps(manifest: str) -> str:
     """Return the commands that usually come next."""
-    name = "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"
+    name = _argument(manifest)
     return f"\n  Next: alpaca review{name}\n        alpaca report{name} --open"
+
+
+def _show_failed(manifest: str) -> str:
+    return f"alpaca manifest show{_argument(manifest)} --failed"
+
+
+def _argument(manifest: str) -> str:
+    return "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from alpaca_labeler import storage
-from alpaca_labeler.console import Refused, as_folder, counted, dry_run_option, printable, say
-from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, MANIFEST, NEW_FILE
+from alpaca_labeler.console import (
+    Refused,
+    as_folder,
+    counted,
+    dry_run_option,
+    printable,
+    say,
+)
+from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, NEW_FILE
 from alpaca_labeler.console.help import Group
-from alpaca_labeler.console.manifest import manifest_argument
+from alpaca_labeler.console.manifest import manifest_argument, new_manifest_argument
 from alpaca_labeler.console.output import spared
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.manifest import exports
 from alpaca_labeler.manifest.out import opened
-from alpaca_labeler.table import compaction, manifest_row, parts
-from alpaca_labeler.table.ledger import Ledger
-from alpaca_labeler.table.table import DEFAULT, beside, open_table
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.incoming import bring_in
+from alpaca_labeler.table.prune import gone_in_s3
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.run import EVER, Run
+from alpaca_labeler.table.table import DEFAULT, Table, open_table
 
 BAR_WIDTH = 32
 LABEL_WIDTH = 12
+SHOWN = 5
 
 
 COMPLETED_ROWS = 10_000
@@ -51,7 +59,7 @@ class Label(click.ParamType[str]):
         source = ctx.args[0] if ctx.args else ctx.params.get("source") or DEFAULT
         try:
             rows = islice(open_table(source).rows(), COMPLETED_ROWS)
-            labels = {manifest_row.label(row) or "" for row in rows}
+            labels = {row.label or "" for row in rows}
         except (LabelerError, OSError):
             return []
         return [CompletionItem(label) for label in sorted(labels) if label.startswith(incomplete)]
@@ -64,7 +72,7 @@ def manifest() -> None:
     \b
         alpaca manifest stats
         alpaca manifest show --needs-review
-        alpaca manifest apply corrections.jsonl manifest.jsonl
+        alpaca manifest merge theirs.jsonl
         alpaca manifest export --format csv -o labels.csv
     """
 
@@ -72,11 +80,18 @@ def manifest() -> None:
 @manifest.command()
 @click.option("--label", type=Label(), metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
+@click.option("--failed", is_flag=True, help="Only photos that could not be labelled.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
 @manifest_argument
 def show(
-    *, source: str, label: str | None, needs_review: bool, limit: int | None, as_json: bool
+    *,
+    source: str,
+    label: str | None,
+    needs_review: bool,
+    failed: bool,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Print the rows: confidence, label, photo.
 
@@ -84,37 +99,46 @@ def show(
         alpaca manifest show
         alpaca manifest show --label alpaca --limit 20
         alpaca manifest show --needs-review --json labels.jsonl
-        alpaca manifest show failures.jsonl
+        alpaca manifest show --failed
     """
     labels = set()
 
     def chosen() -> Iterator[Row]:
         for row in open_table(source).rows():
-            labels.add(manifest_row.label(row))
-            if (label is None or manifest_row.label(row) == label) and (
-                not needs_review or manifest_row.needs_review(row)
+            labels.add(row.label)
+            if (
+                (label is None or row.label == label)
+                and (not needs_review or row.needs_review)
+                and (not failed or row.failure)
             ):
                 yield row
 
     for row in islice(chosen(), min(limit or sys.maxsize, sys.maxsize)):
-        click.echo(manifest_row.encode(row).decode().rstrip() if as_json else line(row))
+        sys.stdout.write(json_line(row) if as_json else line(row))
+    sys.stdout.flush()
     if label is not None and label not in labels:
         known = ", ".join(sorted(filter(None, labels))) or "none"
         raise Refused(printable(f"there is no label {label!r}; the labels are: {known}"))
 
 
+def json_line(row: Row) -> str:
+    """Return a row as JSON that cannot steer a terminal, by escapes that mean the same."""
+    text = row.to_line().decode().rstrip("\n")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    return f"{text}\n"
+
+
 def line(row: Row) -> str:
     """Return a row as one line for people: confidence (`?`: needs review), label, photo."""
-    name = printable(row["source-ref"])
-    if manifest_row.is_failure(row):
-        failure = manifest_row.block(row, "failure")
-        return f"{'failed':>6}   {printable(str(failure.get('code'))):<{LABEL_WIDTH}}  {name}"
-    mark = "?" if manifest_row.needs_review(row) else " "
-    confidence = manifest_row.confidence(row)
-    sure = "?" if confidence is None else f"{confidence:.4f}"
-    by = "person" if manifest_row.is_human(row) else sure
-    label = printable(manifest_row.label(row) or "no label")
-    return f"{by:>6}{mark}  {label:<{LABEL_WIDTH}}  {name}"
+    name = printable(row.source_ref)
+    if row.failure:
+        return f"{'failed':>6}   {printable(row.failure.code):<{LABEL_WIDTH}}  {name}\n"
+    mark = "?" if row.needs_review else " "
+    sure = "?" if row.confidence is None else f"{row.confidence:.4f}"
+    by = "person" if row.decision else sure
+    label = printable(row.label or "no label")
+    return f"{by:>6}{mark}  {label:<{LABEL_WIDTH}}  {name}\n"
 
 
 @manifest.command()
@@ -144,14 +168,21 @@ def stats(*, source: str, as_json: bool) -> None:
     }
     if as_json:
         plain: dict[str, Any] = {name: dict(sorted(each.items())) for name, each in found.items()}
-        total = {"rows": counts.rows, "needs_review": counts.review, "changed": counts.changed()}
-        total["other_tasks"] = counts.unlabelled
+        total = {
+            "rows": counts.rows,
+            "needs_review": counts.review,
+            "changed": counts.changed(),
+            "ambiguous": counts.ambiguous,
+            "other_tasks": counts.unlabelled,
+        }
         click.echo(json.dumps(total | plain, indent=2))
         return
     need = "needs" if counts.review == 1 else "need"
     click.echo(f"{counted(counts.rows, 'row')}, {counts.review:,} {need} review")
     if judged := counts.judged.total():
         click.echo(f"people changed {counts.changed():,} of {judged:,} labels")
+    if counts.ambiguous:
+        click.echo(f"{counts.ambiguous:,} with several labels, of which the first counts")
     if counts.unlabelled:
         click.echo(f"{counts.unlabelled:,} of another kind of task, without a class name")
     for name, counter in found.items():
@@ -204,6 +235,8 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
     with opened(table.place, output, local_files_root) as out:
         exports.FORMATS[form](rows, out)
     click.echo(f"{out.written:,} written", err=True)
+    if out.ambiguous:
+        click.echo(f"{out.ambiguous:,} with several labels, of which the first counts", err=True)
     for reason, count in sorted(out.left_out.items()):
         click.echo(f"{count:,} left out: {reason}", err=True)
     for note in out.notes:
@@ -212,19 +245,17 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
 
 @manifest.command()
 @click.argument("results", metavar="[RESULTS]", required=False, type=BUCKET)
-@click.option("--failures", is_flag=True, help="The failure rows instead of the labels.")
 @from_stack(results=("RESULTS", "ResultsUri"))
-def cat(*, results: str, failures: bool) -> None:
-    """Print a bucket's rows, one per image.
+def cat(*, results: str) -> None:
+    """Print a bucket's rows, one per photo.
 
     \b
         alpaca manifest cat s3://results/labels/ > manifest.jsonl
-        alpaca manifest cat --stack alpaca --failures
+        alpaca manifest cat --stack alpaca
     """
     out = sys.stdout.buffer
-    for row, is_failure in open_table(as_folder(results)).lines():
-        if is_failure == failures:
-            out.write(row)
+    for row in open_table(as_folder(results)).rows():
+        out.write(row.to_line())
 
 
 @manifest.command()
@@ -240,93 +271,90 @@ def compact(*, results: str, dry_run: bool) -> None:
     """
     results = as_folder(results)
     if dry_run:
-        waiting = sum(1 for _ in storage.list_objects(results + parts.PREFIX))
-        click.echo(f"would merge {counted(waiting, 'part')}", err=True)
+        click.echo(f"would merge {counted(bucket.waiting(results), 'part')}", err=True)
         return
-    done = compaction.compact(results)
-    for problem in done.broken:
-        click.echo(f"left where it is: {printable(problem)}", err=True)
+    done = bucket.compact(results)
+    _name_broken(done)
     click.echo(f"merged {counted(done.parts, 'part')}", err=True)
 
 
+def _name_broken(done: bucket.Compacted) -> None:
+    for problem in done.broken:
+        click.echo(f"left where it is: {printable(problem)}", err=True)
+
+
 @manifest.command()
-@click.argument("corrections", type=FILE)
-@click.argument("results", metavar="[RESULTS]", required=False, type=MANIFEST)
-@click.option(
-    "--failures",
-    "failures_path",
-    type=NEW_FILE,
-    metavar="FILE",
-    help="Where the manifest's failures are.  [default: failures.jsonl beside it]",
-)
-@from_stack(results=("RESULTS", "ResultsUri"))
+@click.argument("theirs", type=FILE)
+@new_manifest_argument
 @dry_run_option
-def apply(*, corrections: str, results: str, failures_path: str | None, dry_run: bool) -> None:
-    """Bring corrections from elsewhere into a manifest.
+def merge(*, theirs: str, table: Table, dry_run: bool) -> None:
+    """Bring in rows from elsewhere: another person's, another machine's, another tool's.
 
     \b
-        alpaca manifest apply corrections.jsonl manifest.jsonl
-        alpaca manifest apply corrections.jsonl s3://results/labels/ --dry-run
-        alpaca manifest apply corrections.jsonl s3://results/labels/
+        alpaca manifest merge theirs.jsonl
+        alpaca manifest merge output.manifest s3://results/labels/ --dry-run
 
-    What `alpaca review` writes beside a manifest or into a bucket counts without this. A correction
-    is of the version of the photo that the person saw; of several the last counts. Applied again,
-    nothing changes.
+    Of each photo the last reading and the last decision of a person count. A person's label that
+    names no version of the photo, as other tools write them, is about the photo as it is now.
+    Merged again, nothing changes.
     """
-    from alpaca_labeler.table.apply import BY_MODEL, read_corrections, to_bucket, to_files
-
-    on_s3 = storage.is_s3(results)
-    if on_s3 and failures_path is not None:
-        raise click.UsageError("--failures is for a manifest on this machine")
-    said, by_model = read_corrections(corrections)
-    if on_s3:
-        plan = to_bucket(said, as_folder(results), dry_run=dry_run)
-    else:
-        failures_path = failures_path or beside(results, "failures")
-        plan = to_files(said, results, failures_path, dry_run=dry_run)
-    click.echo(f"{len(plan.rows):,} {'would be ' * dry_run}applied", err=True)
-    plan.left[BY_MODEL] += by_model
-    for reason, count in (+plan.left).items():
-        click.echo(f"{count:,} {reason}", err=True)
+    if os.path.exists(table.name) and os.path.samefile(theirs, table.name):
+        raise Refused(printable(f"{theirs}: the manifest itself; name the rows to bring in"))
+    done = bring_in(theirs, table, dry_run=dry_run)
+    click.echo(f"{counted(done.rows, 'row')} {'would be ' * dry_run}merged", err=True)
+    if done.known:
+        click.echo(f"{done.known:,} there already", err=True)
+    if done.without_label:
+        click.echo(f"{done.without_label:,} skipped: without an image's class", err=True)
+    if done.ambiguous:
+        click.echo(
+            f"{counted(len(done.ambiguous), 'row')} with several labels, of which the first "
+            f"counts: {printable(', '.join(done.ambiguous[:SHOWN]))}",
+            err=True,
+        )
 
 
 @manifest.command()
 @manifest_argument
+@click.option("--erase", is_flag=True, help="Also erase all that is known of photos that are gone.")
 @dry_run_option
-def prune(*, source: str, dry_run: bool) -> None:
-    """Remove the rows of photos that are no longer there.
+def prune(*, source: str, erase: bool, dry_run: bool) -> None:
+    """Hide the rows of photos that are no longer there.
 
     \b
         alpaca manifest prune --dry-run
         alpaca manifest prune s3://results/labels/
+        alpaca manifest prune --erase
 
-    A photo on a drive that is not connected, or in a folder that cannot be read, keeps its row. If
-    the photo comes back, label it again; what people decided about it in corrections.jsonl counts
-    again too.
+    A photo on a drive that is not connected, or in an empty folder, where a drive may have been,
+    keeps its row. If the photo comes back, label it again, and what people decided counts again.
+    After 18 days the row is erased, with --erase immediately: name, label and decisions. In a
+    bucket that keeps versions, earlier versions of the manifest hold it until they expire; exports,
+    reports and backups are yours to delete.
     """
-    from alpaca_labeler.table.prune import gone_in_s3, prune_bucket
-
     table = open_table(source)
-
-    def in_s3() -> list[str]:
-        names = (row["source-ref"] for row in table.rows())
-        return gone_in_s3(filter(storage.is_s3, names))
-
+    in_s3 = (row.source_ref for row in table.rows() if storage.is_s3(row.source_ref))
     if storage.is_s3(table.name):
-        gone = in_s3()
+        gone = gone_in_s3(in_s3)
         if not dry_run:
-            prune_bucket(table.name, table.rows(), gone)
-    elif dry_run:
-        ledger = Ledger(table.name, table.failures)
-        ledger.peek(None)
-        gone = ledger.gone() + in_s3()
-        ledger.prune(gone)  # which refuses the same, and writes nothing yet
+            table.append(gone)
+            if erase:
+                _name_broken(bucket.compact(table.name, max_parts=sys.maxsize, until=EVER))
     else:
-        with Ledger(table.name, table.failures) as ledger:
-            ledger.load(None)
-            gone = ledger.gone() + in_s3()
-            ledger.prune(gone)
-            ledger.settle()
-    for name in gone if dry_run else ():
-        click.echo(printable(name))
+        gone = _prune_folder(table.name, gone_in_s3(in_s3), erase=erase, dry_run=dry_run)
+    for row in gone if dry_run else ():
+        click.echo(printable(row.source_ref))
     say(f"{counted(len(gone), 'row')} {'would be ' * dry_run}removed")
+
+
+def _prune_folder(path: str, in_s3: list[Row], *, erase: bool, dry_run: bool) -> list[Row]:
+    run = Run(path)
+    if dry_run:
+        gone = run.gone() + in_s3
+        run.check_gone(gone)
+        return gone
+    with run:
+        gone = run.gone() + in_s3
+        run.prune(gone)
+        run.settle(EVER if erase else None)
+    return gone

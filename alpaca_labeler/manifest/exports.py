@@ -6,20 +6,16 @@ import csv
 import json
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from alpaca_labeler import storage
 from alpaca_labeler.manifest import hugging_face
-from alpaca_labeler.manifest.out import LeftOut
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from alpaca_labeler.manifest.out import Out
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.manifest.out import LeftOut, Out
+from alpaca_labeler.table.facts import Read
+from alpaca_labeler.table.row import Row
 
 REKOGNITION_ROWS: Final = 250_000
 REKOGNITION_FILE_BYTES: Final = 2**30
@@ -27,14 +23,14 @@ REKOGNITION_IMAGE_BYTES: Final = 15 * 2**20
 REKOGNITION_SIDE: Final = (64, 4096)
 """Pixels. https://docs.aws.amazon.com/rekognition/latest/customlabels-dg/limits.html"""
 REKOGNITION_ASPECT: Final = 20
-METADATA: Final = frozenset(
-    "class-name confidence type job-name human-annotated creation-date".split()
-)
-"""The documented metadata of a label; anything else a strict reader may refuse."""
 REKOGNITION_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
-FORMULA_STARTS: Final = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+_SIGNS: Final = "-=+@\uff1d\uff0b\uff0d\uff20"
+FORMULA_STARTS: Final = (*_SIGNS, *"\t\r\n")
 """What a spreadsheet may run as a formula when it stands first in a cell, also if it is wide."""
+
+CELL_STARTS: Final = re.compile(f"([;\t\r\n])(?=[{_SIGNS}])")
+"""Where a cell begins in the middle of a text, for programs that take `;` for a separator."""
 
 BYTE_ORDER_MARK: Final = "\ufeff"
 """Excel takes a CSV file without one for Windows-1252. pandas and DuckDB skip it."""
@@ -61,21 +57,30 @@ def to_csv(rows: Iterable[Row], out: Out) -> None:
         file.write(BYTE_ORDER_MARK)
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for _, facts in out.taken(rows, _facts):
-        writer.writerow(_cell(facts.get(name)) for name in COLUMNS)
+    for _, cells in out.taken(rows, _cells):
+        writer.writerow(cells)
 
 
-def _facts(row: Row) -> dict[str, Any]:
-    found = manifest_row.block(row, "labeler") | manifest_row.metadata(row)
-    return found | {"source-ref": row["source-ref"], "label": manifest_row.label(row)}
+def _plain(text: str) -> str:
+    text = CELL_STARTS.sub(r"\1'", text)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return f"'{value}"
-    return value
+def _cells(row: Row) -> tuple[object, ...]:
+    read = row.read or Read()
+    return (
+        _plain(row.source_ref),
+        _plain(row.label or ""),
+        row.confidence,
+        row.probability,
+        "yes" if row.needs_review else "no",
+        "yes" if row.decision else "no",
+        _plain(row.model),
+        (row.decision or read).at.removesuffix("Z"),
+        read.width,
+        read.height,
+        read.size,
+    )
 
 
 def to_rekognition(rows: Iterable[Row], out: Out) -> None:
@@ -86,8 +91,8 @@ def to_rekognition(rows: Iterable[Row], out: Out) -> None:
 
     def line_of(row: Row) -> str:
         _check_for_rekognition(row)
-        found, _ = storage.split_s3(row["source-ref"])
-        line = json.dumps(_strict(row)) + "\n"
+        found, _ = storage.split_s3(row.source_ref)
+        line = json.dumps({"source-ref": row.source_ref, **row.ground_truth()}) + "\n"
         if found != (bucket or [found])[0]:
             raise LeftOut(f"not in the first row's bucket, {bucket[0]}: one export has one bucket")
         if out.written == REKOGNITION_ROWS or size + len(line) > REKOGNITION_FILE_BYTES:
@@ -100,27 +105,17 @@ def to_rekognition(rows: Iterable[Row], out: Out) -> None:
         size += len(line)
 
 
-def _strict(row: Row) -> Row:
-    name = f"{manifest_row.attribute(row)}"
-    facts = manifest_row.metadata(row)
-    known = {key: facts[key] for key in facts if key in METADATA}
-    return {"source-ref": row["source-ref"], name: row.get(name), f"{name}-metadata": known}
-
-
 def _check_for_rekognition(row: Row) -> None:
-    source_ref: str = row["source-ref"]
-    if not re.match("s3://[^/]", source_ref):
+    if not re.match("s3://[^/]", row.source_ref):
         raise LeftOut("not in S3: Rekognition reads photos from a bucket, so label them there")
-    if not source_ref.lower().endswith(REKOGNITION_SUFFIXES):
+    if not row.source_ref.lower().endswith(REKOGNITION_SUFFIXES):
         raise LeftOut("neither JPEG nor PNG")
-    if manifest_row.number(row.get(f"{manifest_row.attribute(row)}")) is None:
+    if row.index is None or row.attribute is None:
         raise LeftOut("without a class number")
-    labeler = manifest_row.block(row, "labeler")
-    size = labeler.get("size")
-    sides = [side for side in map(labeler.get, ("width", "height")) if isinstance(side, int)]
-    if isinstance(size, int) and size > REKOGNITION_IMAGE_BYTES:
+    read = row.read or Read()
+    if (read.size or 0) > REKOGNITION_IMAGE_BYTES:
         raise LeftOut("over 15 MB")
-    if sides:
+    if sides := [side for side in (read.width, read.height) if side is not None]:
         if not REKOGNITION_SIDE[0] <= min(sides) <= max(sides) <= REKOGNITION_SIDE[1]:
             raise LeftOut("a side under 64 or over 4,096 pixels")
         if max(sides) > REKOGNITION_ASPECT * min(sides):
@@ -133,17 +128,19 @@ def to_label_studio(rows: Iterable[Row], out: Out) -> None:
     Beside them, in NAME.xml, goes the labelling config with those names and all labels.
     """
     file = out.open()
-    labels: set[str] = set()
+    labels: set[str | None] = set()
     separator = "[\n"
     for row, image in out.taken(rows, lambda row: _image(row, out)):
-        labels |= {name for name in _names(row) if isinstance(name, str)}
+        labels |= {row.label, row.answer.label if row.answer else None}
         file.write(separator)
         json.dump(_task(row, image), file)
         separator = ",\n"
     file.write("\n]\n")
     if out.output is not None:
         config = f"{os.path.splitext(out.output)[0]}.xml"
-        choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in sorted(labels))
+        choices = "".join(
+            f"    <Choice value={quoteattr(name)}/>\n" for name in sorted(filter(None, labels))
+        )
         out.open(config).write(LABEL_STUDIO_CONFIG.format(choices=choices))
         out.notes.append(f"labelling config: {config}")
 
@@ -159,9 +156,8 @@ LABEL_STUDIO_CONFIG: Final = """\
 
 def _image(row: Row, out: Out) -> str:
     """Return the address at which Label Studio loads a photo."""
-    source_ref: str = row["source-ref"]
-    if storage.is_s3(source_ref):
-        return source_ref
+    if storage.is_s3(row.source_ref):
+        return row.source_ref
     if out.files_root is None:
         raise LeftOut(
             "a local photo: give --local-files-root, the folder that Label Studio has as "
@@ -171,20 +167,16 @@ def _image(row: Row, out: Out) -> str:
     return f"/data/local-files/?d={quote(os.fsencode(name))}"
 
 
-def _names(row: Row) -> tuple[object, object]:
-    return manifest_row.label(row), manifest_row.block(row, "labeler").get("model-class-name")
-
-
 def _task(row: Row, image: str) -> dict[str, Any]:
     choice = {
         "from_name": "choice",
         "to_name": "image",
         "type": "choices",
-        "value": {"choices": [manifest_row.label(row)]},
+        "value": {"choices": [row.label]},
     }
-    prediction: dict[str, Any] = {"model_version": manifest_row.model_version(row)}
-    if (score := manifest_row.confidence(row)) is not None:
-        prediction["score"] = score
+    prediction: dict[str, Any] = {"model_version": row.model or None}
+    if row.confidence is not None:
+        prediction["score"] = row.confidence
     return {"data": {"image": image}, "predictions": [{**prediction, "result": [choice]}]}
 
 

@@ -10,18 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import IO, TYPE_CHECKING, Final
+import stat
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import IO, Final
 
 from alpaca_labeler import storage
-from alpaca_labeler.manifest.out import ExportError, LeftOut
+from alpaca_labeler.manifest.out import ExportError, LeftOut, Out
 from alpaca_labeler.photos import skip
-from alpaca_labeler.table.manifest_row import confidence, label
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-
-    from alpaca_labeler.manifest.out import Out
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.row import Row
 
 METADATA: Final = "metadata.jsonl"
 _METADATA_FILES: Final = {"metadata.jsonl", "metadata.csv", "metadata.parquet"}
@@ -51,7 +47,7 @@ def write(rows: Iterable[Row], out: Out) -> None:
     for row, (split, name) in out.taken(rows, lambda row: _place(row, out, tree)):
         if split not in files:
             files[split] = out.open(out.output and os.path.join(out.folder, split, METADATA))
-        entry = {"file_name": name, "label": label(row), "confidence": confidence(row)}
+        entry = {"file_name": name, "label": row.label, "confidence": row.confidence}
         files[split].write(json.dumps(entry) + "\n")
     ours = {os.path.join(split, METADATA) for split in files}
     for other in tree.metadata:
@@ -63,7 +59,7 @@ def write(rows: Iterable[Row], out: Out) -> None:
 
 def _place(row: Row, out: Out, tree: _Tree) -> tuple[str, str]:
     """Return a photo's split and its name there, as datasets finds and opens it."""
-    if storage.is_s3(row["source-ref"]):
+    if storage.is_s3(row.source_ref):
         raise LeftOut("in S3: an imagefolder is of files, so download them and label them there")
     name = out.below(out.folder, row)
     try:
@@ -72,8 +68,11 @@ def _place(row: Row, out: Out, tree: _Tree) -> tuple[str, str]:
         raise LeftOut("a name that is not UTF-8 text") from None
     if "\\" in name:
         raise LeftOut("a name with a backslash, which datasets takes for a folder")
+    path = storage.to_path(out.place(row.source_ref))
     try:
-        with open(storage.to_path(out.place(row["source-ref"])), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a named pipe would wait for its writer
+            raise LeftOut("not a file")
+        with open(path, "rb", buffering=0) as file:
             start = file.read(skip.SNIFFED_BYTES)
     except (OSError, ValueError):
         raise LeftOut("no longer there") from None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TypeVar
 
 from alpaca_labeler import storage
 from alpaca_labeler.console.output import whole
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.row import Row
 
 T = TypeVar("T")
 
@@ -41,6 +37,8 @@ class Out:
     files_root: str | None = None
     """The folder that Label Studio serves local photos from."""
     written: int = 0
+    ambiguous: int = 0
+    """Of those, rows with several image labels, of which the first counts."""
     left_out: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     """What a person must know to use the export."""
@@ -61,7 +59,7 @@ class Out:
 
         Raises `LeftOut` if it is not below it.
         """
-        path = os.path.abspath(storage.to_path(self.place(row["source-ref"])))
+        path = os.path.abspath(storage.to_path(self.place(row.source_ref)))
         if "\0" in path:
             raise LeftOut("a name that no file can have")
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
@@ -78,10 +76,10 @@ class Out:
         """
         for row in rows:
             try:
-                if manifest_row.label(row) is None:
+                if row.label is None:
                     raise LeftOut(
                         "a photo that could not be labelled"
-                        if manifest_row.is_failure(row)
+                        if row.failure
                         else "a row without a class name, of another kind of task"
                     )
                 found = convert(row)
@@ -89,6 +87,7 @@ class Out:
                 self.left_out[str(reason)] += 1
             else:
                 self.written += 1
+                self.ambiguous += bool(row.ambiguous)
                 yield row, found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import BUNDLE, FILE, FOLDER, NAME_OR_FILE, NEW_FOLDER
+from alpaca_labeler.console.arguments import BUNDLE, FOLDER, NAME_OR_FILE, NEW_FOLDER, Place
 from alpaca_labeler.models.options import (
     check_classes,
     dataset_argument,
@@ -39,6 +39,9 @@ NO_TENSORFLOW_YET = (
 )
 
 SEED = 42
+TABLE = Place()
+MANIFEST = "manifest.jsonl"
+"""What `alpaca label` calls a folder's table."""
 REFERENCE = """\
 reference   frozen       0.79 train, 0.77 validation
 reference   fine-tuning  0.88 to 0.97 validation"""
@@ -56,14 +59,18 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 @click.option(
     "--corrections",
     multiple=True,
-    type=FILE,
-    metavar="FILE",
-    help="Corrections from `alpaca review`: adds these photos with their labels. Repeatable.",
+    type=TABLE,
+    metavar="MANIFEST",
+    is_flag=False,
+    flag_value=MANIFEST,
+    help="Manifest, or s3:// prefix of results, with decisions from `alpaca review`: adds these "
+    "photos with their labels. Without a name: manifest.jsonl here, or in or beside DATASET. "
+    "Repeatable.",
 )
 @click.option(
     "--photos-root",
     type=FOLDER,
-    help="Folder that relative names in the corrections start from. Default: the current one.",
+    help="Folder that relative names in the manifest start from. Default: the manifest's folder.",
 )
 @click.option(
     "--recipe",
@@ -110,15 +117,15 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     alpaca train photos/train --validation photos/valid
     alpaca train photos/ --folds 5 --output runs/better
     alpaca train photos.toml
-    alpaca train photos/ --corrections corrections.jsonl --output runs/corrected
+    alpaca train photos/ --corrections --output runs/corrected
     alpaca train photos/ --recipe course
     alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
 
     DATASET is a folder with one sub-folder for each of two classes, or a TOML file that names
     photos in several folders, their classes and kinds, and which of them belong together.
 
-    A correction wins over the folder a photo lies in. Photos that are gone, or have changed since,
-    are skipped and named.
+    What a person decided of a photo wins over the folder it lies in. Photos that are gone, or have
+    changed since, are skipped and named.
 
     Ctrl-C ends training early and keeps the best model so far; between folds it keeps the folds
     that are done.
@@ -158,7 +165,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
         max_pixels=options["max_pixels"],
     )
     if options["corrections"]:
-        data = _corrected(data, options["corrections"], options["photos_root"] or "")
+        data = _corrected(data, dataset, options["corrections"], options["photos_root"])
     group = split.groups(data)
     settings = experiment.Settings(
         recipe,
@@ -193,15 +200,20 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     click.echo(f"bundle      {output}")
 
 
-def _corrected(data: Dataset, files: tuple[str, ...], photos_root: str) -> Dataset:
+def _corrected(
+    data: Dataset, dataset: str, tables: tuple[str, ...], photos_root: str | None
+) -> Dataset:
     from alpaca_labeler.training import relabel
 
-    done = relabel.add(data, files, photos_root=photos_root)
+    places = [MANIFEST, *(os.path.join(at, MANIFEST) for at in (dataset, os.path.dirname(dataset)))]
+    found = next(filter(os.path.isfile, places), MANIFEST)
+    tables = tuple(found if table == MANIFEST else table for table in tables)
+    done = relabel.add(data, tables, photos_root=photos_root)
     for line in done.skipped:
         say(f"skipped {printable(line)}")
     say(
-        f"corrections: {done.relabelled} photos relabelled, {done.confirmed} confirmed, "
-        f"{done.added} added"
+        f"people's decisions in {', '.join(map(printable, tables))}: {done.relabelled} photos "
+        f"relabelled, {done.confirmed} confirmed, {done.added} added"
     )
     return done.data
 

@@ -70,12 +70,10 @@ def files(
 
 def _entries(folder: str, unreadable: Callable[[str], None]) -> Iterator[os.DirEntry[str]]:
     try:
-        entries = os.scandir(folder)
-    except OSError:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError:  # also in the middle: a network drive may drop out
         unreadable(folder)
-        return
-    with entries:
-        yield from entries
 
 
 def _top(path: str) -> _Place:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -27,11 +27,12 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import Bundle
 from alpaca_labeler.model.classifier import Classifier, Prediction
 from alpaca_labeler.photos import images
+from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.worker import Done, out_of_time
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.manifest_row import Failure
+from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read, timestamp
+from alpaca_labeler.table.row import Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -239,32 +240,42 @@ class Labeler:
 
         After `deadline` it is not decoded, and gets no row.
         """
-        version = image
+        read = as_read(image, self._clock())
         try:
             fetched = _fetch(image, self.limits.max_bytes)
-            version = fetched.version
+            read = as_read(fetched.version, fetched.at or self._clock(), fetched.data)
             prediction, seen = self._decide(self._decoder(fetched.data), deadline)
         except images.ImageError as error:
-            decoder = images.DECODER if error.code in manifest_row.DECODER_CODES else ""
-            return self._failed(image, version, Failure(error.code, str(error), decoder))
+            decoder = images.DECODER if error.code in DECODER_CODES else ""
+            return self._failed(image, read, Failure(error.code, _valid(error), decoder))
         except storage.StorageError as error:
             code = FAILURE_CODES.get(type(error))
             if isinstance(error, storage.Denied) and not storage.is_s3(image.source_ref):
                 code = "unreadable"
-            if code is None:
-                refused = None
-                if isinstance(error, storage.Denied):
-                    refused = self._failed(image, version, Failure("denied", str(error))).row
-                return Done(image, None, str(error), refused=refused)
-            return self._failed(image, version, Failure(code, str(error)))
-        row = manifest_row.label_row(
-            version, (seen.width, seen.height), prediction, self.card, self._clock()
-        )
-        return Done(image, row, label=prediction.label)
+            if code is not None:
+                return self._failed(image, read, Failure(code, _valid(error)))
+            refused = None
+            if isinstance(error, storage.Denied):
+                refused = self._failed(image, read, Failure("denied", _valid(error))).row
+            return Done(image, None, str(error), refused=refused)
+        read = replace(read, width=seen.width, height=seen.height)
+        return Done(image, Row(image.source_ref, read, self._answer(prediction)))
 
-    def _failed(self, image: ImageVersion, version: ImageVersion, failure: Failure) -> Done:
-        row = manifest_row.failure_row(version, failure, self.card.version, self._clock())
-        return Done(image, row, failure.message)
+    def _answer(self, prediction: Prediction) -> Answer:
+        card = self.card
+        return Answer(
+            card.version,
+            prediction.label,
+            prediction.index,
+            card.attribute,
+            prediction.probability,
+            card.threshold,
+            prediction.needs_review,
+        )
+
+    def _failed(self, image: ImageVersion, read: Read, failure: Failure) -> Done:
+        answer = Answer(self.card.version, failure=failure)
+        return Done(image, Row(image.source_ref, read, answer), failure.message)
 
     def _decoder(self, data: bytes) -> Callable[[int], images.ModelInput]:
         return partial(images.decode, data, max_pixels=self.limits.max_pixels)
@@ -282,6 +293,24 @@ class Labeler:
             return classifier.predict(seen.pixels), seen
         finally:
             self._classifiers.put(classifier)
+
+
+def as_read(version: ImageVersion, at: datetime, data: bytes | None = None) -> Read:
+    """Return what a row says of an image that was read at a moment, as far as it is known."""
+    return Read(
+        timestamp(at),
+        content_of(data) if data is not None else None,
+        version.etag,
+        version.size,
+        version.last_modified,
+        version.version_id,
+        version.sequencer,
+    )
+
+
+def _valid(error: Exception) -> str:
+    """Return an error's text. Libraries may quote a file's name, which need not be valid text."""
+    return str(error).encode(errors="backslashreplace").decode()
 
 
 def _fetch(image: ImageVersion, max_bytes: int) -> storage.Fetched:

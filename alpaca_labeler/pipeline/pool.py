@@ -26,7 +26,8 @@ from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.pipeline.worker import Done, Job, Ready, out_of_time
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.facts import Answer, Failure, Read, timestamp
+from alpaca_labeler.table.row import Row
 
 AHEAD: Final = 8
 """Images per thread that a worker is given at a time: few enough that all cores end together."""
@@ -159,11 +160,19 @@ class Workers:
         code, reason = "crashed", "crashed the decoder"
         if hung or slow:
             code, reason = "timeout", f"was not decoded within {seconds:.0f} s"
-        failure = manifest_row.Failure(code, f"{image.source_ref}: {reason}")
+        failure = Failure(code, f"{image.source_ref}: {reason}")
         if slow and storage.is_s3(image.source_ref):
             return Done(image, None, failure.message)  # the network may have been slow
         version = self._ready.model_version if self._ready else ""
-        row = manifest_row.failure_row(image, failure, version, datetime.now(UTC))
+        read = Read(
+            timestamp(datetime.now(UTC)),
+            etag=image.etag,
+            size=image.size,
+            last_modified=image.last_modified,
+            version_id=image.version_id,
+            sequencer=image.sequencer,
+        )
+        row = Row(image.source_ref, read, Answer(version, failure=failure))
         return Done(image, row, failure.message)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
     from alpaca_labeler.storage.image_version import ImageVersion
-    from alpaca_labeler.table.manifest_row import Row
+    from alpaca_labeler.table.row import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,13 @@ class Done:
     """A label row or a failure row. None if another try may still label the image."""
     problem: str = ""
     """Why there is no label, for people."""
-    label: str | None = None
-    """The class of a labelled image."""
     refused: Row | None = None
     """If S3 denied this image: the failure row to write if it did not deny the others."""
+
+    @property
+    def label(self) -> str | None:
+        """The class of a labelled image."""
+        return self.row.label if self.row else None
 
 
 def out_of_time(image: ImageVersion) -> Done:

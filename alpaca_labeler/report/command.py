@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import webbrowser
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from alpaca_labeler.console import counted, printable, say
-from alpaca_labeler.console.arguments import FILE, NEW_FILE, photos_root_option
-from alpaca_labeler.console.manifest import manifest_argument
-from alpaca_labeler.console.output import whole
+from alpaca_labeler.console import counted, printable, say, warn
+from alpaca_labeler.console.arguments import NEW_FILE
+from alpaca_labeler.console.manifest import shown_manifest_argument
+from alpaca_labeler.console.output import spared, whole
+from alpaca_labeler.table.table import Table
+
+NAMED = 3
+"""Folders that are named of those whose photos may not be shown."""
 
 
 @click.command()
@@ -26,12 +31,6 @@ from alpaca_labeler.console.output import whole
     help="Where the page goes.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
-@click.option(
-    "--failures",
-    metavar="FILE",
-    type=FILE,
-    help="The photos that could not be labelled.  [default: those beside the manifest]",
-)
 @click.option(
     "--least-certain",
     type=click.IntRange(0, 1000),
@@ -49,44 +48,38 @@ from alpaca_labeler.console.output import whole
     help="Number of photos of each label to show, chosen at random.",
 )
 @click.option("--no-photos", is_flag=True, help="List the photos' names only.")
-@photos_root_option
-@manifest_argument
+@shown_manifest_argument
 def report(
     *,
-    source: str,
+    table: Table,
     output: str,
     open_page: bool,
-    failures: str | None,
     least_certain: int,
     sample: int,
     no_photos: bool,
-    photos_root: str | None,
 ) -> None:
     """Make one HTML page from a manifest.
 
     \b
         alpaca report --open
         alpaca report manifest.jsonl -o holiday.html
-        alpaca report s3://results/labels/ --no-photos
+        alpaca report s3://results/labels/ --allow s3://photos/
         alpaca report manifest.jsonl --photos-root /mnt/photos
 
     The page is a single file that loads nothing and runs nothing. MANIFEST is a file, by default
     manifest.jsonl, or a bucket's results. The same manifest gives the same page, except its date.
     """
-    from alpaca_labeler.console.output import spared
     from alpaca_labeler.report import manifest_page
     from alpaca_labeler.report.thumbnails import thumbnails
     from alpaca_labeler.table.counts import Counts
-    from alpaca_labeler.table.table import open_table
 
     if not output.lower().endswith((".html", ".htm")):
         raise click.UsageError(f"--output {printable(output)}: the page is HTML; name it .html")
-    table = open_table(source, failures, photos_root=photos_root)
     counts = Counts(least_certain, sample)
     for row in spared(output, table):
         counts.add(row)
     sheets = [
-        (rows, None if no_photos else thumbnails(rows, table.place))
+        (rows, None if no_photos else thumbnails(rows, table.shown))
         for rows in (counts.least_certain(), *counts.sampled())
     ]
     page = manifest_page.render(
@@ -95,7 +88,12 @@ def report(
     with whole(output) as file:
         file.write(page)
     say(f"{counted(counts.rows, 'row')} -> {printable(output)}")
-    if missing := sum(bool(each.problem) for _, pictures in sheets for each in pictures or ()):
+    pictures = [picture for _, sheet in sheets for picture in sheet or ()]
+    if missing := sum(bool(picture.problem) for picture in pictures):
         say(f"{counted(missing, 'photo')} could not be shown; the page says why")
+    folders = Counter(picture.folder for picture in pictures if picture.folder)
+    for folder, count in folders.most_common(NAMED):
+        there = printable(folder)
+        warn(f"{counted(count, 'photo')} left out: to show what is in {there}, say --allow {there}")
     if open_page:
         webbrowser.open(Path(output).absolute().as_uri())

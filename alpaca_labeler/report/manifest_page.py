@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import os.path
 import shlex
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
 
 from alpaca_labeler.report import charts, page
 from alpaca_labeler.report.charts import SERIES, percent
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.report.thumbnails import Thumbnail
+from alpaca_labeler.table.counts import Counts, Group
+from alpaca_labeler.table.row import Row
 from alpaca_labeler.training.metrics import wilson
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
-
-    from alpaca_labeler.report.thumbnails import Thumbnail
-    from alpaca_labeler.table.counts import Counts, Group
-    from alpaca_labeler.table.manifest_row import Row
 
 SHOWN: Final = 12
 """Models and reasons on the page: the most common."""
@@ -33,7 +29,7 @@ JUDGED: Final = 50
 
 LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Review these first."
 
-Sheet = tuple["Sequence[Row]", "Sequence[Thumbnail] | None"]
+Sheet = tuple[Sequence[Row], Sequence[Thumbnail] | None]
 """Rows and their pictures; None if pictures are not wanted."""
 
 
@@ -146,13 +142,13 @@ def _photos(sheet: Sheet) -> list[dict[str, Any]]:
     found: Sequence[Thumbnail | None] = pictures or [None] * len(rows)
     return [
         {
-            "caption": (row["source-ref"], f"{manifest_row.label(row)}, {_certainty(row)}"),
-            "name": (name := row["source-ref"]),
-            "alt": f"{name}: {manifest_row.label(row)}",
-            "label": str(manifest_row.label(row)),
-            "style": SERIES[row.get(manifest_row.attribute(row) or "") != 1],
+            "caption": (row.source_ref, f"{row.label}, {_certainty(row)}"),
+            "name": row.source_ref,
+            "alt": f"{row.source_ref}: {row.label}",
+            "label": row.label,
+            "style": SERIES[row.index != 1],
             "certainty": _certainty(row),
-            "review": manifest_row.needs_review(row),
+            "review": row.needs_review,
             "uri": picture.uri if picture else "",
             "problem": picture.problem if picture else "",
         }
@@ -161,7 +157,6 @@ def _photos(sheet: Sheet) -> list[dict[str, Any]]:
 
 
 def _certainty(row: Row) -> str:
-    if manifest_row.is_human(row):
+    if row.decision:
         return "person"
-    confidence = manifest_row.confidence(row)
-    return "?" if confidence is None else percent(confidence)
+    return "?" if row.confidence is None else percent(row.confidence)

@@ -17,7 +17,6 @@ from PIL import Image
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import percent
-from alpaca_labeler.table import manifest_row
 from alpaca_labeler.training.metrics import wilson
 
 if TYPE_CHECKING:
@@ -314,8 +313,9 @@ def _plain(name: str) -> str:
 
 
 def _number(value: object, otherwise: float = math.nan) -> float:
-    found = manifest_row.number(value)
-    return otherwise if found is None else found
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return otherwise
+    return float(value) if abs(value) < math.inf else otherwise
 
 
 def _short(value: float) -> str:

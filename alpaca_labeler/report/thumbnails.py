@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -11,13 +12,11 @@ from typing import TYPE_CHECKING, Final
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline.labeler import MAX_BYTES
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import Elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from PIL import Image
-
-    from alpaca_labeler.table.manifest_row import Row
 
 SIDE: Final = 720
 """Longest side in pixels: enough to look at one photo alone."""
@@ -36,6 +35,8 @@ class Thumbnail:
     uri: str = ""
     """A JPEG as a data URI; empty if the photo cannot be shown."""
     problem: str = ""
+    folder: str = ""
+    """The folder or bucket of a photo that may not be shown: see `Table.shown`."""
 
 
 def jpeg(picture: Image.Image) -> bytes:
@@ -52,14 +53,16 @@ def data_uri(encoded: bytes) -> str:
 
 
 def thumbnails(rows: Sequence[Row], place: Callable[[str], str]) -> list[Thumbnail]:
-    """Return a picture of each row's photo; `place` says where a `source-ref` is read."""
+    """Return a picture of each row's photo; `place` is `Table.shown`."""
     with ThreadPoolExecutor(THREADS, "photo") as pool:
-        return list(pool.map(lambda row: _thumbnail(place(row["source-ref"])), rows))
+        return list(pool.map(lambda row: _thumbnail(row.source_ref, place), rows))
 
 
-def _thumbnail(place: str) -> Thumbnail:
+def _thumbnail(source_ref: str, place: Callable[[str], str]) -> Thumbnail:
     try:
-        picture = images.picture(storage.read(place, MAX_BYTES), SIDE)
+        picture = images.picture(storage.read(place(source_ref), MAX_BYTES), SIDE)
+    except Elsewhere as error:
+        return Thumbnail(problem="Not shown: it is not beside the manifest", folder=error.folder)
     except storage.NotFound:
         return Thumbnail(problem="The photo is no longer there")
     except storage.StorageError:  # its message has the whole path, which a page need not tell

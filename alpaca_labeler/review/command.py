@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import getpass
-import shlex
 import webbrowser
 from typing import TYPE_CHECKING
 
 import click
 
 from alpaca_labeler.console import counted, printable
-from alpaca_labeler.console.arguments import NEW_FILE, photos_root_option
-from alpaca_labeler.console.manifest import manifest_argument
-from alpaca_labeler.table.table import open_corrections, open_table
+from alpaca_labeler.console.manifest import shown_manifest_argument
+from alpaca_labeler.table.table import Table
 
 if TYPE_CHECKING:
     from alpaca_labeler.review.session import Session
 
 
 @click.command()
-@click.option(
-    "--corrections",
-    "corrections_path",
-    metavar="FILE",
-    type=NEW_FILE,
-    help="Where decisions go.  [default: corrections.jsonl beside the manifest]",
-)
 @click.option(
     "--annotator", metavar="NAME", help="Who decides.  [default: your name on this system]"
 )
@@ -35,7 +26,6 @@ if TYPE_CHECKING:
     metavar="NO YES",
     help="Names of the two classes, if the manifest does not show both.",
 )
-@photos_root_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -45,14 +35,12 @@ if TYPE_CHECKING:
     "ssh -L 8080:localhost:8080 HOST.  [default: a free one]",
 )
 @click.option("--no-browser", is_flag=True, help="Only print the page's address.")
-@manifest_argument
+@shown_manifest_argument
 def review(
     *,
-    source: str,
-    corrections_path: str | None,
+    table: Table,
     annotator: str | None,
     labels: tuple[str, str] | None,
-    photos_root: str | None,
     port: int,
     no_browser: bool,
 ) -> None:
@@ -61,7 +49,7 @@ def review(
     \b
         alpaca review
         alpaca review labels.jsonl --photos-root /mnt/photos
-        alpaca review s3://results/labels/ --annotator kim
+        alpaca review s3://results/labels/ --allow s3://photos/ --annotator kim
 
     MANIFEST is a file, by default manifest.jsonl, or a bucket's results. The page is served on
     this machine only, to anyone who knows its address. Each decision is written at once and counts
@@ -71,20 +59,14 @@ def review(
     from alpaca_labeler.review.server import Server
     from alpaca_labeler.review.session import Session
 
-    table = open_table(source, photos_root=photos_root)
-    session = Session(
-        table,
-        open_corrections(table, corrections_path),
-        dict(enumerate(labels or ())),
-        annotator or _user(),
-    )
-    _check(session, source)
-    server = Server(session, Photos(table.place), port)
+    session = Session(table, dict(enumerate(labels or ())), annotator or _user())
+    _check(session)
+    server = Server(session, Photos(table.shown), port)
     try:
         click.echo(f"{counted(len(session.index), 'photo')}. Ctrl-C ends the review.", err=True)
         click.echo(server.address)
         if not no_browser:
-            webbrowser.open(server.address)
+            webbrowser.open(server.one_time_address)
         server.serve_forever()
     except KeyboardInterrupt:
         click.echo(_farewell(session), err=True)
@@ -99,7 +81,8 @@ def _user() -> str:
         return "unknown"
 
 
-def _check(session: Session, source: str) -> None:
+def _check(session: Session) -> None:
+    source = session.table.name
     if len(session.index) == 0:
         raise click.ClickException(f"{source}: no rows to review")
     if not session.index.attribute:
@@ -113,15 +96,12 @@ def _check(session: Session, source: str) -> None:
 
 
 def _farewell(session: Session) -> str:
-    if session.made == 0:
-        return "\nNo photo was decided."
     changed, confirmed = session.progress()
-    steps = [command for _, command in session.next_steps()]
-    counts, path = "every command counts that", session.corrections.path
-    if path != open_corrections(session.table).path:
-        counts = f"{printable(path)} holds that until it is applied"
-        steps = [f"alpaca manifest apply {shlex.quote(path)} {shlex.quote(session.table.name)}"]
+    now = f"{counted(session.made, 'photo')} decided" if session.made else "No photo was decided"
+    if changed + confirmed == 0:
+        return f"\n{now}."
+    steps = "\n  ".join(command for _, command in session.next_steps())
     return (
-        f"\n{counted(session.made, 'photo')} decided. In all, people have changed "
-        f"{changed:,} and confirmed {confirmed:,}; {counts}. Next:\n  " + "\n  ".join(steps)
+        f"\n{now} in this session. In all, people have changed {changed:,} and confirmed "
+        f"{confirmed:,}; every command counts that. Next:\n  {steps}"
     )

@@ -9,17 +9,13 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from alpaca_labeler.model.bundle import RESERVED
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.facts import Answer
+from alpaca_labeler.table.row import Row, merge
 
 CLASSES: Final = (0, 1)
 UNKNOWN: Final = "?"
@@ -37,14 +33,16 @@ _STATUS: Final = (
 _SCHEMA: Final = f"""
     CREATE TABLE photo (
         id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT, folder TEXT,
-        label TEXT,      -- what the table says without corrections; NULL for a failure
+        label TEXT,      -- what the model says; NULL for a failure
         model TEXT, reason TEXT, certainty REAL, confidence REAL, review INT,
+        content TEXT,
         said TEXT, who TEXT,  -- what a person says, and who
-        human INT,       -- whether a person's label is in the table itself
         status INT GENERATED ALWAYS AS ({_STATUS}) STORED
     );
     CREATE TABLE line (id INTEGER PRIMARY KEY, line BLOB);
 """
+
+_WRITE: Final = "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 SHOW: Final = {
     "all": "1",
@@ -80,20 +78,19 @@ class Query:
 class Index:
     """The photos of one table, by number. Not for use by two threads at once."""
 
-    def __init__(self, lines: Iterable[bytes]) -> None:
-        """Read rows, one per photo. Raises `ManifestError`."""
+    def __init__(self, rows: Iterable[tuple[Row, bytes]]) -> None:
+        """Read rows with their lines, one per photo. Raises `ManifestError`."""
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
         self._classes: Counter[tuple[str, int, str]] = Counter()
         self._db.execute("PRAGMA journal_mode = OFF")  # no other process uses it
-        numbered = enumerate(lines)
+        numbered = enumerate(each for each in rows if not each[0].hidden)
         while some := list(islice(numbered, _BATCH)):
-            self.write("INSERT INTO line VALUES (?, ?)", some)
             self.write(
-                "INSERT INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((number, *self._facts(manifest_row.parse(line))) for number, line in some),
+                "INSERT INTO line VALUES (?, ?)", ((number, line) for number, (_, line) in some)
             )
+            self.write(_WRITE, ((number, *self._facts(row)) for number, (row, _) in some))
         self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
         self._size: int = self.ask("SELECT count(*) FROM photo")[0][0]
         self.attribute, self.classes = self._meant()
@@ -112,16 +109,27 @@ class Index:
         self._db.execute("COMMIT")
 
     def row(self, number: int) -> Row:
-        """Return a photo's row as the table has it."""
+        """Return what is known of a photo."""
         [(line,)] = self.ask("SELECT line FROM line WHERE id = ?", number)
-        return manifest_row.parse(line)
+        return Row.from_line(line)
 
-    def find(self, said: Row) -> int | None:
-        """Return the number of the photo whose version `said` is about."""
-        number = self.number(said["source-ref"])
-        if number is None or not manifest_row.names_version(said):
-            return number
-        return number if manifest_row.same_version(self.row(number), said) else None
+    def merge(self, rows: Iterable[Row]) -> list[int]:
+        """Merge rows into those that are here; return the photos that look different now."""
+        changed = {}
+        for row in rows:
+            number = self.number(row.source_ref)
+            if number is None:
+                continue
+            before = self.row(number)
+            after = merge(before, row)
+            if after == before:
+                continue
+            self.write("UPDATE line SET line = ? WHERE id = ?", [(after.to_line(), number)])
+            facts = self._facts(after)
+            if facts != self._facts(before):
+                changed[number] = facts
+        self.write(_WRITE, ((number, *facts) for number, facts in changed.items()))
+        return sorted(changed)
 
     def number(self, name: str) -> int | None:
         """Return the number of the photo of that name."""
@@ -148,42 +156,27 @@ class Index:
         return list(map(tuple, found))
 
     def _facts(self, row: Row) -> tuple[object, ...]:
-        name: str = row["source-ref"]
-        labeler, failure = manifest_row.block(row, "labeler"), manifest_row.block(row, "failure")
-        failed, person = manifest_row.is_failure(row), manifest_row.is_human(row)
-        label = None if failed else manifest_row.label(row) or UNKNOWN
-        if label:
-            self._count(row, label)
-        said, who = (label, _text(labeler.get("annotator"))) if person else (None, None)
-        review = not failed and labeler.get("needs-review") is True
-        confidence = manifest_row.confidence(row)
-        if person:  # its row keeps what the model had said
-            failed = "model-failure" in labeler
-            failure = manifest_row.block(labeler, "model-failure")
-            label = None if failed else _text(labeler.get("model-class-name")) or label
-            review = labeler.get("model-needs-review") is True
-            probability = manifest_row.probability(row)
-            confidence = probability and round(max(probability, 1 - probability), 4)
+        answer = row.answer or Answer()
+        for said in (row.answer, row.decision):
+            if said and said.label and said.attribute and said.index in CLASSES:
+                self._classes[said.attribute, said.index, said.label] += 1
+        failure = answer.failure
+        label = None if failure else answer.label or row.label or UNKNOWN
+        probability = answer.probability
+        sure = None if probability is None else round(max(probability, 1 - probability), 4)
         return (
-            name,
-            folded(name),
-            folder(name),
+            row.source_ref,
+            folded(row.source_ref),
+            folder(row.source_ref),
             label,
-            manifest_row.model_version(row) or UNKNOWN,
-            f"{failure.get('code')}: {failure.get('message')}" if failed else None,
-            None if failed else certainty(row, confidence),
-            None if failed else confidence,
-            review,
-            said,
-            who,
-            person,
+            row.model or UNKNOWN,
+            f"{failure.code}: {failure.message}" if failure else None,
+            certainty(answer),
+            sure,
+            answer.needs_review,
+            row.read.content if row.read else None,
+            *_says(row),
         )
-
-    def _count(self, row: Row, label: str) -> None:
-        attribute = manifest_row.attribute(row) or ""
-        index = row.get(attribute)
-        if attribute and attribute not in RESERVED and type(index) is int and index in CLASSES:
-            self._classes[attribute, index, label] += 1
 
     def _meant(self) -> tuple[str, dict[int, str]]:
         """Return the most common label attribute, and what most rows call its classes."""
@@ -192,12 +185,15 @@ class Index:
         return chosen, {index: name for of, index, name in reversed(found) if of == chosen}
 
 
-def certainty(row: Row, confidence: float | None) -> float | None:
+def _says(row: Row) -> tuple[str | None, str | None]:
+    """Return what a person calls the photo, and who."""
+    said = row.decision
+    return (said.label, said.who) if said else (None, None)
+
+
+def certainty(answer: Answer) -> float | None:
     """Return how far the probability lies from the threshold: 0 at it, 1 at 0 or 1."""
-    probability = manifest_row.probability(row)
-    threshold = manifest_row.number(manifest_row.block(row, "labeler").get("threshold"))
-    if probability is None:
-        probability, threshold = confidence, 0.5
+    probability, threshold = answer.probability, answer.threshold
     if probability is None:
         return None
     if threshold is None or not 0 < threshold < 1:
@@ -214,7 +210,3 @@ def folder(name: str) -> str:
 def folded(name: str) -> str:
     """Return a name as it is searched and sorted: without capitals, accents in one form."""
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None

@@ -8,21 +8,19 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
+from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline.labeler import MAX_BYTES
 from alpaca_labeler.report import thumbnails
-from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.facts import Read
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import Elsewhere
 
 LONGEST: Final = {"tile": 384, "large": 1600, "full": 4096}
 """Longest side in pixels: about twice a tile's for dense screens, a laptop's window, and what is
@@ -43,9 +41,9 @@ class Photos:
     """Makes pictures, a few at a time, and caches the latest. For use by any thread."""
 
     def __init__(self, place: Callable[[str], str], *, cache_bytes: int = CACHE_BYTES) -> None:
-        """`place` returns the path or URI of a photo, given its `source-ref`."""
+        """`place` is `Table.shown`."""
         self._place = place
-        self._cache: OrderedDict[tuple[ImageVersion, str], bytes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Read | None, str], bytes] = OrderedDict()
         self._free = cache_bytes
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_FETCHED)
@@ -54,7 +52,7 @@ class Photos:
 
     def jpeg(self, row: Row, size: str) -> bytes:
         """Return a row's photo at a size of `LONGEST`. Raises `PhotoError`."""
-        name = manifest_row.version_of(row), size
+        name = row.source_ref, row.read, size
         with self._lock:
             if name in self._cache:
                 self._cache.move_to_end(name)
@@ -69,26 +67,18 @@ class Photos:
                 self._free += len(self._cache.popitem(last=False)[1])
         return made
 
-    def size_of(self, row: Row) -> tuple[int, int]:
-        """Return a photo's (width, height) in pixels, upright. Raises `PhotoError`."""
-        with self._turns:
-            data = self._fetch(row)
-            try:
-                seen = self._decoders.submit(images.decode, data, 32).result()
-            except images.ImageError as error:
-                raise PhotoError(str(error)) from error
-        return seen.width, seen.height
+    def see(self, row: Row) -> None:
+        """Check that a row's photo can be shown. Raises `PhotoError`."""
+        self.jpeg(row, "tile")
 
     def _fetch(self, row: Row) -> bytes:
-        version = manifest_row.version_of(row)
         try:
-            place = self._place(version.source_ref)
-            fetched = storage.fetch(ImageVersion(place), MAX_BYTES)
-        except storage.StorageError as error:
+            data = storage.read(self._place(row.source_ref), MAX_BYTES)
+        except (storage.StorageError, Elsewhere) as error:
             raise PhotoError(str(error)) from error
-        if _differs(version, fetched.version):
+        if row.read and _differs(row.read, data):
             raise PhotoError("the photo has changed since it was labelled; label it again first")
-        return fetched.data
+        return data
 
 
 def _make(data: bytes, longest: int) -> bytes:
@@ -99,11 +89,8 @@ def _make(data: bytes, longest: int) -> bytes:
     return thumbnails.jpeg(picture)
 
 
-def _differs(said: ImageVersion, found: ImageVersion) -> bool:
-    """Tell whether another photo has the name now.
-
-    A file's date says nothing: a copy of the folder on another machine has other dates.
-    """
-    if said.etag and found.etag:
-        return said.etag != found.etag
-    return said.size is not None and said.size != found.size
+def _differs(read: Read, data: bytes) -> bool:
+    """Tell whether another photo has the name now: dates and ETags differ for the same one too."""
+    if read.content:
+        return read.content != content_of(data)
+    return read.size is not None and read.size != len(data)

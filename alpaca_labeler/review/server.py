@@ -10,9 +10,10 @@ import hmac
 import importlib.resources
 import secrets
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
@@ -20,11 +21,7 @@ import orjson
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.review.index import CLASSES, ORDERS, SHOW, Query
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
-from alpaca_labeler.review.session import Outdated, Session, text
-from alpaca_labeler.table.corrections import CorrectionsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from alpaca_labeler.review.session import Outdated, Session
 
 HOST: Final = "127.0.0.1"
 
@@ -60,6 +57,7 @@ MAX_SEARCH: Final = 500
 IDLE_SECONDS: Final = 60
 
 _JSON: Final = "application/json"
+_SEE_OTHER: Final = 303
 
 
 class _Answer(Exception):
@@ -81,6 +79,7 @@ class Server(ThreadingHTTPServer):
         self.session = session
         self.photos = photos
         self.token = secrets.token_urlsafe(24)
+        self._codes = {secrets.token_urlsafe(24)}
         super().__init__((HOST, port), _Handler)
         self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
         folder = importlib.resources.files("alpaca_labeler")
@@ -92,6 +91,20 @@ class Server(ThreadingHTTPServer):
     def address(self) -> str:
         """Where a browser finds the page."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    @property
+    def one_time_address(self) -> str:
+        """Leads to the page once: any user of this machine sees how a browser was started."""
+        [code] = self._codes
+        return f"http://{HOST}:{self.server_port}/{code}/"
+
+    def spend(self, code: str) -> bool:
+        """Tell whether `code` may be led to the page; after that it no longer may."""
+        try:
+            self._codes.remove(code)
+        except KeyError:
+            return False
+        return True
 
     def handle_error(self, *_: object) -> None:
         """Ignore a browser that went away; report any other error in one line."""
@@ -127,10 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # its body may not have been read
         except Outdated:
             status, (body, kind) = 409, _said("outdated")
-        except CorrectionsError as error:
-            status, (body, kind) = 507, _said(str(error))
         except LabelerError as error:
             status, (body, kind) = 422, _said(str(error))
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            reason = f"{self.server.session.table.name}: {error.strerror or error}"
+            status, (body, kind) = 507, _said(reason)
         self._send(status, body, kind)
 
     def _name(self) -> tuple[str, str]:
@@ -145,6 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
+            if self.command == "GET" and self.server.spend(token):
+                raise _Answer(_SEE_OTHER, "the page has another address")
             raise _Answer(404, "there is nothing here")
         return name, query
 
@@ -188,27 +206,13 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(403, "only the page itself may write")
         body = self._body()
         session = self.server.session
-        done: dict[str, Any] = {}
-        if name == "reload":
-            session.reload()
-            return _json(done)
         generation, since = _integer(body, "generation"), _integer(body, "since")
         if name == "decide":
-            done = self._decide(generation, since, body.get("classes"))
-        elif name == "undo":
-            done = session.undo()
-        else:
-            raise _Answer(404, "there is nothing here")
-        return _json({**session.state(since), **done})
-
-    def _decide(self, generation: int, since: int, classes: object) -> dict[str, Any]:
-        """Decide what is asked for: the numbers of the photos of each class."""
-        if not isinstance(classes, list) or len(classes) != len(CLASSES):
-            raise _Answer(400, "classes is not a list with one list per class")
-        wanted = {number: index for index in CLASSES for number in _integers(classes[index])}
-        measure = self.server.photos.size_of
-        unseen, refused = self.server.session.decide(generation, since, wanted, measure)
-        return {"unseen": unseen, "refused": list(map(text, refused))}
+            wanted = _wanted(body.get("classes"))
+            return _json(session.decide(generation, since, wanted, self.server.photos.see))
+        if name == "undo":
+            return _json(session.undo(since))
+        raise _Answer(404, "there is nothing here")
 
     def _body(self) -> dict[str, Any]:
         if self.headers.get_content_type() != _JSON:
@@ -232,6 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
+        if status == _SEE_OTHER:
+            self.send_header("Location", f"/{self.server.token}/")
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
@@ -271,6 +277,13 @@ def _integers(found: object) -> list[int]:
     if not isinstance(found, list):
         raise _Answer(400, "ids is not a list")
     return [_integer({"id": each}, "id") for each in found]
+
+
+def _wanted(classes: object) -> dict[int, int]:
+    """Return the class index of each photo, given the photos of each class."""
+    if not isinstance(classes, list) or len(classes) != len(CLASSES):
+        raise _Answer(400, "classes is not a list with one list per class")
+    return {number: index for index in CLASSES for number in _integers(classes[index])}
 
 
 def _query(given: dict[str, str]) -> Query:

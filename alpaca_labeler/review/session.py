@@ -7,28 +7,21 @@ overwritten unseen: that part is refused, and the page shows it. For use by any 
 from __future__ import annotations
 
 import shlex
+import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import orjson
 
 from alpaca_labeler.console import printable
-from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, UNKNOWN, Index, Query
+from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, Index, Query
 from alpaca_labeler.review.photos import PhotoError
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.corrections import Label, again, decision, made_at, withdrawal
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable
-
-    from alpaca_labeler.table.corrections import BucketCorrections, Corrections
-    from alpaca_labeler.table.manifest_row import Row
-    from alpaca_labeler.table.table import Table
+from alpaca_labeler.table.facts import Decision
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import Table
 
 MAX_TILES: Final = 1000
 """Photos that one answer describes."""
@@ -37,19 +30,19 @@ MAX_CHOICES: Final = 200
 MAX_TEXT: Final = 2000
 """Characters that are shown of one text."""
 
-_TICK: Final = timedelta(microseconds=1)
 _TILES: Final = """
     SELECT id, name, folder, label, coalesce(said, label) AS now, said, who,
-        certainty, confidence, review, reason, status
+        certainty, confidence, review, reason, status, content
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
 
 
-Measure = Callable[["Row"], tuple[int, int]]
+See = Callable[[Row], object]
+"""Shows a photo, or raises `PhotoError`: what cannot be seen is not decided."""
 
-_Step = dict[str, tuple[str, bytes | None]]
-"""Of each photo, by name: the label that it was given, and the decision that counted before."""
+_Step = dict[str, tuple[str, Decision | None]]
+"""Of each photo, by name: the label that it was given, and the decision that stood before."""
 
 
 class Outdated(Exception):
@@ -57,24 +50,22 @@ class Outdated(Exception):
 
 
 class Session:
-    """A review of one table, into one file of corrections."""
+    """A review of one table."""
 
     def __init__(
         self,
         table: Table,
-        corrections: Corrections | BucketCorrections,
         classes: dict[int, str],
         annotator: str,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Read table and corrections; `classes` are names by index, for those that no row tells.
+        """Read the table; `classes` are names by index, for those that no row tells.
 
-        Raises `ManifestError`, `CorrectionsError` and `OSError`.
+        Raises `ManifestError`, `StorageError` and `OSError`.
         """
         self.annotator = annotator
         self.table = table
-        self.corrections = corrections
         self._given_classes = classes
         self._clock = clock
         self._lock = threading.RLock()
@@ -89,25 +80,19 @@ class Session:
     def reload(self) -> None:
         """Read the table again."""
         with self._lock:
-            self._state = self._files()
-            self.index = Index(line for line, _ in self.table.lines())
+            self._news = self.table.follow()
+            self.index = Index(self.table.read())
             self.classes = {**self.index.classes, **self._given_classes}
-            self._now: dict[int, _Decision] = self._in_table()
             self.generation += 1
-            self.corrections.forget()
-            self._follow()
-
-    def _in_table(self) -> dict[int, _Decision]:
-        people = self.index.ask("SELECT id FROM photo WHERE human")
-        return {number: _Decision.of(self.index.row(number)) for (number,) in people}
 
     def _earlier_steps(self) -> list[_Step]:
         """Return the annotator's steps of earlier sessions, of which only the result is known."""
         steps: dict[str, _Step] = {}
-        for number, now in self._now.items():
-            if now.label and now.who == self.annotator:
-                name = self.index.row(number)["source-ref"]
-                steps.setdefault(now.made, {})[name] = now.label, None
+        for (number,) in self.index.ask("SELECT id FROM photo WHERE who = ?", self.annotator):
+            row = self.index.row(number)
+            if row.decision and row.decision.label:
+                step = steps.setdefault(row.decision.at, {})
+                step[row.source_ref] = row.decision.label, None
         return [steps[made] for made in sorted(steps)]
 
     # --- reading ---------------------------------------------------------------------------------
@@ -117,7 +102,6 @@ class Session:
         with self._lock:
             return {
                 "name": printable(self.table.name),
-                "corrections": printable(self.corrections.path),
                 "annotator": printable(self.annotator),
                 "classes": [text(self.classes[number]) for number in sorted(self.classes)],
                 "labels": self._choices("coalesce(said, label)"),
@@ -129,7 +113,6 @@ class Session:
     def progress(self) -> tuple[int, int]:
         """Return how many labels people have (changed, confirmed)."""
         with self._lock:
-            self._follow()
             found = self.index.ask("SELECT status FROM photo WHERE said NOT NULL")
             counts = Counter(status for (status,) in found)
             return counts[CHANGED], counts[CONFIRMED]
@@ -169,7 +152,7 @@ class Session:
                 "ids": ids,
                 "status": "".join(str(status) for _, status in found),
                 "at": ids.index(number) if number in ids else -1,
-                **self.state(len(self._log)),
+                **self._state(len(self._log)),
             }
 
     def tiles(self, generation: int, numbers: list[int]) -> list[dict[str, Any]]:
@@ -195,6 +178,7 @@ class Session:
             "wasClass": indexes.get(was, -1),
             "who": text(row["who"] or ""),
             "review": bool(row["review"]),
+            "content": row["content"] or "",
             "reason": text(row["reason"] or "") if status == FAILED else "",
         }
 
@@ -208,27 +192,27 @@ class Session:
         """Return all that is known of a photo, for people. Raises `Outdated`."""
         with self._lock:
             row = self.row(generation, number)
-            now = self._now.get(number)
-        people = [f"{now.who or 'a person'}, {now.made}: {now.label}"] if now and now.label else []
-        lines = orjson.dumps(row, option=orjson.OPT_INDENT_2).decode().splitlines()
-        return "\n".join(map(text, (*people, *lines)))
+        people = [
+            f"{said.who or 'a person'}, {said.at}: {said.label or 'taken back'}"
+            for said in sorted(row.people.values(), key=lambda said: said.at)
+        ]
+        facts = orjson.dumps(row.facts(), option=orjson.OPT_INDENT_2).decode().splitlines()
+        return "\n".join(map(text, (row.source_ref, *people, *facts)))
 
     def state(self, since: int) -> dict[str, Any]:
-        """Return what has changed since a page last asked. Raises `CorrectionsError`."""
+        """Return what has changed since a page last asked. Raises `LabelerError`."""
         with self._lock:
             self._follow()
-            changed = self.index.ask(_STATUS, str(sorted(set(self._log[since:]))))
-            return {
-                "generation": self.generation,
-                "since": len(self._log),
-                "changed": [tuple(row) for row in changed],
-                "stale": self._files() != self._state,
-                "undo": bool(self._steps),
-            }
+            return self._state(since)
 
-    def _files(self) -> tuple[object, ...]:
-        # Manifest and failures; what is new in the corrections is followed.
-        return self.table.state()[:2]
+    def _state(self, since: int) -> dict[str, Any]:
+        changed = self.index.ask(_STATUS, str(sorted(set(self._log[since:]))))
+        return {
+            "generation": self.generation,
+            "since": len(self._log),
+            "changed": [tuple(row) for row in changed],
+            "undo": bool(self._steps),
+        }
 
     def _check(self, generation: int, *numbers: int) -> None:
         if generation != self.generation or not all(0 <= n < len(self.index) for n in numbers):
@@ -237,95 +221,91 @@ class Session:
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(
-        self, generation: int, since: int, wanted: dict[int, int], measure: Measure
-    ) -> tuple[int, list[str]]:
-        """Write decisions about photos, all in one step.
+        self, generation: int, since: int, wanted: dict[int, int], see: See
+    ) -> dict[str, Any]:
+        """Write decisions about photos, all in one step, and return the state.
 
-        `wanted` is the class index per photo; `since` is the state that the page has seen.
-        `measure` returns the (width, height) of a photo that could not be labelled, or raises
-        `PhotoError`: what cannot be seen is not decided. Returns how many were refused because
-        somebody else has decided them since, and the reasons why others were.
+        `wanted` is the class index per photo; `since` is the state that the page has seen. `unseen`
+        is how many were refused because somebody else has decided them since, `refused` says why
+        others were: they could not be labelled and cannot be seen, or do not stand.
 
-        Raises `Outdated`, and `CorrectionsError`: then nothing is written.
+        Raises `Outdated`, and `LabelerError` or `OSError`: then nothing is written.
         """
         with self._lock:
+            self._follow()
             self._check(generation, *wanted)
             if not set(wanted.values()) <= set(self.classes):
                 raise Outdated
-            self._follow()
             unseen = wanted.keys() & set(self._log[since:])
             refused, rows = [], []
             step: _Step = {}
-            made = self._moment(wanted)
             for number, index in wanted.items():
                 row, label = self.index.row(number), self.classes[index]
-                now = self._now.get(number)
-                if number in unseen or (now and now.label == label):
+                before = row.decision
+                if number in unseen or (before and before.label == label):
                     continue
                 try:
-                    if manifest_row.is_failure(row):
-                        size = dict(zip(("width", "height"), measure(row), strict=True))
-                        row["labeler"] = {**manifest_row.block(row, "labeler"), **size}
+                    if row.answer and row.answer.failure:
+                        see(row)
                 except PhotoError as error:
-                    refused.append(str(error))
+                    refused.append(text(str(error)))
                     continue
-                chosen = Label(self.index.attribute, index, label)
-                rows.append(decision(row, chosen, self.annotator, made))
-                step[row["source-ref"]] = label, now.line if now and now.label else None
+                rows.append(self._said(row, label, self.annotator, index))
+                step[row.source_ref] = label, before
             if rows:
                 self._write(rows)
                 self._steps.append(step)
-            self.made += len(rows)
-            return len(unseen), refused
+                self.made += len(rows)
+                standing = {row.source_ref for row, _ in self._still_counting(step)}
+                refused += [f"{text(name)}: not decided" for name in step.keys() - standing]
+            return {**self._state(since), "unseen": len(unseen), "refused": refused}
 
-    def undo(self) -> dict[str, Any]:
-        """Take back the annotator's last step that still counts; return its photos' labels then.
+    def undo(self, since: int) -> dict[str, Any]:
+        """Take back the annotator's last step that still counts.
+
+        Returns the state, the photos of that step and what to say about it.
 
         A photo gets the label that it had before the step; of a step of an earlier session, the
-        model's. Raises `CorrectionsError`: then nothing is taken back.
+        model's. Raises `LabelerError` or `OSError`: then nothing is taken back.
         """
         with self._lock:
             self._follow()
             while self._steps:
                 back = self._still_counting(self._steps[-1])
-                made = self._moment(back)
-                self._write(
-                    [
-                        again(manifest_row.parse(line), made)
-                        if line
-                        else withdrawal(self._now[number].row, made)
-                        for number, line in back.items()
-                    ]
-                )
+                rows = [
+                    self._said(row, before.label, before.who, before.index)
+                    if before
+                    else self._said(row, None, self.annotator, None)
+                    for row, before in back
+                ]
+                self._write(rows)
                 self._steps.pop()
                 self.made = max(0, self.made - len(back))
                 if back:
-                    return self._again(sorted(back))
-            return self._again([])
+                    numbers = (self.index.number(row.source_ref) for row, _ in back)
+                    again = sorted(number for number in numbers if number is not None)
+                    return {**self._state(since), **self._again(again)}
+            return {**self._state(since), **self._again([])}
 
-    def _still_counting(self, step: _Step) -> dict[int, bytes | None]:
+    def _said(self, row: Row, label: str | None, who: str, index: int | None) -> Row:
+        now, attribute = self._clock(), self.index.attribute
+        return row.decided(label, who, now, index=index, attribute=attribute)
+
+    def _still_counting(self, step: _Step) -> list[tuple[Row, Decision | None]]:
         """Return what was said before, by photo, where nobody has said anything else since."""
-        found = {}
+        found = []
         for name, (label, before) in step.items():
             number = self.index.number(name)
-            now = None if number is None else self._now.get(number)
-            if number is not None and now and (now.who, now.label) == (self.annotator, label):
-                found[number] = before
+            row = None if number is None else self.index.row(number)
+            now = row.decision if row else None
+            if row and now and (now.who, now.label) == (self.annotator, label):
+                found.append((row, before))
         return found
 
     def _write(self, rows: list[Row]) -> None:
         if rows:
-            self.corrections.add_all(rows)
-        self._follow()
-
-    def _moment(self, numbers: Iterable[int]) -> datetime:
-        """Return the present; a clock that was set back must not make an earlier decision last."""
-        last = max((self._now[n].made for n in numbers if n in self._now), default="")
-        now = self._clock()
-        try:
-            return max(now, datetime.fromisoformat(last).replace(tzinfo=UTC) + _TICK)
-        except ValueError:
-            return now
+            self.table.append(rows)
+            self._follow()
 
     def _again(self, numbers: list[int]) -> dict[str, Any]:
         """Say what photos are after a step was taken back."""
@@ -337,59 +317,10 @@ class Session:
         return {"ids": numbers, "text": f"{tile['name']} {is_again}"}
 
     def _follow(self) -> None:
-        """Read the decisions made since, here or in another process."""
-        new = self.corrections.read_new()
-        before = dict(self._now) if new.reset else {}
-        if new.reset:
-            self._now = self._in_table()
-        for row in new.rows:
-            number = self.index.find(row)
-            if number is None:
-                continue
-            said = _Decision.of(row)
-            before.setdefault(number, self._now.get(number, _NOTHING))
-            if said.made >= self._now.get(number, _NOTHING).made:
-                self._now[number] = said
-        changed = {
-            number: now
-            for number, was in before.items()
-            if (now := self._now.get(number, _NOTHING)).says != was.says
-        }
-        self.index.write(
-            "UPDATE photo SET said = ?, who = ? WHERE id = ?",
-            ((*now.says, number) for number, now in changed.items()),
-        )
-        self._log += sorted(changed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Decision:
-    """What a person says of a photo, or that a decision was taken back."""
-
-    made: str
-    who: str
-    label: str
-    """Empty if it was taken back."""
-    line: bytes
-
-    @classmethod
-    def of(cls, row: Row) -> _Decision:
-        who = manifest_row.block(row, "labeler").get("annotator")
-        label = "" if manifest_row.withdrawn(row) else manifest_row.label(row) or UNKNOWN
-        line = manifest_row.encode(row)
-        return cls(made_at(row), who if isinstance(who, str) else "", label, line)
-
-    @property
-    def row(self) -> Row:
-        return manifest_row.parse(self.line)
-
-    @property
-    def says(self) -> tuple[str | None, str | None]:
-        """The label and who gave it."""
-        return (self.label, self.who) if self.label else (None, None)
-
-
-_NOTHING: Final = _Decision("", "", "", b"")
+        """Merge what was appended since, here or elsewhere; read again what was replaced."""
+        self._log += self.index.merge(self._news.read())
+        if self._news.replaced:
+            self.reload()
 
 
 def text(value: str) -> str:

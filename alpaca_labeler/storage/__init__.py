@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC
-from typing import IO, Any, Final
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
 
 from alpaca_labeler.storage import s3_body
 from alpaca_labeler.storage.files import (
@@ -24,7 +26,6 @@ from alpaca_labeler.storage.files import (
     Fetched,
     as_uri,
     digest,
-    digest_of,
     fetch_file,
     file_time,
     is_s3,
@@ -46,6 +47,7 @@ from alpaca_labeler.storage.s3_errors import (
     is_page,
     pays,
     refuse_redirect,
+    response_headers,
     setup_error,
     status_of,
     translate,
@@ -55,6 +57,7 @@ __all__ = [
     "FILE_SCHEME",
     "S3_SCHEME",
     "Conflict",
+    "Deleted",
     "Denied",
     "Fetched",
     "NotFound",
@@ -64,11 +67,11 @@ __all__ = [
     "Transient",
     "Unavailable",
     "as_uri",
+    "call",
     "client",
+    "date_of",
     "delete",
     "digest",
-    "digest_of",
-    "download",
     "fetch",
     "file_time",
     "is_s3",
@@ -77,10 +80,10 @@ __all__ = [
     "read",
     "split_s3",
     "stamp_of",
+    "stream",
     "to_path",
     "to_source_ref",
     "write_if_absent",
-    "write_if_unchanged",
 ]
 
 _CONFLICT_TRIES: Final = 5
@@ -93,7 +96,18 @@ class Stamp:
     etag: str
     """As `If-Match` takes it."""
     mark: str | None
-    """The `mark` that its writer gave to `write_if_unchanged`; None if it gave none."""
+    """What `upload.Upload` calls this very write; None if another wrote it."""
+
+
+class Deleted(StorageError):
+    """An object was deleted that must not be. The message names the command that restores it."""
+
+    def __init__(self, uri: str, marker: str) -> None:
+        bucket, key = split_s3(uri)
+        super().__init__(
+            f"{uri}: it was deleted. To restore it: aws s3api delete-object --bucket {bucket} "
+            f"--key {key} --version-id {marker}"
+        )
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -121,7 +135,7 @@ def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
 
 def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     uri = image.source_ref
-    answer = _call(uri, "get_object", **_where(uri))
+    answer = call(uri, "get_object")
     with closing(answer["Body"]) as body:
         size: int = answer.get("ContentLength", 0)  # some S3-compatible stores do not send it
         if size > max_bytes:
@@ -139,29 +153,39 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     announced = (image.version_id, image.etag)
     if announced in {(version.version_id, version.etag), (None, version.etag)}:
         version = replace(version, sequencer=image.sequencer)
-    return Fetched(data, version)
+    return Fetched(data, version, _date(answer))
 
 
 def stamp_of(uri: str) -> Stamp | None:
     """Return the state of an S3 object; None if there is no object. Raises `StorageError`."""
     try:
-        return _stamp(uri, _call(uri, "head_object", **_where(uri)))
+        return _stamp(uri, call(uri, "head_object"))
     except NotFound:
         return None
 
 
-def download(uri: str, file: IO[bytes]) -> Stamp | None:
-    """Copy an S3 object of any size into `file`; return its state, or None if there is no object.
+def stream(uri: str) -> tuple[Stamp | None, io.BufferedReader]:
+    """Open an S3 object of any size as it is now; (None, nothing) if there was never one.
 
-    Raises `StorageError`.
+    Raises `StorageError`: `Deleted` if there was one, in a bucket that keeps versions.
     """
     try:
-        answer = _call(uri, "get_object", **_where(uri))
+        answer = call(uri, "get_object")
     except NotFound:
-        return None
-    with closing(answer["Body"]) as body:
-        s3_body.copy(uri, body, file)
-    return _stamp(uri, answer)
+        _check_never_there(uri)
+        return None, io.BufferedReader(io.BytesIO())
+    return _stamp(uri, answer), s3_body.stream(uri, answer["Body"])
+
+
+def _check_never_there(uri: str) -> None:
+    try:
+        call(uri, "head_object")
+    except NotFound as error:
+        headers = response_headers(error)
+        if headers.get("x-amz-delete-marker") == "true":
+            raise Deleted(uri, headers.get("x-amz-version-id", "ID")) from error
+    else:
+        raise Transient(f"{uri}: it appeared just now; try again")
 
 
 def _stamp(uri: str, answer: Any) -> Stamp:
@@ -226,6 +250,20 @@ def _moment(answer: Any) -> str | None:
         return None
 
 
+def _date(answer: Any) -> datetime | None:
+    """Return when S3 gave this answer, by its own clock, in whole seconds."""
+    try:
+        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return parsedate_to_datetime(date).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def date_of(error: StorageError) -> datetime | None:
+    """Return when S3 gave the answer behind an error; None if it tells no time."""
+    return _date({"ResponseMetadata": {"HTTPHeaders": response_headers(error)}})
+
+
 def _etag(answer: Any) -> str | None:
     return (answer.get("ETag") or "").strip('"') or None
 
@@ -248,43 +286,10 @@ def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
     Raises `StorageError`.
     """
     try:
-        _call(
-            uri, "put_object", **_where(uri), Body=data, ContentType=content_type, IfNoneMatch="*"
-        )
+        call(uri, "put_object", Body=data, ContentType=content_type, IfNoneMatch="*")
     except Conflict:
         return False
     return True
-
-
-def write_if_unchanged(
-    uri: str, data: bytes | IO[bytes], etag: str | None, content_type: str, *, mark: str
-) -> None:
-    """Replace the S3 object whose ETag is `etag` (None: create it), or raise `Conflict`.
-
-    `mark` identifies this write (a digest of the content, say) and is stored with the object: if a
-    write whose answer was lost is sent again and finds itself there, the mark tells it from another
-    writer's.
-
-    Raises `StorageError`.
-    """
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
-    try:
-        _call(
-            uri,
-            "put_object",
-            **_where(uri),
-            Body=data,
-            ContentType=content_type,
-            Metadata={"mark": mark},
-            **condition,
-        )
-    except (Conflict, NotFound) as error:  # with If-Match, an object that is gone answers 404
-        try:
-            now = _call(uri, "head_object", **_where(uri))
-        except NotFound:
-            now = {}
-        if now.get("Metadata", {}).get("mark") != mark:
-            raise Conflict(f"{uri}: it was changed by somebody else meanwhile") from error
 
 
 def delete(uris: list[str]) -> None:
@@ -306,7 +311,7 @@ def delete(uris: list[str]) -> None:
             # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
             for uri in some:
                 with contextlib.suppress(NotFound):
-                    _call(uri, "delete_object", **_where(uri))
+                    call(uri, "delete_object")
             continue
         for failed in answer.get("Errors", ()):
             raise Transient(f"{failed.get('Key')}: not deleted ({failed.get('Code')})")
@@ -349,8 +354,13 @@ def _where(uri: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": key}
 
 
+def call(uri: str, operation: str, **arguments: Any) -> Any:
+    """Make one S3 call about the object `uri`. Raises `StorageError`."""
+    return _call(uri, operation, **_where(uri), **arguments)
+
+
 def _call(uri: str, operation: str, **arguments: Any) -> Any:
-    """Make one S3 call about `uri`: every error becomes ours, and a 409 is tried again."""
+    """Make one S3 call: every error becomes ours, and a 409 is tried again."""
     try:
         call = getattr(client(), operation)
     except Exception as error:
@@ -358,9 +368,6 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
     if pays():
         arguments["RequestPayer"] = "requester"
     for attempt in range(_CONFLICT_TRIES):
-        body = arguments.get("Body")
-        if body is not None and not isinstance(body, bytes):
-            body.seek(0)
         try:
             return call(**arguments)
         except Exception as error:

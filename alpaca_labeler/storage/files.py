@@ -43,6 +43,8 @@ class Fetched:
 
     data: bytes
     version: ImageVersion
+    at: datetime | None = None
+    """When it was read, by the store's clock; None if it tells no time."""
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -142,14 +144,8 @@ def file_time(nanoseconds: int) -> str:
 
 
 def digest(data: bytes) -> str:
-    """Return a name for the content of a file, as S3's ETag is for an object's."""
+    """Return a name for the content of an object whose store sends no ETag."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def digest_of(path: str) -> str:
-    """Return the `digest` of a file that need not fit in memory. Raises `OSError`."""
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -171,7 +167,7 @@ def fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
                     f"{image.source_ref}: {status.st_size:,} bytes, over the limit of {max_bytes:,}"
                 )
             data = file.read(status.st_size)
-    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns), digest(data))
+    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns))
     return Fetched(data, version)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from alpaca_labeler.storage.s3_errors import TooLarge, Transient
 
@@ -13,6 +14,7 @@ DOWNLOAD_SECONDS: Final = 60.0
 timeouts alone would let a download trickle on."""
 
 _CHUNK: Final = 2**20
+_BUFFER: Final = 2**18
 
 
 def read_whole(uri: str, body: Any, max_bytes: int) -> bytes:
@@ -30,16 +32,40 @@ def read_whole(uri: str, body: Any, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def copy(uri: str, body: Any, file: IO[bytes]) -> None:
-    """Copy a table of any size into `file`. Raises `StorageError`."""
-    ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
-    for chunk in _chunks(uri, body):
-        file.write(chunk)
-        arrived += len(chunk)
-        if arrived >= _CHUNK:
-            ends, arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
-        elif time.monotonic() > ends:
-            raise Transient(f"{uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
+def stream(uri: str, body: Any) -> io.BufferedReader:
+    """Return a table of any size, read as it arrives. Reading raises `StorageError`."""
+    return io.BufferedReader(_Stream(uri, body), _BUFFER)
+
+
+class _Stream(io.RawIOBase):
+    def __init__(self, uri: str, body: Any) -> None:
+        self._uri, self._body = uri, body
+        self._chunks = _chunks(uri, body)
+        self._rest = memoryview(b"")
+        self._ends, self._arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            self._rest = memoryview(next(self._chunks, b""))
+            self._check_pace(len(self._rest))
+        some = self._rest[: len(buffer)]
+        buffer[: len(some)] = some
+        self._rest = self._rest[len(some) :]
+        return len(some)
+
+    def close(self) -> None:
+        self._body.close()
+        super().close()
+
+    def _check_pace(self, arrived: int) -> None:
+        self._arrived += arrived
+        if self._arrived >= _CHUNK:
+            self._ends, self._arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+        elif arrived and time.monotonic() > self._ends:
+            raise Transient(f"{self._uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
 
 
 def _chunks(uri: str, body: Any) -> Iterator[bytes]:

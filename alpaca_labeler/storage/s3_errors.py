@@ -136,6 +136,13 @@ def status_of(error: StorageError) -> int:
     return status
 
 
+def response_headers(error: StorageError) -> dict[str, str]:
+    """Return the headers of the answer behind an error, in lower case; empty if there was none."""
+    response = getattr(error.__cause__, "response", None) or {}
+    headers: dict[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
+
+
 def is_page(answer: Any) -> bool:
     """Tell whether an answer's headers are those of a web page or of another kind of server."""
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})

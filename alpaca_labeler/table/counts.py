@@ -10,15 +10,10 @@ import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from alpaca_labeler.table import manifest_row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alpaca_labeler.table.manifest_row import Row
+from alpaca_labeler.table.facts import Failure
+from alpaca_labeler.table.row import Row
 
 BINS: Final = 20
 """Of the histogram of probabilities."""
@@ -58,7 +53,7 @@ class Sample:
 
 
 Group = list[int]
-"""Photos of one day or one folder: [label 1, other labels, failed, needs review]."""
+"""Photos of one folder: [label 1, other labels, failed, needs review]."""
 
 
 @dataclass(slots=True)
@@ -85,6 +80,8 @@ class Counts:
     failed: int = 0
     unlabelled: int = 0
     """Rows that are neither a label nor a failure."""
+    ambiguous: int = 0
+    """Rows of another tool with several image labels, of which the first counts."""
     labels: Counter[tuple[int, str]] = field(default_factory=Counter)
     """By (index, class name); index -1 if a row has none."""
     models: Counter[str] = field(default_factory=Counter)
@@ -97,8 +94,6 @@ class Counts:
     thresholds: Counter[float] = field(default_factory=Counter)
     band: tuple[float, float] = (math.inf, -math.inf)
     """Lowest and highest probability that needs review."""
-    days: dict[str, Group] = field(default_factory=dict)
-    """By the day on which the photo's file or object was written (`2026-01-31`, UTC)."""
     folders: dict[str, Group] = field(default_factory=dict)
     _least: list[tuple[float, int, Row]] = field(default_factory=list)
     _samples: tuple[Sample, Sample] = field(init=False)
@@ -109,56 +104,46 @@ class Counts:
     def add(self, row: Row) -> None:
         """Count one more row."""
         self.rows += 1
-        name = manifest_row.label(row)
-        if manifest_row.is_failure(row):
-            series, review = 2, False
-            self._add_failure(row)
-        elif name is None:
+        if row.failure:
+            series = 2
+            self._add_failure(row.source_ref, row.failure)
+        elif row.label is None:
             self.unlabelled += 1
             return
         else:
-            index = row.get(manifest_row.attribute(row) or "")
-            index = index if type(index) is int else -1
-            series, review = int(index != 1), manifest_row.needs_review(row)
-            self._add_label(row, index, name, review=review)
-        for group in self._groups(row):
-            group[series] += 1
-            group[3] += review
+            series = int(row.index != 1)
+            self._add_label(row, row.label)
+        self.ambiguous += bool(row.ambiguous)
+        folder = row.source_ref.rpartition("/")[0]
+        if folder not in self.folders and len(self.folders) >= FOLDERS:
+            folder = OTHERS
+        group = self.folders.setdefault(folder, [0, 0, 0, 0])
+        group[series] += 1
+        group[3] += row.needs_review
 
-    def _groups(self, row: Row) -> Iterator[Group]:
-        folder = row["source-ref"].rpartition("/")[0]
-        if folder not in self.folders:
-            folder = folder if len(self.folders) < FOLDERS else OTHERS
-        yield self.folders.setdefault(folder, [0, 0, 0, 0])
-        date = manifest_row.block(row, "labeler").get("last-modified")
-        day = date[:10] if isinstance(date, str) else ""
-        if day in self.days or _is_day(day):
-            yield self.days.setdefault(day, [0, 0, 0, 0])
-
-    def _add_label(self, row: Row, index: int, name: str, *, review: bool) -> None:
-        positive = index == 1
-        self.labels[index, name] += 1
-        self.models[manifest_row.model_version(row) or "unknown"] += 1
-        self.review += review
+    def _add_label(self, row: Row, name: str) -> None:
+        positive = row.index == 1
+        self.labels[-1 if row.index is None else row.index, name] += 1
+        self.models[row.model or "unknown"] += 1
+        self.review += row.needs_review
         self._samples[positive].offer(row)
-        if not manifest_row.is_human(row):
-            self._add_score(row, positive=positive, review=review)
+        if not row.decision:
+            self._add_score(row, positive=positive)
             return
         self.people += 1
-        model_said = manifest_row.block(row, "labeler").get("model-class-name")
-        if isinstance(model_said, str):
+        if row.answer and row.answer.label:
             # Of two classes: a model that did not say this one said the other.
-            self.judged[positive, positive == (model_said == name)] += 1
+            self.judged[positive, positive == (row.answer.label == name)] += 1
 
-    def _add_score(self, row: Row, *, positive: bool, review: bool) -> None:
-        probability = manifest_row.probability(row)
+    def _add_score(self, row: Row, *, positive: bool) -> None:
+        probability = row.probability
         if probability is None:
             return
         self.scores[min(int(probability * BINS), BINS - 1)][not positive] += 1
-        if review:
+        if row.needs_review:
             self.band = min(self.band[0], probability), max(self.band[1], probability)
-        threshold = manifest_row.number(manifest_row.block(row, "labeler").get("threshold"))
-        if threshold is None or not 0 <= threshold <= 1:
+        threshold = row.answer.threshold if row.answer else None
+        if threshold is None:
             return
         self.thresholds[threshold] += 1
         # Of equally uncertain ones the first: the place in the manifest decides, and not the heap.
@@ -168,15 +153,12 @@ class Counts:
         elif self._least and item[:2] > self._least[0][:2]:
             heapq.heapreplace(self._least, item)
 
-    def _add_failure(self, row: Row) -> None:
+    def _add_failure(self, name: str, failure: Failure) -> None:
         self.failed += 1
-        failure = manifest_row.block(row, "failure")
-        code, message = failure.get("code"), failure.get("message")
-        reason = self.reasons.setdefault(code if isinstance(code, str) else "unknown", Reason())
+        reason = self.reasons.setdefault(failure.code, Reason())
         reason.count += 1
         if len(reason.examples) < EXAMPLES:
-            text = message if isinstance(message, str) else ""
-            reason.examples.append((row["source-ref"], text))
+            reason.examples.append((name, failure.message))
 
     def changed(self) -> int:
         """Return how many of the people's labels are not what the model had said."""
@@ -189,10 +171,3 @@ class Counts:
     def sampled(self) -> tuple[list[Row], list[Row]]:
         """Return random samples: of photos with label 1, and of the others."""
         return self._samples[True].rows(), self._samples[False].rows()
-
-
-def _is_day(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        return False

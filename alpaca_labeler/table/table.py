@@ -1,136 +1,226 @@
-"""Access to rows: a manifest on this machine with the files beside it, or a bucket's results.
-
-Every command that reads rows reads them here, so that all of them see the same.
-"""
+"""The one door to rows: a folder's manifest, or a bucket's table. Every command goes through it."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import shlex
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.corrections import BucketCorrections, Corrections
-from alpaca_labeler.table.jsonl import beside
-from alpaca_labeler.table.ledger import Ledger
+from alpaca_labeler.table import log
+from alpaca_labeler.table.lines import Keyed
 from alpaca_labeler.table.places import Places
+from alpaca_labeler.table.row import ManifestError, Row
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alpaca_labeler.table.manifest_row import Row
-
-__all__ = ["DEFAULT", "Table", "TableError", "beside", "open_corrections", "open_table"]
-
-DEFAULT = "manifest.jsonl"
+DEFAULT: Final = "manifest.jsonl"
 
 
 class TableError(LabelerError):
     """There is no such table. The message names it and the remedy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The rows of one manifest or one bucket, merged when they are read."""
+class Elsewhere(LabelerError):
+    """A photo lies where nobody has said that photos may be shown from."""
 
-    name: str
-    """For people: the manifest's path, or the `s3://` prefix."""
-    failures: str
-    """Path of the failures; empty for a bucket."""
-    photos_root: str | None = None
-    """Folder at which relative names begin, if it is not the manifest's own."""
+    def __init__(self, folder: str) -> None:
+        """`folder` is the folder or the bucket that it lies in."""
+        super().__init__(f"not beside the manifest; add --allow {shlex.quote(folder)} to show it")
+        self.folder = folder
 
-    def lines(self, *, missing_ok: bool = False) -> Iterator[tuple[bytes, bool]]:
-        """Yield (line, is a failure): one row per photo, sorted by `source-ref`.
 
-        A bucket without results is an error unless `missing_ok`.
+class News(ABC):
+    """What others append to a table while it is open."""
+
+    @abstractmethod
+    def read(self) -> list[Row]:
+        """Return the rows that were appended since the last call. Raises `LabelerError`."""
+
+    @property
+    @abstractmethod
+    def replaced(self) -> bool:
+        """Whether the table is another file now, to be read again. To be asked after `read`."""
+
+
+class FileNews(News):
+    """What others append to a manifest."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = open(path, "rb")  # noqa: SIM115 - closed with this
+        weakref.finalize(self, self._file.close)
+        self._read_to = log.end_of_rows(self._file, path)
+
+    @property
+    def replaced(self) -> bool:  # noqa: D102
+        return not log.is_named(self._file, self._path)
+
+    def read(self) -> list[Row]:  # noqa: D102
+        rows, self._read_to = log.read_new(self._file, self._path, self._read_to)
+        return rows
+
+
+class BucketNews(News):
+    """What others write to a bucket's table: parts, until they are merged into its manifest."""
+
+    def __init__(self, results: str) -> None:
+        from alpaca_labeler.table import bucket  # 20 ms that a folder need not wait for
+
+        self._results, self._bucket = results, bucket
+        self._stamp = storage.stamp_of(results + bucket.MANIFEST)
+        self._seen = set(bucket.parts(results))
+
+    @property
+    def replaced(self) -> bool:  # noqa: D102
+        return storage.stamp_of(self._results + self._bucket.MANIFEST) != self._stamp
+
+    def read(self) -> list[Row]:  # noqa: D102
+        new = [uri for uri in self._bucket.parts(self._results) if uri not in self._seen]
+        rows = self._bucket.read_parts(new)
+        self._seen.update(new)
+        return rows
+
+
+class Table(ABC):
+    """The rows of one manifest or one bucket, one per photo, merged when they are read."""
+
+    def __init__(self, name: str, allowed: Iterable[str]) -> None:
+        self.name = name
+        """For people: the manifest's path, or the `s3://` prefix."""
+        self._allowed = tuple(map(_real_folder, allowed))
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of the photos that are there, sorted by `source-ref`.
 
         Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
         """
-        if storage.is_s3(self.name):
-            from alpaca_labeler.table import compaction  # 20 ms that a folder need not wait for
+        return (row for row in self.all_rows() if not row.hidden)
 
-            return filter(_is_there, compaction.table(self.name, missing_ok=missing_ok))
-        return Ledger(self.name, self.failures).table()
+    def all_rows(self, *, missing_ok: bool = False) -> Iterator[Row]:
+        """Yield also the rows of photos that are gone. No rows are no error if `missing_ok`."""
+        return (row for row, _ in self.read(missing_ok=missing_ok))
 
-    def rows(self) -> Iterator[Row]:
-        """Yield the same rows, parsed."""
-        return (manifest_row.parse(line) for line, _ in self.lines())
+    def read(self, *, missing_ok: bool = False) -> Iterator[tuple[Row, bytes]]:
+        """Yield the same, each with its line."""
+        for name, line in self._lines(missing_ok=missing_ok):
+            try:
+                row = Row.from_line(line)
+            except ManifestError as error:
+                raise ManifestError(f"{self.name}: the row of {name}: {error}") from None
+            yield row, line
 
+    @abstractmethod
+    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]: ...
+
+    @abstractmethod
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows, which count at once and survive a loss of power. Raises `LabelerError`."""
+
+    @abstractmethod
+    def follow(self) -> News:
+        """Begin to follow what others append from here on."""
+
+    @abstractmethod
     def place(self, source_ref: str) -> str:
         """Return where a photo is read: an `s3://` URI, or a path as `storage` takes it."""
+
+    def shown(self, source_ref: str) -> str:
+        """Return the same of a photo that may be shown. Raises `Elsewhere` for any other.
+
+        Anybody may have written a manifest. It must not have us ask a stranger's bucket with our
+        credentials, or put private photos into a page that is sent around.
+        """
+        place = self.place(source_ref)
+        try:
+            real = place if storage.is_s3(place) else os.path.realpath(storage.to_path(place))
+        except ValueError:  # a NUL byte, which no file's name has
+            return place
+        if not real.startswith(self._allowed):
+            is_s3 = storage.is_s3(real)
+            raise Elsewhere(_bucket_of(real) if is_s3 else os.path.dirname(real))
+        return place
+
+
+def _real_folder(place: str) -> str:
+    if storage.is_s3(place):
+        return f"{place.rstrip('/')}/"
+    return os.path.join(os.path.realpath(place), "")
+
+
+def _bucket_of(uri: str) -> str:
+    return f"{storage.S3_SCHEME}{uri.removeprefix(storage.S3_SCHEME).partition('/')[0]}/"
+
+
+class FolderTable(Table):
+    """A manifest on this machine."""
+
+    def __init__(self, name: str, photos_root: str | None, allowed: Iterable[str]) -> None:
+        """`photos_root` is where relative names begin, if that is not the manifest's folder."""
+        folder = Places(name).folder
+        self._root = photos_root or folder
+        super().__init__(name, {folder, self._root, *allowed})
+
+    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]:  # noqa: ARG002
+        return log.read_lines(self.name)
+
+    def append(self, rows: Sequence[Row]) -> None:  # noqa: D102
+        with log.Log(self.name) as file:
+            file.append(rows, sync=True)
+
+    def follow(self) -> News:  # noqa: D102
+        return FileNews(self.name)
+
+    def place(self, source_ref: str) -> str:  # noqa: D102
         if storage.is_s3(source_ref):
             return source_ref
         # An absolute path stays as it is.
-        path = storage.to_path(source_ref)
-        if self.photos_root is not None:
-            return storage.to_source_ref(os.path.join(self.photos_root, path))
-        there = Places(self.name).path(source_ref)
-        # Earlier releases named photos by the folder that the command was called in.
-        return storage.to_source_ref(path if _is_only(path, there) else there)
+        return storage.to_source_ref(os.path.join(self._root, storage.to_path(source_ref)))
 
-    def state(self) -> tuple[object, ...]:
-        """Return what differs once a local manifest holds other rows; empty for a bucket."""
-        if storage.is_s3(self.name):
-            return ()
-        corrections = beside(self.name, "corrections")
-        return tuple(map(_state, (self.name, self.failures, corrections)))
+
+class BucketTable(Table):
+    """A bucket's results: `s3://bucket/labels/`."""
+
+    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]:
+        from alpaca_labeler.table import bucket
+
+        return bucket.read_lines(self.name, missing_ok=missing_ok)
+
+    def append(self, rows: Sequence[Row]) -> None:  # noqa: D102
+        from alpaca_labeler.table import bucket
+
+        bucket.write(self.name, rows)
+
+    def follow(self) -> News:  # noqa: D102
+        return BucketNews(self.name)
+
+    def place(self, source_ref: str) -> str:  # noqa: D102
+        return source_ref
 
 
 def open_table(
-    source: str, failures: str | None = None, *, photos_root: str | None = None
+    source: str,
+    *,
+    photos_root: str | None = None,
+    allowed: Iterable[str] = (),
+    missing_ok: bool = False,
 ) -> Table:
-    """Open a local manifest, or a bucket's results (`s3://bucket/labels/`).
+    """Open a manifest on this machine, or a bucket's results.
 
-    `failures` is the path of a local manifest's failures, if they do not lie beside it.
     `photos_root` is the folder at which relative names begin, if that is not the manifest's own.
+    Photos are shown from these two folders, or from the bucket that the results are in, and from
+    `allowed`: folders and `s3://` prefixes.
 
-    Raises `TableError` if there is no such manifest.
+    Raises `TableError` if there is no such manifest, unless `missing_ok`.
     """
     if storage.is_s3(source):
-        if failures is not None:
-            raise TableError("--failures is for a manifest on this machine")
-        return Table(f"{source.rstrip('/')}/", "", photos_root)
-    for path in (source, failures):
-        if path is not None and not os.path.exists(path):
-            raise TableError(f"{path}: there is no such file; `alpaca label FOLDER` writes one")
-        if path is not None and not os.path.isfile(path):
-            raise TableError(f"{path}: not a file; name a manifest, such as {DEFAULT}")
-    return Table(source, failures or beside(source, "failures"), photos_root)
-
-
-def open_corrections(table: Table, path: str | None = None) -> Corrections | BucketCorrections:
-    """Return where decisions about a table are written: to `path`, or where its readers look.
-
-    Raises `TableError` if `path` is the table itself.
-    """
-    if path is None and storage.is_s3(table.name):
-        return BucketCorrections(table.name)
-    for other in (table.name, table.failures):
-        if (
-            path
-            and os.path.exists(other)
-            and os.path.exists(path)
-            and os.path.samefile(other, path)
-        ):
-            raise TableError(f"{path}: part of the manifest; name another file with --corrections")
-    return Corrections(path or beside(table.name, "corrections"))
-
-
-def _is_there(found: tuple[bytes, bool]) -> bool:
-    line, is_failure = found
-    return not (is_failure and manifest_row.is_gone(manifest_row.parse(line)))
-
-
-def _is_only(path: str, other: str) -> bool:
-    return os.path.exists(path) and not os.path.lexists(other)
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+        return BucketTable(f"{source.rstrip('/')}/", {_bucket_of(source), *allowed})
+    if not os.path.exists(source):
+        if missing_ok:
+            return FolderTable(source, photos_root, allowed)
+        raise TableError(f"{source}: there is no such file; `alpaca label FOLDER` writes one")
+    if not os.path.isfile(source):
+        raise TableError(f"{source}: not a file; name a manifest, such as {DEFAULT}")
+    return FolderTable(source, photos_root, allowed)

@@ -19,7 +19,7 @@ from alpaca_labeler.console import arguments
 from alpaca_labeler.main import COMMANDS, main
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline.labeler import Labeler
-from alpaca_labeler.pipeline.worker import Done, Ready
+from alpaca_labeler.pipeline.worker import Ready
 from tests.support.commands import commands, leaves
 from tests.support.permissions import without_overrides
 
@@ -160,9 +160,7 @@ class InProcess:
         return Ready(self.labeler.card.version, self.labeler.card.labels, images.DECODER)
 
     def label(self, images):
-        for image in images:
-            for found in self.labeler.label([image]):
-                yield Done(found.image, found.row, found.problem, found.label)
+        return self.labeler.label(images)
 
 
 def _interrupted(*_, **__):

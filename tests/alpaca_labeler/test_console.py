@@ -81,6 +81,22 @@ def test_there_is_no_progress_in_a_pipe_or_under_quiet(capfd):
     assert capfd.readouterr().err == "what went wrong\n"
 
 
+def test_a_daemon_may_close_what_is_printed_to(tmp_path):
+    program = """
+import os, subprocess, sys
+from alpaca_labeler import console
+console.open_terminal()
+with open("file", "w") as file:
+    print("out")
+    console.warn("err")
+    subprocess.run(["sh", "-c", "echo out; echo err >&2"], check=True)
+    file.write(str(file.fileno()))
+"""
+    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", program]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=60)
+    assert (tmp_path / "file").read_text() == "3"
+
+
 @given(
     done=st.integers(0, 10**9),
     more=st.none() | st.integers(0, 10**9),

@@ -6,13 +6,14 @@ import errno
 import os
 import stat
 import threading
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from alpaca_labeler.console.output import whole
 from alpaca_labeler.main import main
-from tests.support.reviews import draw, row, write
+from tests.support.rows import label
 from tests.support.runs import alpaca
 
 
@@ -20,9 +21,11 @@ from tests.support.runs import alpaca
 def folder(tmp_path, monkeypatch):
     """A manifest with a photo, and what other people keep beside it."""
     monkeypatch.chdir(tmp_path)
-    draw(tmp_path / "photos/goat.jpg")
-    write(tmp_path, row("photos/goat.jpg"), row("s3://b/goat.jpg", -1.0), row("\0/goat.jpg"))
-    (tmp_path / "corrections.jsonl").touch()
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/goat.jpg").write_text("a photo")
+    names = "\0/goat.jpg", "photos/goat.jpg", "s3://b/goat.jpg"
+    lines = (replace(label(""), source_ref=name).to_line() for name in names)
+    (tmp_path / "manifest.jsonl").write_bytes(b"".join(lines))
     (tmp_path / "out.csv.partial").write_text("my work")
     return tmp_path
 
@@ -93,8 +96,6 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
     [
         "manifest.jsonl",
         "./manifest.jsonl",
-        "failures.jsonl",
-        "corrections.jsonl",
         "photos/goat.jpg",
         "link.csv",
         "link.html",

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks import bench_labelling, bench_review, bench_table, harness
+from tests.benchmarks import bench_compaction, bench_labelling, bench_review, harness
 
 COMMAND = bench_labelling.COMMAND
 PACKAGES = ("ai-edge-litert", "pillow", "numpy", "tensorflow", "keras", "onnxruntime")
@@ -41,13 +41,13 @@ def main() -> None:
         keras = os.path.abspath(given.keras) if given.keras else ""
         labelled = bench_labelling.measure(sizes, rounds, keras, scratch)
         commands = bench_review.measure(files, rounds, scratch)
-        growth = {rows: bench_table.measure(rows) for rows in tables}
+        growth = {rows: bench_compaction.measure(rows) for rows in tables}
         sections = [
             head(labelled, rounds, given.keras, time.monotonic() - began),
             aims(labelled, commands, growth),
             bench_labelling.section(labelled),
             bench_review.section(files, commands),
-            bench_table.section(growth),
+            bench_compaction.section(growth),
             NOTES,
         ]
         text = "\n\n".join(sections)
@@ -131,7 +131,7 @@ def aims(
         (
             "compaction and audit, growth of time over growth of rows",
             1,
-            bench_table.steepest(growth),
+            bench_compaction.steepest(growth),
         ),
     ]
     lines = []

@@ -81,7 +81,8 @@ def labeler(_models: Path) -> Contestant:
     def label(path: str) -> float:
         outcome = labels.label_one(ImageVersion(path))
         assert outcome.row, outcome.problem
-        return _logit(outcome.row["labeler"]["probability"], labels.card.calibration)
+        assert outcome.row.probability is not None
+        return _logit(outcome.row.probability, labels.card.calibration)
 
     return label
 

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -185,11 +185,12 @@ def _resized(data: bytes, longest: int, seed: int) -> bytes:
 
 def labelled(count: int, top: Path) -> None:
     """Make `top/photos` of `count` files and `top/manifest.jsonl`, of a run that labelled all."""
-    from alpaca_labeler import storage
     from alpaca_labeler.label import sources
     from alpaca_labeler.model import bundle
     from alpaca_labeler.model.classifier import decide
-    from alpaca_labeler.table import manifest_row
+    from alpaca_labeler.photos.content import content_of
+    from alpaca_labeler.table.facts import Answer, Read, timestamp
+    from alpaca_labeler.table.row import Row
 
     (top / "drawn").mkdir(parents=True)
     for number, path in enumerate(photos(640, DRAWN, top / "drawn")):
@@ -197,18 +198,30 @@ def labelled(count: int, top: Path) -> None:
             name = top / f"photos/{copy // 1000:04}/IMG_{copy:07}.jpg"
             name.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, name)
-    card, digests = bundle.load().card, dict[int, str]()
+    card, contents = bundle.load().card, dict[int, str]()
     with (top / "manifest.jsonl").open("wb") as file:
         found = sources.find([str(top / "photos")], sources.Skipped())
         for number, image in enumerate(sorted(found, key=lambda image: image.source_ref)):
-            inode = os.stat(image.source_ref).st_ino
-            etag = digests.get(inode) or storage.digest_of(image.source_ref)
-            digests[inode] = etag
-            row = manifest_row.label_row(
-                replace(image, source_ref=os.path.relpath(image.source_ref, top), etag=etag),
-                (640, 480),
-                decide(card, (number % 17 - 8) / 2),
-                card,
-                datetime.now(UTC),
+            photo = Path(image.source_ref)
+            inode = photo.stat().st_ino
+            if inode not in contents:
+                contents[inode] = content_of(photo.read_bytes())
+            read = Read(
+                timestamp(datetime.now(UTC)),
+                contents[inode],
+                size=image.size,
+                last_modified=image.last_modified,
+                width=640,
+                height=480,
             )
-            file.write(manifest_row.encode(row))
+            said = decide(card, (number % 17 - 8) / 2)
+            answer = Answer(
+                card.version,
+                said.label,
+                said.index,
+                card.attribute,
+                said.probability,
+                card.threshold,
+                said.needs_review,
+            )
+            file.write(Row(os.path.relpath(photo, top), read, answer).to_line())

@@ -28,7 +28,7 @@ from PIL import Image
 
 from alpaca_labeler import storage
 from alpaca_labeler.job import local_aws
-from alpaca_labeler.table import compaction, manifest_row
+from alpaca_labeler.table import bucket
 
 ROOT = Path(__file__).parents[2]
 PHOTOS = ROOT / "tests" / "photos"
@@ -151,18 +151,17 @@ def audit(uploads: Uploads) -> list[str]:
     wrong = []
     labels: dict[str, set[str]] = {}
     seen: Counter[str] = Counter()
-    for line, _ in compaction.table(local_aws.RESULTS_URI):
-        row = manifest_row.parse(line)
-        version = manifest_row.version_of(row)
-        seen[version.source_ref] += 1
-        stem = uploads.wanted.get(version.source_ref)
-        now = storage.stamp_of(version.source_ref)
-        if now is None or version.etag != now.etag.strip('"'):
-            wrong.append(f"{version.source_ref}: a row of an older version")
-        elif bool(row.get("failure")) == bool(stem):
-            wrong.append(f"{version.source_ref}: {row.get('failure', 'labelled, and was broken')}")
+    for row in bucket.read(local_aws.RESULTS_URI):
+        name = row.source_ref
+        seen[name] += 1
+        stem = uploads.wanted.get(name)
+        now = storage.stamp_of(name)
+        if now is None or row.read is None or row.read.etag != now.etag.strip('"'):
+            wrong.append(f"{name}: a row of an older version")
+        elif bool(row.failure) == bool(stem):
+            wrong.append(f"{name}: {row.failure or 'labelled, and was broken'}")
         elif stem:
-            labels.setdefault(stem, set()).add(str(manifest_row.metadata(row)["class-name"]))
+            labels.setdefault(stem, set()).add(row.label or "")
     wrong += [f"{name}: {seen[name]} rows" for name in uploads.wanted if seen[name] != 1]
     wrong += [f"{stem}: labelled {found}" for stem, found in labels.items() if len(found) > 1]
     return wrong

@@ -8,11 +8,15 @@ from __future__ import annotations
 import io
 import json
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from alpaca_labeler.table.facts import Answer, Failure, Read
+from alpaca_labeler.table.row import Row
 
 TESTS = Path(__file__).parent.parent
 SIDES = (56, 40)
@@ -107,70 +111,53 @@ def events() -> list[bytes]:
     return [*recorded, json.dumps({"Records": records}).encode()]
 
 
-def row(name: str = "s3://photos/a.jpg", *, human: str = "no", **facts) -> dict[str, Any]:
-    labeler = {
-        "model-version": "1-a",
-        "probability": 0.9,
-        "threshold": 0.5,
-        "needs-review": False,
-        "etag": "e1",
-        "version-id": None,
-        "sequencer": "0A",
-        "size": 1000,
-        "last-modified": "2026-01-01T00:00:00Z",
-        "width": 640,
-        "height": 480,
-    }
-    return {
-        "source-ref": name,
-        "alpaca": 1,
-        "alpaca-metadata": {
-            "class-name": "alpaca",
-            "confidence": 0.9,
-            "human-annotated": human,
-            "type": "groundtruth/image-classification",
-            "job-name": "labeling-job/1-a",
-            "creation-date": "2026-01-01T00:00:00.000000",
-        },
-        "labeler": {**labeler, **facts},
-    }
+def row(
+    name: str = "s3://photos/a.jpg", *, failure: str = "", model: str = "1-a", **facts: Any
+) -> Row:
+    read = {"at": "2026-01-01T00:00:00.000000Z", "content": "sha256:a", "etag": "e1", "size": 1000}
+    answer = Answer(model, "alpaca", 1, "alpaca", 0.9, 0.5)
+    if failure:
+        answer = Answer(model, failure=Failure(failure))
+    return Row(name, Read(**{**read, "last_modified": "2026-01-01T00:00:00Z", **facts}), answer)
 
 
-def failure(name: str = "s3://photos/f.jpg", code: str = "corrupt", **facts) -> dict[str, Any]:
-    made = "2026-01-02T00:00:00.000000"
-    return {
-        "source-ref": name,
-        "failure": {"code": code, "message": "", "creation-date": made},
-        "labeler": {"model-version": "1-a", "etag": "e1", "size": 10, **facts},
-    }
-
-
-def lines(*rows: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in rows)
+def lines(*rows: Row | dict[str, Any]) -> bytes:
+    return b"".join(
+        one.to_line() if isinstance(one, Row) else json.dumps(one).encode() + b"\n" for one in rows
+    )
 
 
 SEPARATOR = b"\n=====\n"
 """Between the files of one input."""
 
 
+def foreign(name: str, human: str = "no") -> dict[str, Any]:
+    metadata = {
+        "class-name": "alpaca",
+        "confidence": 0.9,
+        "human-annotated": human,
+        "type": "groundtruth/image-classification",
+        "job-name": "labeling-job/1-a",
+        "creation-date": "2026-01-01T00:00:00.000000",
+    }
+    return {"source-ref": name, "alpaca": 1, "alpaca-metadata": metadata}
+
+
 def manifests() -> list[bytes]:
-    """Pairs of files: labels, failures; sorted, unsorted, truncated, of people and other tools."""
-    newer = {"etag": "e2", "sequencer": "0B", "last-modified": "2026-02-01T00:00:00Z"}
-    pairs = [
-        (lines(row()), b""),
-        (lines(row("a"), row("b"), row("c")), lines(failure("d"))),
-        (lines(row("b"), row("a"), row("b", **newer)), lines(failure("a", **newer), failure("a"))),
-        (lines(row("ü\n"), row("=1+1")) + lines(row("cut"))[:99], lines(failure("cut"))[:-1]),
-        (lines(row("a", human="yes"), row("a", **{"model-version": "2-b"})), lines(failure("b"))),
+    """Manifests and parts: sorted, unsorted, truncated, of people and other tools."""
+    newer = {"content": "sha256:b", "sequencer": "0B", "last_modified": "2026-02-01T00:00:00Z"}
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    said = [row("a").decided(label, "kim", noon, index=0) for label in ("goat", None)]
+    files = [
+        (lines(row()),),
+        (lines(row("a"), row("b"), row("c")), lines(row("d", failure="corrupt"))),
+        (lines(row("b"), row("a"), row("b", **newer)), lines(row("a", failure="x", **newer))),
+        (lines(row("ü\n"), row("=1+1")) + lines(row("cut"))[:99], lines(row("cut"))[:-1]),
+        (lines(row("a"), foreign("a", "yes")), lines(row("a", model="2-b"), *said)),
         (lines({"source-ref": "bare"}, {"source-ref": "s", "x-metadata": {}}), b"\n \n"),
+        (lines(row("a"), Row("a", gone="2026-03-01")), lines(foreign("c")), lines(row("b"))),
     ]
-    more = (
-        lines(row("a"), row("b")),
-        lines(failure("c")),
-        lines(row("b", **newer)),
-        lines(row("c")),
-    )
-    return [*map(SEPARATOR.join, pairs), SEPARATOR.join(more)]
+    return [*map(SEPARATOR.join, files)]
 
 
 def cards() -> list[bytes]:

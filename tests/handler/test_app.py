@@ -16,9 +16,10 @@ from alpaca_labeler.handler.settings import SettingsError, from_environment
 from alpaca_labeler.model import bundle
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row, parts
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.facts import Answer, Read
+from alpaca_labeler.table.row import Row
 from tests.support.aws import forget_function
-from tests.support.rows import label
 
 PHOTOS = Path(__file__).parents[1] / "photos"
 RESULTS = "s3://results/labels/"
@@ -45,8 +46,8 @@ def function(aws, monkeypatch):
     monkeypatch.setenv("RESULTS_URI", RESULTS)
     monkeypatch.setenv("INPUT_URI", "s3://photos/")
     monkeypatch.delenv("MODEL_URI", raising=False)
-    for bucket in ("photos", "results", "models"):
-        aws.create_bucket(Bucket=bucket)
+    for name in ("photos", "results", "models"):
+        aws.create_bucket(Bucket=name)
     forget_function()
     yield aws
     forget_function()
@@ -79,7 +80,7 @@ def written(aws):
     """Return the rows of each part."""
     listed = aws.list_objects_v2(Bucket="results", Prefix="labels/parts/").get("Contents", ())
     bodies = [aws.get_object(Bucket="results", Key=item["Key"])["Body"].read() for item in listed]
-    return [[manifest_row.parse(line) for line in body.splitlines()] for body in bodies]
+    return [[Row.from_line(line) for line in body.splitlines()] for body in bodies]
 
 
 def failing(monkeypatch, **errors):
@@ -108,7 +109,7 @@ def test_a_batch_becomes_one_part_and_an_empty_answer(function):
     answer = app.label(queued(m1=["ü b+/alpaca.jpg"], m2=["ü b+/coffee.jpg"]), Context())
     assert answer == {"batchItemFailures": []}
     [rows] = written(function)
-    assert [(row["source-ref"], row["alpaca-metadata"]["class-name"]) for row in rows] == [
+    assert [(row.source_ref, row.label) for row in rows] == [
         ("s3://photos/ü b+/alpaca.jpg", "alpaca"),
         ("s3://photos/ü b+/coffee.jpg", "not alpaca"),
     ]
@@ -118,7 +119,7 @@ def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(functio
     function.put_object(Bucket="photos", Key="notes", Body=b"not a photo")
     assert failures(app.label(queued(m1=["notes"]), Context())) == []
     [[row]] = written(function)
-    assert row["failure"]["code"] == "not-an-image"
+    assert row.failure.code == "not-an-image"
 
 
 def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
@@ -128,7 +129,7 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
     names = ["alpaca.jpg", "alpaca.json", "alpaca.txt", "renamed.jpg"]
     assert failures(app.label(queued(**{name: [name] for name in names}), Context())) == []
     [[row]] = written(function)
-    assert row["source-ref"] == "s3://photos/alpaca.jpg"
+    assert row.source_ref == "s3://photos/alpaca.jpg"
     [counts] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
     assert (counts["Labelled"], counts["Failed"], counts["Gone"]) == ([1], [0], [1])
 
@@ -139,7 +140,7 @@ def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]), Context())
     assert failures(answer) == ["m2"]
     [[row]] = written(function)
-    assert row["source-ref"] == "s3://photos/alpaca.jpg"
+    assert row.source_ref == "s3://photos/alpaca.jpg"
     with pytest.raises(events.Unfinished):
         app.label({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}, Context())
 
@@ -151,7 +152,7 @@ def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, mo
     def fail(*_):
         raise storage.Transient("SlowDown")
 
-    monkeypatch.setattr(parts, "write", fail)
+    monkeypatch.setattr(bucket, "write", fail)
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
     assert failures(answer) == ["m1", "m2"]
 
@@ -232,8 +233,8 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
     event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
     assert app.label(event, Context()) == {"images": 2, "rows": 2}
     [rows] = written(function)
-    assert [row.get("failure", {}).get("code") for row in rows] == [None, "denied"]
-    assert "Access Denied" in rows[1]["failure"]["message"]
+    assert [row.failure and row.failure.code for row in rows] == [None, "denied"]
+    assert "Access Denied" in rows[1].failure.message
 
 
 def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
@@ -324,10 +325,8 @@ def test_compaction_answers_with_what_it_did(function, capsys):
     function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
     app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
     assert app.compact({}, Context()) == {
-        "committed": True,
+        "rows": 2,
         "parts": 1,
-        "labels": 1,
-        "failures": 1,
         "broken": 0,
         "waiting": 0,
     }
@@ -335,14 +334,29 @@ def test_compaction_answers_with_what_it_did(function, capsys):
     assert [
         (line["Compacted"], line["PartsMerged"]) for line in lines if "PartsMerged" in line
     ] == [([1.0], [1.0])]
-    assert app.compact({}, Context())["committed"] is False
+    assert app.compact({}, Context())["parts"] == 0
+
+
+def test_a_manifest_that_was_deleted_is_an_error_of_compaction(function):
+    function.put_bucket_versioning(Bucket="results", VersioningConfiguration={"Status": "Enabled"})
+    put(function, "alpaca.jpg")
+    app.label(queued(m1=["alpaca.jpg"]), Context())
+    app.compact({}, Context())
+    function.delete_object(Bucket="results", Key="labels/manifest.jsonl")
+    app.label(queued(m1=["alpaca.jpg"]), Context())
+    with pytest.raises(storage.Deleted, match="To restore it: aws s3api delete-object"):
+        app.compact({}, Context())
+    assert len(written(function)) == 1
 
 
 @pytest.mark.usefixtures("function")
 def test_parts_wait_until_merging_pays():
-    parts.write(RESULTS, [label(f"{number:03}") for number in range(100)])
+    def row(name):
+        return Row(f"s3://photos/{name}", Read("2026-01-01"), Answer("1-a", "alpaca", 1, "alpaca"))
+
+    bucket.write(RESULTS, [row(f"{number:03}") for number in range(100)])
     assert app.compact({}, Context())["parts"] == 1
-    parts.write(RESULTS, [label("new")])
+    bucket.write(RESULTS, [row("new")])
     done = app.compact({}, Context())
     assert (done["parts"], done["waiting"]) == (0, 1)
 

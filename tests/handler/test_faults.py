@@ -8,155 +8,132 @@ The quick runs are part of every test run. The full one, of 2,000 objects a seed
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+from datetime import timedelta
 
 import pytest
 
 from alpaca_labeler import storage
-from alpaca_labeler.table import compaction, merge, pair, parts
+from alpaca_labeler.storage.upload import Upload
+from alpaca_labeler.table import bucket, facts, row
 from tests.support.simulation import World
 
-pytestmark = pytest.mark.slow
 OBJECTS = int(os.environ.get("FAULT_OBJECTS", "300"))
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2,3").split(",")]
 
 
-def world_of(seed, objects, *, divided):
-    """A table that stays whole, or one that is divided when a fifth of it is there.
-
-    Of the calls of a divided table, which are many more, fewer fail: else no run would ever end.
-    """
-    if divided:
-        return World(seed, objects, rate=0.04, divide_bytes=100 * objects)
-    return World(seed, objects)
-
-
-@pytest.mark.parametrize("divided", [False, True], ids=["whole", "divided"])
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_every_object_ends_with_exactly_one_correct_row(seed, divided, monkeypatch):
-    world = world_of(seed, OBJECTS, divided=divided).run(monkeypatch)
+def test_every_object_ends_with_exactly_one_correct_row(seed, monkeypatch):
+    world = World(seed, OBJECTS).run(monkeypatch)
     world.verify()
-    assert world.divided == divided
+    decisions = sum(bool(said.row.people) for some in world.said.values() for said in some)
     print(
-        f"seed {seed}, {'divided' if divided else 'whole'}: {world.objects} objects, "
-        f"{world.deliveries} deliveries, {world.client.calls} calls of which "
-        f"{world.client.faults} failed, {world.crashes} crashes, "
-        f"{world.client.refused} conditions refused, {world.runs} compactions"
+        f"seed {seed}: {world.objects} objects, {world.deliveries} deliveries, {decisions} "
+        f"decisions, {world.client.calls} calls of which {world.client.faults} failed, "
+        f"{world.crashes} crashes, {world.client.refused} conditions refused, "
+        f"{world.runs} compactions, {world.client.multipart} uploads in parts completed"
     )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_a_key_that_is_overwritten_a_hundred_times_in_two_seconds_the_last_counts(
+    seed, monkeypatch
+):
+    world = World(seed, 1, rate=0)
+    world.patch(monkeypatch)
+
+    def tick():
+        world.now += timedelta(milliseconds=world.rng.randrange(5))
+        return world.now
+
+    world.s3.clock, began = tick, world.now
+    for _ in range(100):
+        world.change("over.jpg")
+        while world.rng.random() < 0.3 and world.queue:
+            assert world.deliver([world.take()]) == set()
+    assert world.now - began < timedelta(seconds=2)
+    while world.queue:
+        assert world.deliver([world.take()]) == set()
+    world.come_to_rest()
+    world.verify()
 
 
 # --- the test can fail: each of these bugs is caught ---------------------------------------------
 
 
 def believe_a_refused_commit(patch):
-    real = storage.write_if_unchanged
+    real = Upload.commit
 
-    def write(*arguments, **more):
+    def commit(self):
         with contextlib.suppress(storage.Conflict):
-            real(*arguments, **more)
+            real(self)
 
-    patch.setattr(storage, "write_if_unchanged", write)
+    patch.setattr(Upload, "commit", commit)
 
 
 def commit_without_a_condition(patch):
-    def write(uri, data, _etag, content_type, *, mark):
-        where = storage._where(uri)
-        storage._call(
-            uri, "put_object", **where, Body=data, ContentType=content_type, Metadata={"mark": mark}
-        )
+    real = Upload.commit
 
-    patch.setattr(storage, "write_if_unchanged", write)
+    def commit(self):
+        self._condition = {}
+        real(self)
+
+    patch.setattr(Upload, "commit", commit)
 
 
 def delete_parts_before_the_commit(patch):
-    real = compaction._Gathered.rows
+    real = bucket._Gathered.rows
 
     def rows(self, uris):
         yield from real(self, uris)
         storage.delete(self.merged)
 
-    patch.setattr(compaction._Gathered, "rows", rows)
+    patch.setattr(bucket._Gathered, "rows", rows)
 
 
-def let_the_last_row_win(patch):
-    patch.setitem(merge.merge.__kwdefaults__, "choose", lambda rows: rows[-1])
+def let_the_first_read_win(patch):
+    real = row._last
+
+    def last(a, b, order, said):
+        return a if isinstance(a, row.Row) and a.read else real(a, b, order, said)
+
+    patch.setattr(row, "_last", last)
 
 
 def believe_that_a_part_was_written(patch):
-    real = parts.write
+    real = bucket.write
 
     def write(*arguments):
         with contextlib.suppress(storage.StorageError):
             real(*arguments)
 
-    patch.setattr(parts, "write", write)
+    patch.setattr(bucket, "write", write)
 
 
-def delete_parts_before_all_shards_are_committed(patch):
-    real = compaction._each_shard
-
-    def each_shard(rows):
-        yield from itertools.islice(real(rows), 12)
-
-    patch.setattr(compaction, "_each_shard", each_shard)
+def believe_the_clock_of_who_decides(patch):
+    patch.setattr(row, "later", lambda now, _than: facts.timestamp(now))
 
 
-def take_every_shard_for_done(patch):
-    patch.setattr(compaction, "_name", lambda uris, _whole: f"{len(uris)}.same")
-
-
-def empty_the_undivided_pair_without_a_condition(patch):
-    def clear(self):
-        for uri in self.uris:
-            where = storage._where(uri)
-            storage._call(uri, "put_object", **where, Body=b"")
-
-    patch.setattr(pair.Pair, "clear", clear)
-
-
-def empty_the_undivided_pair_before_its_rows_are_committed(patch):
-    real = compaction._Moving.rows
-
-    def rows(self):
-        yield from real(self)
-        self.finish()
-
-    patch.setattr(compaction._Moving, "rows", rows)
-
-
-def forget_the_undivided_pair(patch):
-    patch.setattr(compaction._Moving, "rows", lambda _self: iter(()))
-
-
-WHOLE_BUGS = [
-    believe_a_refused_commit,
-    commit_without_a_condition,
-    delete_parts_before_the_commit,
-    let_the_last_row_win,
-    believe_that_a_part_was_written,
-]
-SHARD_BUGS = [
-    *WHOLE_BUGS,
-    delete_parts_before_all_shards_are_committed,
-    take_every_shard_for_done,
-    empty_the_undivided_pair_without_a_condition,
-    empty_the_undivided_pair_before_its_rows_are_committed,
-    forget_the_undivided_pair,
-]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("bug", "divided"),
-    [(bug, False) for bug in WHOLE_BUGS] + [(bug, True) for bug in SHARD_BUGS],
-    ids=lambda value: getattr(value, "__name__", f"divided={value}"),
+    "bug",
+    [
+        believe_a_refused_commit,
+        commit_without_a_condition,
+        delete_parts_before_the_commit,
+        let_the_first_read_win,
+        believe_that_a_part_was_written,
+        believe_the_clock_of_who_decides,
+    ],
+    ids=lambda bug: bug.__name__,
 )
-def test_a_seeded_bug_is_caught(bug, divided, monkeypatch):
+def test_a_seeded_bug_is_caught(bug, monkeypatch):
     for seed in range(1, 31):
         with monkeypatch.context() as patch:
             bug(patch)
             try:
-                world_of(seed, 40, divided=divided).run(patch).verify()
+                World(seed, 40).run(patch).verify()
             except AssertionError as caught:
                 print(f"{bug.__name__}: seed {seed}, {caught}")
                 return

@@ -18,7 +18,7 @@ def python(code):
     ("module", "seconds", "without"),
     [
         ("handler.app", 0.25, ["numpy", "PIL", "boto3", "ai_edge_litert", "click"]),
-        ("table.compaction", 0.25, ["numpy", "PIL", "ai_edge_litert", "click"]),
+        ("table.bucket", 0.25, ["numpy", "PIL", "ai_edge_litert", "click"]),
         ("pipeline.labeler", 0.5, ["boto3", "tensorflow", "keras", "click"]),
         ("handler.current_model", 0.5, ["boto3", "tensorflow", "keras", "click"]),
     ],

@@ -11,14 +11,14 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from PIL import Image
 
 from alpaca_labeler.photos.images import DECODER
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.facts import Answer, Failure, Read
+from alpaca_labeler.table.row import Row
 
 # Peers warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,18 +34,6 @@ NAMES = (
     "c/=1+1.webp",
     "c/&d=x?y+z.tif",
 )
-ROW: dict[str, Any] = {
-    "alpaca": 1,
-    "alpaca-metadata": {
-        "class-name": "alpaca",
-        "confidence": 0.9,
-        "type": manifest_row.TASK_TYPE,
-        "job-name": "labeling-job/1-a",
-        "human-annotated": "no",
-        "creation-date": "2026-01-01T00:00:00.000000",
-    },
-    "labeler": {"model-version": "1-a", "probability": 0.9, "needs-review": False},
-}
 LABELS = ("alpaca", 'not "alpaca" & <co>')
 FORMS = {".png": "PNG", ".webp": "WEBP", ".tif": "TIFF"}
 
@@ -59,20 +47,19 @@ def photos(tmp_path, monkeypatch):
     def write(*names, s3=""):
         top = tmp_path / "photos"
         labels = {}
-        with open(tmp_path / "manifest.jsonl", "wb") as manifest:
-            for number, name in enumerate(sorted(names, key=lambda name: f"photos/{name}")):
-                path = top / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                image = Image.new("RGB", (8 + number, 8), "red")
-                image.save(path, FORMS.get(path.suffix, "JPEG"))
-                labels[name] = LABELS[number % 2]
-                facts = ROW["alpaca-metadata"] | {"class-name": labels[name]}
-                row = ROW | {"source-ref": f"{s3 or 'photos/'}{name}", "alpaca-metadata": facts}
-                manifest.write(manifest_row.encode(row))
-        failure = {"code": "corrupt", "message": "cut off", "decoder": DECODER}
-        (tmp_path / "failures.jsonl").write_bytes(
-            manifest_row.encode({"source-ref": "photos/cut.jpg", "failure": failure})
-        )
+        read = Read("2026-01-01T00:00:00.000000Z")
+        failure = Answer("1-a", failure=Failure("corrupt", "cut off", DECODER))
+        rows = [Row("photos/cut.jpg", read, failure)]
+        for number, name in enumerate(sorted(names, key=lambda name: f"photos/{name}")):
+            path = top / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.new("RGB", (8 + number, 8), "red")
+            image.save(path, FORMS.get(path.suffix, "JPEG"))
+            labels[name] = LABELS[number % 2]
+            answer = Answer("1-a", labels[name], 1, "alpaca", 0.9)
+            rows.append(Row(f"{s3 or 'photos/'}{name}", read, answer))
+        rows.sort(key=lambda row: row.source_ref)
+        (tmp_path / "manifest.jsonl").write_bytes(b"".join(row.to_line() for row in rows))
         return labels
 
     return write
@@ -225,15 +212,16 @@ def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
     pandas = peer("pandas")
     labels = photos(*NAMES)
     rows = duckdb.sql(f"""
-        select "source-ref", "alpaca-metadata"."class-name", failure.code
-        from read_json('{tmp_path}/*.jsonl', format = 'newline_delimited', union_by_name = true)
+        select "source-ref", "alpaca-metadata"."class-name", labeler.answer.failure.code
+        from read_json('{tmp_path}/manifest.jsonl', format = 'newline_delimited')
     """).fetchall()
     assert {name: label for name, label, code in rows if code is None} == {
         f"photos/{name}": label for name, label in labels.items()
     }
     assert [name for name, _, code in rows if code == "corrupt"] == ["photos/cut.jpg"]
     table = pandas.read_json(tmp_path / "manifest.jsonl", lines=True)
-    assert [facts["class-name"] for facts in table["alpaca-metadata"]] == [*labels.values()]
+    labelled = table["alpaca-metadata"].dropna()
+    assert [facts["class-name"] for facts in labelled] == [*labels.values()]
 
 
 def test_a_rekognition_manifest_holds_every_photo_of_the_bucket(photos, export):

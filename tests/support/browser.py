@@ -54,8 +54,11 @@ def chromium():
 
 
 @contextmanager
-def reviewing(folder, *words):
-    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C."""
+def reviewing(folder, *words, kill=False):
+    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C.
+
+    With `kill` it ends without a chance to do anything.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", "alpaca_labeler", "review", "--no-browser", *words],
         cwd=folder,
@@ -68,7 +71,7 @@ def reviewing(folder, *words):
     try:
         yield process.stdout.readline().strip()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert "Traceback" not in said, said
 

@@ -6,20 +6,21 @@ import http.client
 import json
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from PIL import Image, ImageDraw
 
 from alpaca_labeler.model.bundle import Card
 from alpaca_labeler.model.classifier import decide
+from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.review.index import Query
 from alpaca_labeler.review.photos import Photos
 from alpaca_labeler.review.server import Server
 from alpaca_labeler.review.session import Session
-from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.manifest_row import Failure
-from alpaca_labeler.table.table import open_corrections, open_table
+from alpaca_labeler.table.facts import Answer, Failure, Read, timestamp
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import open_table
 
 CARD = Card("1-a", "pet", ("cat", "dog"), 0.5, (0.4, 0.6), 8, "", (1.0, 0.0), "")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -32,49 +33,59 @@ def draw(path, colour="teal", size=(80, 60)):
     picture.save(path)
 
 
+def _read(size, minute=0):
+    at = timestamp(NOON + timedelta(minutes=minute))
+    return Read(at, None, None, size, "2026-01-01T00:00:00Z", width=80, height=60)
+
+
 def row(name, logit=2.0, *, size=None, minute=0, card=CARD):
-    version = ImageVersion(name, size, "2026-01-01T00:00:00Z")
-    made = NOON + timedelta(minutes=minute)
-    return manifest_row.label_row(version, (80, 60), decide(card, logit), card, made)
+    said = decide(card, logit)
+    answer = Answer(
+        card.version,
+        said.label,
+        said.index,
+        card.attribute,
+        said.probability,
+        card.threshold,
+        said.needs_review,
+    )
+    return Row(name, _read(size, minute), answer)
 
 
 def failure(name, *, size=None, code="corrupt", message="broken <b>off</b>"):
-    version = ImageVersion(name, size, "2026-01-01T00:00:00Z")
-    return manifest_row.failure_row(version, Failure(code, message), "1-a", NOON)
+    return Row(name, _read(size), Answer("1-a", failure=Failure(code, message)))
+
+
+def of(photo, row):
+    """Return a row that has read what is in the file `photo` now."""
+    return replace(row, read=replace(row.read, content=content_of(photo.read_bytes())))
 
 
 def write(folder, *rows, name="manifest.jsonl"):
-    """Write rows as `alpaca label` leaves them: sorted, failures apart."""
-    for file, chosen in (
-        (name, [r for r in rows if "failure" not in r]),
-        ("failures.jsonl", [r for r in rows if "failure" in r]),
-    ):
-        lines = sorted(chosen, key=lambda each: each["source-ref"])
-        if lines or file == name:
-            (folder / file).write_bytes(b"".join(map(manifest_row.encode, lines)))
+    """Write rows as `alpaca label` leaves them: sorted."""
+    lines = sorted(rows, key=lambda each: each.source_ref)
+    (folder / name).write_bytes(b"".join(each.to_line() for each in lines))
     return folder / name
 
 
 def session(folder, *, classes=None, annotator="kim", **options):
-    table = open_table(str(folder / "manifest.jsonl"))
-    return Session(table, open_corrections(table), classes or {}, annotator, **options)
+    return Session(open_table(str(folder / "manifest.jsonl")), classes or {}, annotator, **options)
 
 
 def said(folder):
-    """(name, index, annotator) of each decision in the file."""
-    path = folder / "corrections.jsonl"
-    rows = map(json.loads, path.read_bytes().splitlines()) if path.exists() else []
-    return [
-        (r["source-ref"], r["pet"], r["labeler"]["annotator"])
-        for r in rows
-        if manifest_row.is_human(r)
-    ]
+    """(name, index, annotator) of each decision that stands."""
+    rows = open_table(str(folder / "manifest.jsonl")).rows()
+    return [(row.source_ref, row.index, row.decision.who) for row in rows if row.decision]
+
+
+def rows(folder):
+    """Name: row of the table as every command reads it."""
+    return {row.source_ref: row for row in open_table(str(folder / "manifest.jsonl")).rows()}
 
 
 def labels(folder):
     """Name: label of each row of the table as every command reads it."""
-    rows = open_table(str(folder / "manifest.jsonl")).rows()
-    return {row["source-ref"]: manifest_row.label(row) for row in rows}
+    return {row.source_ref: row.label for row in open_table(str(folder / "manifest.jsonl")).rows()}
 
 
 def tiles(found, **query):
@@ -89,9 +100,8 @@ def tile_of(found, name):
 @contextmanager
 def served(folder, **options):
     """Serve a review of the folder's manifest."""
-    server = Server(
-        session(folder, **options), Photos(open_table(str(folder / "manifest.jsonl")).place)
-    )
+    found = session(folder, **options)
+    server = Server(found, Photos(found.table.shown))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from alpaca_labeler.model.bundle import Card
-from alpaca_labeler.model.classifier import decide
-from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.manifest_row import Failure
-
-CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "test", (1.0, 0.0), "")
-
-
-def version(name, number=1):
-    return ImageVersion(
-        f"s3://photos/{name}",
-        size=number,
-        last_modified=f"2026-01-01T00:{number:02d}:00Z",
-        etag=f"etag-{number}",
-        sequencer=f"{number:08X}",
-    )
+from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, timestamp
+from alpaca_labeler.table.row import Row
 
 
 def moment(minute):
-    return datetime(2026, 1, 2, 0, minute, tzinfo=UTC)
+    return timestamp(datetime(2026, 1, 2, 0, minute, tzinfo=UTC))
 
 
-def label(name, number=1, *, minute=0, logit=1.0):
-    prediction = decide(CARD, logit)
-    return manifest_row.label_row(version(name, number), (64, 48), prediction, CARD, moment(minute))
+def read(name, number=1, *, minute=0):
+    """A reading of the version `number` of a photo."""
+    return Read(moment(minute), f"sha256:{name}{number}", f"etag-{number}", number)
+
+
+def label(name, number=1, *, minute=0, probability=0.9, model="1-a"):
+    index = int(probability >= 0.5)
+    answer = Answer(
+        model, ("not", "alpaca")[index], index, "alpaca", probability, 0.5, 0.4 < probability < 0.6
+    )
+    return Row(f"s3://photos/{name}", read(name, number, minute=minute), answer)
 
 
 def failure(name, number=1, *, minute=0, code="corrupt"):
-    found = Failure(code, "it cannot be decoded")
-    return manifest_row.failure_row(version(name, number), found, CARD.version, moment(minute))
+    answer = Answer("1-a", failure=Failure(code, "it cannot be decoded"))
+    return Row(f"s3://photos/{name}", read(name, number, minute=minute), answer)
 
 
-def human(name, number=1, *, minute=5):
-    row = label(name, number, minute=minute, logit=-1.0)
-    row["alpaca-metadata"] |= {"human-annotated": "yes", "confidence": 1.0}
-    return row
+def human(name, *, was=None, to="not"):
+    """A person's label, of a photo that a model had called `was` if that is given."""
+    row = label(name, probability=0.9 if was == "alpaca" else 0.2)
+    said = Decision(moment(5), "kim", to, int(to == "alpaca"), "alpaca")
+    return replace(row, answer=row.answer if was else None, people={row.read.content: said})

@@ -1,20 +1,25 @@
-"""The whole job in one process: uploads, deliveries, workers and compactions, in seeded order.
+"""The whole job in one process: uploads, deliveries, people, compactions, in seeded order.
 
 Every actor is a thread, but only one runs at a time: at each storage call it hands over, and the
 seed decides who goes on. So every run of a seed is the same, whatever the machine does.
+
+What must be true at the end is said by docs/architecture.md's table of facts, from what the actors
+saw and did: nothing here merges rows.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote_plus
 
 import numpy as np
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -25,11 +30,14 @@ from alpaca_labeler.model.bundle import Bundle, Card
 from alpaca_labeler.model.classifier import decide
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline import labeler
-from alpaca_labeler.table import compaction, manifest_row, merge, pair
+from alpaca_labeler.table import bucket, lines, prune
+from alpaca_labeler.table.facts import Decision
+from alpaca_labeler.table.row import Row, merge
 from tests.support.fake_s3 import FakeS3, error
 
 INPUT, RESULTS = "s3://photos/", "s3://results/labels/"
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "test", (1.0, 0.0), "")
+MODELS = [replace(CARD, version=version) for version in ("1-a", "2-b", "3-c")]
 
 
 class Crash(BaseException):
@@ -42,7 +50,7 @@ class Scheduler:
     def __init__(self, rng):
         self._rng = rng
         self._back = threading.Semaphore(0)
-        self._here = threading.local()
+        self.here = threading.local()
         self._waiting: list[threading.Semaphore] = []
         self._errors: list[BaseException] = []
 
@@ -50,7 +58,7 @@ class Scheduler:
         turn = threading.Semaphore(0)
 
         def run():
-            self._here.turn = turn
+            self.here.turn = turn
             turn.acquire()
             try:
                 function(*arguments)
@@ -64,10 +72,15 @@ class Scheduler:
 
     def switch(self):
         """Let others go first; called by an actor, and without effect in the main thread."""
-        turn = getattr(self._here, "turn", None)
+        turn = getattr(self.here, "turn", None)
         if turn:
             self._back.release()
             turn.acquire()
+
+    @property
+    def is_steady(self):
+        """Whether the calls of this actor do not fail."""
+        return getattr(self.here, "steady", False)
 
     def run(self):
         while self._waiting:
@@ -82,7 +95,7 @@ class FaultyClient:
 
     def __init__(self, s3, rng, scheduler, rate):
         self._s3, self._rng, self._scheduler, self.rate = s3, rng, scheduler, rate
-        self.calls = self.faults = self.refused = 0
+        self.calls = self.faults = self.refused = self.multipart = 0
 
     def __getattr__(self, operation):
         return lambda **arguments: self._call(getattr(self._s3, operation), arguments)
@@ -97,7 +110,7 @@ class FaultyClient:
     def _answer(self, call, arguments):
         self._scheduler.switch()
         self.calls += 1
-        if self._rng.random() >= self.rate:
+        if self._scheduler.is_steady or self._rng.random() >= self.rate:
             return call(**arguments)
         self.faults += 1
         kinds = ["throttle", "timeout", "lost", "retried", "crash", "late crash"]
@@ -116,6 +129,7 @@ class FaultyClient:
         if kind == "race":  # somebody touches the very object first
             self._touch(arguments)
         answer = call(**arguments)
+        self.multipart += "MultipartUpload" in arguments
         if kind in after:
             raise after[kind]
         if kind == "retried":  # boto3 sends it again by itself: the second answer is what is heard
@@ -159,7 +173,7 @@ class FakeClassifier:
         self.card = bundle.card
 
     def predict(self, pixels):
-        return decide(self.card, logit_of(pixels.tobytes()))
+        return decide(self.card, logit_of(pixels.tobytes(), self.card.version))
 
 
 def decode(data, _size, *, max_pixels):
@@ -170,8 +184,30 @@ def decode(data, _size, *, max_pixels):
     return images.ModelInput(digest, 640, 480)
 
 
-def logit_of(digest: bytes) -> float:
-    return (digest[0] - 127.5) / 32
+def logit_of(digest: bytes, model: str) -> float:
+    """What a model says of a picture: another one often says something else."""
+    return (digest[int(model[0])] - 127.5) / 32
+
+
+def order(row: Row):
+    """The later read, then the later upload, then the greater sequencer."""
+    assert row.read
+    return row.read.at, row.read.last_modified or "", row.read.sequencer or ""
+
+
+def content_of(body: bytes) -> str:
+    return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+
+@dataclass
+class Said:
+    """What was written of one photo, by whom, and in which time by the count of calls."""
+
+    row: Row
+    begin: int
+    """When its writer last looked."""
+    end: int = 0
+    acknowledged: bool = False
 
 
 @dataclass
@@ -182,26 +218,31 @@ class World:
     objects: int
     rate: float = 0.2
     workers: int = 8
-    divide_bytes: int = compaction.DIVIDE_BYTES
-    """A table that would be larger than this is divided into 16 shards."""
     rng: random.Random = field(init=False)
 
     def __post_init__(self):
         self.rng = random.Random(self.seed)
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.s3 = FakeS3(self.tick, page=500)
+        self.s3 = FakeS3(self.tick, page=500, versioned=True)
         self.scheduler = Scheduler(self.rng)
         self.client = FaultyClient(self.s3, self.rng, self.scheduler, self.rate)
         self.queue: list[dict[str, Any]] = []
+        self.model = MODELS[0]
         self.uploading = True
         self.busy = 0
         self.versions: dict[str, list[str]] = {}
+        self.said: dict[str, list[Said]] = {}
         self.crashes = self.deliveries = self.runs = 0
+        self._sequence = 0xFFF0
 
     def tick(self):
         # Slow enough that versions of one object often fall into the same second.
         self.now += timedelta(milliseconds=self.rng.randrange(150))
         return self.now
+
+    @property
+    def going_on(self):
+        return self.uploading or self.queue or self.busy
 
     # --- the actors ---
 
@@ -212,37 +253,43 @@ class World:
             changes = ["put"] * self.rng.choice((1, 1, 1, 2, 3))
             if self.rng.random() < 0.1:
                 changes.append("delete")
+                changes += ["put"] * (self.rng.random() < 0.5)
             plan.append((self.rng.random(), key, changes))
         # Changes of one object keep their order; those of all objects are mixed.
         moments = sorted(
-            (start + 0.3 * self.rng.random() * place, place, key, change)
+            (start + 0.3 * self.rng.random() * place, place, key)
             for start, key, changes in plan
-            for place, change in enumerate(changes)
+            for place, _ in enumerate(changes)
         )
         pending = {key: list(changes) for _, key, changes in plan}
-        for _, _, key, _ in moments:
-            self._change(key, pending[key].pop(0))
+        for _, _, key in moments:
+            self.change(key, pending[key].pop(0))
             self.scheduler.switch()
+            if self.rng.random() < 20 / self.objects:  # a promotion or a rollback
+                self.model = self.rng.choice(MODELS)
         self.uploading = False
 
-    def _change(self, key, change):
+    def change(self, key, change="put"):
         if change == "delete":
             self.s3.delete_objects("photos", {"Objects": [{"Key": key}]})
             return self._announce(key, "ObjectRemoved:Delete", {})
         seen = self.versions.setdefault(key, [])
         kind = "bad" if self.rng.random() < 0.1 else "good"
-        # Some uploads bring back what was there two versions ago.
-        back = len(seen) > 1 and self.rng.random() < 0.5
-        body = seen[-2] if back else f"{kind} {key} {len(seen)}"
+        drawn = self.rng.random()
+        if len(seen) > 1 and drawn < 0.5:
+            body = seen[-2]  # what was there two versions ago
+        elif drawn < 0.55 and self.versions:
+            other = self.rng.choice([*self.versions.values()])
+            body = other[-1] if other else f"{kind} {key}"  # a copy of another photo
+        else:
+            body = f"{kind} {key} {len(seen)}"
         seen.append(body)
         etag = self.s3.put_object("photos", key, body.encode())["ETag"].strip('"')
         self._announce(key, "ObjectCreated:Put", {"eTag": etag, "size": len(body.encode())})
         return None
 
     def _announce(self, key, name, facts):
-        self._sequence = getattr(self, "_sequence", 0xFFF0) + self.rng.randrange(1, 9)
-        from urllib.parse import quote_plus
-
+        self._sequence += self.rng.randrange(1, 9)
         found = {"key": quote_plus(key), "sequencer": f"{self._sequence:08X}", **facts}
         record = {
             "eventSource": "aws:s3",
@@ -255,36 +302,37 @@ class World:
             self.queue.append({"messageId": f"{self._sequence}/{copy}", "body": body})
 
     def work(self):
-        reader = labeler.Labeler(Bundle(CARD, b"", {}), clock=self.tick)
-        while self.uploading or self.queue or self.busy:
+        while self.going_on:
             self.scheduler.switch()
-            taken = [self._take() for _ in range(self.rng.randrange(1, 21)) if self.queue]
+            taken = [self.take() for _ in range(self.rng.randrange(1, 21)) if self.queue]
             if not taken:
                 continue
             self.busy += 1
             self.deliveries += len(taken)
             failed = {message["messageId"] for message in taken}
             try:
-                failed = self._deliver(taken, reader)
+                failed = self.deliver(taken)
             except Crash:
                 self.crashes += 1
-                reader = labeler.Labeler(Bundle(CARD, b"", {}), clock=self.tick)
             self.queue += [message for message in taken if message["messageId"] in failed]
             self.busy -= 1
 
-    def _take(self):
+    def take(self):
         return self.queue.pop(self.rng.randrange(len(self.queue)))
 
-    def _deliver(self, taken, reader):
+    def deliver(self, taken):
+        """Have the function label some messages; return the ids of those that come again."""
         records = [{"eventSource": "aws:sqs", **message} for message in taken]
         batch = events.parse({"Records": records}, within=INPUT)
-        results, unfinished = app.process(batch, reader, RESULTS, deadline=None)
-        answer = events.answer(batch, results, unfinished)
+        answer = events.answer(batch, *self._process(batch))
         return {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+
+    def _process(self, batch):
+        reader = labeler.Labeler(Bundle(self.model, b"", {}), clock=lambda: self.now)
+        return app.process(batch, reader, RESULTS, deadline=None)
 
     def backfill(self):
         """Label what is listed now, as a Distributed Map does: no sequencer, no version."""
-        reader = labeler.Labeler(Bundle(CARD, b"", {}), clock=self.tick)
         while self.uploading or self.queue:
             listed = self.s3.list_objects_v2("photos", "", f"farm {self.rng.randrange(7)}/")
             items = [
@@ -293,60 +341,114 @@ class World:
             ]
             event = {"BatchInput": {"bucket": "photos"}, "Items": items}
             batch = events.parse(event, within=INPUT)
-            try:
-                app.process(batch, reader, RESULTS, deadline=None)
-            except Crash:
-                self.crashes += 1
-                reader = labeler.Labeler(Bundle(CARD, b"", {}), clock=self.tick)
-            for _ in range(20):
-                self.scheduler.switch()
+            self._or_fail(lambda batch=batch: self._process(batch))
+            self._rest()
+
+    def review(self, who):
+        """Open the table, decide some of it by some clock, and take some decisions back."""
+        while self.going_on:
+            self._or_fail(lambda: self._review(who))
+            self._rest()
+
+    def _review(self, who):
+        wrong = timedelta(days=self.rng.choice((-400, 0, 400)))
+        opened = self.client.calls
+        rows = {row.source_ref: row for row in self._table()}
+        for _ in range(self.rng.randrange(12)) if rows else ():
+            row = rows[self.rng.choice(list(rows)[:3])]
+            label = self.rng.choice(["alpaca", "not", "goat", None])
+            said = row.decided(label, who, self.now + wrong, index=0, attribute="alpaca")
+            self.scheduler.here.since = opened
+            bucket.write(RESULTS, [said])
+            rows[row.source_ref] = merge(row, said)
+
+    def prune(self):
+        while self.going_on:
+            self._or_fail(self._prune)
+            self._rest()
+
+    def _prune(self):
+        names = [row.source_ref for row in self._table()]
+        bucket.write(RESULTS, prune.gone_in_s3(names))
+
+    def _table(self):
+        # One call for each part: with faults nobody would ever see a table.
+        self.scheduler.here.steady = True
+        try:
+            return [row for row in bucket.read(RESULTS) if not row.hidden]
+        finally:
+            self.scheduler.here.steady = False
 
     def compact(self):
-        while self.uploading or self.queue or self.busy:
+        while self.going_on:
             self.compact_once()
 
     def compact_once(self):
         self.runs += 1
-        try:
-            return compaction.compact(
+        # What it writes is said for a person, about a copy: it may count, and need not.
+        self.scheduler.here.since, self.scheduler.here.compacts = self.client.calls, True
+        return self._or_fail(
+            lambda: bucket.compact(
                 RESULTS,
                 max_parts=self.rng.randrange(1, 40),
-                divide_bytes=self.divide_bytes,
+                until="0",
                 pause=0,
+                part_bytes=self.rng.choice((250 * self.objects, 10**9)),  # several parts, or one
             )
+        )
+
+    def _or_fail(self, act):
+        try:
+            return act()
         except storage.StorageError:
-            pass
+            return None
         except Crash:
             self.crashes += 1
-        return None
+            return None
+
+    def _rest(self):
+        for _ in range(20):
+            self.scheduler.switch()
 
     # --- a run, and what must be true at its end ---
 
     def run(self, monkeypatch):
-        monkeypatch.setattr(storage, "client", lambda: self.client)
-        monkeypatch.setattr(time, "sleep", lambda _: None)
-        monkeypatch.setattr(compaction, "ThreadPoolExecutor", Inline)
-        monkeypatch.setattr(pair, "DIGITS", 1)
-        monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
-        monkeypatch.setattr(images, "decode", decode)
-        monkeypatch.setattr(app.logger, "warning", lambda *_, **__: None)
-        monkeypatch.setattr(app.logger, "exception", lambda *_, **__: None)
-        monkeypatch.setattr(app.logger, "info", lambda *_, **__: None)
-        monkeypatch.setattr(app.metrics, "add_metric", lambda *_, **__: None)
-        monkeypatch.setattr(app.metrics, "flush_metrics", lambda *_, **__: None)
-        monkeypatch.setattr(merge, "merge", self._slowly(merge.merge))
-        for actor in (self.upload, self.compact, self.compact, self.backfill):
+        self.patch(monkeypatch)
+        for actor in (self.upload, *[self.compact] * 3, self.backfill, self.prune):
             self.scheduler.spawn(actor)
+        for who in ("kim", "ann"):
+            self.scheduler.spawn(self.review, who)
         for _ in range(self.workers):
             self.scheduler.spawn(self.work)
         self.scheduler.run()
-        for _ in range(10_000):
-            done = self.compact_once()
-            if done == compaction.Compacted():
-                break
-        else:
-            raise AssertionError("compaction never comes to rest")
+        self.come_to_rest()
         return self
+
+    def patch(self, monkeypatch):
+        """Let the product run in this world."""
+        monkeypatch.setattr(storage, "client", lambda: self.client)
+        monkeypatch.setattr(time, "sleep", lambda _: None)
+        for module in (bucket, prune):
+            monkeypatch.setattr(module, "ThreadPoolExecutor", Inline)
+        monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
+        monkeypatch.setattr(images, "decode", decode)
+        for name in ("warning", "exception", "info"):
+            monkeypatch.setattr(app.logger, name, lambda *_, **__: None)
+        monkeypatch.setattr(app.metrics, "add_metric", lambda *_, **__: None)
+        monkeypatch.setattr(app.metrics, "flush_metrics", lambda *_, **__: None)
+        monkeypatch.setattr(lines, "merge", self._slowly(lines.merge))
+        monkeypatch.setattr(bucket, "write", self._noted(bucket.write))
+
+    def come_to_rest(self):
+        """Compact until nothing waits, then say what is gone, without a fault."""
+        for attempt in itertools.count():
+            assert attempt < 10_000, "compaction never comes to rest"
+            if self.compact_once() == bucket.Compacted():
+                break
+        self.client.rate = 0
+        self.now += timedelta(seconds=1)
+        self._prune()
+        bucket.compact(RESULTS, until="0")
 
     def _slowly(self, real):
         def merging(*streams):
@@ -357,54 +459,71 @@ class World:
 
         return merging
 
-    def rows(self, kind):
-        """Return (shard, row) of each row in the labels ("manifest") or the "failures"."""
-        found = []
-        for (bucket, key), stored in self.s3.objects.items():
-            name = key.removeprefix("labels/")
-            shard = pair.shard_named(name) if bucket == "results" else None
-            if shard is not None and name.startswith(kind):
-                found += [
-                    (shard, manifest_row.parse(line)) for line in stored.body.splitlines() if line
-                ]
-        return found
+    def _noted(self, real):
+        def write(results, rows):
+            begin = getattr(self.scheduler.here, "since", 0)
+            noted = [Said(row, begin) for row in rows]
+            for each in noted:
+                self.said.setdefault(each.row.source_ref, []).append(each)
+            try:
+                real(results, rows)
+            finally:
+                for each in noted:
+                    each.end = self.client.calls
+            for each in noted:
+                each.acknowledged = not getattr(self.scheduler.here, "compacts", False)
+
+        return write
 
     def verify(self):
-        """Each object that is still there has exactly one row, and it is the right one."""
-        assert not [key for bucket, key in self.s3.objects if key.startswith("labels/parts/")]
-        found = self.rows("manifest"), self.rows("failures")
-        for shard, row in found[0] + found[1]:
-            expected = pair.shard_of(row["source-ref"]) if self.divided else pair.WHOLE
-            assert shard == expected, "a row is in another shard than its own"
-        labels, failures = ([row for _, row in rows] for rows in found)
-        assert not [row for row in labels if manifest_row.is_failure(row)]
-        assert not [row for row in failures if not manifest_row.is_failure(row)]
-        names = [row["source-ref"] for row in labels + failures]
-        assert len(names) == len(set(names)), "an image has two rows"
+        """Each object has exactly one visible row, of its content, with the label that counts."""
+        parts = [key for _, key in self.s3.objects if key.startswith("labels/parts/")]
+        assert not parts, "parts are left"
+        manifest = self.s3.objects["results", "labels/manifest.jsonl"]
+        rows = [Row.from_line(line) for line in manifest.body.splitlines() if line]
+        assert len(rows) == len({row.source_ref for row in rows}), "an image has two rows"
+        visible = {row.source_ref: row for row in rows if not row.hidden}
         here = {INPUT + key for bucket, key in self.s3.objects if bucket == "photos"}
-        ever = {INPUT + key for key in self.versions}
-        assert here <= set(names) <= ever, "an image has no row"
-        for row in labels + failures:
-            self._verify_row(row)
+        assert visible.keys() == here, f"rows and objects differ: {visible.keys() ^ here}"
+        for row in visible.values():
+            self._verify_read(row)
+            self._verify_decision(row)
 
-    @property
-    def divided(self):
-        """Whether the table is divided into shards."""
-        return any(key.startswith("labels/manifest/") for _, key in self.s3.objects)
-
-    def _verify_row(self, row):
-        key = row["source-ref"].removeprefix(INPUT)
-        current = self.s3.objects.get(("photos", key))
-        if current is None:
-            return  # it was deleted: a row of any of its versions may be left, or none
-        body = self.versions[key][-1].encode()
-        facts = row["labeler"]
-        etag = hashlib.md5(body).hexdigest()
-        assert facts["etag"] == etag, f"{key}: the row is of an older version"
-        assert facts["last-modified"] == f"{current.modified:%Y-%m-%dT%H:%M:%SZ}"
+    def _verify_read(self, row):
+        key = row.source_ref.removeprefix(INPUT)
+        body, stored = self.versions[key][-1].encode(), self.s3.objects["photos", key]
+        assert row.read, f"{key}: what was read is lost"
+        assert row.read.content == content_of(body), f"{key}: the row is of an older version"
+        assert row.read.etag == stored.etag.strip('"'), f"{key}: the row is of an older upload"
+        read = [said for said in self.said[row.source_ref] if said.row.read]
+        newest = max(order(said.row) for said in read if said.acknowledged)
+        assert order(row) >= newest, f"{key}: a later read was lost"
+        may = {(*order(said.row), said.row.model) for said in read}
+        assert (*order(row), row.model) in may, f"{key}: nobody has read this"
         if body.startswith(b"bad"):
-            assert row["failure"]["code"] == "corrupt"
+            assert row.answer.failure.code == "corrupt"
             return
-        prediction = decide(CARD, logit_of(hashlib.sha256(body).digest()))
-        assert row["alpaca"] == prediction.index
-        assert facts["probability"] == prediction.probability
+        [card] = [card for card in MODELS if card.version == row.model]
+        prediction = decide(card, logit_of(hashlib.sha256(body).digest(), card.version))
+        assert (row.answer.label, row.probability) == (prediction.label, prediction.probability)
+
+    def _verify_decision(self, row):
+        content, name = row.read.content, row.source_ref
+        about = [said for said in self.said[name] if content in said.row.people]
+        found = row.people.get(content)
+        known = {said.row.people[content] for said in about}
+        assert found is None or found in known, f"{name}: nobody has said this"
+        for said in about:
+            if said.acknowledged:
+                assert found is not None, f"{name}: a decision was lost"
+                assert not self._before(found, about, content, said), (
+                    f"{name}: a later decision was acknowledged, and does not count"
+                )
+        stands = found is not None and found.label is not None
+        assert row.label == (found.label if stands else row.answer.label)
+        assert (row.decision and row.decision.who) == (found.who if stands else None)
+
+    def _before(self, found: Decision, about, content, said):
+        """Tell whether whoever said `said` looked after `found` had been written."""
+        written = max(other.end for other in about if other.row.people[content] == found)
+        return said.row.people[content] != found and written <= said.begin

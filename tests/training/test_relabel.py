@@ -6,45 +6,34 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from alpaca_labeler import storage
-from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.corrections import withdrawal
+from alpaca_labeler.photos.content import content_of
+from alpaca_labeler.table.facts import Read
+from alpaca_labeler.table.row import Row
 from alpaca_labeler.training import dataset, relabel
 from alpaca_labeler.training.description import DatasetError
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
-def person(source_ref, label, *, minute=0, **facts):
-    """A person's row, as `alpaca review` writes it; `facts` are of the version that was seen."""
-    return {
-        "source-ref": str(source_ref),
-        "dogs": int(label == DOGS),
-        "dogs-metadata": {
-            "class-name": label,
-            "confidence": 1.0,
-            "type": manifest_row.TASK_TYPE,
-            "job-name": "labeling-job/review",
-            "human-annotated": "yes",
-            "creation-date": manifest_row.timestamp(datetime(2026, 12, 1, 12, minute, tzinfo=UTC)),
-        },
-        "labeler": {"model-version": "20261123T225144Z-7f2733da33b9", **facts},
-    }
-
-
-def seen(path):
-    """What a row says of the version of a file."""
-    status = os.stat(path)
-    return {"size": status.st_size, "last-modified": storage.file_time(status.st_mtime_ns)}
+def said(photo, label, *, content=None, minute=0):
+    """The row of a decision about a photo as it is now, or about another content of it."""
+    if content is None and os.path.exists(photo):
+        with open(photo, "rb") as file:
+            content = content_of(file.read())
+    name = photo if storage.is_s3(str(photo)) else storage.to_source_ref(str(photo))
+    row = Row(name, read=Read(content=content))
+    return row.decided(label, "ada", datetime(2026, 12, 1, 12, minute, tzinfo=UTC))
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Write rows into a new corrections file and return its path."""
+    """Write rows into a manifest and return its path."""
 
-    def write(*rows, name="corrections.jsonl"):
-        (tmp_path / name).write_bytes(b"".join(map(manifest_row.encode, rows)))
+    def write(*rows, name="manifest.jsonl"):
+        (tmp_path / name).write_bytes(b"".join(row.to_line() for row in rows))
         return str(tmp_path / name)
 
     return write
@@ -60,7 +49,7 @@ def folder(tmp_path):
 
 def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data, write, folder):
     photo = folder / "0.png"
-    done = relabel.add(data, [write(person(photo, CATS, **seen(photo)))])
+    done = relabel.add(data, [write(said(photo, CATS))])
     assert (done.relabelled, done.confirmed, done.added, done.skipped) == (0, 0, 1, ())
     added = done.data.photos[-1]
     assert (added.name, added.path) == (f"corrected/{photo}", str(photo))
@@ -70,153 +59,125 @@ def test_new_photos_come_as_the_data_sets_own_with_the_label_of_the_person(data,
     assert done.data.fingerprint() != data.fingerprint()
 
 
-def test_a_photo_of_the_data_set_is_relabelled_in_its_place(data, write, pets):
-    wrong, right = pets / CATS / "03.png", pets / DOGS / "01.png"
-    done = relabel.add(data, [write(person(wrong, DOGS), person(right, DOGS))])
+def test_a_photo_of_the_data_set_is_known_by_its_picture_and_relabelled_in_its_place(
+    data, write, pets, tmp_path
+):
+    """A program that writes a rating into a file changes neither the picture nor what was said."""
+    wrong, right = pets / DOGS / "00.png", pets / CATS / "00.png"
+    rating, rated = PngInfo(), tmp_path / "rated.png"
+    rating.add_text("Rating", "5")
+    Image.open(wrong).save(rated, pnginfo=rating)
+    assert rated.read_bytes() != wrong.read_bytes()
+    done = relabel.add(data, [write(said(rated, CATS), said(right, CATS))])
     assert (done.relabelled, done.confirmed, done.added) == (1, 1, 0)
-    assert len(done.data.photos) == len(data.photos) == len(done.data.pixels)
-    changed = {photo.name: photo for photo in done.data.photos if photo.corrected}
-    assert changed.keys() == {f"{CATS}/03.png", f"{DOGS}/01.png"}
-    assert changed[f"{CATS}/03.png"].label == 1
-    assert changed[f"{CATS}/03.png"].kind == DOGS
-    assert data.photos[3].label == 0
+    changed = [photo for photo in done.data.photos if photo.corrected]
+    assert [(photo.name, photo.label, photo.kind) for photo in changed] == [
+        (f"{CATS}/00.png", 0, CATS),
+        (f"{DOGS}/00.png", 0, CATS),
+    ]
+    assert np.array_equal(done.data.pixels, data.pixels)
 
 
-def test_a_copy_of_a_photo_of_the_data_set_is_that_photo(data, write, pets, tmp_path):
-    copy = tmp_path / "copy of 03.png"
-    shutil.copy(pets / CATS / "03.png", copy)
-    done = relabel.add(data, [write(person(copy, DOGS))])
-    assert (done.relabelled, done.added) == (1, 0)
-
-
-def test_photos_keep_their_finer_kind(pets, write, tmp_path):
-    shutil.copytree(pets, tmp_path / "pets")
-    poodle = tmp_path / "pets" / DOGS / "poodle" / "1.png"
-    paint(poodle, dog=True, number=50)
+def test_a_finer_kind_stays(write, tmp_path):
+    for number in range(2):
+        paint(tmp_path / "pets" / CATS / f"{number}.png", dog=False, number=number)
+        paint(tmp_path / "pets" / DOGS / "poodle" / f"{number}.png", dog=True, number=number)
     data = dataset.load(str(tmp_path / "pets"), 32)
-    done = relabel.add(data, [write(person(poodle, CATS))])
+    done = relabel.add(data, [write(said(tmp_path / "pets" / DOGS / "poodle" / "0.png", CATS))])
     [photo] = [photo for photo in done.data.photos if photo.corrected]
     assert (photo.kind, photo.label) == ("poodle", 0)
 
 
-def test_a_copied_photo_is_the_one_that_was_corrected(data, write, folder):
-    photo = folder / "0.png"
-    said = person(photo, CATS, **seen(photo), etag=storage.digest_of(str(photo)))
-    os.utime(photo, (1, 1))
-    assert relabel.add(data, [write(said)]).added == 1
-    paint(photo, dog=False, number=7)
-    with pytest.raises(DatasetError, match="changed since it was corrected"):
-        relabel.add(data, [write(said)])
-
-
-def test_a_correction_that_was_withdrawn_does_not_count(data, write, folder):
-    one, two = folder / "0.png", folder / "1.png"
-    rows = [person(one, CATS, minute=1), person(two, CATS, minute=1)]
-    back = withdrawal(rows[0], datetime(2026, 12, 1, 12, 2, tzinfo=UTC))
-    done = relabel.add(data, [write(*rows, back)])
-    assert done.skipped == (f"{one}: the correction was withdrawn",)
-    assert done.added == 1
-    assert relabel.add(data, [write(*rows, back, person(one, DOGS, minute=3))]).added == 2
-
-
-def test_the_last_correction_of_a_person_counts(data, write, folder, tmp_path):
-    first, second = folder / "0.png", folder / "1.png"
+def test_the_last_decision_counts_and_one_that_was_taken_back_does_not(
+    data, write, folder, tmp_path
+):
+    first, second, third = (folder / f"{number}.png" for number in range(3))
     shutil.copy(second, tmp_path / "copy.png")
-    one = write(person(first, CATS, minute=1), person(first, DOGS, minute=3), name="one.jsonl")
+    one = write(said(first, CATS, minute=1), said(first, DOGS, minute=3), name="one.jsonl")
     two = write(
-        person(first, CATS, minute=2),
-        person(second, DOGS, minute=5),
-        person(tmp_path / "copy.png", CATS, minute=4),
+        said(first, CATS, minute=2),
+        said(second, DOGS, minute=5),
+        said(tmp_path / "copy.png", CATS, minute=4),
+        said(third, CATS, minute=1),
+        said(third, None, minute=2),
         name="two.jsonl",
     )
     done = relabel.add(data, [one, two])
-    assert done.added == 2
+    assert (done.added, done.skipped) == (2, ())
     assert [photo.label for photo in done.data.photos[-2:]] == [1, 1]
     assert relabel.add(data, [two, one]).data.fingerprint() == done.data.fingerprint()
 
 
-@pytest.mark.parametrize(
-    "facts", [{"size": 1}, {"last-modified": "2020-01-01T00:00:00.000000000Z"}]
-)
-def test_a_photo_that_has_changed_since_is_skipped_and_named(data, write, folder, facts):
-    stale, good = folder / "0.png", folder / "1.png"
-    done = relabel.add(
-        data,
-        [write(person(stale, CATS, **{**seen(stale), **facts}), person(good, CATS, **seen(good)))],
-    )
-    assert done.added == 1
-    assert done.skipped == (f"{stale}: the photo has changed since it was corrected",)
+def test_what_was_said_of_another_picture_does_not_count_and_the_photo_is_named(
+    data, write, folder
+):
+    stale, good, any_picture = (folder / f"{number}.png" for number in range(3))
+    rows = [said(stale, CATS), said(good, CATS), said(any_picture, CATS, content="")]
+    paint(stale, dog=False, number=7)
+    done = relabel.add(data, [write(*rows)])
+    assert done.added == 2
+    assert done.skipped == (f"{stale}: it has changed since a person decided",)
     assert done.data.skipped == (*data.skipped, *done.skipped)
 
 
 def test_a_file_that_is_gone_or_not_a_photo_is_skipped_and_named(data, write, folder):
     (folder / "half.png").write_bytes((folder / "0.png").read_bytes()[:60])
-    done = relabel.add(
-        data,
-        [write(*(person(folder / name, CATS) for name in ("0.png", "gone.png", "half.png")))],
-    )
+    names = ("0.png", "gone.png", "half.png")
+    done = relabel.add(data, [write(*(said(folder / name, CATS) for name in names))])
     assert done.added == 1
-    assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in done.skipped] == [
-        "gone.png",
-        "half.png",
-    ]
+    assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in done.skipped] == [*names[1:]]
 
 
-def test_relative_names_start_at_the_photos_root(data, write, folder):
-    file = write(person("new/0.png", CATS), person(folder / "1.png", CATS))
-    done = relabel.add(data, [file], photos_root=str(folder.parent))
-    assert done.added == 2
+def test_relative_names_start_at_the_manifest_or_at_the_photos_root(data, write, folder, tmp_path):
+    table = write(said("new/0.png", CATS), said(folder / "1.png", CATS))
+    assert relabel.add(data, [table]).added == 2
+    (tmp_path / "else").mkdir()
+    moved = shutil.move(table, tmp_path / "else")
+    assert relabel.add(data, [moved]).added == 1
+    assert relabel.add(data, [moved], photos_root=str(tmp_path)).added == 2
 
 
 def test_names_that_are_not_utf_8_are_found(data, write, folder):
     path = os.fsdecode(bytes(folder) + b"/\xff.png")
     shutil.copy(folder / "0.png", path)
-    done = relabel.add(data, [write(person(storage.to_source_ref(path), CATS))])
+    done = relabel.add(data, [write(said(path, CATS))])
     assert (done.added, done.skipped) == (1, ())
     done.data.fingerprint()
 
 
-def test_if_nothing_can_be_used_the_remedy_is_named(data, write):
-    with pytest.raises(
-        DatasetError, match=r"none of the corrections .*gone/1\.png.* --photos-root"
-    ):
-        relabel.add(data, [write(person("gone/1.png", CATS))])
-
-
-def test_a_class_of_another_data_set_is_refused_by_name(data, write, folder):
-    with pytest.raises(DatasetError, match=r"corrections\.jsonl: .*0\.png is called 'llama', but"):
-        relabel.add(data, [write(person(folder / "0.png", "llama"))])
-
-
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("line", "complaint"),
     [
-        (b"", "it has no row by a person"),
+        (b"", "no person has decided anything"),
         (b'{"source-ref": "a.png"\n', "line 1: not JSON"),
-        (b'{"source-ref": "a.png", "dogs-metadata": {"class-name": "dogs"}}\n', "`alpaca review`"),
+        (b'{"source-ref": "a", "dogs-metadata": {"class-name": "dogs"}}\n', "`alpaca review`"),
+        (said("a.png", "llama").to_line(), "a.png is called 'llama', but the classes"),
+        (said("gone/1.png", CATS).to_line(), r"none of the decisions .*gone/1\.png.*--photos-root"),
     ],
 )
-def test_a_file_that_holds_no_corrections_is_refused(data, tmp_path, content, complaint):
-    file = tmp_path / "corrections.jsonl"
-    file.write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"corrections\.jsonl: .*{complaint}"):
+def test_a_manifest_without_a_usable_decision_is_refused(data, tmp_path, line, complaint):
+    file = tmp_path / "manifest.jsonl"
+    file.write_bytes(line)
+    with pytest.raises(DatasetError, match=rf"manifest\.jsonl.*{complaint}"):
         relabel.add(data, [str(file)])
     with pytest.raises(DatasetError, match="no such file"):
         relabel.add(data, [str(tmp_path / "none.jsonl")])
 
 
-def test_rows_of_strange_shapes_are_one_line_of_error(data, write, folder):
-    for name in (None, 7, ["cats"], {"a": 1}):
-        row = person(folder / "0.png", CATS)
-        row["dogs-metadata"]["class-name"] = name
-        with pytest.raises(DatasetError, match="is called"):
-            relabel.add(data, [write(row)])
-    odd = person(folder / "0.png", CATS, size="big", etag=7, **{"last-modified": []})
-    assert relabel.add(data, [write(odd)]).added == 1
+def test_rows_of_other_tools_count_if_a_person_made_them(data, write, folder):
+    """Ground Truth's own rows say nothing of the content: they are about the photo as it is."""
+    line = (
+        b'{"source-ref":"%b","dogs":0,"dogs-metadata":{"class-name":"%b","human-annotated":"%b"}}'
+    )
+    rows = [
+        Row.from_line(line % (bytes(folder / name), CATS.encode(), by_person))
+        for name, by_person in (("0.png", b"yes"), ("1.png", b"no"))
+    ]
+    assert relabel.add(data, [write(*rows)]).added == 1
 
 
 def test_a_class_must_not_vanish(data, write):
-    rows = [person(photo.path, CATS) for photo in data.photos if photo.label]
+    rows = [said(photo.path, CATS) for photo in data.photos if photo.label]
     with pytest.raises(DatasetError, match="no photo of 'dogs' left"):
         relabel.add(data, [write(*rows)])
 
@@ -228,21 +189,24 @@ def test_a_class_must_not_vanish(data, write):
 def bucket(aws, folder):
     aws.create_bucket(Bucket="farm")
     for number in range(2):
-        aws.put_object(
-            Bucket="farm", Key=f"{number}.png", Body=(folder / f"{number}.png").read_bytes()
-        )
+        body = (folder / f"{number}.png").read_bytes()
+        aws.put_object(Bucket="farm", Key=f"{number}.png", Body=body)
     return aws
 
 
-def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
-    etags = [
-        storage.fetch(ImageVersion(f"s3://farm/{number}.png"), 10**6).version.etag
-        for number in range(2)
-    ]
+@pytest.fixture
+def rows(folder):
+    """What was decided of the two photos in the bucket."""
+    contents = [content_of((folder / f"{number}.png").read_bytes()) for number in range(2)]
+    return [said(f"s3://farm/{n}.png", CATS, content=content) for n, content in enumerate(contents)]
+
+
+def test_decisions_in_a_bucket_are_about_its_photos(data, bucket, rows, folder):
     bucket.put_object(Bucket="farm", Key="1.png", Body=(folder / "2.png").read_bytes())
-    rows = [person(f"s3://farm/{number}.png", CATS, etag=etag) for number, etag in enumerate(etags)]
-    rows.append(person("s3://farm/gone.png", CATS))
-    done = relabel.add(data, [write(*rows)], photos_root=str(folder))
+    rows.append(said("s3://farm/gone.png", CATS))
+    table = b"".join(row.to_line() for row in sorted(rows, key=lambda row: row.source_ref))
+    bucket.put_object(Bucket="farm", Key="labels/manifest.jsonl", Body=table)
+    done = relabel.add(data, ["s3://farm/labels/"], photos_root=str(folder))
     assert done.added == 1
     assert done.data.photos[-1].path == "s3://farm/0.png"
     assert [line.split(": ")[0] for line in done.skipped] == [
@@ -253,9 +217,8 @@ def test_photos_in_a_bucket_are_told_by_their_etag(data, bucket, write, folder):
 
 @pytest.mark.parametrize("fault", [storage.Transient, storage.Denied])
 @pytest.mark.usefixtures("bucket")
-def test_a_fault_that_passes_ends_the_run_and_is_not_skipped(data, write, monkeypatch, fault):
-    file = write(person("s3://farm/0.png", CATS), person("s3://farm/1.png", CATS))
-    real = storage.fetch
+def test_a_fault_that_passes_ends_the_run_and_is_not_skipped(data, write, rows, monkeypatch, fault):
+    file, real = write(*rows), storage.fetch
 
     def fetch(image, limit):
         if image.source_ref.endswith("1.png"):

@@ -24,7 +24,7 @@ export function begin(start, query) {
   document.title = `${start.name} - review`;
   element("name").textContent = start.name;
   element("help-file").textContent =
-    `Each decision is written at once to ${start.corrections}, as ${start.annotator}'s.`;
+    `Each decision is written at once to ${start.name}, as ${start.annotator}'s.`;
   [element("no"), element("yes")].forEach((each, index) => {
     each.textContent = start.classes[index];
   });

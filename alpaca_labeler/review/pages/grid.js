@@ -97,7 +97,9 @@ export class Grid {
   update(tile) {
     const place = this.tiles.findIndex(({ id }) => id === tile.id);
     if (place < 0) return;
+    const shown = this.tiles[place].content;
     this.tiles[place] = tile;
+    if (tile.content !== shown) this.#image(place).src = photo(this.#generation, tile, "tile");
     this.#say(this.#root.children[place], tile);
   }
 
@@ -196,7 +198,7 @@ export class Grid {
     const mat = make("div", "mat");
     const image = /** @type {HTMLImageElement} */ (make("img"));
     Object.assign(image, { loading: "lazy", decoding: "async", draggable: false, alt: "" });
-    image.src = photo(this.#generation, tile.id, "tile");
+    image.src = photo(this.#generation, tile, "tile");
     mat.append(image, make("p", "reason"), make("span", "check"));
     made.append(mat, make("p", "says"), make("p", "name", tile.name));
     this.#say(made, tile);

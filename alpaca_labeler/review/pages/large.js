@@ -73,7 +73,7 @@ export class Large {
     const check = tile.who || tile.was ? [make("span", "check", "✓")] : [];
     element("large-says").replaceChildren(...check, ...label(tile), make("span", "soft", sure),
       make("span", "note", notes(tile)));
-    const shown = photo(generation, tile.id, "large");
+    const shown = photo(generation, tile, "large");
     if (this.#shown === shown) return;
     this.#shown = shown;
     element("large-problem").textContent = tile.reason;
@@ -82,7 +82,7 @@ export class Large {
     this.#photo.src = shown;
     this.fit();
     this.#facts(tile, generation, shown);
-    if (next) new Image().src = photo(generation, next.id, "large");
+    if (next) new Image().src = photo(generation, next, "large");
   }
 
   fit() {

@@ -131,7 +131,6 @@ function end() {
 async function showChanges(state, own = new Set()) {
   if (state.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
   list.since = state.since;
-  element("stale").hidden = !state.stale;
   element("bar").querySelector("[data-does=undo]").disabled = !state.undo;
   for (const [id, now] of state.changed) {
     const place = places.get(id);
@@ -154,11 +153,10 @@ async function look() {
   await next(async () => showChanges(await get("state", { since: list.since })));
 }
 
-/** Say what is wrong, where it is seen. @param {unknown} error */
-function failed(error) {
+/** Say what is wrong, where it is seen. @param {unknown} error @param {string} [ref] of the photo it is about */
+function failed(error, ref = grid.tiles[grid.active]?.ref) {
   if (error instanceof Outdated) {
-    toast("The manifest was read again. Nothing was saved just now: look again.");
-    return load(grid.tiles[grid.active]?.ref, list ? here() : 0);
+    return load(ref, list ? here() : 0);
   }
   ended ||= error instanceof Gone;
   element("problem").textContent = error instanceof Error ? error.message : String(error);
@@ -206,6 +204,9 @@ function decide(chosen, index) {
       const what = index === undefined ? "confirmed" : start.classes[index];
       if (problems.length) toast(problems.join("; "));
       else if (all.length > 1) toast(`${photos(all.length)}: ${what}`);
+    } catch (error) {
+      await failed(error, shown[seen[0]].ref);
+      if (error instanceof Outdated) toast("The table is new, so nothing was saved just now: look again");
     } finally {
       if (shown === grid.tiles) grid.pending(seen, false);
     }
@@ -250,7 +251,7 @@ function undo() {
     const place = places.get(back[0]);
     if (place !== undefined) await go(place);
     toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`,
-      photo(list.generation, back[0], "tile"));
+      photo(list.generation, { id: back[0], content: "" }, "tile"));
   });
 }
 
@@ -311,10 +312,6 @@ const DOES = {
   previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
   help: () => element("help").showModal(), clear: () => clear(filtered(query)),
   filters: () => reveal(!element("filters").classList.contains("open")),
-  reload: () => next(async () => {
-    await post("reload");
-    await load(grid.tiles[grid.active]?.ref, here());
-  }),
 };
 /** @type {Record<string, () => unknown>} */
 const KEYS = {

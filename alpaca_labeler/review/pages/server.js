@@ -4,13 +4,12 @@
 /**
  * @typedef {{id: number, ref: string, name: string, folder: string, label: string, class: number,
  *   was: string, wasClass: number, who: string, certainty: number?, confidence: number?,
- *   review: boolean, reason: string, status: number}} Tile
- * @typedef {{generation: number, since: number, changed: [number, number][], stale: boolean,
- *   undo: boolean}} State
+ *   review: boolean, content: string, reason: string, status: number}} Tile
+ * @typedef {{generation: number, since: number, changed: [number, number][], undo: boolean}} State
  * @typedef {{value: string, text: string, photos: number, decided: number}} Choice
  * @typedef {State & {ids: number[], status: string, at: number}} List
- * @typedef {{name: string, corrections: string, annotator: string, classes: string[],
- *   labels: Choice[], models: Choice[], folders: Choice[],
+ * @typedef {{name: string, annotator: string, classes: string[], labels: Choice[],
+ *   models: Choice[], folders: Choice[],
  *   next: [string, string][]}} Start
  * @typedef {State & {unseen?: number, refused?: string[], ids?: number[], text?: string}} Done
  */
@@ -48,9 +47,12 @@ export const post = (path, body = {}) => answer(path, {
   body: JSON.stringify(body),
 });
 
-/** The address of a photo. @param {number} generation @param {number} id @param {string} size */
-export const photo = (generation, id, size) =>
-  `photo?generation=${generation}&id=${id}&size=${size}`;
+/**
+ * The address of a photo, which is another one if its content is.
+ * @param {number} generation @param {{id: number, content: string}} of @param {string} size
+ */
+export const photo = (generation, { id, content }, size) =>
+  `photo?generation=${generation}&id=${id}&content=${encodeURIComponent(content)}&size=${size}`;
 
 /** Why a photo cannot be shown. @param {string} address @returns {Promise<string>} */
 export const reason = async (address) => (await answer(address)).error;

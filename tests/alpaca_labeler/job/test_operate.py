@@ -19,10 +19,14 @@ from alpaca_labeler.handler import events
 from alpaca_labeler.job import backfill, operate
 from alpaca_labeler.main import main
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import parts
-from tests.support import rows, stacks
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
+from alpaca_labeler.table.row import Row
+from tests.support import stacks
 from tests.support.aws import account
 
+SAID = Decision("2026-02-01", "kim", "goat", 0, "alpaca")
+CORRUPT = Answer("1-a", failure=Failure("corrupt"))
 KEYS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("12"))
 ROOT = Path(__file__).parents[3]
 
@@ -34,15 +38,16 @@ def run(*words):
 # --- comparing -----------------------------------------------------------------------------------
 
 
-def row(key, etag, *, failed):
-    kind = {"failure": {"code": "empty"}} if failed else {"alpaca-metadata": {}}
-    return {"source-ref": f"s3://b/{key}", "labeler": {"etag": etag}, **kind}
+def row(key, etag="e", answer=None, bucket="b"):
+    answer = answer or Answer("1-a", "alpaca", 1, "alpaca", 0.9)
+    read = Read("2026-01-31T12:00:00Z", "sha256:1", etag)
+    return Row(f"s3://{bucket}/{key}", read, answer)
 
 
 @given(objects=KEYS, table=KEYS, failed=st.sets(st.sampled_from("abcdefgh")))
 def test_every_object_and_every_row_is_named_once_with_its_state(objects, table, failed):
     images = [ImageVersion(f"s3://b/{key}", etag=objects[key]) for key in sorted(objects)]
-    found_rows = [row(key, table[key], failed=key in failed) for key in sorted(table)]
+    found_rows = [row(key, table[key], CORRUPT if key in failed else None) for key in sorted(table)]
 
     found = {item.source_ref[-1]: item.state for item in operate.compare(images, found_rows)}
 
@@ -62,11 +67,16 @@ def test_every_object_and_every_row_is_named_once_with_its_state(objects, table,
     ("before", "state"), [("", "labelled"), ("1-a", "labelled"), ("1-b", "outdated")]
 )
 def test_only_labels_by_an_older_model_are_outdated(before, state):
-    by_model, by_person, failed = rows.label("a"), rows.human("a"), rows.failure("a")
-    image = [rows.version("a")]
-    assert [f.state for f in operate.compare(image, [by_model], before)] == [state]
-    assert [f.state for f in operate.compare(image, [by_person], before)] == ["labelled"]
-    assert [f.state for f in operate.compare(image, [failed], before)] == ["failed"]
+    by_person = Row("s3://b/a", row("a").read, row("a").answer, {"sha256:1": SAID})
+    taken_back = Row("s3://b/a", people={"sha256:1": Decision("2026-02-01")})
+    for known, expected in (
+        (row("a"), state),
+        (by_person, "labelled"),
+        (row("a", answer=CORRUPT), "failed"),
+        (taken_back, "missing"),
+    ):
+        [found] = operate.compare([ImageVersion("s3://b/a", etag="e")], [known], before)
+        assert found.state == expected
 
 
 # --- a stack -------------------------------------------------------------------------------------
@@ -92,10 +102,14 @@ def labelled(farm):
     for key in ("a.jpg", "bad.jpg", "new +1.jpg", "old.jpg", "folder/"):
         farm.s3.put_object(Bucket="photos", Key=key, Body=key.encode())
     etags = {o.source_ref: o.etag for o in storage.list_objects("s3://photos/")}
-    found = [rows.label("a.jpg"), rows.failure("bad.jpg"), rows.label("old.jpg")]
-    for each in found[:2]:
-        each["labeler"]["etag"] = etags[each["source-ref"]]
-    parts.write("s3://results/labels/", [*found, rows.label("gone.jpg")])
+    found = [
+        row("a.jpg", etags["s3://photos/a.jpg"], bucket="photos"),
+        row("bad.jpg", etags["s3://photos/bad.jpg"], CORRUPT, bucket="photos"),
+        row("old.jpg", "another", bucket="photos"),
+        row("gone.jpg", bucket="photos"),
+        Row("s3://photos/hidden.jpg", gone="2026-01-31"),
+    ]
+    bucket.write("s3://results/labels/", found)
     return farm
 
 
@@ -144,7 +158,6 @@ def test_an_output_that_is_missing_says_what_to_do(farm):
         (["backfill", "s3://photos/"], "Missing option '--stack'"),
         (["manifest", "cat"], "give RESULTS, or --stack NAME"),
         (["manifest", "compact"], "give RESULTS, or --stack NAME"),
-        (["manifest", "apply", __file__], "give RESULTS, or --stack NAME"),
     ],
 )
 def test_what_is_not_given_is_named(words, said):
@@ -180,7 +193,7 @@ def test_audit_check_exits_with_1_while_something_is_to_be_labelled(labelled):
 def test_audit_refuses_a_prefix_that_holds_no_table(labelled):
     done = run("audit", "s3://photos/", "s3://results/wrong/", "--requeue", "--stack", "farm")
     assert done.exit_code == 1
-    assert "s3://results/wrong/: holds neither a table nor a part" in done.stderr
+    assert "s3://results/wrong/: there are no labels" in done.stderr
     assert labelled.waiting() == []
 
 
@@ -212,7 +225,7 @@ def test_audit_names_failures_with_their_reason_and_queues_them_only_when_asked(
 def test_the_manifest_commands_read_the_stack(labelled):
     done = run("manifest", "compact", "--stack", "farm")
     assert "merged 1 part\n" in done.stderr
-    assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 3
+    assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 4
     for words in (["show"], ["stats"], ["export", "--format", "csv"], ["prune", "--dry-run"]):
         done = run("manifest", *words, "--stack", "farm")
         assert done.exit_code == 0, done.stderr
@@ -220,21 +233,11 @@ def test_the_manifest_commands_read_the_stack(labelled):
     assert labelled
 
 
-def test_pages_and_corrections_read_the_stack(labelled, tmp_path):
+def test_pages_read_the_stack(labelled, tmp_path):
     page = tmp_path / "report.html"
     done = run("report", "--stack", "farm", "--no-photos", "--output", str(page))
     assert done.exit_code == 0, done.stderr
     assert "s3://photos/" in page.read_text(encoding="utf-8")
-
-    corrections = tmp_path / "corrections.jsonl"
-    rows = run("manifest", "cat", "--stack", "farm").stdout.splitlines()
-    correction = json.loads(rows[0])
-    correction["alpaca"] = 1 - correction["alpaca"]
-    correction["alpaca-metadata"] |= {"human-annotated": "yes", "class-name": "checked"}
-    corrections.write_text(json.dumps(correction) + "\n", encoding="utf-8")
-    done = run("manifest", "apply", str(corrections), "--stack", "farm")
-    assert "1 applied" in done.stderr
-    assert "checked" in run("manifest", "show", "--stack", "farm").stdout
     assert labelled
 
 
@@ -341,7 +344,9 @@ def test_status_says_how_the_job_is_doing(labelled):
     assert said["stack"] == "farm, CREATE_COMPLETE"
     assert said["queue"] == "0 waiting, 0 in work"
     assert said["dead"] == "letters  2"
-    assert said["parts"].startswith("1 to be merged, the oldest of 20")
+    assert said["parts"] == "1 to be merged, no merge yet"
+    bucket.compact("s3://results/labels/")
+    assert "0 to be merged, the last merge of 20" in run("status", "farm").stdout
     assert said["model"] == "the one in the package"
     assert said["backfills"] == "none running"
     assert said["alarms"] == "1 in alarm"

@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -18,7 +18,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.handler import app
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
-from alpaca_labeler.table import compaction, manifest_row
+from alpaca_labeler.table.row import Row
 from tests.support.aws import forget_function
 
 pytestmark = pytest.mark.slow  # each test runs a job of its own
@@ -40,16 +40,12 @@ def running(monkeypatch):
     os.environ.update(before)
 
 
-def undated(row):
-    return {
-        key: undated(value) if isinstance(value, dict) else value
-        for key, value in row.items()
-        if key != "creation-date"
-    }
-
-
 def rows_at(uri):
-    return [undated(manifest_row.parse(line)) for line in storage.read(uri, 2**24).splitlines()]
+    return [Row.from_line(line) for line in storage.read(uri, 2**24).splitlines()]
+
+
+def without_moment(row):
+    return row.source_ref, replace(row.read, at="", sequencer=None), row.answer
 
 
 def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_path):
@@ -58,7 +54,7 @@ def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_pa
     for name, key in keys.items():
         s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, key)
     s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key="broken.jpg", Body=b"no picture")
-    shown: list[dict[str, Any]] = []
+    shown: list[Row] = []
 
     running.run(shown.append, until_idle=True)
 
@@ -66,17 +62,13 @@ def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_pa
     arguments = ["label", f"s3://{local_aws.INPUT_BUCKET}/", "--manifest", str(made), "--workers=1"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
-    labelled = rows_at(local_aws.MANIFEST_URI)
-    assert labelled == rows_at(str(made))
-    assert [row["source-ref"] for row in labelled] == sorted(
-        f"s3://{local_aws.INPUT_BUCKET}/{key}" for key in keys.values()
-    )
-    failed = rows_at(f"{local_aws.RESULTS_URI}{compaction.FAILURES}")
-    assert failed == rows_at(str(tmp_path / "failures.jsonl"))
-    assert [row["failure"]["code"] for row in failed] == ["not-an-image"]
-    assert {row["source-ref"] for row in shown} == {
-        row["source-ref"] for row in (*labelled, *failed)
+    rows = rows_at(local_aws.MANIFEST_URI)
+    assert [*map(without_moment, rows)] == [*map(without_moment, rows_at(str(made)))]
+    assert {row.source_ref: row.failure and row.failure.code for row in rows} == {
+        f"s3://{local_aws.INPUT_BUCKET}/broken.jpg": "not-an-image",
+        **{f"s3://{local_aws.INPUT_BUCKET}/{key}": None for key in keys.values()},
     }
+    assert {row.source_ref for row in shown} == {row.source_ref for row in rows}
 
 
 DIES = """
@@ -109,10 +101,10 @@ def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
         QueueUrl=running.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
     )
     assert len(taken["Messages"]) >= 5
-    shown: list[dict[str, Any]] = []
+    shown: list[Row] = []
     running.run(shown.append, until_idle=True)
 
-    assert {row["source-ref"][-6:-4]: row.get("failure", {}).get("code") for row in shown} == {
+    assert {row.source_ref[-6:-4]: row.failure and row.failure.code for row in shown} == {
         "p0": None,
         "p1": None,
         "p2": "crashed",
@@ -129,8 +121,8 @@ def test_an_image_that_is_replaced_has_one_row_of_its_last_version(running):
 
     [row] = rows_at(local_aws.MANIFEST_URI)
 
-    assert row["labeler"]["size"] == (PHOTOS / "coffee.jpg").stat().st_size
-    assert row["alpaca-metadata"]["class-name"] == "not alpaca"
+    assert row.read.size == (PHOTOS / "coffee.jpg").stat().st_size
+    assert row.label == "not alpaca"
 
 
 def test_the_table_is_whole_before_it_is_compacted(running):
@@ -141,7 +133,7 @@ def test_the_table_is_whole_before_it_is_compacted(running):
     result = CliRunner().invoke(main, ["manifest", "cat", local_aws.RESULTS_URI])
 
     assert result.exit_code == 0, result.output
-    assert manifest_row.parse(result.stdout_bytes)["source-ref"] == "s3://photos/alpaca.jpg"
+    assert Row.from_line(result.stdout_bytes).source_ref == "s3://photos/alpaca.jpg"
 
 
 def test_audit_names_what_has_no_row_and_requeues_it(running):
@@ -167,7 +159,8 @@ def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch
     running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
     monkeypatch.setenv("MAX_PIXELS", "1000")
     running.run(lambda _: None, until_idle=True)
-    assert rows_at(local_aws.MANIFEST_URI) == []
+    [row] = rows_at(local_aws.MANIFEST_URI)
+    assert row.failure
     monkeypatch.delenv("MAX_PIXELS")
     app._settings.cache_clear()
     app._model.cache_clear()
@@ -180,8 +173,7 @@ def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch
 
     assert "queued 0" in none.stderr
     assert result.stdout == "failed\ts3://photos/alpaca.jpg\ttoo-many-pixels\n"
-    assert [row["alpaca"] for row in rows_at(local_aws.MANIFEST_URI)] == [1]
-    assert rows_at(f"{local_aws.RESULTS_URI}{compaction.FAILURES}") == []
+    assert [row.label for row in rows_at(local_aws.MANIFEST_URI)] == ["alpaca"]
 
 
 def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
 import shlex
@@ -14,6 +13,8 @@ import sys
 
 import pytest
 
+from alpaca_labeler.table import log
+from alpaca_labeler.table.row import Row
 from tests.support import runs
 from tests.support.aws import CREDENTIALS
 from tests.support.raw import directory, tiff
@@ -34,7 +35,7 @@ def test_the_command_labels_and_a_second_run_has_nothing_to_do(tmp_path, photos)
     assert sum(report["new"].values()) == 8
     found = rows(tmp_path / "manifest.jsonl")
     assert found[f"{photos}/alpaca.jpg"]["alpaca-metadata"]["class-name"] == "alpaca"
-    assert not (tmp_path / "failures.jsonl").exists()
+    assert os.listdir(tmp_path) == ["manifest.jsonl"]
     written = (tmp_path / "manifest.jsonl").read_bytes()
     again = runs.label(photos, cwd=tmp_path)
     assert (again["unchanged"], sum(again["new"].values())) == (8, 0)
@@ -82,29 +83,36 @@ def test_only_what_changed_is_labelled_again(folder, photos, label):
     assert len(rows(folder / "manifest.jsonl")) == 3
 
 
+def failures(folder):
+    """Source-ref: code."""
+    found = rows(folder / "manifest.jsonl")
+    answers = {name: row["labeler"]["answer"] for name, row in found.items()}
+    return {
+        name: answer["failure"]["code"] for name, answer in answers.items() if "failure" in answer
+    }
+
+
 @pytest.mark.slow
-def test_a_photo_that_breaks_moves_to_the_failures_and_back(folder, photos, label):
+def test_a_photo_that_breaks_is_a_failure_until_it_is_whole_again(folder, photos, label):
     label("photos")
     (folder / "photos/coffee.jpg").write_bytes(b"no photo any more")
     for before in (0, 1):
         report = label("photos", "--max-failure-rate", 1)
         assert (report["unchanged"], report["failed"], report["failed_before"]) == (2, 1, before)
-        assert "photos/coffee.jpg" not in rows(folder / "manifest.jsonl")
-        assert [*rows(folder / "failures.jsonl")] == ["photos/coffee.jpg"]
+        assert failures(folder) == {"photos/coffee.jpg": "not-an-image"}
     shutil.copy(photos / "coffee.jpg", folder / "photos/coffee.jpg")
     label("photos")
-    assert len(rows(folder / "manifest.jsonl")) == 3
-    assert not (folder / "failures.jsonl").exists()
+    assert failures(folder) == {}
 
 
 @pytest.mark.slow
 def test_a_failure_that_another_option_repairs_is_tried_again(folder, label):
     first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
     assert first["failed"] == 2
-    written = (folder / "failures.jsonl").read_bytes()
+    written = (folder / "manifest.jsonl").read_bytes()
     same = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
     assert (same["failed"], same["failed_before"], same["unchanged"]) == (2, 2, 1)
-    assert (folder / "failures.jsonl").read_bytes() == written
+    assert (folder / "manifest.jsonl").read_bytes() == written
     assert sum(label("photos")["new"].values()) == 2
 
 
@@ -124,8 +132,7 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder, label):
     assert sum(report["labels"].values()) == before
     assert report["skipped"] == {"system": 3, "not-downloaded": 1, "not-an-image": 1}
     assert report["not_downloaded"] == ["photos/.IMG_1.HEIC.icloud"]
-    failures = rows(folder / "failures.jsonl")
-    assert {name: row["failure"]["code"] for name, row in failures.items()} == {
+    assert failures(folder) == {
         "photos/DSC_1.NEF": "unsupported",
         "photos/renamed.tif": "unsupported",
     }
@@ -146,7 +153,9 @@ def test_dry_run_names_the_photos_and_writes_nothing(folder, label, run):
     with open(folder / "manifest.jsonl", "ab") as file:
         file.write(b'{"source-ref":"cut')
     before = (folder / "manifest.jsonl").read_bytes()
-    assert run("photos", "--dry-run").stdout == ""
+    done = run("photos", "--dry-run")
+    assert done.stdout == ""
+    assert done.stderr.startswith("manifest.jsonl: the last 18 bytes are no row, cut short by ")
     assert (folder / "manifest.jsonl").read_bytes() == before
     assert sorted(os.listdir(folder)) == ["manifest.jsonl", "photos"]
 
@@ -157,16 +166,20 @@ def test_the_table_counts_and_problems_name_their_photo(folder, run):
     done = run("photos")
     table = " ".join(done.stdout.split())
     assert table.startswith("photos new alpaca 1 1 not alpaca 2 2 needs review ")
-    assert "failed 1 1 see failures.jsonl skipped 1 not images 3 of 4 photos labelled" in table
+    assert (
+        "failed 1 1 see: alpaca manifest show --failed skipped 1 not images 3 of 4 photos labelled"
+        in table
+    )
     problem, *steps = done.stderr.splitlines()
     assert problem == "photos/empty.jpg: the file is empty (0 bytes)"
     assert steps == ["", "  Next: alpaca review", "        alpaca report --open"]
 
 
 @pytest.mark.slow
-def test_too_many_failures_exit_with_1(folder, label):
+def test_too_many_failures_exit_with_1(folder, label, run):
     (folder / "photos/empty.jpg").touch()
-    assert label("photos", "--max-failure-rate", 0.2, code=1)["failed"] == 1
+    done = run("photos", "--max-failure-rate", 0.2, code=1)
+    assert done.stderr.endswith("--max-failure-rate allows; see: alpaca manifest show --failed\n")
     os.utime(folder / "photos/empty.jpg", (1, 1))
     assert label("photos", "--relabel", "--max-failure-rate", 0.25)["failed"] == 1
 
@@ -200,7 +213,7 @@ def test_wrong_usage_exits_with_2_and_writes_nothing(folder, run):
     ("words", "message"),
     [
         ("--model none", "none: no model bundle there"),
-        ("--manifest none/m.jsonl", "none/m.jsonl: cannot be written"),
+        ("--manifest notes/m.jsonl", "notes/m.jsonl: cannot be written"),
         ("--manifest photos/cat.png", "photos/cat.png: not a manifest"),
         ("--manifest garbage", "garbage: line 2: not JSON"),
         ("--manifest notes", "notes: not a manifest"),
@@ -263,8 +276,7 @@ def test_links_hidden_and_stray_files_are_skipped(folder, label):
     report = label("photos")
     assert sum(report["new"].values()) == 5
     assert report["not_images"] == 5  # loop, pipe, .hidden, .cat.png, notes.txt
-    failures = rows(folder / "failures.jsonl")
-    assert {name: row["failure"]["code"] for name, row in failures.items()} == {
+    assert failures(folder) == {
         "photos/dangling.jpg": "not-found",
         "photos/self.jpg": "unavailable",
     }
@@ -334,14 +346,19 @@ def test_ctrl_c_while_starting_exits_with_130(many):
 
 
 @pytest.mark.slow
-def test_kill_9_leaves_no_orphan_and_the_next_run_goes_on(many, label):
-    process, workers = started(many)
-    interrupt(process, signal.SIGKILL)
-    wait_until(lambda: not any(map(is_alive, workers)))
-    with open(many / "manifest.jsonl", "ab") as file:
-        file.write(b'{"source-ref":"photos/000.jpg","alpaca":0,"alp')
+def test_kill_9_at_any_moment_loses_nothing_and_leaves_no_orphan(many, label):
+    known: dict[str, Row] = {}
+    for rows_first in (1, 20, 40, 60):
+        process, workers = started(many, rows_first=rows_first)
+        interrupt(process, signal.SIGKILL)
+        wait_until(lambda workers=workers: not any(map(is_alive, workers)))
+        with open(many / "manifest.jsonl", "ab") as file:
+            file.write(b'{"source-ref":"photos/000.jpg","alpaca":0,"alp')
+        found = {row.source_ref: row for row in log.read(str(many / "manifest.jsonl"))}
+        assert known.items() <= found.items()
+        known = found
     report = label("photos")
-    assert report["unchanged"] >= 10
+    assert report["unchanged"] == len(known)
     assert len(rows(many / "manifest.jsonl")) == 100
     assert sorted(os.listdir(many)) == ["manifest.jsonl", "photos"]
 
@@ -353,8 +370,20 @@ def test_workers_that_are_killed_are_replaced(many):
         os.kill(worker, how)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
-    assert len(rows(many / "manifest.jsonl") | rows(many / "failures.jsonl")) == 100
-    assert len(rows(many / "failures.jsonl")) <= 2
+    assert len(rows(many / "manifest.jsonl")) == 100
+    assert len(failures(many)) <= 2
+
+
+@pytest.mark.slow
+def test_a_drive_that_drops_out_for_a_moment_costs_no_photo(many, label):
+    process, _ = started(many)
+    os.rename(many / "photos", many / "away")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode in {0, 1}, stderr
+    assert "not reached" in stdout
+    os.rename(many / "away", many / "photos")
+    report = label("photos")
+    assert (report["failed"], sum(report["labels"].values())) == (0, 100)
 
 
 @pytest.mark.slow
@@ -406,7 +435,7 @@ def test_without_permission_each_is_told_and_the_rest_goes_on(folder):
     report = runs.label("photos", cwd=folder, preexec_fn=humble)
     assert (report["failed"], sum(report["new"].values())) == (1, 2)
     assert report["unreadable_folders"] == ["photos/locked"]
-    assert rows(folder / "failures.jsonl")["photos/cat.png"]["failure"]["code"] == "unreadable"
+    assert failures(folder) == {"photos/cat.png": "unreadable"}
     os.chmod(folder / "photos/cat.png", 0o644)
     assert sum(runs.label("photos", cwd=folder)["new"].values()) == 1
 
@@ -466,24 +495,13 @@ def test_a_bucket_gives_the_rows_of_a_folder(folder, server):
     def judged(name):
         found = {}
         for source_ref, row in rows(folder / name).items():
-            row["labeler"] = {
-                key: row["labeler"][key]
-                for key in (
-                    "model-version",
-                    "probability",
-                    "needs-review",
-                    "size",
-                    "width",
-                    "height",
-                )
-            }
-            row["alpaca-metadata"].pop("creation-date")
-            found[source_ref.rsplit("/", 1)[-1]] = {**row, "source-ref": None}
+            read, answer = row["labeler"]["read"], row["labeler"]["answer"]
+            seen = {key: read.get(key) for key in ("content", "size", "width", "height")}
+            found[source_ref.rsplit("/", 1)[-1]] = seen, answer, row.get("alpaca")
         return found
 
-    assert judged("m.jsonl") == judged("local.jsonl")
-    assert json.loads((folder / "m.failures.jsonl").read_text())["source-ref"] == (
-        "s3://farm/a b/empty.jpg"
-    )
+    empty = judged("m.jsonl").pop("empty.jpg")
+    assert empty[1]["failure"]["code"] == "empty"
+    assert judged("m.jsonl") == {**judged("local.jsonl"), "empty.jpg": empty}
     again = runs.label("s3://farm/", "--manifest", "m.jsonl", cwd=folder, env=env)
     assert (again["unchanged"], again["failed_before"]) == (3, 1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from alpaca_labeler.label import sort_into
 from alpaca_labeler.label.sort_into import folder_name
 from alpaca_labeler.main import main
+from alpaca_labeler.table.table import open_table
 from tests.support.runs import interrupt, rows, start, wait_until
 
 
@@ -35,15 +36,9 @@ def squeezed(done):
 
 def correct(folder, name, said):
     """Say what is in a photo, as `alpaca review` writes it."""
-    row = rows(folder / "manifest.jsonl")[name]
-    row["alpaca"] = int(said == "alpaca")
-    row["alpaca-metadata"] |= {
-        "class-name": said,
-        "human-annotated": "yes",
-        "creation-date": "2100-01-01T00:00:00.000000",
-    }
-    with open(folder / "corrections.jsonl", "a") as file:
-        file.write(json.dumps(row) + "\n")
+    table = open_table(str(folder / "manifest.jsonl"))
+    [row] = [row for row in table.rows() if row.source_ref == name]
+    table.append([row.decided(said, "kim", datetime.now(UTC))])
 
 
 @pytest.mark.slow
@@ -54,7 +49,7 @@ def test_failures_of_an_earlier_run_are_counted_again(label, run):
     again = label("photos", "--max-failure-rate", 0.2, code=1)
     assert (again["failed"], again["failed_before"], again["unchanged"]) == (1, 1, 3)
     done = run("photos")
-    assert "failed 1 see failures.jsonl, as before" in squeezed(done)
+    assert "failed 1 see: alpaca manifest show --failed, as before" in squeezed(done)
     assert "unchanged 3 labelled before" in squeezed(done)
 
 
@@ -70,6 +65,27 @@ def test_totals_are_those_of_the_manifest(folder, label, run):
     assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
     assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
     assert report["new"] == {"alpaca": 0, "not alpaca": 0}
+
+
+@pytest.mark.slow
+def test_a_person_may_label_what_the_model_cannot_read(folder, label):
+    label("photos")
+    correct(folder, "photos/broken.jpg", "alpaca")
+    report = label("photos", "--relabel")
+    assert (report["labels"], report["by_people"]) == ({"alpaca": 2, "not alpaca": 2}, 1)
+    assert (report["failed"], report["failed_before"], report["unchanged"]) == (0, 0, 1)
+
+
+@pytest.mark.slow
+def test_rows_of_photos_that_are_gone_are_hidden_and_come_back_with_them(folder, label, run):
+    label("photos")
+    correct(folder, "photos/coffee.jpg", "alpaca")
+    os.rename(folder / "photos/coffee.jpg", folder / "coffee.jpg")
+    assert "gone 1 see --prune" in squeezed(run("photos"))
+    assert "gone 1 rows hidden" in squeezed(run("photos", "--prune"))
+    assert label("photos")["gone"] == 0
+    os.rename(folder / "coffee.jpg", folder / "photos/coffee.jpg")
+    assert label("photos")["labels"] == {"alpaca": 2, "not alpaca": 1}
 
 
 def test_a_folder_without_photos_says_so_and_which_formats_count(tmp_path, run):
@@ -249,27 +265,37 @@ def test_a_link_to_another_drive_is_refused_in_a_sentence(folder, run):
 @pytest.mark.slow
 def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos, label):
     os.unlink(folder / "photos/broken.jpg")
-    process = start("label", "photos", "--watch", "--workers", 1, cwd=folder)
+    process = start("label", "photos", "--watch", "--copy-to", "s", "--workers", 1, cwd=folder)
     manifest = folder / "manifest.jsonl"
     wait_until(lambda: manifest.exists() and manifest.read_bytes().count(b"\n") == 3, 60)
+    file_of_the_watch = manifest.stat().st_ino
     data = (photos / "goat.jpg").read_bytes()
     with open(folder / "photos/goat.jpg", "wb") as file:
         for part in range(4):  # longer than one look to the next
             file.write(data[part * len(data) // 4 : (part + 1) * len(data) // 4])
             file.flush()
             time.sleep(0.7)
-    wait_until(lambda: manifest.read_bytes().count(b"\n") == 4, 60)
+    copy = folder / "s/not alpaca/photos/goat.jpg"
+    wait_until(copy.exists, 60)
+    assert manifest.read_bytes().count(b"\n") == 4  # one append each, and no rewriting
+    os.rename(folder / "photos", folder / "away")  # a network drive drops out
+    time.sleep(2)
+    os.rename(folder / "away", folder / "photos")
     for name in ("cat.png", "alpaca.jpg"):  # changed twice, it is still one photo
         data = (photos / name).read_bytes()
         (folder / "photos/goat.jpg").write_bytes(data)
         row = b'"photos/goat.jpg",.*"size":%d,' % len(data)
         wait_until(lambda row=row: re.search(row, manifest.read_bytes()), 60)
+    wait_until((folder / "s/alpaca/photos/goat.jpg").exists, 60)
+    assert manifest.stat().st_ino == file_of_the_watch
     stdout, stderr = interrupt(process)
     assert process.returncode == 0, stderr
+    assert stderr.count("photos: cannot be read now; waiting for it\n") == 1
     assert "not alpaca    photos/goat.jpg" in stderr
     assert "4 of 4 photos labelled" in stdout
-    assert not (folder / "failures.jsonl").exists()
+    assert "4 sorted into s/, 1 moved" in stdout
     watched = manifest.read_bytes()
+    assert len(rows(manifest)) == 4
     assert label("photos")["unchanged"] == 4
     assert manifest.read_bytes() == watched
 
@@ -277,13 +303,13 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
 def test_the_summary_fits_80_columns():
     from collections import Counter
 
-    from alpaca_labeler.label.summary import Report, as_table
+    from alpaca_labeler.label.summary import UNREACHED, Report, as_table
     from alpaca_labeler.photos.skip import Kind, Skipped
 
     report = Report("20261124T042724Z-f14ba719655d", Counter(alpaca=100_000))
     report.labels["not alpaca"], report.failed, report.by_people = 123_456, 100_000, 326
-    report.unreached, report.gone, report.overruled = 17, 12, ["a.jpg"]
+    report.outcomes[UNREACHED], report.gone, report.overruled = 17, 12, ["a.jpg"]
     report.skipped = Skipped(Counter(dict.fromkeys(Kind, 123_456)))
-    text = click.unstyle(as_table(report, "manifest.jsonl", "failures.jsonl"))
+    text = click.unstyle(as_table(report, "manifest.jsonl"))
     assert [line for line in text.splitlines() if len(line) > 80] == []
-    assert "see failures.jsonl, as before" in " ".join(text.split())
+    assert "see: alpaca manifest show --failed, as before" in " ".join(text.split())

@@ -8,7 +8,8 @@ import pytest
 
 from alpaca_labeler.label.sources import Skipped, find
 from alpaca_labeler.photos.skip import Kind
-from alpaca_labeler.storage import NotFound
+from alpaca_labeler.storage import NotFound, Unavailable
+from tests.support.permissions import without_overrides
 
 
 def names(*paths):
@@ -62,6 +63,13 @@ def test_what_is_skipped_is_counted_once_too():
 def test_a_path_that_is_not_there_is_an_error():
     with pytest.raises(NotFound, match="nowhere"):
         names("nowhere")
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_path_that_cannot_be_looked_at_is_no_photo():
+    os.chmod("a/b", 0)
+    with without_overrides(), pytest.raises(Unavailable, match=r"a/b/2\.PNG: cannot be read"):
+        names("a/b/2.PNG")
 
 
 def test_overlapping_prefixes_give_each_object_once(aws):

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import tempfile
+from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -18,27 +20,23 @@ from PIL import Image
 
 from alpaca_labeler.manifest import exports, hugging_face
 from alpaca_labeler.manifest.out import ExportError, Out, opened
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
+from alpaca_labeler.table.row import Row
 
 
-def row(source_ref="s3://b/a.jpg", label="alpaca", **facts):
-    labeler = {"model-version": "1-a", "probability": 0.9, "needs-review": False, "size": 1000}
-    return {
-        "source-ref": source_ref,
-        "alpaca": 1,
-        "alpaca-metadata": {
-            "class-name": label,
-            "confidence": 0.9,
-            "type": manifest_row.TASK_TYPE,
-            "human-annotated": "no",
-            "creation-date": "2026-01-01T00:00:00.000000",
-        },
-        "labeler": {**labeler, "width": 640, "height": 480, **facts},
-    }
+def row(source_ref="s3://b/a.jpg", label="alpaca", index=1, **read):
+    seen = Read(
+        "2026-01-01T00:00:00.000000Z", **{"size": 1000, "width": 640, "height": 480, **read}
+    )
+    return Row(source_ref, seen, Answer("1-a", label, index, "alpaca", 0.9, 0.5))
 
 
-FAILURE = {"source-ref": "s3://b/f.jpg", "failure": {"code": "empty"}}
-BARE = {"source-ref": "s3://b/bare.jpg"}
+def foreign(**found):
+    return Row.from_line(json.dumps(found).encode())
+
+
+FAILURE = Row("s3://b/f.jpg", Read(), Answer("1-a", failure=Failure("empty")))
+BARE = Row("s3://b/bare.jpg")
 
 FAILED = "a photo that could not be labelled"
 OTHER_TASK = "a row without a class name, of another kind of task"
@@ -84,23 +82,30 @@ def test_csv_gives_a_spreadsheet_nothing_to_run(name):
     assert found["source-ref"] == found["label"] == f"'{name}"
 
 
-@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "a;b", "ü"])
+@pytest.mark.parametrize("start", [*"=+-@", "\uff1d"])
+def test_csv_gives_nothing_to_run_where_a_semicolon_separates(start):
+    [found] = csv.DictReader(io.StringIO(export("csv", row(f"a;{start}1", f"b;{start}1"))[0]))
+    assert (found["source-ref"], found["label"]) == (f"a;'{start}1", f"b;'{start}1")
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "a;b", "a-b=c", "ü"])
 def test_csv_keeps_any_name_whole(name):
     text, _, _ = export("csv", row(name))
     [found] = csv.DictReader(io.StringIO(text, newline=""))
     assert found["source-ref"] == name
 
 
-GROUND_TRUTH = [
-    {"source-ref": "s3://b/1.jpg", "bb": {}, "bb-metadata": {"objects": [], "class-map": {}}},
-    {"source-ref": "s3://b/2.jpg", "tags": [0], "tags-metadata": {"class-map": {"0": "dog"}}},
-    {"source-ref": "s3://b/3.jpg", "animal-metadata": {"failure-reason": "ClientError"}},
+GROUND_TRUTH: list[dict[str, Any]] = [
+    {"bb": {}, "bb-metadata": {"objects": [], "class-map": {}}},
+    {"tags": [0], "tags-metadata": {"class-map": {"0": "dog"}}},
+    {"animal-metadata": {"failure-reason": "ClientError"}},
 ]
 
 
 @pytest.mark.parametrize("form", ["csv", "label-studio", "rekognition"])
 def test_rows_of_other_tasks_are_left_out_and_counted(form):
-    text, written, left_out = export(form, row(), *GROUND_TRUTH)
+    others = [foreign(**{"source-ref": "s3://b/1.jpg"}, **found) for found in GROUND_TRUTH]
+    text, written, left_out = export(form, row(), *others)
     assert (written, left_out) == (1, {OTHER_TASK: 3})
     assert "null" not in text
 
@@ -128,7 +133,7 @@ def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path):
         (BARE, OTHER_TASK),
         (row("holiday/a.jpg"), NOT_IN_S3),
         (row("s3:///a.jpg"), NOT_IN_S3),
-        ({**row(), "alpaca": None}, "without a class number"),
+        (row(index=None), "without a class number"),
         (row("s3://b/a.webp"), "neither JPEG nor PNG"),
         (row("s3://other/a.jpg"), "not in the first row's bucket, b: one export has one bucket"),
         (row(size=15 * 2**20 + 1), "over 15 MB"),
@@ -144,12 +149,16 @@ def test_rekognition_is_spared_what_it_would_refuse(bad, reason):
 
 
 def test_rekognition_gets_documented_keys_only():
-    mine = {**row("s3://b/A.JPEG", width=64, height=1280, size=15 * 2**20), "note": "mine"}
-    mine["alpaca-metadata"]["extra"] = 1
-    text, _, _ = export("rekognition", mine)
+    text, _, _ = export("rekognition", row("s3://b/A.JPEG", width=64, height=1280, size=15 * 2**20))
     found = json.loads(text)
     assert [*found] == ["source-ref", "alpaca", "alpaca-metadata"]
-    assert "extra" not in found["alpaca-metadata"]
+    known = "class-name confidence type job-name human-annotated creation-date"
+    assert [*found["alpaca-metadata"]] == known.split()
+
+
+def test_a_class_number_that_was_written_as_text_is_a_number():
+    text = {"source-ref": "s3://b/a.jpg", "animal": "0", "animal-metadata": {"class-name": "no"}}
+    assert json.loads(export("rekognition", foreign(**text))[0])["animal"] == 0
 
 
 @pytest.mark.parametrize(
@@ -186,8 +195,8 @@ def test_label_studio_loads_local_photos_from_the_folder_that_it_serves(tmp_path
 
 
 def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
-    corrected = row(label='not "alpaca" & <co>')
-    corrected["labeler"]["model-class-name"] = "alpaca"
+    said = Decision("2026-01-02T00:00:00.000000Z", "kim", 'not "alpaca" & <co>')
+    corrected = replace(row(content="sha256:aa"), people={"sha256:aa": said})
     with opened(str, str(tmp_path / "tasks.json")) as out:
         exports.to_label_studio([corrected], out)
     assert out.notes == [f"labelling config: {tmp_path}/tasks.xml"]
@@ -223,12 +232,14 @@ def folder(tmp_path, monkeypatch):
 
 def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
     (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    more = [row(f"{tmp_path}/{name}") for name in ("gone.jpg", "b.heic", "a\\b.jpg")]
+    os.mkfifo(tmp_path / "pipe.jpg")
+    more = [row(f"{tmp_path}/{name}") for name in ("gone.jpg", "b.heic", "a\\b.jpg", "pipe.jpg")]
     more += [row("/elsewhere/a.jpg"), row(), row(f"file://{tmp_path}/%FF.jpg")]
     found, left_out, notes = folder("a/ü.jpg", "..odd.jpg", more=more)
     assert (found, notes) == ({".": ["a/ü.jpg", "..odd.jpg"]}, [])
     assert left_out == {
         "no longer there": 1,
+        "not a file": 1,
         "HEIC, which datasets does not open: convert it to JPEG": 1,
         "a name with a backslash, which datasets takes for a folder": 1,
         f"outside {tmp_path}": 1,
@@ -283,7 +294,7 @@ blocks = values | st.dictionaries(
     st.sampled_from(["class-name", "confidence", "size", "width", "height", "code"]), values
 )
 strange = st.builds(
-    lambda name, extra: {"source-ref": name, **extra},
+    lambda name, extra: foreign(**{"source-ref": name}, **extra),
     st.text(max_size=3) | st.just("s3://b/a.jpg") | st.just("s3://"),
     st.dictionaries(st.sampled_from(["labeler", "failure", "a", "a-metadata"]), blocks),
 )

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from alpaca_labeler.table.manifest_row import ManifestError
 from PIL import Image
 
 from alpaca_labeler.handler import events
@@ -15,7 +16,6 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.photos import images
 from alpaca_labeler.table import manifest_row, merge
-from alpaca_labeler.table.manifest_row import ManifestError
 from tests.fuzz import bombs, seeds
 
 # --- pictures ------------------------------------------------------------------------------------

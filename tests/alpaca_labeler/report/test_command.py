@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
 import sys
 import webbrowser
+from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,48 +18,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from alpaca_labeler import storage
 from alpaca_labeler.main import main
 from alpaca_labeler.report.manifest_page import SHOWN_FOLDERS, render
-from alpaca_labeler.table import manifest_row, parts
+from alpaca_labeler.table import bucket
 from alpaca_labeler.table.counts import Counts
+from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
+from alpaca_labeler.table.row import Row
 from tests.support.browser import NARROW, WIDE, is_too_wide, violations
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&amp;\u202e\n.jpg"
 MODEL = "20260101T000000Z-abc"
+MOMENT = "2026-01-31T12:00:00.000000Z"
 
 
-def row(name, probability=0.9, *, review=False, date="2026-01-31T12:00:00.000000", **labeler):
+def row(name, probability=0.9, *, review=False, label="", model=MODEL):
     index = int(probability >= 0.5)
-    return {
-        "source-ref": name,
-        "pet": index,
-        "pet-metadata": {
-            "class-name": ("dog", "cat")[index],
-            "confidence": max(probability, 1 - probability),
-            "type": manifest_row.TASK_TYPE,
-            "human-annotated": "no",
-            "creation-date": date,
-        },
-        "labeler": {
-            "model-version": MODEL,
-            "probability": probability,
-            "threshold": 0.5,
-            "needs-review": review,
-            **labeler,
-        },
-    }
+    label = label or ("dog", "cat")[index]
+    answer = Answer(model, label, index, "pet", probability, 0.5, review)
+    return Row(name, Read(MOMENT, f"sha256:{name}"), answer)
 
 
 def person(name, index=0, was=None):
-    said = row(name, float(index))
-    said["pet-metadata"]["human-annotated"] = "yes"
-    model_said = {"model-class-name": was} if was else {}
-    return {**said, "labeler": {"model-version": MODEL, **model_said}}
+    said = Decision(MOMENT, "kim", ("dog", "cat")[index], index, "pet")
+    labelled = row(name, float(was == "cat"))
+    answer = labelled.answer if was else Answer(MODEL)
+    return replace(labelled, answer=answer, people={labelled.read.content: said})
 
 
 def failed(name, code="corrupt", message="it is cut off"):
-    why = {"code": code, "message": message, "creation-date": "2026-01-31T13:00:00.000000"}
-    return {"source-ref": name, "failure": why, "labeler": {"model-version": MODEL}}
+    return Row(name, Read(MOMENT), Answer(MODEL, failure=Failure(code, message)))
 
 
 class Page(HTMLParser):
@@ -90,7 +78,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(path, *rows):
-    Path(path).write_text("".join(json.dumps(each) + "\n" for each in rows))
+    Path(path).write_bytes(b"".join(each.to_line() for each in rows))
 
 
 def report(*words, code=0):
@@ -118,8 +106,8 @@ SOME = [
 
 @pytest.mark.usefixtures("folder")
 def test_the_page_counts_labels_reviews_people_and_failures():
-    write("manifest.jsonl", *SOME)
-    write("failures.jsonl", failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes"))
+    failures = failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes")
+    write("manifest.jsonl", *SOME, *failures)
     assert report("--no-photos") == "8 rows -> report.html\n"
     words = page().words()
     for said in (
@@ -186,14 +174,13 @@ def test_the_page_says_what_people_changed_and_from_50_of_them_measures_the_mode
 @pytest.mark.usefixtures("folder")
 def test_photos_are_counted_by_folder():
     many = SHOWN_FOLDERS - 1
-    write("manifest.jsonl", row("/farm/b.jpg", 0.1), row("/farm/north/a.jpg"))
-    write("failures.jsonl", failed("/farm/south/1/a.jpg"))
+    rows = row("/farm/b.jpg", 0.1), row("/farm/north/a.jpg"), failed("/farm/south/1/a.jpg")
+    write("manifest.jsonl", *rows)
     report("--no-photos")
     words = page().words()
     assert "All are in /farm." in words
     assert ". 1 0 1 0 0 north 1 1 0 0 0 south/1 1 0 0 1 0" in words
     write("manifest.jsonl", *(row(f"{n:04}/a.jpg") for n in range(many + 8)))
-    write("failures.jsonl")
     report("--no-photos")
     words = page().words()
     assert f"{many:04} 1 1 0 0 0 7 more folders 7 7 0 0 0" in words
@@ -201,14 +188,14 @@ def test_photos_are_counted_by_folder():
 
 def test_a_bucket_has_the_same_page(folder, aws):
     rows = [row("s3://photos/a.jpg", 0.7), row("s3://photos/b.jpg", 0.2)]
+    rows.append(failed("s3://photos/c.jpg"))
     aws.create_bucket(Bucket="results")
     aws.create_bucket(Bucket="photos")
     aws.put_object(Bucket="photos", Key="a.jpg", Body=jpeg(folder / "x.jpg"))
-    parts.write("s3://results/labels/", [*rows, failed("s3://photos/c.jpg")])
-    report("s3://results/labels", "-o", "there.html")
+    bucket.write("s3://results/labels/", rows)
+    report("s3://results/labels", "-o", "there.html", "--allow", "s3://photos")
     write("manifest.jsonl", *rows)
-    write("failures.jsonl", failed("s3://photos/c.jpg"))
-    report("-o", "here.html")
+    report("-o", "here.html", "--allow", "s3://photos/")
     there, here = (
         re.sub("from .*? What came out", "", page(f"{name}.html").words(), count=1)
         for name in ("there", "here")
@@ -216,7 +203,6 @@ def test_a_bucket_has_the_same_page(folder, aws):
     assert there == here
     assert "The photo is no longer there" in there
     assert len(page("there.html").all("img")) == 2  # once in each sheet
-    assert "on this machine" in report("s3://r/l/", "--failures", folder / "x.jpg", code=1)
 
 
 @pytest.mark.usefixtures("folder")
@@ -245,7 +231,7 @@ def test_photos_are_found_below_their_root_and_shown_whole_and_upright(folder, t
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "b.jpg"
     jpeg(elsewhere)
     write("manifest.jsonl", row("in/a.jpg", 0.51), row(str(elsewhere)))
-    report("--photos-root", "photos", "--sample", 0)
+    report("--photos-root", "photos", "--allow", elsewhere.parent, "--sample", 0)
     pictures = page().all("img")
     assert len(pictures) == 2
     assert pictures[0]["alt"] == "in/a.jpg: cat"
@@ -260,14 +246,29 @@ def test_photos_are_found_below_their_root_and_shown_whole_and_upright(folder, t
 def test_a_photo_that_cannot_be_shown_has_a_tile_that_says_why(folder):
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "dir.jpg").mkdir()
-    names = ["gone.jpg", "broken.jpg", "dir.jpg", "\0.jpg", "file:///gone", "/dev/zero"]
+    os.mkfifo(folder / "pipe.jpg")
+    names = ["gone.jpg", "broken.jpg", "dir.jpg", "\0.jpg", "pipe.jpg"]
     write("manifest.jsonl", *map(row, names))
-    assert "6 photos could not be shown" in report("--sample", 0)
+    assert "5 photos could not be shown" in report("--sample", 0)
     words = page().words()
     assert page().all("img") == []
-    assert words.count("The photo is no longer there") == 3
+    assert words.count("The photo is no longer there") == 2
     assert words.count("The photo cannot be read") == 2
     assert words.count("Not shown: not a JPEG") == 1
+
+
+def test_photos_that_nobody_allowed_are_not_read_and_that_is_said(folder, monkeypatch):
+    asked: list[str] = []
+    monkeypatch.setattr(storage, "read", lambda place, _: asked.append(place))
+    names = "../b.jpg", "../c.jpg", "/proc/self/environ", "s3://strangers/a.jpg"
+    write("manifest.jsonl", *map(row, names))
+    said = report("--sample", 0)
+    assert (asked, page().all("img")) == ([], [])
+    assert "4 photos could not be shown; the page says why" in said
+    there = folder.parent
+    assert f"2 photos left out: to show what is in {there}, say --allow {there}\n" in said
+    assert "1 photo left out: to show what is in s3://strangers/, say --allow s3://str" in said
+    assert page().words().count("Not shown: it is not beside the manifest") == 4
 
 
 def test_without_photos_none_is_read(folder):
@@ -318,6 +319,7 @@ def test_open_shows_the_page_in_the_browser(monkeypatch):
 def test_templates_are_loaded_only_to_make_a_page():
     code = """
 import json, sys
+from alpaca_labeler import storage
 from alpaca_labeler.main import main
 try: main(["report", "--help"], standalone_mode=True)
 except SystemExit: pass
@@ -334,14 +336,12 @@ print(json.dumps([name for name in ("jinja2", "PIL", "numpy", "boto3") if name i
 def hostile(folder, request):
     """A report of rows that do their worst."""
     jpeg(folder / "a.jpg")
-    odd = row(HOSTILE, 0.5, review=True)
-    odd["pet-metadata"] |= {"class-name": HOSTILE, "confidence": "high"}
-    odd["labeler"]["model-version"] = HOSTILE
-    odd["labeler"]["last-modified"] = HOSTILE
+    odd = row(HOSTILE, 0.5, review=True, label=HOSTILE, model=HOSTILE)
     long = row("deep/" * 200 + ".jpg", 0.49, review=True)
-    old, new = (row(f"{day}.jpg", **{"last-modified": day}) for day in ("2025-12-31", "2026-01-01"))
-    write("manifest.jsonl", odd, long, old, new, row("a.jpg"), *SOME)
-    write("failures.jsonl", failed(f"{HOSTILE} 2", HOSTILE, HOSTILE), failed("x", 7, None))
+    bad = failed(f"{HOSTILE} 2", HOSTILE, HOSTILE), failed("x", "7", "")
+    write(
+        "manifest.jsonl", odd, long, row("old.jpg"), row("new.jpg"), row("a.jpg"), *SOME[1:], *bad
+    )
     report(*getattr(request, "param", ()))
     return folder / "report.html"
 
@@ -431,38 +431,28 @@ def test_a_page_without_photos_is_accessible_and_has_no_image(pages, hostile):
     assert opened.locator("img").count() == 0
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
-    max_leaves=4,
+texts = st.text(max_size=3)
+shares = st.none() | st.floats(0, 1)
+failures = st.none() | st.builds(Failure, texts, texts, texts)
+reads = st.builds(Read, texts, st.just("sha256:aa"))
+answers = st.builds(
+    Answer,
+    texts,
+    st.none() | texts,
+    st.integers(0, 9),
+    texts,
+    shares,
+    shares,
+    st.booleans(),
+    failures,
 )
-BLOCK = st.dictionaries(
-    st.sampled_from(
-        [
-            "class-name",
-            "creation-date",
-            "probability",
-            "threshold",
-            "needs-review",
-            "code",
-            "message",
-            "model-version",
-            "human-annotated",
-            "confidence",
-            "last-modified",
-            "model-class-name",
-        ]
-    ),
-    json_values,
-)
-ANY_ROW = st.fixed_dictionaries(
-    {"source-ref": st.text()},
-    optional={
-        "x": json_values,
-        "x-metadata": BLOCK | json_values,
-        "labeler": BLOCK | json_values,
-        "failure": BLOCK | json_values,
-    },
+decisions = st.builds(Decision, texts, texts, st.none() | texts, st.none() | st.integers(0, 9))
+ANY_ROW = st.builds(
+    Row,
+    st.text(),
+    st.none() | reads,
+    st.none() | answers,
+    st.dictionaries(st.just("sha256:aa"), decisions, max_size=1),
 )
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import pytest
 
 from alpaca_labeler.model.bundle import Card
-from tests.support.reviews import CARD, draw, failure, row, write
+from tests.support.reviews import CARD, draw, failure, of, row, write
 
 NEWER = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
+
+PHOTOS = ("a/dog.png", "a/Köter.png", "b/cat.png", "cat2.png", "late.png")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Six rows: two dogs, two cats, one of them doubtful, and two failures."""
-    sizes = {}
-    for name in ("a/dog.png", "a/Köter.png", "b/cat.png", "cat2.png", "late.png"):
-        draw(tmp_path / name)
-        sizes[name] = (tmp_path / name).stat().st_size
+    photos = {name: tmp_path / name for name in PHOTOS}
+    for path in photos.values():
+        draw(path)
+    logits = zip(PHOTOS, (5.0, 1.0, -0.2), strict=False)
     write(
         tmp_path,
-        row("a/dog.png", 5.0, size=sizes["a/dog.png"]),
-        row("a/Köter.png", 1.0, size=sizes["a/Köter.png"]),
-        row("b/cat.png", -0.2, size=sizes["b/cat.png"]),
-        row("cat2.png", -3.0, size=sizes["cat2.png"], card=NEWER),
+        *(of(photos[name], row(name, logit)) for name, logit in logits),
+        of(photos["cat2.png"], row("cat2.png", -3.0, card=NEWER)),
         failure("broken.jpg"),
-        failure("late.png", size=sizes["late.png"], code="unreadable"),
+        of(photos["late.png"], failure("late.png", code="unreadable")),
     )
     return tmp_path

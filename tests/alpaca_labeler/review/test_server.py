@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import io
-import json
 import os
 import random
+import re
 import socket
 import threading
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from alpaca_labeler.review import server as server_module
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
-from tests.support.reviews import ask, draw, labels, said, served, session, tile_of, tiles
+from alpaca_labeler.table.facts import Read
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import open_table
+from tests.support.browser import reviewing
+from tests.support.reviews import (
+    ask,
+    draw,
+    labels,
+    row,
+    said,
+    served,
+    session,
+    tile_of,
+    write,
+)
 
 # --- photos --------------------------------------------------------------------------------------
 
 
-def place(folder):
-    """Where the photos of a folder lie."""
-    return lambda name: str(folder / name) if "://" not in name else name
+def shown(folder, cache_bytes=10**6, **options):
+    """The photos that a manifest in the folder may have shown."""
+    return Photos(open_table(str(write(folder)), **options).shown, cache_bytes=cache_bytes)
 
 
 def test_what_leaves_is_newly_encoded_upright_and_bare(tmp_path):
@@ -32,7 +50,7 @@ def test_what_leaves_is_newly_encoded_upright_and_bare(tmp_path):
     exif[0x0112] = 6  # turn right
     exif[0x010E] = "where I live"
     picture.save(tmp_path / "a.jpg", exif=exif, comment=b"my secret")
-    data = Photos(place(tmp_path)).jpeg({"source-ref": "a.jpg"}, "tile")
+    data = shown(tmp_path).jpeg(Row("a.jpg"), "tile")
     seen = Image.open(io.BytesIO(data))
     assert seen.size == (round(LONGEST["tile"] / 3), LONGEST["tile"])
     green = np.asarray(seen)[..., 1]
@@ -43,44 +61,61 @@ def test_what_leaves_is_newly_encoded_upright_and_bare(tmp_path):
     assert b"where" not in data
 
 
-def test_a_photo_that_has_changed_since_is_not_shown(folder):
+def test_a_photo_of_other_content_is_not_shown_whatever_it_is_called(folder):
     found = session(folder)
+    dog = found.row(1, tile_of(found, "dog")["id"])
+    photos = Photos(found.table.shown)
+    os.utime(folder / "a/dog.png", (0, 0))
+    assert photos.jpeg(dog, "tile")
     draw(folder / "a/dog.png", size=(90, 90))
+    assert photos.jpeg(dog, "tile")  # what was seen before
     with pytest.raises(PhotoError, match="has changed since it was labelled"):
-        Photos(place(folder)).jpeg(found.row(1, tile_of(found, "dog")["id"]), "tile")
+        photos.jpeg(dog, "large")
+    with pytest.raises(PhotoError, match="has changed since it was labelled"):
+        photos.jpeg(Row("a/dog.png", Read(size=1)), "tile")
 
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("/etc/passwd", "not a JPEG"),
-        ("../" * 9 + "etc/passwd", "not a JPEG"),
-        ("/dev/zero", "not a regular file"),
-        ("pipe", "not a regular file"),
-        ("a\x00b", "not a file name"),
-        ("https://example.org/a.jpg", "no such file"),
-        ("s3://", "not of the form"),
-        ("gone.jpg", "no such file"),
-    ],
-)
-def test_a_manifest_cannot_have_anything_but_pictures_shown(tmp_path, name, says):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PhotoError, match=says):
-        Photos(place(tmp_path)).jpeg({"source-ref": name}, "tile")
+def test_a_strangers_manifest_has_nothing_read_but_what_the_person_named(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("alpaca_labeler.storage.call", lambda uri, *_, **__: asked.append(uri))
+    inbox, private = tmp_path / "inbox", tmp_path / "private"
+    draw(private / "passport.png")
+    draw(inbox / "in.png")
+    os.mkfifo(inbox / "pipe")
+    (inbox / "notes.png").write_text("secret")
+    (inbox / "link.png").symlink_to(private / "passport.png")
+    for name, says in {
+        f"{private}/passport.png": f"add --allow {private} ",
+        "../private/passport.png": f"add --allow {private} ",
+        "file:..%2Fprivate%2Fpassport.png": f"add --allow {private} ",
+        "link.png": f"add --allow {private} ",
+        "/proc/self/environ": "--allow",
+        "s3://bucket/beacon.jpg": "add --allow s3://bucket/",
+        "notes.png": "not a JPEG",
+        "pipe": "not a regular file",
+        "http://example.org/x.jpg": "no such file",
+        "a\x00b": "not a file name",
+    }.items():
+        with pytest.raises(PhotoError, match=says):
+            shown(inbox).jpeg(Row(name), "tile")
+    assert asked == []
+    for options in ({"allowed": [str(private)]}, {"photos_root": str(tmp_path)}):
+        assert shown(inbox, **options).jpeg(Row(f"{private}/passport.png"), "tile")
+    assert shown(inbox).jpeg(Row(f"{inbox}/in.png"), "tile")
 
 
 def test_pictures_are_kept_within_a_limit(tmp_path):
-    found = [{"source-ref": f"{number}.png"} for number in range(6)]
+    found = [Row(f"{number}.png") for number in range(3)]
     for each in found:
-        draw(tmp_path / each["source-ref"])
-    one = len(Photos(place(tmp_path)).jpeg(found[0], "tile"))
-    photos = Photos(place(tmp_path), cache_bytes=3 * one)
+        draw(tmp_path / each.source_ref)
+    one = len(shown(tmp_path).jpeg(found[0], "tile"))
+    photos = shown(tmp_path, cache_bytes=2 * one)
     for each in found:
         photos.jpeg(each, "tile")
-        (tmp_path / each["source-ref"]).unlink()
-    assert [photos.jpeg(each, "tile") for each in found[3:]]
+        (tmp_path / each.source_ref).unlink()
+    assert [photos.jpeg(each, "tile") for each in found[1:]]
     with pytest.raises(PhotoError):
-        photos.jpeg(found[2], "tile")
+        photos.jpeg(found[0], "tile")
 
 
 # --- the server ----------------------------------------------------------------------------------
@@ -105,80 +140,59 @@ def test_every_answer_forbids_what_the_page_does_not_need(server):
         assert "Python" not in headers["Server"]
 
 
-def test_every_page_is_there_with_its_kind(server):
-    kinds = {name: ask(server, name)[1].get_content_type() for name in server.pages}
-    assert kinds.pop("") == "text/html"
-    assert kinds.pop("page.css") == kinds.pop("colors.css") == "text/css"
-    assert kinds.pop("icon.svg") == "image/svg+xml"
-    assert set(kinds.values()) == {"text/javascript"}
-    folder = os.path.join(os.path.dirname(server_module.__file__), "pages")
-    assert len(server.pages) == len(os.listdir(folder)) + 1
-
-
-@pytest.mark.parametrize("token", ["", "x", "%C3%BC", "%00", "a" * 5000, ".."])
-def test_without_the_token_there_is_nothing(server, token):
-    for name in ("", "start", "page.js", "photo?generation=1&id=0&size=tile"):
-        assert ask(server, name, token=token)[0] == 404
-
-
-def test_a_token_is_long_and_new_each_time(folder):
-    with served(folder) as one, served(folder) as other:
-        assert len(one.token) >= 32
-        assert one.token != other.token
-        assert ask(one, "", token=other.token)[0] == 404
-
-
-@pytest.mark.parametrize("host", [None, "", "example.org", "127.0.0.1", "127.0.0.1:1", "[::1]:80"])
-def test_a_request_to_another_host_is_refused(server, host):
-    assert ask(server, "start", Host=host)[0] == 403
-    assert ask(server, "decide", {}, Host=host)[0] == 403
-
-
-def test_no_path_leads_anywhere(server):
+def test_only_who_knows_the_token_and_names_this_host_is_answered(server, folder):
+    names = ("", "start", "page.js", "photo?generation=1&id=0&size=tile")
+    with served(folder) as other:
+        tokens = ["", "x", "%C3%BC", "%00", "a" * 5000, "..", server.token[:-1], other.token]
+    assert len(server.token) >= 32
+    for token in tokens:
+        assert {ask(server, name, token=token)[0] for name in names} == {404}
+    for host in (None, "", "example.org", "127.0.0.1", "127.0.0.1:1", "[::1]:80"):
+        assert ask(server, "start", Host=host)[0] == 403
+        assert ask(server, "decide", {}, Host=host)[0] == 403
+    port = server.server_port
     assert server.server_address[0] == "127.0.0.1"
-    for name in (
-        "../server.py ..%2fserver.py %2e%2e/server.py pages/page.js /etc/passwd page.js/ "
-        "page.js%00.css index.html ./page.js photo/../../x"
-    ).split():
-        assert ask(server, name)[0] == 404
+    assert ask(server, "start", Host=f"localhost:{port}")[0] == 200
+    says = ask(server, "", Host="localhost:8080")[2]["error"]
+    assert f"use the same number on both sides: ssh -L {port}:localhost:{port} " in says
+
+
+def test_what_starts_a_browser_leads_to_the_page_once(server):
+    code = server.one_time_address.split("/")[3]
+    assert ask(server, "", token=code[:-1])[0] == 404
+    assert ask(server, "", {}, token=code)[0] == 404
+    status, headers, _ = ask(server, "", token=code)
+    assert (status, headers["Location"]) == (303, f"/{server.token}/")
+    assert ask(server, "", token=code)[0] == 404
 
 
 QUERIES = """
 400 photo?generation=1&id=-1&size=tile
 400 photo?generation=1&id=/etc/passwd&size=tile
 400 photo?generation=1&id=9999999999999&size=tile
-400 photo?generation=1&id=%C2%B2&size=tile
 400 photo?generation=1&id=0&size=huge
-400 tiles?generation=1
 400 tiles?generation=1&ids=1,x
 400 tiles?generation=1&ids=
 400 list?sort=random
-400 list?show=x
 400 list?search=%ff
 400 facts?id=
 400 state
+404 ../server.py
+404 pages/page.js
+404 /etc/passwd
+404 page.js%00.css
+404 photo/../../x
 409 photo?generation=1&id=6&size=tile
 409 photo?generation=7&id=0&size=tile
-409 tiles?generation=7&ids=0
 409 facts?generation=1&id=6
 """
 
 
-def test_malformed_queries_and_those_about_rows_that_are_gone_are_refused(server):
+def test_no_path_leads_anywhere_and_malformed_queries_are_refused(server):
     for status, name in map(str.split, QUERIES.strip().splitlines()):
         assert ask(server, name)[0] == int(status), name
     for name in ("search=" + "x" * 501, "&".join(f"a{n}=1" for n in range(30))):
         assert ask(server, f"list?{name}")[0] == 400
-
-
-def test_photos_are_by_number_of_this_tables_rows(server):
-    status, headers, body = ask(server, "photo?generation=1&id=0&size=large")
-    assert (status, headers.get_content_type()) == (200, "image/jpeg")
-    assert Image.open(io.BytesIO(body)).size == (80, 60)
-    found = tile_of(server.session, "broken")["id"]
-    status, headers, body = ask(server, f"photo?generation=1&id={found}&size=tile")
-    assert (status, headers.get_content_type()) == (200, "application/json")
-    assert "no such file" in body["error"]
 
 
 def wanted(*classes, since=0, generation=1):
@@ -186,65 +200,31 @@ def wanted(*classes, since=0, generation=1):
     return {"generation": generation, "since": since, "classes": list(classes)}
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Origin": None}, 403),
-        ({"Origin": "null"}, 403),
-        ({"Origin": "http://example.org"}, 403),
-        ({"Origin": "https://127.0.0.1:80"}, 403),
-        ({"Content_Type": "text/plain"}, 415),
-        ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
-        ({"Content_Length": "-5"}, 411),
-        ({"Content_Length": "1e3"}, 411),
-        ({"Content_Length": "5000000"}, 413),
-        ({"Content_Length": "9" * 5000}, 413),
-        ({"Transfer_Encoding": "chunked"}, 411),
-    ],
-)
-def test_only_the_page_itself_writes(server, folder, headers, status):
-    for name in ("decide", "undo", "reload"):
-        assert ask(server, name, wanted([0], []), **headers)[0] == status
+REFUSED: list[tuple[int, dict[str, Any]]] = [
+    (403, {"Origin": None}),
+    (403, {"Origin": "null"}),
+    (403, {"Origin": "http://example.org"}),
+    (403, {"Origin": "https://127.0.0.1:80"}),
+    (415, {"Content_Type": "text/plain"}),
+    (411, {"Content_Length": "-5"}),
+    (411, {"Content_Length": "1e3"}),
+    (413, {"Content_Length": "5000000"}),
+    (413, {"Content_Length": "9" * 5000}),
+    (411, {"Transfer_Encoding": "chunked"}),
+]
+BODIES = [b"", b"{", b"[]", b"5", b"\xff", b"[" * 4000, b'{"since":0}', wanted([0], [], since=-1)]
+CLASSES = [None, [[0]], [0, 1], [[0.5], []], [[True], []], [["x"], []]]
+
+
+def test_only_the_page_itself_writes_and_only_what_is_understood(server, folder):
+    for status, headers in REFUSED:
+        for name in ("decide", "undo"):
+            assert ask(server, name, wanted([0], []), **headers)[0] == status
+    for method in ("GET", "HEAD", "PUT", "DELETE", "OPTIONS"):
+        assert ask(server, "decide", wanted([0], []), method=method)[0] >= 400
+    for body in (*BODIES, *({**wanted(), "classes": classes} for classes in CLASSES)):
+        assert ask(server, "decide", body)[0] == 400
     assert said(folder) == []
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-def test_nothing_but_post_writes(server, folder, method):
-    assert ask(server, "decide", wanted([0], []), method=method)[0] >= 400
-    assert said(folder) == []
-
-
-@pytest.mark.parametrize("given", [b"", b"{", b"[]", b"5", b"\xff", b"[" * 4000, b'{"since":0}'])
-def test_bodies_that_cannot_be_understood_are_refused(server, folder, given):
-    assert ask(server, "decide", given)[0] == 400
-    assert said(folder) == []
-
-
-@pytest.mark.parametrize("classes", [None, [[0]], [0, 1], [[0.5], []], [[True], []], [["x"], []]])
-def test_classes_that_cannot_be_understood_are_refused(server, folder, classes):
-    assert ask(server, "decide", {**wanted(), "classes": classes})[0] == 400
-    assert ask(server, "decide", wanted([0], [], since=-1))[0] == 400
-    assert said(folder) == []
-
-
-def test_the_wrong_host_is_told_how_to_forward_a_port(server):
-    port = server.server_port
-    assert ask(server, "start", Host=f"localhost:{port}")[0] == 200
-    status, _, answer = ask(server, "", Host="localhost:8080")
-    assert status == 403
-    assert f"use the same number on both sides: ssh -L {port}:localhost:{port} " in answer["error"]
-
-
-def test_a_decision_and_its_undoing_over_http(server, folder):
-    dog = tile_of(server.session, "dog")["id"]
-    status, _, answer = ask(server, "decide", wanted([dog], []))
-    assert (status, answer["changed"], answer["undo"]) == (200, [[dog, 2]], True)
-    assert said(folder) == [("a/dog.png", 0, "kim")]
-    since = answer["since"]
-    answer = ask(server, "undo", wanted(since=since))[2]
-    assert (answer["ids"], answer["changed"], answer["undo"]) == ([dog], [[dog, 0]], False)
-    assert ask(server, "reload", {})[0] == 200
-    assert ask(server, "decide", wanted([dog], []))[0] == 409
 
 
 def test_a_failure_is_decided_only_if_its_photo_can_be_seen(server, folder):
@@ -252,21 +232,39 @@ def test_a_failure_is_decided_only_if_its_photo_can_be_seen(server, folder):
     status, _, answer = ask(server, "decide", wanted([], [late, gone]))
     assert status == 200
     assert "no such file" in answer["refused"][0]
-    [line] = (folder / "corrections.jsonl").read_bytes().splitlines()
-    assert json.loads(line)["labeler"] | {"width": 80, "height": 60} == json.loads(line)["labeler"]
     assert labels(folder)["late.png"] == "dog"
     assert ask(server, "undo", wanted(since=1))[2]["text"] == "late.png has no label again"
 
 
-def test_a_file_that_cannot_be_written_is_said_to_be(server, monkeypatch):
-    def fails(*_arguments):
-        raise OSError(28, "No space left on device")
+def test_what_was_acknowledged_is_there_after_a_kill(tmp_path):
+    """Four pages decide until the server is killed, again and again."""
+    write(tmp_path, *(row(f"{number:02}.png", number % 2 - 0.5) for number in range(40)))
+    known: dict[int, int] = {}
 
-    monkeypatch.setattr("alpaca_labeler.table.jsonl.write", fails)
-    status, _, answer = ask(server, "decide", wanted([0, 1], [2]))
-    assert status == 507
-    assert "corrections.jsonl: No space left on device" in answer["error"]
-    assert server.session.progress() == (0, 0)
+    def work(server, first):
+        chance = random.Random(first)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while True:
+                number, index = chance.randrange(first, 40, 4), chance.randrange(2)
+                chosen = [[number], []] if index == 0 else [[], [number]]
+                known.pop(number, None)  # until it is acknowledged again, either may stand
+                status, _, answer = ask(server, "decide", wanted(*chosen, since=10**9))
+                assert (status, answer["refused"]) == (200, [])
+                known[number] = index
+
+    for _ in range(4):
+        with reviewing(tmp_path, kill=True) as address:
+            _, _, port, token, _ = re.split(r"[:/]+", address)
+            server = SimpleNamespace(server_port=int(port), token=token)
+            threads = [threading.Thread(target=work, args=(server, n)) for n in range(4)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.4)
+        for thread in threads:
+            thread.join()
+        found = {int(name[:2]): index for name, index, _ in said(tmp_path)}
+        assert known.items() <= found.items()
+    assert known
 
 
 def test_a_malformed_request_gets_no_traceback(server, capfd):
@@ -286,36 +284,3 @@ def test_a_malformed_request_gets_no_traceback(server, capfd):
         assert b"html" not in answer.lower()
     assert ask(server, "start")[0] == 200
     assert capfd.readouterr().err == ""
-
-
-def test_a_browser_that_hangs_up_costs_nothing(server, capfd):
-    for _ in range(5):
-        with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
-            client.sendall(
-                f"GET /{server.token}/photo?generation=1&id=0&size=large HTTP/1.1\r\n"
-                f"Host: 127.0.0.1:{server.server_port}\r\n\r\n".encode()
-            )
-    assert ask(server, "start")[0] == 200
-    assert capfd.readouterr().err == ""
-
-
-def test_many_pages_at_once_lose_nothing(server, folder):
-    def work(seed):
-        mine, since = random.Random(seed), 0
-        for _ in range(15):
-            index, number = mine.randrange(2), mine.randrange(4)
-            classes = [[number], []] if index == 0 else [[], [number]]
-            status, _, answer = ask(server, "decide", wanted(*classes, since=since))
-            assert status == 200, answer
-            since = answer["since"]
-            if mine.random() < 0.3:
-                since = ask(server, "undo", wanted(since=since))[2]["since"]
-
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert tiles(server.session) == tiles(session(folder))
-    table = labels(folder)
-    assert all(tile["label"] == (table[tile["ref"]] or "") for tile in tiles(server.session))

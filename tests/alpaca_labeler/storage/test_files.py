@@ -20,9 +20,7 @@ def test_a_file_is_read_with_its_size_and_time(tmp_path):
     os.utime(path, ns=(0, 1_700_000_000_123_456_789))
     fetched = storage.fetch(ImageVersion(str(path)), 5)
     assert fetched.data == b"12345"
-    digest = "sha256:5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
-    assert fetched.version == ImageVersion(str(path), 5, "2023-11-14T22:13:20.123456789Z", digest)
-    assert storage.digest_of(str(path)) == digest
+    assert fetched.version == ImageVersion(str(path), 5, "2023-11-14T22:13:20.123456789Z")
 
 
 def test_a_pipe_a_socket_a_folder_and_a_loop_are_refused_at_once(tmp_path):

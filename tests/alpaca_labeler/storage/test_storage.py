@@ -23,7 +23,9 @@ from botocore.parsers import ResponseParserError
 from alpaca_labeler import storage
 from alpaca_labeler.storage import s3_body
 from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.storage.upload import Upload
 from tests.support.aws import account
+from tests.support.fake_s3 import FakeS3
 
 BUCKET = "s3://photos"
 
@@ -201,7 +203,7 @@ def test_what_trickles_in_is_given_up_in_time(server, monkeypatch):
     with pytest.raises(storage.Transient, match=r"s3://photos/slow\.jpg: still arriving"):
         storage.read(f"{BUCKET}/slow.jpg", 10**7)
     with pytest.raises(storage.Transient, match=r"slow\.jsonl: less than a MiB arrived"):
-        storage.download(f"{BUCKET}/slow.jsonl", io.BytesIO())
+        storage.stream(f"{BUCKET}/slow.jsonl")[1].read()
     assert 0.6 <= time.monotonic() - began < 10  # the whole object would take 20 s
 
 
@@ -213,9 +215,10 @@ def test_a_table_may_take_its_time_while_it_gets_on(server, monkeypatch):
 
     monkeypatch.setattr(s3_body, "DOWNLOAD_SECONDS", 0.5)
     server(steady, 8 * 2**20)
-    table = io.BytesIO()
-    storage.download(f"{BUCKET}/large.jsonl", table)
-    assert table.tell() == 8 * 2**20
+    stamp, table = storage.stream(f"{BUCKET}/large.jsonl")
+    with table:
+        assert len(table.read()) == 8 * 2**20
+    assert stamp == storage.Stamp('"abc"', None)
 
 
 def test_an_object_without_an_end_ends_at_the_limit(server):
@@ -274,27 +277,45 @@ def test_write_if_absent_never_replaces():
     assert storage.read(f"{BUCKET}/part", 10) == b"one"
 
 
-@pytest.mark.usefixtures("s3")
-def test_write_if_unchanged_refuses_another_state():
-    uri = f"{BUCKET}/manifest"
-    storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
+def upload(uri, data, etag, part_bytes):
+    with Upload(uri, etag, "text/plain", part_bytes) as new:
+        for byte in data:
+            new.write(bytes([byte]))
+        new.commit()
+
+
+@pytest.mark.parametrize("part_bytes", [100, 2], ids=["whole", "in parts"])
+def test_an_upload_replaces_only_what_its_writer_has_read(monkeypatch, part_bytes):
+    s3, uri = FakeS3(), f"{BUCKET}/manifest"
+    monkeypatch.setattr(storage, "client", lambda: s3)
+    upload(uri, b"first", None, part_bytes)
     first = storage.stamp_of(uri)
-    assert first
-    assert first.mark == "1"
-    storage.write_if_unchanged(uri, b"two", first.etag, "text/plain", mark="2")
-    for etag in (None, first.etag):
-        with pytest.raises(storage.Conflict):
-            storage.write_if_unchanged(uri, b"three", etag, "text/plain", mark="3")
-    assert storage.read(uri, 10) == b"two"
+    upload(uri, b"second", first.etag, part_bytes)
+    for etag in (None, first.etag, '"0"'):
+        with pytest.raises(storage.Conflict, match="changed by somebody else"):
+            upload(uri, b"third", etag, part_bytes)
+    with pytest.raises(storage.Conflict):  # what it replaces is gone
+        upload(f"{BUCKET}/gone", b"third", first.etag, part_bytes)
+    assert storage.read(uri, 10) == b"second"
+    assert s3.uploads == {}
 
 
-@pytest.mark.usefixtures("s3")
-def test_a_write_knows_its_own_object_and_misses_one_that_is_gone():
-    uri = f"{BUCKET}/manifest"
-    for _ in range(2):  # sent again, since its answer was lost
-        storage.write_if_unchanged(uri, b"one", None, "text/plain", mark="1")
-    with pytest.raises(storage.Conflict):
-        storage.write_if_unchanged(f"{BUCKET}/gone", b"", '"0"', "text/plain", mark="1")
+@pytest.mark.parametrize("part_bytes", [100, 2], ids=["whole", "in parts"])
+def test_an_upload_whose_answer_was_lost_knows_its_own_object(monkeypatch, part_bytes):
+    s3, uri = FakeS3(), f"{BUCKET}/manifest"
+    monkeypatch.setattr(storage, "client", lambda: s3)
+
+    def sent_twice(real):
+        def send(**arguments):
+            real(**arguments)
+            raise s3.error("PreconditionFailed", 412)  # boto3 has sent it again by itself
+
+        return send
+
+    for name in ("put_object", "complete_multipart_upload"):
+        monkeypatch.setattr(s3, name, sent_twice(getattr(s3, name)))
+    upload(uri, b"first", None, part_bytes)
+    assert storage.read(uri, 10) == b"first"
 
 
 def test_two_writes_that_meet_are_tried_again_but_not_for_ever(answers):

@@ -10,15 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from alpaca_labeler import storage
-from alpaca_labeler.table import manifest_row
-from alpaca_labeler.table.corrections import Label, decision, withdrawal
-from alpaca_labeler.table.table import open_corrections, open_table
+from alpaca_labeler.photos.content import content_of
+from alpaca_labeler.table.table import open_table
 from tests.support.runs import alpaca, label, rows
 
 pytestmark = pytest.mark.slow  # each test labels in processes of its own, up to five times
-
-NEXT_YEAR = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def draw(path, colour="teal"):
@@ -33,22 +29,20 @@ def folder(tmp_path):
     return tmp_path
 
 
-def flip(folder, name, manifest="manifest.jsonl", made=NEXT_YEAR):
+def flip(folder, name):
     """A person says the other class, as the review page does; return what it is now."""
-    table = open_table(str(folder / manifest))
-    row = next(row for row in table.rows() if row["source-ref"] == name)
-    other = ("alpaca", "not alpaca")[row["alpaca"]]
-    said = decision(row, Label("alpaca", 1 - row["alpaca"], other), "kim", made)
-    open_corrections(table).add_all([said])
+    table = open_table(str(folder / "manifest.jsonl"))
+    row = next(row for row in table.rows() if row.source_ref == name)
+    index = int(row.index != 1)
+    other = ("not alpaca", "alpaca")[index]
+    table.append([row.decided(other, "kim", datetime.now(UTC), index=index)])
     return other
 
 
 def labels(folder, manifest="manifest.jsonl"):
     """What each photo is called, `*` if a person said so."""
-    return {
-        row["source-ref"]: f"{manifest_row.label(row)}{'*' * manifest_row.is_human(row)}"
-        for row in open_table(str(folder / manifest)).rows()
-    }
+    table = open_table(str(folder / manifest))
+    return {row.source_ref: f"{row.label}{'*' * bool(row.decision)}" for row in table.rows()}
 
 
 def copy_with_another_date(path):
@@ -131,58 +125,6 @@ def test_a_folder_and_its_manifest_move_together(folder):
     assert labels(folder / "there/summer")["a.png"] == f"{said}*"
 
 
-# --- manifests of an earlier release -------------------------------------------------------------
-
-
-def as_before(path, *, names=lambda name: name):
-    """Write a manifest as 0.1.0 did: names as typed, nothing of the content."""
-    old = []
-    for row in rows(path).values():
-        row["labeler"]["etag"] = None
-        old.append({**row, "source-ref": names(row["source-ref"])})
-    lines = sorted(old, key=lambda row: row["source-ref"])
-    path.write_bytes(b"".join(map(manifest_row.encode, lines)))
-
-
-@pytest.mark.parametrize("form", ["{0}", "./{0}", "{1}/{0}", "/moved/from/here/{0}"])
-def test_a_manifest_of_an_earlier_release_is_settled(folder, form):
-    label("holiday", cwd=folder)
-    before = rows(folder / "manifest.jsonl")
-    as_before(folder / "manifest.jsonl", names=lambda name: form.format(name, folder))
-    name = form.format("holiday/a.png", folder)
-    name = "holiday/a.png" if name.startswith((".", str(folder))) else name
-    said = flip(folder, name)
-    done = label("holiday", cwd=folder)
-    assert (done["unchanged"], done["gone"]) == (2, 0)
-    found = rows(folder / "manifest.jsonl")
-    assert [*found] == [*before]
-    assert labels(folder)["holiday/a.png"] == f"{said}*"
-    assert all(row["labeler"]["etag"].startswith("sha256:") for row in found.values())
-    assert found["holiday/in/b.png"] == before["holiday/in/b.png"]
-
-
-def test_names_by_the_folder_that_the_command_was_called_in_are_settled(folder):
-    label("holiday", "--manifest", "holiday/manifest.jsonl", cwd=folder)
-    as_before(folder / "holiday/manifest.jsonl", names=lambda name: f"holiday/{name}")
-    table = open_table(str(folder / "holiday/manifest.jsonl"))
-    assert {row["source-ref"] for row in table.rows()} == {"holiday/a.png", "holiday/in/b.png"}
-    said = flip(folder / "holiday", "holiday/a.png")
-    done = label("holiday", "--manifest", "holiday/manifest.jsonl", cwd=folder)
-    assert (done["unchanged"], done["gone"]) == (2, 0)
-    assert [*rows(folder / "holiday/manifest.jsonl")] == ["a.png", "in/b.png"]
-    assert labels(folder / "holiday")["a.png"] == f"{said}*"
-
-
-def test_a_photo_of_unknown_content_keeps_its_row(folder):
-    label("holiday", cwd=folder)
-    as_before(folder / "manifest.jsonl")
-    copy_with_another_date(folder / "holiday/a.png")  # the same bytes, but nothing says so
-    (folder / "holiday/in/b.png").unlink()
-    done = label("holiday", cwd=folder)
-    assert (done["unchanged"], done["gone"]) == (0, 1)
-    assert rows(folder / "manifest.jsonl")["holiday/in/b.png"]["labeler"]["etag"] is None
-
-
 # --- what a person says counts at once -----------------------------------------------------------
 
 
@@ -192,6 +134,7 @@ def counted(where, cwd):
 
 def test_label_correct_and_every_command_shows_it_without_a_step_between(folder):
     label("holiday", cwd=folder)
+    before = labels(folder)["holiday/a.png"]
     said = flip(folder, "holiday/a.png")
     by_model = labels(folder)["holiday/in/b.png"]
 
@@ -209,19 +152,14 @@ def test_label_correct_and_every_command_shows_it_without_a_step_between(folder)
     see()
     label("holiday", "--copy-to", "sorted", cwd=folder)
     assert (folder / f"sorted/{said}/holiday/a.png").exists()
-    kept = rows(folder / "manifest.jsonl")["holiday/a.png"]["labeler"]
-    assert kept["model-class-name"] != said
-    assert 0 <= kept["probability"] <= 1
     see()  # after the run has merged it
     table = open_table(str(folder / "manifest.jsonl"))
-    row = next(row for row in table.rows() if manifest_row.is_human(row))
-    open_corrections(table).add_all([withdrawal(row, NEXT_YEAR.replace(month=2))])
-    assert labels(folder)["holiday/a.png"] == kept["model-class-name"]
-    label("holiday", cwd=folder)
-    assert (
-        rows(folder / "manifest.jsonl")["holiday/a.png"]["alpaca-metadata"]["class-name"]
-        == kept["model-class-name"]
-    )
+    row = next(row for row in table.rows() if row.decision)
+    assert row.probability is not None  # what the model said is kept
+    table.append([row.decided(None, "kim", datetime.now(UTC))])
+    for _ in range(2):
+        assert labels(folder)["holiday/a.png"] == before
+        label("holiday", cwd=folder)
 
 
 def test_a_correction_of_a_photo_without_a_row_waits_for_it(folder):
@@ -235,64 +173,15 @@ def test_a_correction_of_a_photo_without_a_row_waits_for_it(folder):
     assert labels(folder)["holiday/a.png"] == f"{said}*"
 
 
-# --- photos that are gone ------------------------------------------------------------------------
-
-
-def test_prune_removes_rows_of_photos_that_are_gone(folder):
-    label("holiday", cwd=folder)
-    (folder / "holiday/a.png").unlink()
-    before = (folder / "manifest.jsonl").read_bytes()
-    done = alpaca("manifest", "prune", "--dry-run", cwd=folder)
-    assert (done.stdout, done.stderr) == ("holiday/a.png\n", "1 row would be removed\n")
-    assert (folder / "manifest.jsonl").read_bytes() == before
-    assert alpaca("manifest", "prune", cwd=folder).stderr == "1 row removed\n"
-    assert [*rows(folder / "manifest.jsonl")] == ["holiday/in/b.png"]
-    assert alpaca("manifest", "prune", cwd=folder).stderr == "0 rows removed\n"
-
-
-def test_a_manifest_that_was_parted_from_all_its_photos_is_not_emptied(folder):
-    label("holiday", cwd=folder)
-    (folder / "away").mkdir()
-    (folder / "manifest.jsonl").rename(folder / "away/manifest.jsonl")
-    for words in (["--dry-run"], []):
-        done = alpaca("manifest", "prune", *words, cwd=folder / "away")
-        assert done.returncode == 1
-        assert "none of its 2 photos is there" in done.stderr
-        assert done.stdout == ""
-    assert len(rows(folder / "away/manifest.jsonl")) == 2
-
-
-def test_a_photo_that_a_killed_run_left_twice_is_removed_once(folder):
-    label("holiday", cwd=folder)
-    (folder / "holiday/a.png").unlink()
-    manifest = folder / "manifest.jsonl"
-    manifest.write_bytes(manifest.read_bytes() + manifest.read_bytes())
-    done = alpaca("manifest", "prune", "--dry-run", cwd=folder)
-    assert (done.stdout, done.stderr) == ("holiday/a.png\n", "1 row would be removed\n")
-    assert alpaca("manifest", "prune", cwd=folder).stderr == "1 row removed\n"
-    assert [*rows(manifest)] == ["holiday/in/b.png"]
-
-
-def test_a_photo_that_cannot_be_looked_for_is_not_gone(tmp_path):
-    from alpaca_labeler.table.places import Places
-
-    places = Places(str(tmp_path / "manifest.jsonl"))
-    assert places.is_gone("a.png")
-    assert places.is_gone(f"{tmp_path}/../{tmp_path.name}2/a.png")
-    for away in ("/media/kim/disk/a.png", "/Volumes/disk/a.png", "/no-such-mount/a.png"):
-        assert not places.is_gone(away)
-    (tmp_path / "loop.png").symlink_to("loop.png")
-    assert not places.is_gone("loop.png")
-    assert not places.is_gone("\0.png")
-
-
 # --- drives and editors --------------------------------------------------------------------------
 
 DRIVE = """
 import errno, fcntl, os
-def refuse(code):
-    def call(*_words, **_options):
-        raise OSError(code, os.strerror(code))
+def refuse(code, real=None):
+    def call(*words):
+        if real is None or words[1] == fcntl.F_OFD_SETLK:
+            raise OSError(code, os.strerror(code))
+        return real(*words)
     return call
 """
 
@@ -302,8 +191,8 @@ def refuse(code):
     [
         ("os.chmod = refuse(errno.EPERM)", ""),
         ("os.fsync = refuse(errno.EINVAL)", ""),
-        ("fcntl.flock = refuse(errno.ENOLCK)", "this drive cannot lock files"),
-        ("fcntl.flock = refuse(errno.EOPNOTSUPP)", "this drive cannot lock files"),
+        ("fcntl.fcntl = refuse(errno.ENOLCK, fcntl.fcntl)", "this drive cannot lock files"),
+        ("fcntl.fcntl = refuse(errno.EOPNOTSUPP, fcntl.fcntl)", "this drive cannot lock files"),
     ],
 )
 def test_a_drive_that_offers_less_is_worked_on(folder, code, says):
@@ -336,7 +225,7 @@ def test_a_manifest_that_a_windows_editor_saved_is_read(folder):
         assert (folder / "manifest.jsonl").read_text(encoding=encoding) == text
 
 
-def test_the_digest_is_of_the_bytes_that_were_labelled(folder):
+def test_the_content_is_of_the_bytes_that_were_labelled(folder):
     label("holiday", cwd=folder)
     for name, row in rows(folder / "manifest.jsonl").items():
-        assert row["labeler"]["etag"] == storage.digest((folder / name).read_bytes())
+        assert row["labeler"]["read"]["content"] == content_of((folder / name).read_bytes())

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from alpaca_labeler.table import counts
 from alpaca_labeler.table.counts import FOLDERS, OTHERS, Counts, Sample
+from alpaca_labeler.table.row import Row
 from tests.support.rows import failure, human, label
 
 
@@ -19,45 +20,22 @@ def counted(*rows, **sizes):
     return found
 
 
-def with_probability(name, probability):
-    row = label(name)
-    row["labeler"]["probability"] = probability
-    return row
-
-
-def judged(name, *, was):
-    """A person's row (`not`), which keeps what the model had said."""
-    row = human(name)
-    row["labeler"]["model-class-name"] = was
-    return row
-
-
 def test_labels_people_and_failures_are_counted():
-    found = counted(
-        label("a"), label("b", logit=-1.0), human("c"), failure("d"), {"source-ref": "e"}
-    )
+    found = counted(label("a"), label("b", probability=0.2), human("c"), failure("d"), Row("e"))
     assert (found.rows, found.people, found.failed, found.unlabelled) == (5, 1, 1, 1)
     assert found.labels == {(1, "alpaca"): 1, (0, "not"): 2}
     assert {code: reason.count for code, reason in found.reasons.items()} == {"corrupt": 1}
 
 
 def test_what_people_changed_is_told_from_what_they_confirmed():
-    found = counted(judged("a", was="alpaca"), judged("b", was="not"), human("c"))
+    found = counted(human("a", was="alpaca"), human("b", was="not"), human("c"))
     assert (found.people, found.judged.total(), found.changed()) == (3, 2, 1)
     assert found.judged == {(False, True): 1, (False, False): 1}
 
 
-def test_photos_are_counted_by_the_day_and_the_folder_of_their_file():
-    there = label("farm/b.jpg", 2)
-    there["labeler"]["last-modified"] = "2026-03-04T00:00:00Z"
-    odd = failure("farm/c.jpg")
-    odd["labeler"]["last-modified"] = "20260304T000000Z"
-    found = counted(label("a.jpg"), there, odd)
-    assert found.days == {"2026-01-01": [1, 0, 0, 0], "2026-03-04": [1, 0, 0, 0]}
+def test_photos_are_counted_by_folder():
+    found = counted(label("a.jpg"), label("farm/b.jpg"), failure("farm/c.jpg"))
     assert found.folders == {"s3://photos": [1, 0, 0, 0], "s3://photos/farm": [1, 0, 1, 0]}
-
-
-def test_folders_without_end_are_counted_together():
     found = counted(*(label(f"{number}/a.jpg") for number in range(FOLDERS + 7)))
     assert len(found.folders) == FOLDERS + 1
     assert found.folders[OTHERS] == [7, 0, 0, 0]
@@ -65,8 +43,8 @@ def test_folders_without_end_are_counted_together():
 
 @given(st.lists(st.integers(0, 100), max_size=60), st.integers(0, 9))
 def test_the_least_certain_are_those_nearest_to_the_threshold(percents, size):
-    rows = [with_probability(f"{place}", each / 100) for place, each in enumerate(percents)]
-    expected = sorted(rows, key=lambda row: abs(row["labeler"]["probability"] - 0.5))
+    rows = [label(f"{place}", probability=each / 100) for place, each in enumerate(percents)]
+    expected = sorted(rows, key=lambda row: abs(row.probability - 0.5))
     assert counted(*rows, least=size).least_certain() == expected[:size]
 
 
@@ -75,16 +53,13 @@ def test_people_have_decided_so_their_labels_are_not_uncertain():
 
 
 def test_each_class_has_a_sample_of_its_own():
-    rows = [label("a"), label("b", logit=-1.0), label("c"), failure("d")]
+    rows = [label("a"), label("b", probability=0.2), label("c"), failure("d")]
     assert counted(*rows, sample=5).sampled() == ([rows[0], rows[2]], [rows[1]])
 
 
 @given(st.integers(0, 300), st.integers(0, 9))
 def test_a_sample_is_in_order_and_has_as_many_rows_as_asked(rows, size):
-    sample = Sample(size)
-    for number in range(rows):
-        sample.offer({"source-ref": number})
-    drawn = [row["source-ref"] for row in sample.rows()]
+    drawn = sampled(rows, size)
     assert drawn == sorted(set(drawn))
     assert len(drawn) == min(rows, size)
 
@@ -93,10 +68,14 @@ def test_every_row_is_equally_likely_to_be_sampled(monkeypatch):
     drawn: Counter[int] = Counter()
     for seed in range(2000):
         monkeypatch.setattr(counts, "_SEED", seed)
-        sample = Sample(5)
-        for number in range(50):
-            sample.offer({"source-ref": number})
-        drawn.update(row["source-ref"] for row in sample.rows())
+        drawn.update(sampled(50, 5))
     # Each is expected 200 times, with a standard deviation of 13.4: five of them either way.
     assert sorted(drawn) == list(range(50))
     assert 133 < min(drawn.values()) <= max(drawn.values()) < 267
+
+
+def sampled(rows, size):
+    sample = Sample(size)
+    for number in range(rows):
+        sample.offer(Row(str(number)))
+    return [int(row.source_ref) for row in sample.rows()]

@@ -1,95 +1,109 @@
-"""One door to rows: a manifest with what lies beside it, or a bucket, read in one way."""
+"""One door to rows: a manifest or a bucket, read in one way."""
 
 from __future__ import annotations
 
-import json
+import os
 
 import pytest
 
-from alpaca_labeler.table import manifest_row, merge, parts
-from alpaca_labeler.table.table import TableError, beside, open_table
-from tests.alpaca_labeler.manifest.test_exports import FAILURE, row
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import Elsewhere, TableError, open_table
+from tests.support.rows import failure, label
 
 
 def write(path, *rows):
-    path.write_text("".join(json.dumps(each) + "\n" for each in rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(row.to_line() for row in rows))
 
 
 def test_a_bucket_and_a_file_give_the_same_rows(tmp_path, aws):
-    rows = [row("s3://b/b.jpg"), row("s3://b/a.jpg")]
-    aws.create_bucket(Bucket="results")
-    parts.write("s3://results/labels/", [*rows, FAILURE])
-    write(tmp_path / "manifest.jsonl", *rows)
-    write(tmp_path / "failures.jsonl", FAILURE)
-    there = [*open_table("s3://results/labels").rows()]
-    assert [each["source-ref"] for each in there] == [
-        "s3://b/a.jpg",
-        "s3://b/b.jpg",
-        "s3://b/f.jpg",
+    rows = [
+        label("b.jpg"),
+        label("a.jpg"),
+        failure("f.jpg"),
+        Row("gone.jpg", gone="2026-01-01T00:00:00Z"),
     ]
+    aws.create_bucket(Bucket="results")
+    bucket.write("s3://results/labels/", rows)
+    write(tmp_path / "manifest.jsonl", *rows)
+    there = [*open_table("s3://results/labels").rows()]
+    assert there == [rows[1], rows[0], rows[2]]
     assert [*open_table(str(tmp_path / "manifest.jsonl")).rows()] == there
 
 
-def test_failures_of_one_manifest_are_not_anothers(tmp_path):
-    write(tmp_path / "manifest.jsonl", row("a.jpg"))
-    write(tmp_path / "bad.jsonl", row("b.jpg"))
-    write(tmp_path / "failures.jsonl", {**FAILURE, "source-ref": "c.jpg"})
-    write(tmp_path / "bad.failures.jsonl", {**FAILURE, "source-ref": "d.jpg"})
-
-    def names(name):
-        return [each["source-ref"] for each in open_table(str(tmp_path / name)).rows()]
-
-    assert names("manifest.jsonl") == ["a.jpg", "c.jpg"]
-    assert names("bad.jsonl") == ["b.jpg", "d.jpg"]
-    assert beside("x/labels.v2.jsonl", "corrections") == "x/labels.v2.corrections.jsonl"
-    assert beside("labels", "failures") == "labels.failures.jsonl"
-
-
-def test_only_what_is_not_sorted_is_sorted(tmp_path, monkeypatch):
-    real, sorted_ = merge.sort, []
-
-    def sort(rows):
-        sorted_.append(1)
-        return real(rows)
-
-    monkeypatch.setattr(merge, "sort", sort)
-    path = tmp_path / "manifest.jsonl"
-    for names, times in (
-        (["a", "b\\", "c"], 1),
-        (["a", "c"], 0),
-        (["c", "a"], 1),
-        (["./a", "b"], 1),
-    ):
-        sorted_.clear()
-        path.write_bytes(b"".join(manifest_row.encode(row(name)) for name in names))
-        found = [each["source-ref"] for each in open_table(str(path)).rows()]
-        assert found == sorted(name.removeprefix("./") for name in names)
-        assert len(sorted_) == times + 1  # there are always the corrections
-
-
 def test_photos_are_where_their_manifest_is(tmp_path, monkeypatch):
-    (tmp_path / "farm").mkdir()
-    write(tmp_path / "farm/manifest.jsonl", row("a.jpg"))
+    write(tmp_path / "farm/manifest.jsonl", Row("a.jpg"))
+    (tmp_path / "link.jsonl").symlink_to("farm/manifest.jsonl")
     monkeypatch.chdir(tmp_path)
-    table = open_table("farm/manifest.jsonl")
-    assert table.place("in/a.jpg") == f"{tmp_path}/farm/in/a.jpg"
-    assert table.place("/else/a.jpg") == "/else/a.jpg"
-    assert table.place("s3://b/a.jpg") == "s3://b/a.jpg"
+    for name in ("farm/manifest.jsonl", "link.jsonl"):
+        table = open_table(name)
+        assert table.place("in/a.jpg") == f"{tmp_path}/farm/in/a.jpg"
+        assert table.place("/else/a.jpg") == "/else/a.jpg"
+        assert table.place("s3://b/a.jpg") == "s3://b/a.jpg"
     assert open_table("farm/manifest.jsonl", photos_root="x").place("a.jpg") == "x/a.jpg"
 
 
-def test_a_manifest_behind_a_link_is_that_manifest(tmp_path):
-    (tmp_path / "there").mkdir()
-    write(tmp_path / "there/pets.jsonl", row("a.jpg"))
-    write(tmp_path / "there/pets.failures.jsonl", {**FAILURE, "source-ref": "b.jpg"})
-    (tmp_path / "manifest.jsonl").symlink_to("there/pets.jsonl")
-    table = open_table(str(tmp_path / "manifest.jsonl"))
-    assert [each["source-ref"] for each in table.rows()] == ["a.jpg", "b.jpg"]
-    assert table.place("a.jpg") == f"{tmp_path}/there/a.jpg"
+@pytest.fixture
+def places(tmp_path):
+    """Photos beside the manifest, in two folders elsewhere, and links to those."""
+    for name in ("inbox/a.jpg", "album/b.jpg", "album-2/c.jpg"):
+        write(tmp_path / name)
+    write(tmp_path / "inbox/manifest.jsonl")
+    os.symlink(tmp_path / "album/b.jpg", tmp_path / "inbox/link.jpg")
+    os.symlink(tmp_path / "album", tmp_path / "inbox/folder")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../album/b.jpg",
+        "{}/album/b.jpg",
+        "file:..%2Falbum%2Fb.jpg",
+        "in/../../album/b.jpg",
+        "link.jpg",
+        "folder/b.jpg",
+        "/proc/self/environ",
+        "s3://photos/a.jpg",
+    ],
+)
+def test_only_photos_beside_the_manifest_are_shown(places, name):
+    with pytest.raises(Elsewhere, match=r"add --allow \S+ to show it"):
+        open_table(str(places / "inbox/manifest.jsonl")).shown(name.format(places))
+
+
+def test_what_a_person_allows_is_shown_too(places):
+    manifest, album = str(places / "inbox/manifest.jsonl"), str(places / "album")
+    inside = f"{places}/inbox/a.jpg"
+    for given in ({}, {"allowed": [album, "s3://photos/in"]}, {"photos_root": album}):
+        table = open_table(manifest, **given)
+        assert table.shown(inside) == inside
+        if given:  # folder by folder: what only begins alike is another one
+            assert table.shown(f"{album}/b.jpg") == f"{album}/b.jpg"
+            with pytest.raises(Elsewhere) as failed:
+                table.shown(f"{places}/album-2/c.jpg")
+            assert failed.value.folder == f"{places}/album-2"
+    assert open_table(manifest, photos_root=album).shown("b.jpg") == f"{album}/b.jpg"
+    table = open_table(manifest, allowed=["s3://photos/in"])
+    assert table.shown("s3://photos/in/a.jpg") == "s3://photos/in/a.jpg"
+    for name in ("s3://photos/inner/a.jpg", "s3://photos2/in/a.jpg"):
+        with pytest.raises(Elsewhere):
+            table.shown(name)
+
+
+def test_a_bucket_shows_what_is_in_it(places):
+    table = open_table("s3://farm/labels/", allowed=["s3://photos/"])
+    for name in ("s3://farm/a.jpg", "s3://photos/a.jpg"):
+        assert table.shown(name) == name
+    for name in ("s3://farm2/a.jpg", str(places / "inbox/a.jpg"), "a.jpg"):
+        with pytest.raises(Elsewhere):
+            table.shown(name)
 
 
 def test_a_table_that_is_not_there_says_how_to_make_one(tmp_path):
     with pytest.raises(TableError, match="`alpaca label FOLDER` writes one"):
         open_table(str(tmp_path / "manifest.jsonl"))
+    assert [*open_table(str(tmp_path / "manifest.jsonl"), missing_ok=True).rows()] == []
     with pytest.raises(TableError, match="not a file; name a manifest"):
-        open_table(str(tmp_path))
+        open_table(str(tmp_path), missing_ok=True)

@@ -1,4 +1,4 @@
-"""How do compaction and audit grow with the table? `python bench_table.py ROWS` measures one size.
+"""How do compaction and audit grow with the table? `python bench_compaction.py [ROWS]` shows it.
 
 Against moto's S3 server in a process of its own. The table gets 10,000 new rows in 100 parts, half
 of them new versions of images that it has. The audit reads the same table; the list of the bucket
@@ -7,7 +7,6 @@ is made up, since moto sorts all its keys for every page.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import random
@@ -16,14 +15,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks import harness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alpaca_labeler.table import lines
+    from alpaca_labeler.table.row import Row
 
 RESULTS = "s3://results/labels/"
 NEW, ROWS_PER_PART = 10_000, 100
@@ -35,7 +40,7 @@ print(server.get_host_and_port()[1], flush=True); sys.stdin.read()
 
 
 def measure(rows: int) -> dict[str, float]:
-    """Return MB of the table, seconds and MB of memory of a compaction and of an audit."""
+    """Return MB of the table, and seconds, MB of memory and of disk of compaction and audit."""
     harness.say(f"a table of {rows:,} rows")
     cores = os.sched_getaffinity(0)
     server = harness.start(["-c", SERVER], cores, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -58,7 +63,7 @@ def measure(rows: int) -> dict[str, float]:
 
 def section(found: dict[int, dict[str, float]]) -> str:
     """Return the table of all sizes."""
-    header = ("rows", "table, MB", "compaction, s", "MB", "audit, s", "MB")
+    header = ("rows", "table, MB", "compaction, s", "MB", "disk, MB", "audit, s", "MB")
     rows = [[f"{count:,}", *figures.values()] for count, figures in found.items()]
     return f"{TEXT}\n\n{harness.table(header, rows)}"
 
@@ -83,57 +88,61 @@ for S3 on the same machine. Audit compares the table with a listing of the bucke
 time."""
 
 
-@functools.cache
-def card() -> Any:
-    from alpaca_labeler.model import bundle
+def row(number: int, version: int) -> Row:
+    from alpaca_labeler.table.facts import Answer, Read
+    from alpaca_labeler.table.row import Row
 
-    return bundle.load().card
-
-
-def row(number: int, version: int) -> dict[str, Any]:
-    from alpaca_labeler.model.classifier import decide
-    from alpaca_labeler.storage.image_version import ImageVersion
-    from alpaca_labeler.table import manifest_row
-
-    image = ImageVersion(
-        f"s3://photos/farm/2026/01/IMG_{number:010}.jpg",
-        size=123_456,
-        last_modified=f"2026-01-0{version}T12:00:00Z",
-        etag=f"{number * 7919 + version:032x}",
+    day = f"2026-01-0{version}T12:00:0"
+    read = Read(
+        f"{day}1.000000Z",
+        f"sha256:{number * 7919 + version:064x}",
+        f"{number * 7919 + version:032x}",
+        123_456,
+        f"{day}0Z",
         sequencer=f"0055AED6DC{version}{number:07X}",
+        width=4032,
+        height=3024,
     )
-    noon = datetime(2026, 1, 9, tzinfo=UTC)
-    prediction = decide(card(), (number % 17 - 8) / 2)
-    return manifest_row.label_row(image, (4032, 3024), prediction, card(), noon)
+    index = int(number % 17 > 8)
+    label = ("not alpaca", "alpaca")[index]
+    model = "20260101T000000Z-0123456789ab"
+    answer = Answer(model, label, index, "alpaca", (number % 17) / 17, 0.5, number % 17 == 8)
+    return Row(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", read, answer)
 
 
 def fill(rows: int) -> None:
     from alpaca_labeler import storage
-    from alpaca_labeler.table import manifest_row, parts
-    from alpaca_labeler.table.compaction import compact
+    from alpaca_labeler.table import bucket
 
     storage.client().create_bucket(Bucket="results")
     with tempfile.TemporaryFile() as file:
         for number in range(rows):
-            file.write(manifest_row.encode(row(2 * number, 1)))
+            file.write(row(2 * number, 1).to_line())
         file.seek(0)
         storage.client().put_object(Bucket="results", Key="labels/manifest.jsonl", Body=file)
-    compact(RESULTS)  # so that the table is as a compaction leaves it
     chosen = random.Random(1)
     for _ in range(NEW // ROWS_PER_PART):  # an odd number is a new image
         numbers = {2 * chosen.randrange(rows) + odd % 2 for odd in range(ROWS_PER_PART)}
-        parts.write(RESULTS, [row(number, 2) for number in numbers])
+        bucket.write(RESULTS, [row(number, 2) for number in numbers])
 
 
 def run(rows: int) -> None:
     from alpaca_labeler import storage
     from alpaca_labeler.job.operate import compare
     from alpaca_labeler.storage.image_version import ImageVersion
-    from alpaca_labeler.table import manifest_row
-    from alpaca_labeler.table.compaction import compact, table
+    from alpaca_labeler.table import bucket, lines
+
+    spilled = 0
+    real = lines._spill
+
+    def spill(some: list[lines.Keyed]) -> Iterator[lines.Keyed]:
+        nonlocal spilled
+        spilled += sum(len(line) for _, line in some)
+        return real(some)
 
     began = time.perf_counter()
-    compact(RESULTS)
+    with patch.object(lines, "_spill", spill):
+        bucket.compact(RESULTS)
     compacted, held = time.perf_counter() - began, harness.peak()
     answer = storage.client().head_object(Bucket="results", Key="labels/manifest.jsonl")
     began = time.perf_counter()
@@ -141,14 +150,14 @@ def run(rows: int) -> None:
         ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
         for number in range(0, 2 * rows, 2)
     )
-    there = (manifest_row.parse(line) for line, _ in table(RESULTS))
-    states = Counter(found.state for found in compare(listed, there))
+    states = Counter(found.state for found in compare(listed, bucket.read(RESULTS)))
     audited = time.perf_counter() - began
     assert states["stale"]
     figures = {
         "table MB": answer["ContentLength"] / 2**20,
         "compaction s": compacted,
         "compaction MB": held,
+        "spilled MB": spilled / 2**20,
         "audit s": audited,
         "audit MB": harness.peak(),
     }
@@ -156,7 +165,7 @@ def run(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    size, *what = sys.argv[1:]
+    size, what = [*sys.argv[1:], "1000000"][0], sys.argv[2:]
     if what:
         {"fill": fill, "run": run}[what[0]](int(size))
     else:

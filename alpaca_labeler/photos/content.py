@@ -1,0 +1,68 @@
+"""The content of a photo: a digest of what makes the picture, and of nothing else.
+
+Photo programs write ratings, tags and dates into files, and stores name the same bytes in different
+ways. Neither changes the picture, so what a person said of it stays.
+
+    JPEG    all segments but APPn and COM
+    PNG     the critical chunks: those whose type begins with a capital letter
+    other   all bytes
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final
+
+PREFIX: Final = "sha256:"
+
+_JPEG: Final = b"\xff\xd8"
+_START_OF_SCAN: Final = 0xDA
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_CHUNK_FRAME: Final = 12
+"""Bytes of a PNG chunk around its data: length, type and CRC."""
+_MOST: Final = 20_000
+"""Segments or chunks that are told apart; a PNG of 100 MB has 13,000. The rest is taken whole."""
+
+
+def content_of(data: bytes) -> str:
+    """Return `sha256:<hex>` of what makes the picture in an encoded image."""
+    found = hashlib.sha256()
+    view = memoryview(data)
+    if data.startswith(_JPEG):
+        pieces = _segments(view)
+    elif data.startswith(_PNG):
+        pieces = _chunks(view)
+    else:
+        pieces = iter([view])
+    for piece in pieces:
+        found.update(piece)
+    return PREFIX + found.hexdigest()
+
+
+def _segments(data: memoryview) -> Iterator[memoryview]:
+    """Yield a JPEG's segments but APPn and COM. From what is no segment on, all bytes count."""
+    at = len(_JPEG)
+    for _ in range(_MOST):
+        if at + 4 > len(data) or data[at] != 0xFF:
+            break
+        marker = data[at + 1]
+        length = 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker == _START_OF_SCAN or not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:
+            break
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            yield data[at : at + length]
+        at += length
+    yield data[at:]
+
+
+def _chunks(data: memoryview) -> Iterator[memoryview]:
+    at = len(_PNG)
+    for _ in range(_MOST):
+        if at + _CHUNK_FRAME > len(data):
+            break
+        length = _CHUNK_FRAME + int.from_bytes(data[at : at + 4])
+        if chr(data[at + 4]).isupper():
+            yield data[at : at + length]
+        at += length
+    yield data[at:]

@@ -1,0 +1,196 @@
+"""The facts that a row holds, and how each is read from JSON and written to it.
+
+Nothing in JSON is trusted: a value of the wrong type counts as missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+EARLIEST: Final = ""
+"""The moment of a date that cannot be read."""
+
+_LAST_YEAR: Final = 9000
+_TICK: Final = timedelta(microseconds=1)
+
+DECODER_CODES: Final = frozenset({"not-an-image", "unsupported", "corrupt"})
+"""Failures that are the decoder's verdict: another decoder may read the photo."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What was read: when, and which state of the photo."""
+
+    at: str = EARLIEST
+    """By the clock of the store that the photo lies in."""
+    content: str | None = None
+    """`sha256:<hex>` of what makes the picture; None if the bytes never arrived."""
+    etag: str | None = None
+    size: int | None = None
+    """Bytes."""
+    last_modified: str | None = None
+    """ISO 8601 in UTC: to the second for S3, to the nanosecond for a file."""
+    version_id: str | None = None
+    sequencer: str | None = None
+    """Of the S3 event that announced this version; it orders the events of one key."""
+    width: int | None = None
+    height: int | None = None
+    """Pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an image has no label."""
+
+    code: str
+    """Stable, for programs: `empty`, `not-an-image`, `corrupt`, `not-found`, ..."""
+    message: str = ""
+    """For people."""
+    decoder: str = ""
+    """For a code in `DECODER_CODES`: the decoder that could not read the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said: a label, or why there is none."""
+
+    model: str = ""
+    """The version of its bundle."""
+    label: str | None = None
+    index: int | None = None
+    """Of the class: 1 for the positive one."""
+    attribute: str | None = None
+    """Name of Ground Truth's key for the label."""
+    probability: float | None = None
+    """Of the positive class, 0..1."""
+    threshold: float | None = None
+    needs_review: bool = False
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person said of one content. `label` None takes earlier decisions back."""
+
+    at: str
+    who: str = ""
+    label: str | None = None
+    index: int | None = None
+    attribute: str | None = None
+
+
+Fact = Read | Failure | Answer | Decision
+F = TypeVar("F", Read, Failure, Answer, Decision)
+
+
+# --- moments -------------------------------------------------------------------------------------
+
+
+def moment(value: object) -> str:
+    """Return a date as rows hold it, in UTC to the microsecond; `EARLIEST` if it is not a date.
+
+    Such moments compare as text. What lies beyond the year 9000 is no date either.
+    """
+    if not isinstance(value, str):
+        return EARLIEST
+    try:
+        found = datetime.fromisoformat(value)
+        return timestamp(found if found.tzinfo else found.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return EARLIEST
+
+
+def timestamp(value: datetime) -> str:
+    """Return a moment with a time zone as rows hold it."""
+    value = value.astimezone(UTC)
+    return f"{value.isoformat(timespec='microseconds')[:26]}Z" if value.year <= _LAST_YEAR else ""
+
+
+def later(value: datetime, than: str) -> str:
+    """Return `value`, or a microsecond after `than` if that is later: no clock is trusted."""
+    now = timestamp(value)
+    return now if now > than else timestamp(datetime.fromisoformat(than) + _TICK)
+
+
+# --- JSON ----------------------------------------------------------------------------------------
+
+
+def block(found: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return a nested object; empty if there is none."""
+    value = found.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: object) -> str | None:
+    """Return a text; None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def share(value: object) -> float | None:
+    """Return a number from 0 to 1; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+
+
+def count(value: object) -> int | None:
+    """Return a whole number from 0 on, also one that some tools write as text."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return value if type(value) is int and 0 <= value < 2**63 else None
+
+
+def _words(value: object) -> str:
+    return text(value) or ""
+
+
+_READERS: Final[Mapping[type[Fact], Mapping[str, Callable[[object], Any]]]] = {
+    Read: {
+        "at": moment,
+        "content": text,
+        "etag": text,
+        "size": count,
+        "last_modified": text,
+        "version_id": text,
+        "sequencer": text,
+        "width": count,
+        "height": count,
+    },
+    Failure: {"code": lambda value: text(value) or "unknown", "message": _words, "decoder": _words},
+    Answer: {
+        "model": _words,
+        "label": text,
+        "index": count,
+        "attribute": text,
+        "probability": share,
+        "threshold": share,
+        "needs_review": lambda value: value is True,
+        "failure": lambda value: from_json(Failure, value),
+    },
+    Decision: {"at": moment, "who": _words, "label": text, "index": count, "attribute": text},
+}
+_FIELDS: Final = {
+    kind: [(each.name, each.name.replace("_", "-"), readers[each.name]) for each in fields(kind)]
+    for kind, readers in _READERS.items()
+}
+
+
+def from_json(kind: type[F], found: object) -> F | None:
+    """Read a fact; None if there is no JSON object."""
+    if not isinstance(found, dict):
+        return None
+    get = found.get
+    return kind(*[read(get(key)) for _, key, read in _FIELDS[kind]])
+
+
+def to_json(fact: Fact) -> dict[str, Any]:
+    """Return a fact as JSON holds it, without what is not known."""
+    return {
+        key: to_json(value) if isinstance(value, Failure) else value
+        for name, key, _ in _FIELDS[type(fact)]
+        if (value := getattr(fact, name)) is not None and value != ""
+    }

@@ -1,0 +1,183 @@
+"""`alpaca manifest merge`: rows from elsewhere, into a folder and into a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from alpaca_labeler.main import main
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.facts import Answer, Decision, Read, timestamp
+from alpaca_labeler.table.row import CURRENT, Row
+from alpaca_labeler.table.table import open_table
+
+NOW = datetime.now(UTC)
+RESULTS = "s3://results/labels/"
+CONTENT = "sha256:aa"
+
+
+def merge(*words, code=0):
+    done = CliRunner().invoke(main, ["manifest", "merge", *map(str, words)])
+    assert (done.exit_code, done.stdout) == (code, ""), done.output
+    return done.stderr
+
+
+def ours(name="a.jpg", ago=60):
+    read = Read(timestamp(NOW - timedelta(seconds=ago)), CONTENT)
+    return Row(name, read, Answer("m1", "alpaca", 1, "alpaca", 0.9, 0.5))
+
+
+def theirs(name="a.jpg", label="goat", human="yes", at=NOW, key="animal", **more):
+    """A row as Ground Truth writes it."""
+    metadata = {
+        "class-name": label,
+        "confidence": 0.7,
+        "type": "groundtruth/image-classification",
+        "human-annotated": human,
+        "creation-date": f"{at:%Y-%m-%dT%H:%M:%S.%f}",
+    }
+    return {"source-ref": name, key: int(label == "alpaca"), f"{key}-metadata": metadata, **more}
+
+
+def write(*rows, end="\n"):
+    lines = [r.to_line().decode()[:-1] if isinstance(r, Row) else json.dumps(r) for r in rows]
+    Path("theirs.jsonl").write_text("\n".join(lines) + end)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def table(request, tmp_path, monkeypatch):
+    """The table of one photo that a model has labelled."""
+    monkeypatch.chdir(tmp_path)
+    if request.param == "folder":
+        (tmp_path / "manifest.jsonl").write_bytes(ours().to_line())
+        return open_table("manifest.jsonl")
+    request.getfixturevalue("aws").create_bucket(Bucket="results")
+    bucket.write(RESULTS, [ours()])
+    return open_table(RESULTS)
+
+
+def rows(table):
+    return {row.source_ref: row for row in table.rows()}
+
+
+def state(table):
+    """What merging must not change a second time."""
+    path = Path("manifest.jsonl")
+    return path.read_bytes() if path.exists() else [*table.all_rows()]
+
+
+def test_a_persons_label_counts_and_merged_again_nothing_changes(table):
+    write(theirs(), theirs("b.jpg", "alpaca"))
+    assert merge("theirs.jsonl", table.name, "--dry-run") == "2 rows would be merged\n"
+    assert [*rows(table)] == ["a.jpg"]
+    assert merge("theirs.jsonl", table.name) == "2 rows merged\n"
+    found, before = rows(table), state(table)
+    assert (found["a.jpg"].label, found["a.jpg"].answer.label) == ("goat", "alpaca")
+    assert [*found["a.jpg"].people] == [CONTENT]  # about the photo as it is now
+    assert [*found["b.jpg"].people] == [CURRENT]  # as the next run will find it
+    assert merge("theirs.jsonl", table.name) == "0 rows merged\n2 there already\n"
+    assert (rows(table), state(table)) == (found, before)
+
+
+def test_what_a_person_decided_later_stays(table):
+    table.append([ours().decided("alpaca", "kim", NOW + timedelta(hours=1), index=1)])
+    write(theirs())
+    assert merge("theirs.jsonl", table.name) == "0 rows merged\n1 there already\n"
+    assert rows(table)["a.jpg"].label == "alpaca"
+
+
+def test_another_models_label_counts_if_it_is_newer(table):
+    for ago, label in ((120, "alpaca"), (0, "goat")):
+        write(theirs(human="no", at=NOW - timedelta(seconds=ago)))
+        merge("theirs.jsonl", table.name)
+        assert (rows(table)["a.jpg"].label, rows(table)["a.jpg"].decision) == (label, None)
+
+
+def test_a_persons_label_of_an_earlier_release_names_the_person(table):
+    write(theirs(labeler={"annotator": "ann", "etag": "old", "model-version": "0"}))
+    assert merge("theirs.jsonl", table.name) == "1 row merged\n"
+    said = rows(table)["a.jpg"].decision
+    assert (said.label, said.who) == ("goat", "ann")
+
+
+def test_rows_of_our_own_are_merged_fact_by_fact(table):
+    mine = ours().decided("goat", "kim", NOW, index=0)
+    write(mine, ours("b.jpg"), ours("c.jpg").decided(None, "kim", NOW))
+    assert merge("theirs.jsonl", table.name) == "3 rows merged\n"
+    assert {name: row.label for name, row in rows(table).items()} == {
+        "a.jpg": "goat",
+        "b.jpg": "alpaca",
+        "c.jpg": None,
+    }
+
+
+def test_several_labels_are_counted_and_named(table):
+    both = {**theirs("n\x1b[2J"), **theirs("n\x1b[2J", "sheep", key="second")}
+    other = {"source-ref": "b.jpg", "boxes": {}, "boxes-metadata": {"objects": []}}
+    write({**other, **theirs()}, both, other)
+    said = merge("theirs.jsonl", table.name)
+    assert said == (
+        "2 rows merged\n"
+        "1 skipped: without an image's class\n"
+        "1 row with several labels, of which the first counts: n\\x1b[2J\n"
+    )
+    assert {name: row.label for name, row in rows(table).items()} == {
+        "a.jpg": "goat",
+        "n\x1b[2J": "goat",
+    }
+
+
+def test_dates_in_the_future_are_refused_and_named(table):
+    late = timestamp(NOW + timedelta(days=2))
+    said = Row("b.jpg", people={CONTENT: Decision(late, "kim", "goat")})
+    write(theirs(), said, theirs("c.jpg", at=NOW + timedelta(days=900)))
+    before = state(table)
+    refused = merge("theirs.jsonl", table.name, code=1)
+    assert "theirs.jsonl: 2 of its rows are dated more than a day ahead" in refused
+    assert f"b.jpg ({late})" in refused
+    assert "c.jpg" in refused
+    assert state(table) == before
+
+
+@pytest.mark.parametrize("date", ["zzzz", "31/01/2026 10:00", "9999-12-31T23:59:59.999999"])
+def test_a_date_that_cannot_be_read_wins_over_nobody(table, date):
+    table.append([ours().decided("sheep", "kim", NOW, index=0)])
+    row = theirs()
+    row["animal-metadata"]["creation-date"] = date
+    write(row)
+    merge("theirs.jsonl", table.name)
+    found = rows(table)["a.jpg"]
+    assert found.label == "sheep"
+    table.append([found.decided("alpaca", "lee", NOW, index=1)])
+    assert rows(table)["a.jpg"].label == "alpaca"
+
+
+def test_a_last_line_without_its_newline_counts(table):
+    write(theirs("b.jpg"), theirs(), end="")
+    assert merge("theirs.jsonl", table.name) == "2 rows merged\n"
+
+
+def test_a_line_that_is_no_row_is_named_and_nothing_is_merged(table):
+    write(theirs(), {"a": 1}, theirs("c.jpg"))
+    before = state(table)
+    assert "theirs.jsonl: line 2: no `source-ref`" in merge("theirs.jsonl", table.name, code=1)
+    assert state(table) == before
+
+
+def test_a_manifest_that_is_not_there_yet_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(theirs())
+    assert merge("theirs.jsonl", "--dry-run") == "1 row would be merged\n"
+    assert os.listdir() == ["theirs.jsonl"]
+    assert merge("theirs.jsonl") == "1 row merged\n"
+    assert rows(open_table("manifest.jsonl"))["a.jpg"].label == "goat"
+    for name in ("theirs.jsonl", "./theirs.jsonl"):
+        assert "the manifest itself" in merge("theirs.jsonl", name, code=2)
+    assert "a folder" in merge("theirs.jsonl", tmp_path, code=2)
+    os.symlink("manifest.jsonl", "link.jsonl")
+    assert "the manifest itself" in merge("link.jsonl", code=2)

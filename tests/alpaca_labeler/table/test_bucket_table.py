@@ -1,0 +1,226 @@
+"""A bucket's table: parts, one manifest, and compaction that loses nothing."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alpaca_labeler import storage
+from alpaca_labeler.table import bucket
+from alpaca_labeler.table.bucket import compact, read, write
+from alpaca_labeler.table.facts import Answer, Read, timestamp
+from alpaca_labeler.table.row import ManifestError, Row
+
+pytestmark = pytest.mark.usefixtures("s3")
+RESULTS = "s3://results/labels/"
+MANIFEST = f"{RESULTS}manifest.jsonl"
+NOW = datetime.now(UTC)
+SMALL = 5 * 2**20  # the smallest part that S3 takes
+
+
+def row(name, ago=0, label="alpaca", content=None):
+    at = timestamp(NOW - timedelta(seconds=ago))
+    seen = Read(at, content or f"sha256:{name}{label}")
+    return Row(f"s3://photos/{name}", seen, Answer("m1", label, 1, "alpaca", 0.9, 0.5))
+
+
+def gone(name, days):
+    return Row(f"s3://photos/{name}", gone=timestamp(NOW - timedelta(days=days)))
+
+
+def keys(s3, prefix="labels/"):
+    found = s3.list_objects_v2(Bucket="results", Prefix=prefix).get("Contents", ())
+    return [item["Key"] for item in found]
+
+
+def labels():
+    return {row.source_ref.rpartition("/")[2]: row.label for row in read(RESULTS) if not row.hidden}
+
+
+@pytest.fixture
+def s3(aws):
+    aws.create_bucket(Bucket="results")
+    return aws
+
+
+def test_parts_become_one_sorted_manifest(s3):
+    write(RESULTS, [row("b"), row("a")])
+    write(RESULTS, [row("c"), row("a", -1, "goat")])
+    before = labels()
+    done = compact(RESULTS)
+    assert (done.rows, done.parts, done.waiting) == (3, 2, 0)
+    assert labels() == before == {"a": "goat", "b": "alpaca", "c": "alpaca"}
+    assert keys(s3) == ["labels/manifest.jsonl"]
+    assert compact(RESULTS).parts == 0
+
+
+def test_the_same_batch_written_twice_is_one_part(s3):
+    write(RESULTS, [row("a"), row("b")])
+    write(RESULTS, [row("b"), row("a")])
+    assert len(keys(s3)) == 1
+
+
+def test_many_rows_become_several_parts(s3, monkeypatch):
+    monkeypatch.setattr(bucket, "PART_ROWS", 3)
+    write(RESULTS, [row(f"{n}") for n in range(10)])
+    assert len(keys(s3)) == 4
+    assert len(labels()) == 10
+
+
+def test_a_late_part_with_an_old_row_changes_nothing():
+    write(RESULTS, [row("a", 0, "goat")])
+    compact(RESULTS)
+    write(RESULTS, [row("a", 60)])
+    assert labels() == {"a": "goat"}
+    compact(RESULTS)
+    assert labels() == {"a": "goat"}
+
+
+def test_only_names_of_parts_are_parts(s3):
+    write(RESULTS, [row("a")])
+    for name in ("notes.txt", "x.jsonl", "0" * 31 + ".jsonl", "0" * 32 + ".jsonl.bak"):
+        s3.put_object(Bucket="results", Key=f"labels/parts/{name}", Body=b"junk")
+    assert labels() == {"a": "alpaca"}
+    assert compact(RESULTS).parts == 1
+    assert len(keys(s3, "labels/parts/")) == 4
+
+
+def test_a_broken_part_is_named_and_left(s3):
+    write(RESULTS, [row("a")])
+    broken = f"labels/parts/{'0' * 32}.jsonl"
+    s3.put_object(Bucket="results", Key=broken, Body=row("b").to_line() + b"junk\n")
+    with pytest.raises(ManifestError, match="move it away to continue"):
+        labels()
+    done = compact(RESULTS)
+    assert (done.parts, len(done.broken)) == (1, 1)
+    assert "line 2: not JSON" in done.broken[0]
+    assert keys(s3, "labels/parts/") == [broken]
+
+
+def test_nothing_is_merged_until_it_pays():
+    write(RESULTS, [row(f"{n}") for n in range(200)])
+    assert compact(RESULTS, max_age=1000).parts == 1
+    write(RESULTS, [row("new")])
+    assert compact(RESULTS, max_age=1000).waiting == 1
+    assert compact(RESULTS, max_age=0).parts == 1
+
+
+def test_neither_manifest_nor_part_is_said():
+    with pytest.raises(storage.NotFound, match="there are no labels"):
+        labels()
+    assert [*read(RESULTS, missing_ok=True)] == []
+
+
+def test_a_manifest_that_vanished_is_not_a_new_small_table(s3):
+    s3.put_bucket_versioning(Bucket="results", VersioningConfiguration={"Status": "Enabled"})
+    write(RESULTS, [row("a"), row("b")])
+    compact(RESULTS)
+    marker = s3.delete_object(Bucket="results", Key="labels/manifest.jsonl")["VersionId"]
+    write(RESULTS, [row("c")])
+    for call in (lambda: compact(RESULTS), labels):
+        with pytest.raises(storage.Deleted, match=f"--version-id {marker}"):
+            call()
+    s3.delete_object(Bucket="results", Key="labels/manifest.jsonl", VersionId=marker)
+    compact(RESULTS)
+    assert labels().keys() == {"a", "b", "c"}
+
+
+def test_a_manifest_of_somebody_else_is_refused(s3):
+    s3.put_object(
+        Bucket="results",
+        Key="labels/manifest.jsonl",
+        Body=row("b").to_line() + row("a").to_line(),
+    )
+    write(RESULTS, [row("c")])
+    with pytest.raises(ManifestError, match="out of order"):
+        compact(RESULTS)
+    assert len(keys(s3, "labels/parts/")) == 1
+
+
+# --- people --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_decision_counts_at_once_and_after_compaction(compacted):
+    write(RESULTS, [row("a")])
+    write(RESULTS, [row("a").decided("goat", "kim", NOW, index=0, attribute="alpaca")])
+    if compacted:
+        compact(RESULTS)
+    assert labels() == {"a": "goat"}
+
+
+def test_a_persons_label_goes_with_the_photo_to_another_name(s3):
+    first = row("a", content="sha256:same")
+    write(RESULTS, [first, row("c", content="sha256:same"), row("d")])
+    write(RESULTS, [first.decided("goat", "kim", NOW, index=0, attribute="alpaca")])
+    compact(RESULTS)
+    assert labels() == {"a": "goat", "c": "goat", "d": "alpaca"}
+    own = row("b", content="sha256:same")
+    write(RESULTS, [own, own.decided("sheep", "ann", NOW, index=0, attribute="alpaca")])
+    compact(RESULTS)
+    compact(RESULTS)
+    assert labels() == {"a": "goat", "b": "sheep", "c": "goat", "d": "alpaca"}
+    assert keys(s3) == ["labels/manifest.jsonl"]
+
+
+# --- photos that are gone ------------------------------------------------------------------------
+
+
+def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
+    write(RESULTS, [row("a", 40 * 86400), row("b", 40 * 86400), row("c")])
+    write(RESULTS, [gone("a", 3), gone("b", 19)])
+    compact(RESULTS)
+    assert labels() == {"c": "alpaca"}
+    body = s3.get_object(Bucket="results", Key="labels/manifest.jsonl")["Body"].read()
+    assert b"s3://photos/a" in body
+    assert b"s3://photos/b" not in body
+
+
+def test_a_photo_that_was_uploaded_again_is_there():
+    write(RESULTS, [row("a", 60), gone("a", 20), row("a", 0, "goat")])
+    compact(RESULTS)
+    assert labels() == {"a": "goat"}
+
+
+# --- several runs --------------------------------------------------------------------------------
+
+
+def test_a_run_that_loses_a_race_begins_again(s3, monkeypatch):
+    real, others = storage.stream, iter(range(3))
+
+    def stream(uri):
+        opened = real(uri)
+        for number in others:  # another run commits, and another part arrives, before we do
+            compact(RESULTS, max_parts=1)
+            write(RESULTS, [row(f"late-{number}")])
+            break
+        return opened
+
+    for number in range(4):
+        write(RESULTS, [row(f"{number}")])
+    monkeypatch.setattr(storage, "stream", stream)
+    while compact(RESULTS, pause=0).waiting:
+        pass
+    assert labels().keys() == {*"0123", "late-0", "late-1", "late-2"}
+    assert keys(s3) == ["labels/manifest.jsonl"]
+
+
+def test_a_large_manifest_is_uploaded_in_parts(s3):
+    padding = "x" * 1000
+    write(RESULTS, [row(f"{padding}{number:05}") for number in range(9000)])
+    done = compact(RESULTS, part_bytes=SMALL)
+    assert done.rows == 9000
+    assert s3.head_object(Bucket="results", Key="labels/manifest.jsonl")["ETag"].endswith('-5"')
+    write(RESULTS, [row("a")])
+    assert compact(RESULTS, part_bytes=SMALL).rows == 9001
+    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
+
+
+def test_an_upload_that_fails_is_abandoned(s3, monkeypatch):
+    write(RESULTS, [row(f"{'x' * 1000}{number:05}") for number in range(9000)])
+    monkeypatch.setattr("alpaca_labeler.storage.upload.Upload._commit", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        compact(RESULTS, part_bytes=SMALL)
+    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
+    assert len(keys(s3, "labels/parts/")) == 1

@@ -1,0 +1,385 @@
+"""One row of a photo: its merge, what follows from it, and the rows of other tools."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, later, moment, timestamp
+from alpaca_labeler.table.row import CURRENT, ManifestError, Row, merge, merged
+
+NAME = "s3://photos/a.jpg"
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+# Few values each, so that histories meet in every way: equal dates, former contents, both labels.
+moments = st.sampled_from(
+    [
+        *("", "9999-12-31T23:59:59.999999", "31/01/2026", "2026-02-01"),
+        *("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000001Z", "2026-01-31T12:00:01Z"),
+        "2026-01-31T13:00:00+01:00",
+    ]
+)
+contents = st.sampled_from(["sha256:aa", "sha256:bb", ""])
+labels = st.sampled_from(["alpaca", "not alpaca"])
+texts = st.sampled_from([None, "", "A1", "A10", "0b"])
+
+
+def line(**labeler: object) -> bytes:
+    return json.dumps({"source-ref": NAME, "labeler": labeler}).encode()
+
+
+reads = st.builds(
+    lambda **read: {key: value for key, value in read.items() if value is not None},
+    at=moments,
+    content=contents,
+    etag=texts,
+    sequencer=texts,
+    **{"last-modified": st.sampled_from([None, "2026-01-31T11:59:58Z", "2026-01-31T11:59:59Z"])},
+)
+answers = st.builds(
+    lambda model, label, p: {"model": model, "label": label, "probability": p, "index": 1},
+    st.sampled_from(["m1", "m2"]),
+    labels,
+    st.sampled_from([0.1, 0.9]),
+) | st.just({"model": "m1", "failure": {"code": "corrupt", "message": "cut short"}})
+decisions = st.builds(
+    lambda at, who, label: {"at": at, "who": who, "label": label},
+    moments,
+    st.sampled_from(["kim", "ann"]),
+    labels | st.none(),
+)
+foreign = st.builds(
+    lambda at, label, human: json.dumps(
+        {
+            "source-ref": NAME,
+            "animal": int(label == "alpaca"),
+            "animal-metadata": {
+                "class-name": label,
+                "confidence": 0.7,
+                "type": "groundtruth/image-classification",
+                "human-annotated": human,
+                "creation-date": at,
+            },
+        }
+    ).encode(),
+    moments,
+    labels,
+    st.sampled_from(["yes", "no"]),
+)
+lines = (
+    st.builds(lambda read, answer: line(read=read, answer=answer), reads, answers)
+    | st.builds(lambda content, said: line(people={content: said}), contents, decisions)
+    | st.builds(lambda at: line(gone=at), moments)
+    | foreign
+    | st.just(json.dumps({"source-ref": NAME, "boxes": 3}).encode())
+)
+histories = st.lists(lines, min_size=1, max_size=7)
+
+
+# --- merging -------------------------------------------------------------------------------------
+
+
+@given(histories, st.data())
+def test_rows_merge_to_the_same_in_any_order_and_any_grouping(history, data):
+    rows = [Row.from_line(each) for each in history]
+    expected = merged(rows)
+    shuffled = data.draw(st.permutations(rows))
+    # Compacted at any point: some are merged, written, read, and meet the rest, some of them twice.
+    cut = data.draw(st.integers(0, len(rows)))
+    compacted = [Row.from_line(merged(shuffled[:cut]).to_line())] if cut else []
+    assert merged([*shuffled[cut:], *compacted, *data.draw(st.permutations(shuffled))]) == expected
+
+
+@given(histories)
+def test_a_merged_row_is_what_the_table_of_facts_says(history):
+    row = merged(map(Row.from_line, history))
+    oracle = Oracle(history)
+    assert (row.label, row.failure and row.failure.code) == oracle.says()
+    assert row.hidden == oracle.is_hidden()
+    assert (row.decision and row.decision.who) == oracle.who()
+
+
+@given(histories)
+def test_a_line_says_what_its_row_says(history):
+    row = merged(map(Row.from_line, history))
+    assert Row.from_line(row.to_line()) == row
+    assert Row.from_line(row.to_line()).to_line() == row.to_line()
+
+
+class Oracle:
+    """The three facts, kept as lists of all that was ever said, and decided when asked."""
+
+    def __init__(self, history: list[bytes]) -> None:
+        self.reads: list[tuple[Any, dict[str, Any], dict[str, Any]]] = []
+        self.said: list[tuple[str, datetime, str, dict[str, Any]]] = []
+        self.gone = [moment_of("")]
+        for each in map(json.loads, history):
+            block = each.get("labeler", {})
+            if (metadata := each.get("animal-metadata")) is not None:
+                at, label = metadata["creation-date"], metadata["class-name"]
+                index = int(label == "alpaca")
+                if metadata["human-annotated"] == "yes":
+                    said = {"label": label, "index": index, "attribute": "animal"}
+                    self.decide("", {"at": at, **said})
+                else:
+                    p = 0.7 if index else 0.3
+                    said = {"label": label, "index": index, "attribute": "animal"}
+                    self.read({"at": at}, said | {"probability": p, "needs-review": False})
+            if "read" in block:
+                answer = block["answer"]
+                self.read(block["read"], answer | {"needs-review": False})
+            for content, said in block.get("people", {}).items():
+                self.decide(content, said)
+            self.gone.append(moment_of(block.get("gone", "")))
+
+    def read(self, read: dict[str, Any], answer: dict[str, Any]) -> None:
+        order = (
+            moment_of(read["at"]),
+            read.get("last-modified") or "",
+            (read.get("sequencer") or "").upper().ljust(64, "0"),
+        )
+        self.reads.append((order, read, answer))
+
+    def decide(self, content: str, said: dict[str, Any]) -> None:
+        self.said.append((content, moment_of(said["at"]), said.get("who", ""), said))
+
+    def last_read(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        if not self.reads:
+            return {}, {}
+        last = max(order for order, *_ in self.reads)
+        equal = [(read, answer) for order, read, answer in self.reads if order == last]
+        rows = [merged([Row.from_line(line(read=read, answer=answer))]) for read, answer in equal]
+        if len({row.to_line() for row in rows}) > 1:  # the greater text, whichever that is
+            chosen = merged(rows)
+            return equal[rows.index(chosen)]
+        return equal[0]
+
+    def standing(self) -> list[dict[str, Any]]:
+        content = self.last_read()[0].get("content")
+        about = [s for s in self.said if not content or s[0] in {content, ""}]
+        last = max((at for _, at, *_ in about), default=None)
+        return [said for _, at, _, said in about if at == last]
+
+    def says(self) -> tuple[str | None, str | None]:
+        equal = self.standing()
+        said = self.among(equal)
+        if said and said["label"] is not None:
+            return said["label"], None
+        answer = self.last_read()[1]
+        if "failure" in answer:
+            return None, answer["failure"]["code"]
+        return answer.get("label"), None
+
+    def among(self, equal: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Of decisions of one moment the greater text: any of them, but always the same."""
+        if not equal:
+            return None
+        rows = [Row.from_line(line(people={"x": said})) for said in equal]
+        chosen = merged(rows).people["x"]
+        return next(s for s, row in zip(equal, rows, strict=True) if row.people["x"] == chosen)
+
+    def who(self) -> str | None:
+        said = self.among(self.standing())
+        return said.get("who", "") if said and said["label"] is not None else None
+
+    def is_hidden(self) -> bool:
+        gone = max(self.gone)
+        read = self.last_read()[0]
+        return gone > moment_of("") and gone >= moment_of(read.get("at", ""))
+
+
+def moment_of(value: str) -> datetime:
+    earliest = datetime(1, 1, 1, tzinfo=UTC)
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return earliest
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found if found.year <= 9000 else earliest
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+def read_row(content: str, at: datetime, label: str = "alpaca", model: str = "m1") -> Row:
+    answer = Answer(model, label, int(label == "alpaca"), "alpaca", 0.9, 0.5)
+    return Row(NAME, Read(timestamp(at), content), answer)
+
+
+@given(
+    histories, st.datetimes(timezones=st.just(UTC), max_value=NOON.replace(year=8999, tzinfo=None))
+)
+def test_whoever_decides_last_is_believed_whatever_the_clocks_say(history, now):
+    row = merged(map(Row.from_line, history))
+    after = merge(row, row.decided("goat", "lee", now, index=0, attribute="alpaca"))
+    assert (after.label, after.decision and after.decision.who) == ("goat", "lee")
+    back = merge(after, after.decided(None, "lee", datetime(1990, 1, 1, tzinfo=UTC)))
+    assert back.decision is None
+
+
+def test_a_decision_is_about_a_content_and_returns_with_it():
+    first = read_row("sha256:aa", NOON)
+    said = first.decided("not alpaca", "kim", NOON, index=0, attribute="alpaca")
+    second = read_row("sha256:bb", NOON + timedelta(hours=1))
+    third = read_row("sha256:aa", NOON + timedelta(hours=2), model="m2")
+    assert merged([first, said, second]).label == "alpaca"
+    assert merged([first, said, second, third]).label == "not alpaca"
+
+
+def test_a_decision_that_names_no_content_is_about_the_photo_as_it_is_when_it_is_merged_in():
+    said = Row(NAME, people={CURRENT: Decision(timestamp(NOON), "kim", "not alpaca")})
+    row = merge(read_row("sha256:aa", NOON), said).settled()
+    assert row.label == "not alpaca"
+    assert row.people.keys() == {"sha256:aa"}
+    assert merge(row, read_row("sha256:bb", NOON + timedelta(hours=1))).label == "alpaca"
+
+
+def test_a_failure_that_hides_the_content_leaves_what_people_said():
+    row = read_row("sha256:aa", NOON)
+    row = merge(row, row.decided("not alpaca", "kim", NOON))
+    failed = Answer("m1", failure=Failure("unreadable", "no permission"))
+    now = merge(row, Row(NAME, Read(timestamp(NOON + timedelta(hours=1))), failed))
+    assert now.label == "not alpaca"
+
+
+def test_a_model_that_was_rolled_back_has_its_say_again():
+    rows = [
+        read_row("sha256:aa", NOON + timedelta(hours=h), model=f"m{2 - h % 2}") for h in range(3)
+    ]
+    assert {merged(some).model for some in itertools.permutations(rows)} == {"m2"}
+
+
+def test_a_photo_that_is_gone_is_hidden_until_it_is_read_again():
+    row = merge(read_row("sha256:aa", NOON), Row(NAME, gone=timestamp(NOON + timedelta(hours=1))))
+    assert row.hidden
+    assert "alpaca" not in json.loads(row.to_line())
+    assert not merge(row, read_row("sha256:aa", NOON + timedelta(hours=2))).hidden
+
+
+# --- dates ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["zzzz", "31/01/2026", "", None, 7, "9999-12-31T23:59:59.999999", "9001-01-01"]
+)
+def test_a_date_that_cannot_be_read_is_the_earliest(text):
+    assert moment(text) == ""
+
+
+def test_moments_of_all_zones_compare_as_text():
+    texts = ["2026-01-31T12:00:00", "2026-01-31T13:00:00+01:00", "2026-01-31T12:00Z"]
+    assert {moment(text) for text in texts} == {"2026-01-31T12:00:00.000000Z"}
+
+
+def test_a_clock_that_is_behind_is_set_right():
+    assert later(NOON, timestamp(NOON)) == "2026-01-31T12:00:00.000001Z"
+    assert later(NOON, "") == timestamp(NOON)
+
+
+# --- lines ---------------------------------------------------------------------------------------
+
+
+def test_a_written_row_is_one_that_ground_truth_reads():
+    row = merge(
+        read_row("sha256:aa", NOON),
+        read_row("sha256:aa", NOON).decided("not alpaca", "kim", NOON),
+    )
+    found = json.loads(row.to_line())
+    assert found["alpaca"] == 0
+    assert found["alpaca-metadata"] == {
+        "class-name": "not alpaca",
+        "confidence": 1.0,
+        "type": "groundtruth/image-classification",
+        "job-name": "labeling-job/review",
+        "human-annotated": "yes",
+        "creation-date": "2026-01-31T12:00:00.000001",
+    }
+    assert found["labeler"]["answer"]["label"] == "alpaca"
+
+
+def test_derived_keys_are_never_merged():
+    found = json.loads(read_row("sha256:aa", NOON).to_line())
+    found["alpaca-metadata"] |= {"class-name": "goat", "human-annotated": "yes"}
+    assert Row.from_line(json.dumps(found).encode()) == read_row("sha256:aa", NOON)
+
+
+def test_of_several_labels_the_image_label_counts_and_the_others_are_named():
+    other = {"class-name": "sheep", "type": "groundtruth/image-classification"}
+    row = {
+        "source-ref": NAME,
+        "boxes-metadata": {"type": "groundtruth/object-detection", "class-map": {"0": "x"}},
+        "verdict-metadata": {"class-name": "correct", "type": "groundtruth/label-verification"},
+        "animal": "1",
+        "animal-metadata": {**other, "class-name": "alpaca", "confidence": 0.8},
+        "second": 0,
+        "second-metadata": other,
+    }
+    found = Row.from_line(json.dumps(row).encode())
+    assert (found.label, found.index, found.attribute) == ("alpaca", 1, "animal")
+    assert found.ambiguous == ("animal", "second")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [b"{", b"[]", b"7", b'{"source-ref": 3}', b'{"a": 1}', b"\xff\xfe{\0", b'"x"', b"[" * 2000],
+)
+def test_a_line_that_is_no_row_is_refused(bad):
+    with pytest.raises(ManifestError):
+        Row.from_line(bad)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda some: (
+            st.lists(some)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "read",
+                        "answer",
+                        "people",
+                        "gone",
+                        "at",
+                        "content",
+                        "failure",
+                        "label",
+                        "index",
+                        "x-metadata",
+                        "class-name",
+                        "type",
+                    ]
+                ),
+                some,
+            )
+        ),
+    )
+)
+def test_whatever_a_row_holds_it_can_be_read_merged_and_written(junk):
+    text = (
+        json.dumps({"source-ref": NAME, "labeler": junk, "x-metadata": junk}, allow_nan=False)
+        if _is_json(junk)
+        else "{}"
+    )
+    if text == "{}":
+        return
+    try:
+        row = Row.from_line(text.encode())
+    except ManifestError:
+        return  # a number or a text that JSON's strict reader refuses
+    assert Row.from_line(merge(row, replace(row)).to_line()).source_ref == NAME
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True

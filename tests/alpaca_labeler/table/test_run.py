@@ -1,0 +1,208 @@
+"""A labelling run: what it knows of a folder's photos, and what it writes of them."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table import log
+from alpaca_labeler.table.facts import Answer, Failure, Read, timestamp
+from alpaca_labeler.table.log import Log, LogError
+from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.run import EVER, RETENTION, Run
+
+pytestmark = pytest.mark.usefixtures("folder")
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+DATE = "2026-01-31T11:59:58.000000001Z"
+
+
+class Clock:
+    def __init__(self):
+        self.now = NOON
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def state(name, date=DATE):
+    return ImageVersion(name, 10, date)
+
+
+def read(name, content="sha256:aa", label="alpaca", *, model="m1", date=DATE, failure=None):
+    seen = Read("", content, None, 10, date)
+    if failure:
+        return Row(name, seen, Answer(model, failure=failure))
+    return Row(name, seen, Answer(model, label, int(label == "alpaca"), "alpaca", 0.9, 0.5))
+
+
+def label(clock, *rows, model="m1", decoder=""):
+    """Run over photos that are there; return which of them were new."""
+    with Run("manifest.jsonl", clock) as run:
+        run.load(model, decoder)
+        new = []
+        for row in rows:
+            image = run.named(state(row.source_ref, row.read.last_modified))
+            if not run.has(image):
+                run.append(row)
+                new.append(row.source_ref)
+        run.settle()
+    return new
+
+
+def decide(clock, name, to="goat"):
+    [row] = [row for row in log.read("manifest.jsonl") if row.source_ref == name]
+    with Log("manifest.jsonl") as table:
+        table.append([row.decided(to, "kim", clock(), index=0, attribute="alpaca")])
+
+
+def labels():
+    return {row.source_ref: row.label for row in log.read("manifest.jsonl") if not row.hidden}
+
+
+def test_a_second_run_finds_nothing_new(clock):
+    assert label(clock, read("a.jpg"), read("b.jpg", "sha256:bb")) == ["a.jpg", "b.jpg"]
+    assert label(clock, read("a.jpg"), read("b.jpg", "sha256:bb")) == []
+
+
+def test_a_photo_that_changed_or_another_model_is_new(clock):
+    label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
+    assert label(clock, read("a.jpg", date="2026-02-01T00:00:00Z")) == ["a.jpg"]
+    assert label(clock, read("b.jpg", "sha256:bb", model="m2"), model="m2") == ["b.jpg"]
+
+
+def test_what_a_person_decided_is_known_to_every_model(clock):
+    label(clock, read("a.jpg"))
+    decide(clock, "a.jpg")
+    assert label(clock, read("a.jpg", model="m2"), model="m2") == []
+    assert labels() == {"a.jpg": "goat"}
+
+
+def test_the_last_reading_counts_even_if_the_clock_was_set_back(clock):
+    label(clock, read("a.jpg"))
+    clock.now -= timedelta(days=400)
+    label(clock, read("a.jpg", "sha256:bb", "goat", date="2025-01-01T00:00:00Z"))
+    assert labels() == {"a.jpg": "goat"}
+
+
+def test_a_copy_under_another_name_keeps_what_a_person_called_it(clock):
+    label(clock, read("a.jpg"))
+    decide(clock, "a.jpg")
+    label(clock, read("b.jpg"), read("c.jpg", "sha256:cc"))
+    assert labels() == {"a.jpg": "goat", "b.jpg": "goat", "c.jpg": "alpaca"}
+
+
+def test_a_label_that_was_taken_back_goes_with_no_copy(clock):
+    label(clock, read("a.jpg"))
+    decide(clock, "a.jpg")
+    decide(clock, "a.jpg", None)
+    label(clock, read("b.jpg"))
+    assert labels() == {"a.jpg": "alpaca", "b.jpg": "alpaca"}
+
+
+def test_a_new_picture_is_the_models_again_and_is_said(clock):
+    label(clock, read("a.jpg"))
+    decide(clock, "a.jpg")
+    with Run("manifest.jsonl", clock) as run:
+        run.load("m1")
+        run.append(read("a.jpg", "sha256:bb", date="2026-02-01T00:00:00Z"))
+        assert run.overruled == ["a.jpg"]
+    assert labels() == {"a.jpg": "alpaca"}
+
+
+@pytest.mark.parametrize(
+    ("failure", "decoder", "again"),
+    [
+        (Failure("corrupt", "cut", "pillow 12"), "pillow 12", False),
+        (Failure("corrupt", "cut", "pillow 11"), "pillow 12", True),
+        (Failure("unreadable", "no permission"), "pillow 12", True),
+        (Failure("empty", "no bytes"), "pillow 12", False),
+    ],
+)
+def test_a_failure_is_tried_again_if_that_may_help(clock, failure, decoder, again):
+    label(clock, read("a.jpg", failure=failure), decoder=decoder)
+    with Run("manifest.jsonl", clock) as run:
+        run.load("m1", decoder)
+        assert run.has(state("a.jpg")) is not again
+        assert run.had_failed(state("a.jpg")) is (failure.code == "unreadable")
+
+
+# --- photos that are gone ------------------------------------------------------------------------
+
+
+def prune(clock, *seen, until=None):
+    with Run("manifest.jsonl", clock) as run:
+        run.load("m1")
+        for name in seen:
+            run.named(state(name))
+        gone = run.gone()
+        run.prune(gone)
+        run.settle(until)
+    return [row.source_ref for row in gone]
+
+
+def test_pruned_and_put_back_a_photo_is_what_a_person_called_it(folder, clock):
+    label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
+    decide(clock, "a.jpg")
+    (folder / "b.jpg").touch()
+    assert prune(clock) == ["a.jpg"]
+    assert labels() == {"b.jpg": "alpaca"}
+    clock.now += timedelta(days=1)
+    assert label(clock, read("a.jpg")) == ["a.jpg"]
+    assert labels() == {"a.jpg": "goat", "b.jpg": "alpaca"}
+
+
+def test_renamed_and_pruned_a_photo_is_what_a_person_called_it(folder, clock):
+    label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
+    decide(clock, "a.jpg")
+    (folder / "b.jpg").touch()
+    prune(clock)
+    label(clock, read("new.jpg"))
+    assert labels() == {"b.jpg": "alpaca", "new.jpg": "goat"}
+
+
+@pytest.mark.parametrize("until", [None, EVER])
+def test_what_is_gone_is_erased_after_a_time_or_at_once(folder, clock, until):
+    label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
+    (folder / "b.jpg").touch()
+    prune(clock, until=until)
+    assert (b"a.jpg" in (folder / "manifest.jsonl").read_bytes()) is (until is None)
+    clock.now += RETENTION + timedelta(seconds=1)
+    label(clock)
+    assert b"a.jpg" not in (folder / "manifest.jsonl").read_bytes()
+
+
+def test_a_drive_that_is_away_leaves_an_empty_folder_and_every_row(folder, clock):
+    (folder / "drive").mkdir()
+    (folder / "b.jpg").touch()
+    label(clock, read("drive/a.jpg"), read("b.jpg", "sha256:bb"))
+    assert prune(clock) == []
+    os.rmdir(folder / "drive")
+    assert prune(clock) == ["drive/a.jpg"]
+
+
+def test_a_manifest_without_any_of_its_photos_is_left_alone(clock):
+    label(clock, read("a.jpg"))
+    with pytest.raises(LogError, match="none of its 1 photos is there"):
+        prune(clock)
+    assert labels() == {"a.jpg": "alpaca"}
+
+
+def test_moments_are_written_as_s3_and_ground_truth_do(clock):
+    label(clock, read("a.jpg"))
+    [row] = log.read("manifest.jsonl")
+    assert row.read
+    assert row.read.at == timestamp(NOON)
