@@ -1,4 +1,4 @@
-"""What a data set consists of: a folder with a sub-folder for each class, or one TOML file.
+"""What a data set consists of: a folder with one sub-folder per class, or one TOML file.
 
 The file is for photos that lie in several folders. Its paths start at the current folder:
 
@@ -18,25 +18,26 @@ A photo is named by the end of its path, as far as that is needed to tell it fro
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
+import shlex
 import tomllib
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.model import bundle
 from alpaca_labeler.photos import skip
 
-SPLIT_NAMES: Final = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "test", "testing"), "held out"),
-}
-"""Names of folders in data sets that are already split."""
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
+_SPLIT_ORDER: Final = ("train", "val", "dev", "hold", "", "test")
+"""What the names of a split's parts contain: first what to train on, then what to judge by, and
+last what should be kept to test the finished model."""
 
 
 def same(name: str) -> str:
@@ -78,52 +79,79 @@ class Description:
 
 
 def read(source: str, positive: str | None = None, validation: str | None = None) -> Description:
-    """Read a folder with one sub-folder for each of two classes, or a file that describes more.
+    """Read a folder with one sub-folder per class, or a file that describes more.
 
     `positive` names the class of index 1, which is otherwise the one that the other negates
-    ("alpaca" beside "not alpaca"), else the last by name. `validation` is a folder like `source`,
-    whose photos are held out.
+    ("alpaca" beside "not alpaca"), else the last by name. With three or more classes it must be
+    named: the others together are "not" that class, and each is a kind. `validation` is a folder
+    like `source`, whose photos are held out.
 
     Raises `DatasetError`.
     """
+    folders, told = _found(source, positive)
+    names = {folder.label for folder in folders}
+    if validation is not None:
+        held_out = _class_folders(validation, positive)
+        if {*held_out} != names:
+            raise DatasetError(
+                f"--validation {validation}: its classes are not those of {source}, "
+                f"{_listed(names)}"
+            )
+        folders += _folders(held_out, prefix="validation/", held_out=True)
+    labels = _labels(names, source, positive)
+    return Description(labels, tuple(_of_two(folder, labels) for folder in folders), **told)
+
+
+def classes(source: str, positive: str) -> tuple[str, ...]:
+    """Return the classes of a data set for a model that finds `positive`, sorted.
+
+    They are two if it has that one, else all that it has. Raises `DatasetError`.
+    """
+    names = {folder.label for folder in _found(source, positive)[0]}
+    return tuple(sorted(_labels(names, source, positive) if same(positive) in names else names))
+
+
+def _found(source: str, positive: str | None) -> tuple[tuple[Folder, ...], dict[str, Any]]:
+    """Return the folders of all classes, and the other fields of a description."""
     if os.path.isfile(source):
-        found = _read_file(source, positive)
-    else:
-        classes = _class_folders(source)
-        found = Description(_labels([*classes], source, positive), _folders(classes))
-    if validation is None:
-        return found
-    classes = _class_folders(validation)
-    if {*classes} != {*found.labels}:
-        raise DatasetError(
-            f"--validation {validation}: its classes are not those of {source}, "
-            f"{found.labels[0]!r} and {found.labels[1]!r}"
-        )
-    held_out = _folders(classes, prefix="validation/", held_out=True)
-    return Description(
-        found.labels, (*found.folders, *held_out), found.groups, found.excluded, found.card
-    )
+        return _read_file(source)
+    return _folders(_class_folders(source, positive)), {}
 
 
-def _labels(names: list[str], source: str, positive: str | None) -> tuple[str, str]:
+def _of_two(folder: Folder, labels: tuple[str, str]) -> Folder:
+    """Return a folder of one of many classes as one of two, of which the class is a kind."""
+    if folder.label in labels:
+        return folder
+    return replace(folder, label=labels[0], kind=folder.kind or folder.label)
+
+
+def _labels(found: Collection[str], source: str, positive: str | None) -> tuple[str, str]:
     """Return the two classes: negative, positive."""
-    names = sorted(names)
-    if len(names) == 1:
+    names = sorted(found)
+    if len(names) < 2:
         raise DatasetError(
-            f"{source}: there is one class, {names[0]!r}; a data set has two, each in a sub-folder "
-            "of its own. Put photos of everything else into a second one"
+            f"{source}: there is no class in it, and a data set has at least two, each in a "
+            "sub-folder of its own"
+            if not names
+            else f"{source}: there is one class, {names[0]!r}, and a data set has at least two, "
+            "each in a sub-folder of its own. Put photos of everything else into a second one"
         )
-    if len(names) != 2:
-        found = ", ".join(map(repr, names)) or "none"
-        raise DatasetError(
-            f"{source}: a data set has exactly two sub-folders, one per class; found {found}"
-        )
-    if positive is None:
-        positive = _positive(names[0], names[1])
-    elif same(positive) not in names:
-        raise DatasetError(f"--positive {positive}: the classes are {names[0]!r} and {names[1]!r}")
-    positive = same(positive)
+    if positive is not None and same(positive) not in names:
+        raise DatasetError(f"--positive {positive}: the classes are {_listed(names)}")
+    if len(names) > 2:
+        if positive is None:
+            raise DatasetError(
+                f"{source}: found the classes {_listed(names)}, and a model tells two apart. "
+                f"--positive {shlex.quote(names[0])} trains {names[0]!r} against all others"
+            )
+        return (f"not {same(positive)}", same(positive))
+    positive = _positive(names[0], names[1]) if positive is None else same(positive)
     return (names[1 - names.index(positive)], positive)
+
+
+def _listed(names: Collection[str]) -> str:
+    *first, last = map(repr, sorted(names))
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _positive(first: str, second: str) -> str:
@@ -137,27 +165,51 @@ def _positive(first: str, second: str) -> str:
 # --- a folder ------------------------------------------------------------------------------------
 
 
-def _class_folders(source: str) -> dict[str, str]:
+def _class_folders(source: str, positive: str | None) -> dict[str, str]:
     """Map the name of each class, in Unicode's composed form, to the path of its folder.
 
-    Raises `DatasetError` for a folder that cannot be read, or that holds a split and no classes.
+    Raises `DatasetError` for a folder that cannot be read, or whose sub-folders are the parts of a
+    split: several with the same sub-folders. `positive` may say that they are classes after all.
     """
-    try:
-        found = [entry.name for entry in os.scandir(source) if entry.is_dir()]
-    except OSError as error:
-        raise DatasetError(f"{source}: cannot be read ({error.strerror})") from error
-    names = [name for name in found if skip.by_folder(name) is None]
-    splits = {
-        use: os.path.join(source, name)
-        for name in sorted(names, reverse=True)
-        if (use := SPLIT_NAMES.get(name.casefold()))
-    }
-    if len(splits) == 2 and all(name.casefold() in SPLIT_NAMES for name in names):
+    names = [name for name in _sub_folders(source) if not _is_output(os.path.join(source, name))]
+    inside = [{*_sub_folders(os.path.join(source, name))} for name in names]
+    split = any(len(a & b) > 1 and (a <= b or b <= a) for a, b in itertools.combinations(inside, 2))
+    if split and (positive is None or same(positive) not in map(same, names)):
+        train, held_out, *_ = (shlex.quote(os.path.join(source, name)) for name in _order(names))
         raise DatasetError(
-            f"{source}: {', '.join(sorted(names))} are a split, not classes. Train with that split "
-            f"by: alpaca train {splits['train']} --validation {splits['held out']}"
+            f"{source}: {_listed(names)} hold the same sub-folders, so they are the parts of a "
+            f"split or several sources, not classes. To train on one and judge by another: "
+            f"alpaca train {train} --validation {held_out}. If they are classes, name the one to "
+            "find with --positive"
         )
     return {same(name): os.path.join(source, name) for name in names}
+
+
+def _sub_folders(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.name for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read ({error.strerror})") from error
+    return [name for name in found if skip.by_folder(name) is None]
+
+
+def _is_output(folder: str) -> bool:
+    """Tell whether a folder holds models that were trained, and no photos."""
+    path = Path(folder)
+    return any(any(path.glob(at + bundle.CARD_FILE)) for at in ("", "*/")) and not any(
+        file.suffix.lower() in skip.SUFFIXES for file in path.rglob("*")
+    )
+
+
+def _order(names: Iterable[str]) -> list[str]:
+    """Sort the parts of a split: to train on first, then to choose by, then to test with."""
+
+    def rank(name: str) -> tuple[int, str]:
+        known = [word for word in _SPLIT_ORDER if word and word in name.casefold()]
+        return _SPLIT_ORDER.index(known[0] if known else ""), name
+
+    return sorted(names, key=rank)
 
 
 def _folders(
@@ -172,7 +224,7 @@ def _folders(
 # --- a file --------------------------------------------------------------------------------------
 
 
-def _read_file(source: str, positive: str | None) -> Description:
+def _read_file(source: str) -> tuple[tuple[Folder, ...], dict[str, Any]]:
     try:
         table = tomllib.loads(Path(source).read_text("utf-8"))
         folders = tuple(_folder(**each) for each in table.pop("photos"))
@@ -197,8 +249,7 @@ def _read_file(source: str, positive: str | None) -> Description:
             raise DatasetError(
                 f"{source}: there is no folder {each.path}; its paths start at the current folder"
             )
-    labels = _labels([*{each.label for each in folders}], source, positive)
-    return Description(labels, folders, groups, excluded, card)
+    return folders, {"groups": groups, "excluded": excluded, "card": card}
 
 
 def _folder(folder: str, kind: str = "", **more: str) -> Folder:

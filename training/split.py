@@ -93,6 +93,29 @@ def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
     return pairs
 
 
+def contradictions(data: Dataset, group: Indices) -> list[tuple[str, str]]:
+    """Return the names of photos that show the same picture, but are of different classes.
+
+    `group` is that of `groups`, shape (photos,).
+    """
+    truth, found = data.truth(), []
+    used = np.array([not photo.excluded for photo in data.photos])
+    for number in np.unique(group):
+        at = np.flatnonzero((group == number) & used)
+        if len(np.unique(truth[at])) > 1:
+            found += [
+                (data.photos[first].name, data.photos[second].name)
+                for first, second in {
+                    *map(
+                        tuple,
+                        at[np.array(near_duplicates(data.pixels[at]), int).reshape(-1, 2)].tolist(),
+                    )
+                }
+                if truth[first] != truth[second]
+            ]
+    return sorted(found)
+
+
 def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:
     """Return a fold, 0..count-1, for each photo, shape (n,): stratified, with groups kept whole.
 

@@ -67,11 +67,11 @@ def load_photos(
 
 def check_classes(dataset: str, bundle: str, labels: tuple[str, str]) -> None:
     """Refuse a data set whose classes are not those of a bundle."""
-    from alpaca_labeler.training.description import read, same
+    from alpaca_labeler.training.description import classes, same
 
-    found = read(dataset).labels
+    found = classes(dataset, labels[1])
     if {*found} != {*map(same, labels)}:
         raise click.ClickException(
-            f"{dataset}: its classes are {found[0]!r} and {found[1]!r}, those of {bundle} "
+            f"{dataset}: its classes are {' and '.join(map(repr, found))}, those of {bundle} "
             f"{labels[0]!r} and {labels[1]!r}"
         )

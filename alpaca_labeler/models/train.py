@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import Progress, printable, quiet_option, say
+from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable, quiet_option, say, warn
 from alpaca_labeler.console.arguments import BUNDLE, FOLDER, NAME_OR_FILE, NEW_FOLDER, Place
 from alpaca_labeler.models.options import (
     check_classes,
@@ -105,7 +105,8 @@ reference   fine-tuning  0.88 to 0.97 validation"""
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="The class to find. Default: the one the other negates ('not …'), else the last.",
+    help="The class to find. Default: of two, the one the other negates ('not …'), else the last. "
+    "Of three or more, it is told from all others.",
 )
 @max_pixels_option
 @quiet_option
@@ -116,13 +117,15 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
     alpaca train photos/
     alpaca train photos/train --validation photos/valid
     alpaca train photos/ --folds 5 --output runs/better
+    alpaca train animals/ --positive cat
     alpaca train photos.toml
     alpaca train photos/ --corrections --output runs/corrected
     alpaca train photos/ --recipe course
     alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
 
-    DATASET is a folder with one sub-folder for each of two classes, or a TOML file that names
-    photos in several folders, their classes and kinds, and which of them belong together.
+    DATASET is a folder with one sub-folder per class (of three or more, --positive is told from the
+    others), or a TOML file that names photos in several folders, their classes and kinds, and which
+    of them belong together.
 
     What a person decided of a photo wins over the folder it lies in. Photos that are gone, or have
     changed since, are skipped and named.
@@ -167,6 +170,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     if options["corrections"]:
         data = _corrected(data, dataset, options["corrections"], options["photos_root"])
     group = split.groups(data)
+    _name_contradictions(split.contradictions(data, group))
     settings = experiment.Settings(
         recipe,
         None if options["weights"] == "none" else options["weights"],
@@ -216,6 +220,16 @@ def _corrected(
         f"relabelled, {done.confirmed} confirmed, {done.added} added"
     )
     return done.data
+
+
+def _name_contradictions(found: list[tuple[str, str]]) -> None:
+    for first, second in found[:SHOWN_PROBLEMS]:
+        warn(
+            f"warning: {printable(first)} and {printable(second)} show the same picture, but are "
+            "of different classes; delete the wrong one"
+        )
+    if len(found) > SHOWN_PROBLEMS:
+        warn(f"... and {len(found) - SHOWN_PROBLEMS:,} more such pairs")
 
 
 @click.command()

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.models.options import check_classes
 from alpaca_labeler.photos import images
 from alpaca_labeler.training import dataset, description
 from alpaca_labeler.training.description import DatasetError
-from alpaca_labeler.training.split import groups
+from alpaca_labeler.training.split import contradictions, groups
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
@@ -64,14 +65,62 @@ def split(pets, tmp_path):
     return tmp_path / "split"
 
 
-def test_a_split_is_not_taken_for_classes(split):
-    remedy = f"alpaca train {split}/train --validation {split}/valid"
-    with pytest.raises(DatasetError, match="a split, not classes") as refusal:
-        dataset.load(str(split), 32)
-    assert remedy in str(refusal.value)
-    (split / "test").mkdir()
-    with pytest.raises(DatasetError, match="a split, not classes"):
-        dataset.load(str(split), 32)
+def test_folders_with_the_same_sub_folders_are_no_classes(pets, tmp_path):
+    """Structure decides; the names only say which of them to train on."""
+    for names, train, held in (
+        (("training_set", "test_set"), "training_set", "test_set"),
+        (("dev", "train"), "train", "dev"),
+        (("2023", "2024"), "2023", "2024"),
+        (("site B", "site A"), "'{}/site A'", "'{}/site B'"),
+        (("test", "train", "valid"), "train", "valid"),
+    ):
+        source = tmp_path / "-".join(names)
+        for name in names:
+            shutil.copytree(pets, source / name)
+        first, second = (
+            name.format(source) if "'" in name else f"{source}/{name}" for name in (train, held)
+        )
+        with pytest.raises(DatasetError, match="not classes") as refusal:
+            description.read(str(source))
+        assert f"alpaca train {first} --validation {second}." in str(refusal.value)
+    assert description.read(str(tmp_path / "2023-2024"), "2024").labels == ("2023", "2024")
+
+
+def test_models_inside_the_data_set_are_no_class(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "pets")
+    run = tmp_path / "pets" / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "model.json").touch()
+    assert description.read(str(tmp_path / "pets")).labels == (CATS, DOGS)
+    (run / "1.jpg").touch()
+    with pytest.raises(DatasetError, match="'cat photos', 'dogs' and 'runs'"):
+        description.read(str(tmp_path / "pets"))
+
+
+def test_of_three_classes_the_others_are_kinds_of_not_the_one_to_find(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "pets")
+    paint(tmp_path / "pets" / "birds" / "gulls" / "1.png", dog=False, number=77)
+    source = str(tmp_path / "pets")
+    with pytest.raises(DatasetError, match="--positive birds trains 'birds' against all others"):
+        dataset.load(source, 32)
+    data = dataset.load(source, 32, positive=DOGS, validation=source)
+    assert data.labels == ("not dogs", DOGS)
+    assert {(photo.label, photo.kind) for photo in data.photos} == {
+        (0, "birds"),
+        (0, CATS),
+        (1, DOGS),
+    }
+    check_classes(source, "bundle", data.labels)
+
+
+def test_one_photo_in_both_classes_is_named(data):
+    assert contradictions(data, groups(data)) == []
+    pixels = data.pixels.copy()
+    pixels[15] = np.clip(pixels[3, :, ::-1].astype(int) + 3, 0, 255)  # a brighter mirror image
+    pixels[5] = pixels[4]  # of one class
+    twice = replace(data, pixels=pixels)
+    pair = (data.photos[3].name, data.photos[15].name)
+    assert contradictions(twice, groups(twice)) == [pair]
 
 
 def test_photos_of_a_validation_folder_are_held_out(split):
@@ -117,7 +166,7 @@ def test_pixels_are_those_that_labelling_sees(pets):
 
 
 def test_a_folder_with_another_number_of_classes_is_refused(pets, tmp_path):
-    with pytest.raises(DatasetError, match="exactly two sub-folders"):
+    with pytest.raises(DatasetError, match="there is no class in it"):
         dataset.load(str(pets / DOGS), 32)
     with pytest.raises(DatasetError, match="cannot be read"):
         dataset.load(str(tmp_path / "nowhere"), 32)
