@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -18,7 +16,7 @@ from alpaca_labeler.model.bundle import Card
 from alpaca_labeler.photos import images
 
 from . import experiment, metrics
-from .description import DatasetError
+from .description import attribute
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,23 +28,12 @@ WEAK_KIND = 0.9
 """A kind with a smaller share of right labels is named among the weaknesses."""
 WEAK_KIND_PHOTOS = 5
 """With fewer photos, the share of a kind means nothing."""
+SAME_SOURCES = (
+    "judged by photos of the sources that it was trained on: photos from elsewhere will do worse; "
+    "hold out a source with groups, in a file that describes the photos, to see by how much"
+)
 MAX_DISAGREEMENT = 0.02
 """If 8-bit arithmetic labels a larger share of the photos differently, that is a weakness."""
-
-
-def attribute(label: str) -> str:
-    """Return a class name as a label attribute: "Cat photos" -> "cat-photos".
-
-    Raises `DatasetError` if rows already have a key of that name.
-    """
-    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
-    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
-    if name in bundle.RESERVED or name.endswith("-metadata"):
-        raise DatasetError(
-            f"the class {label!r} cannot be the one to find: rows of a manifest already have a key "
-            f"{name!r}. Rename the folder, or name the other class with --positive"
-        )
-    return name
 
 
 def deciding(outcome: Outcome, data: Dataset, model: bytes, created: datetime) -> Card:
@@ -112,7 +99,11 @@ def document(
             "record": hashlib.sha256(photos).hexdigest(),
             "skipped": list(data.skipped),
         },
-        "weaknesses": [*data.card.get("weaknesses", ()), *_weak(kinds, disagreement)],
+        "weaknesses": [
+            *data.card.get("weaknesses", ()),
+            *[SAME_SOURCES] * _is_of_same_sources(data),
+            *_weak(kinds, disagreement),
+        ],
     }
     return made | {key: value for key, value in data.card.items() if key not in made}
 
@@ -126,6 +117,7 @@ def _training(outcome: Outcome, data: Dataset) -> dict[str, Any]:
         "photos": _count_trained(outcome, data),
         "excluded": sum(photo.excluded for photo in data.photos),
         "fine_tuning_epochs": outcome.fit.epochs,
+        "kept": outcome.kept,
         "seconds": round(outcome.fit.seconds),
         "interrupted": outcome.fit.interrupted,
         "versions": {
@@ -144,9 +136,13 @@ def _measured_on(outcome: Outcome, data: Dataset) -> str:
             f"trained on {_count_trained(outcome, data)} of the {len(data.photos)} photos"
         )
     return (
-        f"{count} photos held out from training; calibration, threshold and the epoch that was "
-        "kept were chosen on the same photos"
+        f"{count} photos held out from training, each with a calibration of the others; the epoch "
+        "that was kept was chosen on them"
     )
+
+
+def _is_of_same_sources(data: Dataset) -> bool:
+    return not data.groups and not any(photo.held_out for photo in data.photos)
 
 
 def _count_trained(outcome: Outcome, data: Dataset) -> int:

@@ -78,6 +78,21 @@ class Description:
     """What goes on the model's card beside its figures."""
 
 
+def attribute(label: str) -> str:
+    """Return a class name as a label attribute: "Cat photos" -> "cat-photos".
+
+    Raises `DatasetError` if rows already have a key of that name.
+    """
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "label"
+    if name in bundle.RESERVED or name.endswith("-metadata"):
+        raise DatasetError(
+            f"the class {label!r} cannot be the one to find: rows of a manifest already have a key "
+            f"{name!r}. Rename the folder, or name the other class with --positive"
+        )
+    return name
+
+
 def read(source: str, positive: str | None = None, validation: str | None = None) -> Description:
     """Read a folder with one sub-folder per class, or a file that describes more.
 

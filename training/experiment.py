@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+JUDGES = 5
+"""Parts of the held-out photos: each is judged with a calibration of the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to train, beyond the recipe."""
@@ -52,7 +56,7 @@ class Judged:
     indices: Indices
     """Their indices in the data set."""
     probabilities: Floats
-    """Probability of the positive class, 0..1; with folds, calibrated on the other folds."""
+    """Probability of the positive class, 0..1, calibrated on other photos than these."""
     predicted: Indices
     """Class indices, by the same decision."""
     reviewed: npt.NDArray[np.bool_]
@@ -72,6 +76,19 @@ class Outcome:
     judged: Judged
     trained_on: Indices
     """Indices of the photos to train on, excluded ones included; shape (n,)."""
+
+    @property
+    def kept(self) -> str:
+        """Say which weights are kept, and what was thrown away."""
+        tried, kept = sum(epoch.phase == fit.TUNING for epoch in self.fit.history), self.fit.epochs
+        early = "interrupted: " if self.fit.interrupted else ""
+        if kept == tried:
+            return f"{early}kept: the weights after all {tried} epochs of fine-tuning"
+        if kept:
+            return (
+                f"{early}kept: epoch {kept} of {tried} of fine-tuning, the best on held-out photos"
+            )
+        return f"{early}all {tried} epochs of fine-tuning were worse than the start, which is kept"
 
 
 def train(
@@ -118,6 +135,7 @@ class _Job:
     @cached_property
     def start(self) -> fit.Start:
         settings = self.settings
+        self.say(f"what the base sees in {len(self.data.photos)} photos")
         return fit.start(
             self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
         )
@@ -163,8 +181,10 @@ class _Job:
 
     def _judged_by_split(self, result: fit.Fit, train: Indices, validation: Indices) -> Outcome:
         logits = fit.logits(result.network, self.data, validation)
+        strata = [self.strata[index] for index in validation]
+        fold = split.folds(strata, self.group[validation], JUDGES, self.settings.seed)
+        judged = self._judge_by_others(validation, fold, logits)
         decision = metrics.decide(self.data.truth()[validation], logits)
-        judged = self._judge(decision, validation, logits)
         return Outcome(self.settings, result, decision, judged, train)
 
     def cross_validated(self) -> Outcome:
@@ -193,7 +213,7 @@ class _Job:
             history=_mean_history([each.history for each in done]),
             seconds=result.seconds + sum(each.seconds for each in done),
         )
-        judged = self._judge_by_others(fold, logits)
+        judged = self._judge_by_others(everything, fold, logits)
         return Outcome(settings, whole, metrics.decide(truth, logits), judged, everything)
 
     def _fold(self, rest: Indices, test: Indices) -> _Fold:
@@ -205,13 +225,13 @@ class _Job:
         logits = fit.logits(result.network, self.data, test)
         return _Fold(logits.tolist(), result.history, result.seconds)
 
-    def _judge_by_others(self, fold: Indices, logits: Floats) -> Judged:
-        """Choose each fold's decision on the other folds, so that it is out-of-fold as well."""
-        parts, truth = [], self.data.truth()
+    def _judge_by_others(self, indices: Indices, fold: Indices, logits: Floats) -> Judged:
+        """Choose each fold's decision on the other folds: no photo is judged by its own."""
+        parts, truth = [], self.data.truth()[indices]
         for number in np.unique(fold):
-            mine, others = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            decision = metrics.decide(truth[others], logits[others])
-            parts.append(self._judge(decision, mine, logits[mine]))
+            mine = fold == number
+            decision = metrics.decide(truth[~mine], logits[~mine])
+            parts.append(self._judge(decision, indices[mine], logits[mine]))
         order = np.argsort(np.concatenate([part.indices for part in parts]))
         names = ("indices", "probabilities", "predicted", "reviewed", "groups")
         return Judged(

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.classifier import Classifier
 
 from . import provenance
 from .card import deciding, document
-from .keras import augment, convert, fit
+from .keras import convert, fit
 from .report import Mistake, Report
 
 if TYPE_CHECKING:
@@ -29,14 +28,8 @@ if TYPE_CHECKING:
     from .experiment import Outcome
 
 MISTAKES_SHOWN = 24
-AUGMENTED_SHOWN = (4, 5)
-"""Number of photos, and of draws per photo."""
 REPORT_FILE = "report.html"
 KERAS_FILE = "keras/model.keras"
-
-
-class ExportError(LabelerError):
-    """A model cannot be exported. The message says why."""
 
 
 def export(
@@ -52,10 +45,10 @@ def export(
     `folder` must be empty or not exist; it appears when everything in it is complete. `group` is
     `split.groups`, shape (photos,); `write_report` makes an HTML page of what was measured.
 
-    Raises `ExportError` if the folder is taken.
+    Raises `BundleError` if the folder is taken.
     """
     target = Path(folder)
-    check_free(folder)
+    provenance.check_free(folder)
     recipe = outcome.settings.recipe
     model = convert.to_litert(outcome.fit.network, recipe, data.pixels[outcome.trained_on])
     card = deciding(outcome, data, model, datetime.now(UTC))
@@ -80,13 +73,6 @@ def export(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return whole
-
-
-def check_free(folder: str) -> None:
-    """Raise `ExportError` unless a bundle can be written to that folder."""
-    target = Path(folder)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ExportError(f"{folder}: it is not an empty folder; choose another --output")
 
 
 def disagreement(exported: bundle.Bundle, outcome: Outcome, data: Dataset) -> float:
@@ -117,7 +103,6 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
         probabilities=judged.probabilities,
         names=[photo.name for photo in photos],
         kinds=[photo.kind for photo in photos],
-        augmented=_augmented(outcome, data),
         mistakes=[
             Mistake(
                 photos[place].name,
@@ -128,16 +113,3 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
             for place in wrong
         ],
     )
-
-
-def _augmented(outcome: Outcome, data: Dataset) -> list[list[npt.NDArray[np.uint8]]]:
-    recipe, (photos, count) = outcome.settings.recipe, AUGMENTED_SHOWN
-    chosen = np.linspace(0, len(data.photos) - 1, photos).astype(int)
-    drawn = augment.samples(
-        recipe.augmentation,
-        data.pixels[chosen],
-        recipe.train_sizes[-1],
-        count=count,
-        seed=outcome.settings.seed,
-    )
-    return [[data.pixels[index], *seen] for index, seen in zip(chosen, drawn, strict=True)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -28,11 +28,28 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
 ECE_BINS = 10
 THRESHOLD = 0.5
-BAND_MISSED = 0.01
-"""Of each class, at most this share lies beyond the far end of the review band."""
+REVIEW_BAND = (0.2, 0.8)
+"""Probabilities that need review, the same for every model: at its edges one label in five is
+expected to be wrong, farther out far fewer. NOTES.md says what it was compared with."""
+PRIOR_PHOTOS = 100
+"""Number of photos that the prior of the calibration weighs as much as."""
+SHARPEN_PHOTOS = 200
+"""Held-out photos below which calibration makes no probability more certain."""
 _TINY = 1e-6
 _Z95 = 1.959964
 """Standard deviations on either side that hold 95 % of a normal distribution."""
+
+
+MEANINGS: Final = {
+    "accuracy": "of all photos are labelled right",
+    "balanced_accuracy": "are right, if both classes count the same",
+    "precision": "of those labelled “{1}” are that",
+    "recall": "of those that are “{1}” are found",
+    "auc": "how well the two are ordered, 1 at best",
+    "ece": "stated against true share, 0 at best",
+}
+"""What each figure means; `{0}` and `{1}` are the negative and the positive label."""
+FIGURES: Final = tuple(MEANINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +84,35 @@ class Figure:
 
 
 def decide(truth: Indices, logits: Floats) -> Decision:
-    """Choose calibration, threshold and review band on validation data.
+    """Return how a logit becomes a label: only the calibration depends on the photos.
 
-    - Calibration: Platt's, the (a, b) of lowest log loss with both classes weighing the same: the
-      mix of classes in a user's folder is unknown, so the mix in training must not count.
-    - Threshold: a probability of 0.5, at which both labels are equally likely in an even mix.
-    - Review band: see `review_band`.
+    The threshold is a probability of 0.5, at which both labels are equally likely in an even mix.
     """
-    calibration = platt(truth, logits)
-    probabilities = Decision(calibration, THRESHOLD, (THRESHOLD, THRESHOLD)).probabilities(logits)
-    return Decision(calibration, THRESHOLD, review_band(truth, probabilities, THRESHOLD))
+    return Decision(calibration(truth, logits), THRESHOLD, REVIEW_BAND)
 
 
-def platt(truth: Indices, logits: Floats) -> tuple[float, float]:
-    """Return (a, b) with which sigmoid(a * logit + b) is calibrated for an even mix of classes."""
-    if not 0 < truth.mean() < 1:
+def calibration(truth: Indices, logits: Floats) -> tuple[float, float]:
+    """Return (a, b) with which sigmoid(a * logit + b) is calibrated for an even mix of classes.
+
+    Platt's calibration (Probabilistic outputs for support vector machines, 1999), with both classes
+    weighing the same: the mix of classes in a user's folder is unknown, so the mix in training must
+    not count. It is shrunk towards (1, 0), as if `PRIOR_PHOTOS` more had turned out as the network
+    says, and below `SHARPEN_PHOTOS` photos no probability becomes more certain by it: few photos of
+    the same sources say little of photos from elsewhere.
+    """
+    count, positives = len(truth), int(truth.sum())
+    if not 0 < positives < count:
         return (1.0, 0.0)
     # Platt's targets: never quite 0 or 1, so that separable data have a finite optimum.
-    positives = truth.sum()
-    negatives = len(truth) - positives
-    targets = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale, offset = logistic.fit(logits[:, np.newaxis], targets, class_weights(truth), _TINY)
+    found = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (count - positives + 2))
+    believed = PRIOR_PHOTOS / (count + PRIOR_PHOTOS)
+    targets = (1 - believed) * found + believed * logistic.sigmoid(logits)
+    scales, offset = logistic.fit(logits[:, np.newaxis], targets, class_weights(truth), _TINY)
     # A negative scale would hide a model that ranks photos the wrong way round.
-    return (round(max(float(scale[0]), 0.01), 6), round(offset, 6))
+    scale = max(float(scales[0]), 0.01)
+    if count < SHARPEN_PHOTOS and scale > 1:
+        scale, offset = 1.0, offset / scale  # the logit of a probability of 0.5 stays
+    return (round(scale, 6), round(offset, 6))
 
 
 def class_weights(truth: Indices) -> Floats:
@@ -98,19 +121,6 @@ def class_weights(truth: Indices) -> Floats:
     weights: Floats = 1 / sizes[truth]
     weights /= weights.sum()
     return weights
-
-
-def review_band(truth: Indices, probabilities: Floats, threshold: float) -> tuple[float, float]:
-    """Return the smallest band of probabilities around the threshold that is bounded by class.
-
-    At most 1 of 100 positives lies below its lower end, and at most 1 of 100 negatives above its
-    upper end, so that it is valid for any mix of classes.
-    """
-    positives = np.sort(probabilities[truth == 1])
-    negatives = np.sort(probabilities[truth == 0])[::-1]
-    low = positives[int(BAND_MISSED * len(positives))] if len(positives) else threshold
-    high = negatives[int(BAND_MISSED * len(negatives))] if len(negatives) else threshold
-    return (min(float(low), threshold), max(float(high), threshold))
 
 
 def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from alpaca_labeler import storage
@@ -67,6 +68,13 @@ class Model:
     bundle: Bundle
     record: Record | None
     """None if there is no `photos.csv` beside the bundle."""
+
+
+def check_free(folder: str) -> None:
+    """Raise `BundleError` unless a bundle can be written to that folder."""
+    target = Path(folder)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise BundleError(f"{folder}: it is not an empty folder; choose another --output")
 
 
 def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:

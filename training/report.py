@@ -64,6 +64,3 @@ class Report:
     """What each photo shows, finer than its label (sheep, goat, …). May be empty."""
     mistakes: Sequence[Mistake]
     """Worst first."""
-    augmented: Sequence[Sequence[npt.NDArray[np.uint8]]] = ()
-    """For each of a few photos: as it is labelled, then as training may draw it. uint8 RGB, shape
-    (side, side, 3)."""

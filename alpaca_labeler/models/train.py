@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
 import os
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ import click
 
 from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable, quiet_option, say, warn
 from alpaca_labeler.console.arguments import BUNDLE, FOLDER, NAME_OR_FILE, NEW_FOLDER, Place
+from alpaca_labeler.models.figures import print_figures, print_table
 from alpaca_labeler.models.options import (
     check_classes,
     dataset_argument,
@@ -21,6 +24,7 @@ from alpaca_labeler.models.options import (
     max_pixels_option,
     measuring_options,
 )
+from alpaca_labeler.models.talk import Talk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +32,7 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
-    from alpaca_labeler.training.experiment import Outcome
-    from alpaca_labeler.training.metrics import Figure
+    from alpaca_labeler.training.recipe import Recipe
     from alpaca_labeler.training.report import Epoch
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
@@ -109,8 +112,9 @@ reference   fine-tuning  0.88 to 0.97 validation"""
     "Of three or more, it is told from all others.",
 )
 @max_pixels_option
+@click.option("--json", "as_json", is_flag=True, help="Print the card and where it is, as JSON.")
 @quiet_option
-def train(dataset: str, output: str | None, **options: Any) -> None:
+def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) -> None:
     """Train a model on two folders of photos.
 
     \b
@@ -139,14 +143,61 @@ def train(dataset: str, output: str | None, **options: Any) -> None:
         raise click.UsageError("--folds 1 leaves nothing to train on: give 2 or more, or none")
     if options["folds"] and options["validation"]:
         raise click.UsageError("--folds holds photos out in turn: leave out --validation")
+    _check_tensorflow()
     output = output or f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    with Talk() as talk:
+        document = _train(dataset, output, options, talk)
+    report = os.path.join(output, "report.html")
+    if as_json:
+        found = {"bundle": output, "report": report, "card": document}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    _print_card(document)
+    click.echo(f"report      {report}")
+    click.echo(f"bundle      {output}")
+    say(f"Next: alpaca label PHOTOS --model {shlex.quote(output)}")
+
+
+def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) -> dict[str, Any]:
+    """Write a bundle and return its card. TensorFlow is started when the photos are read."""
+    from alpaca_labeler.training import split
+
+    talk.say(f"reading the photos in {printable(dataset)}")
+    recipe, data = _read(dataset, output, options)
+    group = split.groups(data)
+    _name_contradictions(split.contradictions(data, group))
+    talk.say("starting TensorFlow")
     _load_tensorflow()
-    _train(dataset, output, options)
 
-
-def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     from alpaca_labeler.report.model_page import render
-    from alpaca_labeler.training import card, description, experiment, export, split
+    from alpaca_labeler.training import experiment, export
+
+    settings = experiment.Settings(
+        recipe,
+        None if options["weights"] == "none" else options["weights"],
+        options["seed"],
+        options["folds"],
+        dataset,
+        os.path.join(os.path.dirname(output), ".folds"),
+    )
+    try:
+        outcome = experiment.train(data, group, settings, progress=talk.epoch, say=talk.say)
+    except KeyboardInterrupt:
+        if settings.folds:
+            say(f"the folds that are done are kept in {settings.done}; the same command goes on")
+        raise
+    talk.say(outcome.kept)
+    if recipe.name == "course":
+        _say_reference(outcome.fit.history)
+    talk.say("writing the 8-bit model, its card and its report")
+    document = export.export(outcome, data, output, group=group, write_report=render)
+    experiment.forget_folds(settings, data, group)
+    return document
+
+
+def _read(dataset: str, output: str, options: Mapping[str, Any]) -> tuple[Recipe, Dataset]:
+    """Return the recipe and the photos, after all that can be refused early is refused."""
+    from alpaca_labeler.training import description, provenance
     from alpaca_labeler.training.recipe import load
 
     recipe = load(options["recipe"])
@@ -158,8 +209,8 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
             f"the recipe {recipe.name} lets Keras read and split a folder: name one, without "
             "--corrections, --folds and --validation"
         )
-    export.check_free(output)
-    card.attribute(description.read(dataset, options["positive"]).labels[1])
+    provenance.check_free(output)
+    description.attribute(description.read(dataset, options["positive"]).labels[1])
     data = load_photos(
         dataset,
         recipe.input_size,
@@ -169,39 +220,7 @@ def _train(dataset: str, output: str, options: Mapping[str, Any]) -> None:
     )
     if options["corrections"]:
         data = _corrected(data, dataset, options["corrections"], options["photos_root"])
-    group = split.groups(data)
-    _name_contradictions(split.contradictions(data, group))
-    settings = experiment.Settings(
-        recipe,
-        None if options["weights"] == "none" else options["weights"],
-        options["seed"],
-        options["folds"],
-        dataset,
-        os.path.join(os.path.dirname(output), ".folds"),
-    )
-    try:
-        outcome = experiment.train(data, group, settings, progress=_say_epoch, say=say)
-    except KeyboardInterrupt:
-        if settings.folds:
-            say(f"the folds that are done are kept in {settings.done}; the same command goes on")
-        raise
-    if outcome.fit.interrupted:
-        say("interrupted: the best model so far is kept")
-    if recipe.name == "course":
-        _print_reference(outcome.fit.history)
-    _say_kept(outcome)
-    _print_figures(
-        "out-of-fold" if settings.folds else "held out",
-        experiment.figures(data, outcome.judged, seed=settings.seed),
-    )
-    say("writing the 8-bit model, its card and its report")
-    document = export.export(outcome, data, output, group=group, write_report=render)
-    if document["metrics"]["int8_disagreement"] > card.MAX_DISAGREEMENT:
-        say(f"warning: {document['weaknesses'][-1]}")
-    experiment.forget_folds(settings, data, group)
-    _print_card(document)
-    click.echo(f"seconds     {outcome.fit.seconds:.0f}")
-    click.echo(f"bundle      {output}")
+    return recipe, data
 
 
 def _corrected(
@@ -295,8 +314,16 @@ def _evaluate(version: str, data: Dataset, answers: Answers, group: Any, *, as_j
         click.echo(json.dumps(result, indent=2))
         return
     note = f"; {left_out} that the model was trained on are left out" if left_out else ""
-    _print_figures(f"{len(photos)} photos{note}", figures)
-    _print_table(data.labels, confusion, kinds, review)
+    print_figures(f"{len(photos)} photos{note}", figures, data.labels)
+    print_table(data.labels, confusion, kinds, review)
+
+
+def _check_tensorflow() -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        if sys.version_info >= (3, 14):  # the limit of the extra `train` in pyproject.toml
+            version = ".".join(map(str, sys.version_info[:2]))
+            raise click.ClickException(NO_TENSORFLOW_YET.format(version))
+        raise click.ClickException(NEEDS_TENSORFLOW)
 
 
 def _load_tensorflow() -> None:
@@ -309,80 +336,38 @@ def _load_tensorflow() -> None:
             import keras  # noqa: F401
             import tensorflow as tf  # noqa: F401
     except ImportError as error:
-        if sys.version_info >= (3, 14):  # the limit of the extra `train` in pyproject.toml
-            version = ".".join(map(str, sys.version_info[:2]))
-            raise click.ClickException(NO_TENSORFLOW_YET.format(version)) from error
-        raise click.ClickException(NEEDS_TENSORFLOW) from error
+        raise click.ClickException(f"{NEEDS_TENSORFLOW} ({error})") from error
 
 
-def _say_epoch(epoch: Epoch) -> None:
-    """Print an epoch in at most 80 columns."""
-    text = f"{epoch.phase:11} {epoch.epoch:3}/{epoch.epochs:<3} loss {epoch.loss:.3f}"
-    text += f" right {epoch.accuracy:.3f}"
-    if not math.isnan(epoch.val_loss):
-        text += f"  held out {epoch.val_loss:.3f} {epoch.val_accuracy:.3f}"
-    left = epoch.seconds_left
-    say(f"{text}  {f'{left / 60:.0f} min' if left >= 90 else f'{left:.0f} s'} left")
-
-
-def _say_kept(outcome: Outcome) -> None:
-    """Say which epoch is kept if it is not the last."""
-    tried = sum(epoch.phase == "fine-tuning" for epoch in outcome.fit.history)
-    if outcome.fit.epochs == 0 < tried:
-        say(f"all {tried} epochs of fine-tuning were worse than the start, which is kept")
-    elif outcome.fit.epochs < tried:
-        say(f"epoch {outcome.fit.epochs} of fine-tuning was the best, and is kept")
-
-
-def _print_reference(history: tuple[Epoch, ...]) -> None:
+def _say_reference(history: tuple[Epoch, ...]) -> None:
     for phase in ("frozen", "fine-tuning"):
         epochs = [epoch for epoch in history if epoch.phase == phase]
         if epochs:
             held = [epoch.val_accuracy for epoch in epochs]
-            click.echo(
+            say(
                 f"this run    {phase:11}  {epochs[-1].accuracy:.2f} train, {held[-1]:.2f} "
                 f"validation ({min(held):.2f} to {max(held):.2f} over {len(held)} epochs)"
             )
-    click.echo(REFERENCE)
-
-
-def _print_figures(name: str, figures: Mapping[str, Figure]) -> None:
-    click.echo(name)
-    for key, figure in figures.items():
-        if not math.isnan(figure.value):
-            click.echo(f"  {key.replace('_', ' '):19}{figure}")
+    say(REFERENCE)
 
 
 def _print_card(card: Mapping[str, Any]) -> None:
-    metrics = card["metrics"]
-    _print_table(card["labels"], metrics["confusion"], card["kinds"], metrics)
+    from alpaca_labeler.training.metrics import FIGURES, Figure
+
+    metrics, labels = card["metrics"], card["labels"]
+    figures = {
+        name: Figure(*(math.nan if end is None else end for end in metrics[name].values()))
+        for name in FIGURES
+        if metrics[name]
+    }
+    print_figures("out-of-fold" if card["training"]["folds"] else "held out", figures, labels)
+    print_table(labels, metrics["confusion"], card["kinds"], metrics)
     low, high = card["review_band"]
     click.echo(f"threshold   {card['threshold']:.4f}, review from {low:.4f} to {high:.4f}")
     click.echo(
         f"8-bit       {metrics['int8_disagreement']:.2%} of labels differ from the network's"
     )
+    for weakness in card["weaknesses"]:
+        click.echo(f"beware      {printable(weakness)}")
     click.echo(f"version     {card['version']}")
-
-
-def _print_table(
-    labels: tuple[str, str],
-    confusion: list[list[int]],
-    kinds: Mapping[str, Mapping[str, int]],
-    review: Mapping[str, Any],
-) -> None:
-    width = max(len(name) for name in [*labels, *kinds])
-    for label, (negative, positive) in zip(labels, confusion, strict=True):
-        click.echo(f"{label:{width}}  {negative:5} called {labels[0]}, {positive:5} {labels[1]}")
-    for kind, found in kinds.items():
-        photos, right = found["photos"], found["right"]
-        click.echo(
-            f"  {kind:{width}}  {right:4} of {photos:4} right {right / photos:6.1%}"
-            f"  for review {found['needs_review'] / photos:4.0%}"
-        )
-    caught = review["errors_in_review"]
-    errors = (
-        "there are no errors"
-        if caught is None or math.isnan(caught)
-        else f"{caught:.0%} of the errors are in it"
-    )
-    click.echo(f"review      {review['needs_review']:.1%} of the photos; {errors}")
+    click.echo(f"seconds     {card['training']['seconds']}")

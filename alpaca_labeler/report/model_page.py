@@ -17,7 +17,7 @@ from PIL import Image
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import percent
-from alpaca_labeler.training.metrics import wilson
+from alpaca_labeler.training.metrics import MEANINGS, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,26 +32,14 @@ HISTOGRAM_BINS: Final = 20
 CLASSES: Final = ("label-0", "label-1")
 """Styles by index of the label."""
 
-_NAMES: Final = {"auc": "AUC", "ece": "ECE", "f1": "F1"}
+_NAMES: Final = {"auc": "AUC", "ece": "ECE"}
 
-_SHARES: Final = {
-    "accuracy": "of all photos are labelled right",
-    "balanced_accuracy": "are right on average of the two classes, however many each has",
-    "precision": "of those labelled “{1}” are that",
-    "recall": "of those that are “{1}” are found",
-    "specificity": "of those that are “{0}” are labelled so",
+_MEANINGS: Final = MEANINGS | {
     "needs_review": "of all photos are flagged for review",
     "errors_in_review": "of the mistakes are among those flagged",
     "right_outside": "of those not flagged are right",
 }
-"""What each share on the card means; `{0}` and `{1}` are the labels."""
-
-_OTHERS: Final = {
-    "f1": "precision and recall in one, 1 at best",
-    "auc": "how well the two are ordered, 1 at best",
-    "log_loss": "how far probabilities are from the truth, 0 at best",
-    "ece": "calibration error: stated against true share, 0 at best",
-}
+"""What the figures on the card mean; `{0}` and `{1}` are the labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +69,6 @@ def render(report: Report) -> str:
         "phases": _phases(report.history),
         "curves": list(_curves(report.history)),
         "epochs": _epochs(report.history),
-        "augmented": [list(map(_picture, draws)) for draws in report.augmented],
         "threshold": decided.threshold,
         "kinds": _kinds(report, decided),
         "mistakes": _mistakes(report, decided),
@@ -117,12 +104,12 @@ def _decide(report: Report) -> _Decided:
 def _figures(report: Report) -> Iterator[tuple[str, str, str, str]]:
     metrics = report.card.get("metrics")
     for name, figure in metrics.items() if isinstance(metrics, dict) else ():
-        meaning = (_SHARES | _OTHERS).get(name, "").format(*report.labels)
+        meaning = _MEANINGS.get(name, "").format(*report.labels)
         entry = figure if isinstance(figure, dict) else {"value": figure if meaning else None}
         value, low, high = (_number(entry.get(key)) for key in ("value", "low", "high"))
         if math.isnan(value):
             continue  # counts, tables and notes are on the card below
-        show = percent if name in _SHARES else _short
+        show = _short if name in _NAMES else percent
         # A bootstrap of photos that are all right has no width, and says nothing.
         interval = f"{show(low)} to {show(high)}" if show(low) != show(high) else ""
         yield _plain(name), show(value), interval, meaning

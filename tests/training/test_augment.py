@@ -36,7 +36,9 @@ def ramp():
 
 
 def draws(settings, ramp, count, *, size=SIDE, seed=1):
-    return augment.samples(settings, ramp, size, count=count, seed=seed)[0].astype(float)
+    photos = np.repeat(ramp, count, axis=0).astype(np.float32)
+    seen = augment.build(settings, size, seed=seed)(photos, training=True)
+    return np.asarray(seen).clip(0, 255).astype(np.uint8).astype(float)
 
 
 def test_without_changes_a_photo_stays_what_it_is(still, ramp):

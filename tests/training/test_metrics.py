@@ -63,32 +63,40 @@ def test_calibrated_probabilities_mean_what_they_say_at_any_mix(share):
     assert decision.probabilities(np.array([5.0]))[0] == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4])
-def test_of_each_class_one_in_a_hundred_lies_beyond_the_far_end_of_the_band(share):
-    random = np.random.default_rng(0)
-    truth = (random.random(4000) < share).astype(int)
-    logits = random.normal(truth * 6 - 3, 2)
-    decision = metrics.decide(truth, logits)
-    p = decision.probabilities(logits)
-    low, high = decision.review_band
-    assert low < decision.threshold < high
-    assert 0.005 < (p[truth == 1] < low).mean() <= 0.01
-    assert 0.005 < (p[truth == 0] > high).mean() <= 0.01
-
-
-def test_platt_recovers_a_stretched_logit():
+def test_calibration_recovers_a_stretched_logit():
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, 50_000)  # an even mix
     truth = (random.random(50_000) < logistic.sigmoid(logits)).astype(int)
-    scale, offset = metrics.platt(truth, logits * 4 + 1)
+    scale, offset = metrics.calibration(truth, logits * 4 + 1)
     assert scale == pytest.approx(0.25, abs=0.02)
     assert offset == pytest.approx(-0.25, abs=0.05)
 
 
-def test_platt_of_one_class_or_of_separable_photos_stays_finite():
-    assert metrics.platt(np.ones(3, int), np.ones(3)) == (1.0, 0.0)
+@pytest.mark.parametrize("count", [4, 20, 198])
+def test_few_photos_make_no_probability_more_certain(count):
+    """However well the held-out photos are told apart, and wherever their logits lie."""
+    truth = np.arange(count) % 2
+    for shift in (0.0, 1.0):
+        scale, offset = metrics.calibration(truth, np.where(truth, 1.0, -1.0) + shift)
+        assert 0.01 <= scale <= 1
+        assert abs(offset) <= shift + 0.2
+    large = np.arange(4000) % 2
+    assert metrics.calibration(large, np.where(large, 1.0, -1.0))[0] > 1.5
+
+
+def test_two_mistakes_among_twenty_move_a_probability_little():
+    truth = np.arange(20) % 2
+    logits = np.where(truth, 3.0, -3.0)
+    clean = metrics.decide(truth, logits).probabilities(logits)
+    logits[[0, 2]] = 1.0
+    told = metrics.decide(truth, logits).probabilities(logits)
+    assert np.abs(told - clean)[3:].max() < 0.08
+
+
+def test_calibration_of_one_class_stays_as_it_is_and_of_separable_photos_finite():
+    assert metrics.calibration(np.ones(3, int), np.ones(3)) == (1.0, 0.0)
     truth, logits = np.array([0, 0, 1, 1]), np.array([-9.0, -8, 8, 9])
-    assert all(map(math.isfinite, metrics.platt(truth, logits)))
+    assert all(map(math.isfinite, metrics.calibration(truth, logits)))
 
 
 def test_kinds_are_counted_apart():

@@ -8,13 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from ..recipe import Augmentation
 
 
@@ -47,19 +44,6 @@ class RandomResizedCrop(layers.Layer):  # type: ignore[misc]  # keras has no typ
         top, left = (uniform(0.0, _INSIDE) * (1 - length) for length in (height, width))
         boxes = ops.stack([top, left, top + height, left + width], axis=1)
         return tf.image.crop_and_resize(images, boxes, tf.range(count), (self.size, self.size))
-
-
-def samples(
-    settings: Augmentation, pixels: npt.NDArray[np.uint8], size: int, *, count: int, seed: int
-) -> npt.NDArray[np.uint8]:
-    """Return photos as training may see them: uint8 (photos, count, size, size, 3).
-
-    `pixels` is uint8 (photos, side, side, 3).
-    """
-    augmentation = build(settings, size, seed=seed)
-    seen = augmentation(np.repeat(pixels, count, axis=0).astype(np.float32), training=True)
-    seen = np.asarray(seen).clip(0, 255).astype(np.uint8)
-    return seen.reshape(len(pixels), count, *seen.shape[1:])
 
 
 def build(settings: Augmentation, size: int, *, seed: int) -> Any:

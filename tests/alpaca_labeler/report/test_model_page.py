@@ -174,16 +174,6 @@ def test_mistakes_are_pictures_with_words_for_them(report):
     assert Image.open(io.BytesIO(data)).size == (224, 224)
 
 
-def test_photos_are_shown_as_training_draws_them(report):
-    draws = [np.full((32, 32, 3), shade, np.uint8) for shade in (10, 120, 240)]
-    page = Page(render(replace(report, augmented=[draws, draws], mistakes=[])))
-    assert [picture["alt"] for picture in page.all("img")] == [
-        f"Photo {photo}, {how}"
-        for photo in (1, 2)
-        for how in ("as it is labelled", "augmented 1", "augmented 2")
-    ]
-
-
 def test_hostile_text_stays_text(report):
     pixels = report.mistakes[0].pixels
     hostile = replace(
@@ -252,8 +242,7 @@ def test_what_the_review_band_is_worth_is_shown(report):
     ("width", "dark"), [(WIDE, False), (768, True), (NARROW, False), (NARROW, True)]
 )
 def test_the_page_is_whole_and_accessible_in_a_browser(pages, report, tmp_path, width, dark):
-    draws = [[report.mistakes[0].pixels] * 6] * 4
-    (tmp_path / "report.html").write_text(render(replace(report, augmented=draws)))
+    (tmp_path / "report.html").write_text(render(report))
     opened = pages(width, dark=dark)
     opened.goto(f"file://{tmp_path / 'report.html'}")
     for summary in opened.locator("summary").all():
