@@ -19,12 +19,13 @@ from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
+from alpaca_labeler.pipeline.worker import MAX_BYTES
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Decision, Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
 
-from .dataset import MAX_BYTES, Dataset, Photo
+from .dataset import Dataset, Photo
 from .description import DatasetError, same
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.pool import Workers
-from alpaca_labeler.pipeline.worker import Done, Job
+from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, Job
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.run import Run
@@ -46,9 +46,6 @@ LOOK_AHEAD: Final = 10_000
 """Photos that are found before the first is labelled: a few megabytes of names."""
 
 MAX_WORKERS: Final = 256
-
-MAX_BYTES: Final = 100 * 2**20
-"""Largest encoded photo that is read."""
 
 EXIT_INTERRUPTED: Final = 130
 

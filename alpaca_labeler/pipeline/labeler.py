@@ -29,7 +29,7 @@ from alpaca_labeler.model.classifier import Classifier, Prediction
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import cores
-from alpaca_labeler.pipeline.worker import Done, out_of_time
+from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, out_of_time
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row
@@ -53,9 +53,6 @@ Result = TypeVar("Result")
 
 AHEAD: Final = 3
 """Items per thread that are worked on or wait for a thread."""
-
-MAX_BYTES: Final = 100 * 2**20
-"""Default limit on an encoded image: an uncompressed 33-megapixel TIFF still fits."""
 
 FAILURE_CODES: Final[dict[type[storage.StorageError], str]] = {
     storage.NotFound: "not-found",

@@ -9,12 +9,16 @@ import os
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
     from alpaca_labeler.storage.image_version import ImageVersion
     from alpaca_labeler.table.row import Row
+
+
+MAX_BYTES: Final = 100 * 2**20
+"""Limit on an encoded image, wherever it is read: an uncompressed 33-megapixel TIFF still fits."""
 
 
 @dataclass(frozen=True, slots=True)

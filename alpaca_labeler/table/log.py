@@ -177,10 +177,14 @@ class Log:
             if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
                 data = b"\n" + data
             rest = memoryview(data)
-            while rest:  # a full disk takes a part, and refuses only what comes after
-                rest = rest[file.write(rest) :]
-            if sync:
-                _sync(file)
+            try:
+                while rest:  # a full disk takes a part, and refuses only what comes after
+                    rest = rest[file.write(rest) :]
+                if sync:
+                    _sync(file)
+            except OSError:
+                os.ftruncate(file.fileno(), end)  # all of it or nothing
+                raise
 
     def settle(self, keep: Callable[[Keyed], bool] = lambda _: True) -> None:
         """Replace the file by one sorted row per photo, of those that `keep` keeps.

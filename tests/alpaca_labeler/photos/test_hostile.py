@@ -7,7 +7,6 @@ import json
 
 import numpy as np
 import pytest
-from alpaca_labeler.table.manifest_row import ManifestError
 from PIL import Image
 
 from alpaca_labeler.handler import events
@@ -15,7 +14,6 @@ from alpaca_labeler.handler.events import UnknownEvent
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.photos import images
-from alpaca_labeler.table import manifest_row, merge
 from tests.fuzz import bombs, seeds
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -134,21 +132,6 @@ def test_a_frame_that_is_no_event_is_refused(event):
 
 
 # --- manifests and cards -------------------------------------------------------------------------
-
-
-def test_a_row_that_could_not_be_written_again_is_no_row():
-    line = b'{"source-ref":"a","x":' + b"[" * 300 + b"]" * 300 + b"}"
-    with pytest.raises(ManifestError, match="nested too deeply"):
-        manifest_row.parse(line)
-    flat = {"source-ref": "a", "x": [[]] * 300}
-    assert manifest_row.parse(manifest_row.encode(flat)) == flat
-
-
-def test_a_row_spelt_in_two_ways_merges_into_the_same_in_any_order():
-    one = b'{"source-ref":"b"}\n'
-    other = b'{"source-ref":"a","source-ref":"b"}\n'
-    both = [[("b", one)], [("b", other)]]
-    assert [*merge.merge(*both)] == [*merge.merge(*reversed(both))]
 
 
 def test_a_card_with_half_a_character_is_refused():

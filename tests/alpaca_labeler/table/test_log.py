@@ -7,6 +7,8 @@ import fcntl
 import multiprocessing
 import os
 import random
+import resource
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,6 +203,19 @@ def test_a_pipe_is_refused(path):
     os.mkfifo(path)
     with pytest.raises(LogError, match="not a regular file"):
         append(path, row("a"))
+
+
+def test_a_full_disk_takes_all_rows_or_none(path):
+    append(path, row("a"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path) + 1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append(path, *(row(f"b{n}") for n in range(9)), sync=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(path) == ["a"]
 
 
 # --- several at once -----------------------------------------------------------------------------
