@@ -99,9 +99,13 @@ class _Main(Group):
 
 @click.command(
     cls=_Main,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "ALPACA",
+    },
 )
-@click.version_option(package_name="alpaca-labeler")
+@click.version_option(None, "-V", "--version", package_name="alpaca-labeler")
 def main() -> None:
     """Label photos in bulk with a model of your own.
 

@@ -14,6 +14,7 @@ from itertools import chain, islice
 from typing import Any, Final, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import (
@@ -34,10 +35,10 @@ from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.pool import Workers
-from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, Job
+from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.places import Places
-from alpaca_labeler.table.run import Run
+from alpaca_labeler.table.run import Held, Run
 
 S3_THREADS: Final = 16
 """Downloads at a time in each worker: a photo takes some 40 ms to arrive and 10 ms to label."""
@@ -108,8 +109,9 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
         alpaca label holiday/ --model s3://my-models/alpaca/latest.json
         alpaca label incoming/ --watch
 
-    Run it again and only new or changed photos are labelled; what people decided stays. A photo
-    that cannot be labelled gets a row with the reason: alpaca manifest show --failed.
+    Run it again and only new or changed photos are labelled; what people decided stays. A manifest
+    answers one question, so a model with other classes is refused. A photo that cannot be labelled
+    gets a row with the reason: alpaca manifest show --failed.
 
     With --copy-to, a photo that has changed is copied again, and its copy under a former label
     goes. Nothing else in DIR is touched: DIR/.alpaca-sorted.jsonl says which copies are ours.
@@ -219,7 +221,8 @@ def _label(options: Options) -> Report:
             )
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
         report.latest = {} if options.watch else None
-        run.load(None if options.relabel else ready.model_version, ready.decoder)
+        held = run.load(None if options.relabel else ready.model_version, ready.decoder)
+        _check_question(options, held, ready)
         began = time.monotonic()
         # A watch labels what arrives or changes from here on.
         watched = watch.Watch(options.paths) if options.watch else None
@@ -234,6 +237,28 @@ def _label(options: Options) -> Report:
             watch.label(watched, pool, run, report, sorter)
         _finish(options, run, report, sorter)
     return report
+
+
+def _check_question(options: Options, held: Held, ready: Ready) -> None:
+    """Raise `RunError` if the manifest answers another question, or for a model chosen by hand.
+
+    A second model must not replace the first one's labels without a word.
+    """
+    manifest = printable(options.manifest_path)
+    others = printable(", ".join(sorted(held.labels - {*ready.labels})))
+    if others:
+        raise RunError(
+            f"{manifest} answers another question: it holds {others}, and this model says "
+            f"{printable(' or '.join(reversed(ready.labels)))}. Name another manifest: "
+            f"--manifest {printable(ready.labels[1])}.jsonl"
+        )
+    source = click.get_current_context().get_parameter_source("model")
+    if source is ParameterSource.DEFAULT and held.models - {ready.model_version}:
+        models = printable(", ".join(sorted(held.models - {ready.model_version})))
+        raise RunError(
+            f"{manifest} was labelled by another model, {models}. Go on with it by --model FOLDER, "
+            "or label again with the built-in one by --model embedded"
+        )
 
 
 def _make_folder(manifest: str) -> None:
@@ -300,7 +325,8 @@ def _print_plan(options: Options) -> None:
         ready = pool.ready()
     version = ready.model_version
     run = Run(options.manifest_path)
-    run.load(None if options.relabel else version, ready.decoder)
+    held = run.load(None if options.relabel else version, ready.decoder)
+    _check_question(options, held, ready)
     names = sorted(
         image.source_ref for image in _todo(options, run, Skipped()) if not run.had_failed(image)
     )
