@@ -80,8 +80,9 @@ class Session:
     def reload(self) -> None:
         """Read the table again."""
         with self._lock:
-            self._news = self.table.follow()
+            news = self.table.follow()  # before it is read, so that nothing falls between
             self.index = Index(self.table.read())
+            self._news = news
             self.classes = {**self.index.classes, **self._given_classes}
             self.generation += 1
 
