@@ -88,15 +88,10 @@ def test_a_list_has_what_was_asked_for_in_that_order(folder, line):
 
 # --- rows that may hold anything -----------------------------------------------------------------
 
+PLAIN = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text()
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats()
-    | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    ),
+    PLAIN,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 KEYS = st.sampled_from(["pet", "pet-metadata", "labeler", "labeler-metadata", "other"])
@@ -226,21 +221,15 @@ def test_decisions_are_written_at_once_and_count_at_once(folder):
     assert "\nkim, 20" in found.facts(1, tile["id"])
 
 
-def test_undo_takes_back_step_by_step_and_earlier_sessions_to_what_the_model_said(folder):
+def test_undo_reaches_the_annotators_earlier_sessions(folder):
     decide(session(folder), 1, "cat2")
     decide(session(folder, annotator="sam"), 0, "Köter")
     found = session(folder)  # another day
     decide(found, 0, "a/dog", "cat2")
-    decide(found, 1, "a/dog")
-    found.reload()
-    assert found.undo(0)["text"] == "dog.png is cat again, as kim said"
     assert found.undo(0)["text"] == "2 photos are as they were before"
-    assert tile_of(found, "cat2")["label"] == "dog"
     assert found.undo(0)["text"] == "cat2.png is cat again"
-    assert not found.state(0)["undo"]
     assert found.undo(0)["ids"] == []
     assert labels(folder)["a/Köter.png"] == "cat"  # what sam said stands
-    assert session(folder).progress() == (1, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.booleans()), max_size=12))
