@@ -30,6 +30,7 @@ from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.manifest import exports
 from alpaca_labeler.manifest.out import opened
+from alpaca_labeler.manifest.sidecars import sidecar_options
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.incoming import bring_in
 from alpaca_labeler.table.prune import gone_in_s3
@@ -40,6 +41,7 @@ from alpaca_labeler.table.table import DEFAULT, Table, open_table
 BAR_WIDTH = 32
 LABEL_WIDTH = 12
 SHOWN = 5
+FORMATS = sorted([*exports.FORMATS, "xmp"])
 
 
 COMPLETED_ROWS = 10_000
@@ -199,10 +201,10 @@ def stats(*, source: str, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(sorted(exports.FORMATS)),
+    type=click.Choice(FORMATS),
     required=True,
     metavar="FORMAT",
-    help=f"One of {', '.join(sorted(exports.FORMATS))}.",
+    help=f"One of {', '.join(FORMATS)}.",
 )
 @click.option(
     "-o", "--output", type=NEW_FILE, metavar="FILE", help="Where to.  [default: standard output]"
@@ -214,6 +216,7 @@ def stats(*, source: str, as_json: bool) -> None:
     help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
 )
 @manifest_argument
+@sidecar_options
 def export(*, source: str, form: str, output: str | None, local_files_root: str | None) -> None:
     """Convert a manifest for another tool.
 
@@ -222,9 +225,11 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
         alpaca manifest export --format rekognition -o rekognition.manifest
         alpaca manifest export --format label-studio -o tasks.json
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
+        alpaca manifest export --format xmp --dry-run
 
     What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies
-    its labelling config, tasks.xml.
+    its labelling config, tasks.xml. Labels for photo programs (xmp) go into sidecars beside the
+    photos: what is in a sidecar stays, and a label that has changed replaces its own keyword.
 
     Exit code: 0 done, 1 nothing could be written.
     """
