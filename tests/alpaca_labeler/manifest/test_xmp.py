@@ -20,6 +20,7 @@ from alpaca_labeler.main import main
 from alpaca_labeler.manifest.xmp import EMPTY, NAMESPACES, RDF, Sidecar
 from alpaca_labeler.table.facts import Answer, Failure, Read
 from alpaca_labeler.table.row import Row
+from tests.support.permissions import without_overrides
 
 LABELS = ("alpaca", "not alpaca")
 SPACES = " ".join(f'xmlns:{prefix}="{NAMESPACES[prefix]}"' for prefix in ("rdf", "dc", "lr"))
@@ -275,6 +276,16 @@ def test_a_disk_that_takes_no_more_loses_nothing(folder, monkeypatch, wrong):
         assert f"a.jpg.xmp: {os.strerror(wrong)}" in export(code=1)[0]
     assert (folder / "a.jpg.xmp").read_text() == EXIFTOOL
     assert len([*folder.iterdir()]) == 5
+
+
+@pytest.mark.parametrize("locked", [".", "a.jpg.xmp"])
+def test_what_is_read_only_stays(folder, locked):
+    (folder / "a.jpg.xmp").write_text(EXIFTOOL)
+    os.chmod(locked, 0o555)
+    with without_overrides():
+        assert export(code=1)[0].endswith("a.jpg.xmp: Permission denied")
+    os.chmod(locked, 0o755)
+    assert (folder / "a.jpg.xmp").read_text() == EXIFTOOL
 
 
 def test_adobes_name_may_stand_for_two_photos_that_agree(folder):
