@@ -43,7 +43,7 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
         ) from error
 
     def show(row: Row) -> None:
-        click.echo(line(row))
+        click.echo(line(row), nl=False)
 
     try:
         with local_aws.start(port, model) as running:

@@ -190,7 +190,9 @@ class Row:
             if (said := from_json(Decision, each)) is not None
         }
         answer = from_json(Answer, facts.get("answer"))
-        read = from_json(Read, facts.get("read")) or (Read() if answer else None)
+        read = from_json(Read, facts.get("read")) or Read()
+        if answer is None and read == Read():
+            read = None
         return cls(
             found["source-ref"], read, _indexed(answer, found), people, moment(facts.get("gone"))
         )

@@ -154,7 +154,7 @@ def check_rows(data: bytes) -> None:
         return
     for row in rows:
         assert Row.from_line(row.to_line()) == row
-        shown = line_for_people(row)
+        shown = line_for_people(row).removesuffix("\n")
         assert "\n" not in shown
         assert printable(shown) == shown
     found = [Row.from_line(line) for _, line in lines.merge(lines.sort(keyed))]
@@ -254,7 +254,7 @@ def check_table(data: bytes) -> None:
             assert not done.broken
             assert not done.parts or done.rows == len(seen)
             # A person's label of a copy may come with the next merge.
-            while bucket.compact(RESULTS, pause=0, until="0") != bucket.Compacted():
+            while bucket.compact(RESULTS, pause=0, until="0").parts:
                 pass
             left = [*bucket.read(RESULTS, missing_ok=True)]
             assert [merge(a, b) for a, b in zip(seen, left, strict=True)] == left, "facts were lost"
@@ -336,10 +336,11 @@ def check_key(data: bytes) -> None:
     row = seeds.row(source_ref)
     assert row.to_line().count(b"\n") == 1
     assert Row.from_line(row.to_line()) == row
-    assert printable(line_for_people(row)) == line_for_people(row)
+    shown = line_for_people(row).removesuffix("\n")
+    assert printable(shown) == shown
     text, _ = _exported(exports.to_csv, [row])
     [_, cells] = csv.reader(io.StringIO(text, newline=""), strict=True)
-    assert cells[0].removeprefix("'") == source_ref.removeprefix("'")
+    assert cells[0].replace("'", "") == source_ref.replace("'", "")
     assert not cells[0].startswith(exports.FORMULA_STARTS)
     folder = sort_into.folder_name(name)
     assert os.sep not in folder
