@@ -10,17 +10,17 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import PIL
 from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.photos import raw, skip
+from alpaca_labeler.photos import deep, raw, skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -63,13 +63,13 @@ _JPEGS: Final = frozenset({"JPEG", "MPO"})
 _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
 
-_STRIP_PIXELS: Final = 2**20
-"""Pixels of a deep picture that are converted at a time."""
-
 _SCAN: Final = b"\xff\xda"
 _JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """Matches a marker that ends a scan or that begins a segment with a length."""
 _JPEG_END: Final = b"\xff\xd9"
+
+_ALPHA_IS_OFTEN_EMPTY: Final = frozenset({"BMP", "TIFF"})
+"""Formats in which programs leave a fourth channel empty that means nothing."""
 
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
 
@@ -163,6 +163,10 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
         if image.format in _JPEGS and _has_too_many_scans(image, data):
             raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
         try:
+            deep.remember_depth(image, data)
+            if deep.is_coloured(image):
+                _check_pixels(image.size, image.size, max_pixels)
+                deep.brighten(image, lambda: _open(data, max_pixels))
             return use(image)
         except ImageError:
             raise
@@ -330,34 +334,16 @@ def _plain(image: Image.Image) -> Image.Image:
         return image.convert("RGBA")
     if image.mode in _RESIZABLE:
         return image.convert(_RESIZABLE[image.mode])
-    if image.mode.startswith("I;16"):
-        return _in_strips(image, lambda values: values >> 8)
-    if image.mode in {"I", "F"}:
-        # 32 bits have no fixed white: the range that is there becomes 0..255.
-        lows_highs = [(v.min(), v.max()) for v in map(_finite, _strips(image))]
-        low = min(low for low, _ in lows_highs)
-        span = max(high for _, high in lows_highs) - low or 1.0
-        return _in_strips(image, lambda values: (_finite(values) - low) * (255.0 / span))
+    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
+        return deep.grey(image)
+    if image.mode == "RGBA" and image.format in _ALPHA_IS_OFTEN_EMPTY and not _alpha(image):
+        return image.convert("RGB")
     return image
 
 
-def _strips(image: Image.Image) -> Iterator[npt.NDArray[Any]]:
-    # An array of the whole picture would take ten times its memory.
-    rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
-
-
-def _in_strips(
-    image: Image.Image, convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-) -> Image.Image:
-    grey = [convert(values).astype(np.uint8) for values in _strips(image)]
-    return Image.fromarray(np.concatenate(grey))
-
-
-def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    wide = values.astype(np.float64)
-    return np.where(np.isfinite(wide), wide, 0.0)
+def _alpha(image: Image.Image) -> float:
+    """Return the largest alpha, 0..255."""
+    return image.getchannel("A").getextrema()[1]  # type: ignore[return-value] # of one band
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -8,6 +8,8 @@ from typing import Any
 SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE, SUB_IFDS = 254, 256, 257, 259, 262, 271, 330
 DNG_VERSION = 50706
 CFA = 32803
+PIXELS = -1
+"""No tag: the bytes of the picture."""
 
 
 def directory(side: int, **more) -> dict[int, Any]:
@@ -28,10 +30,23 @@ def tiff(*following, inside=(), mark: bytes = b"", order: str = "<") -> bytes:
     return bytes(data)
 
 
+def deep(values: Any, order: str = "<", **more) -> bytes:
+    """A TIFF of an array (height, width, bands), RGB unless `more` says so, in its own bits."""
+    height, width, bands = values.shape
+    pixels = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    tags = {WIDTH: width, HEIGHT: height, 258: [8 * values.itemsize] * bands, PHOTOMETRIC: 2}
+    tags |= {COMPRESSION: 1, 277: bands, 278: height, PIXELS: pixels}
+    tags |= {int(name.removeprefix("tag_")): value for name, value in more.items()}
+    return tiff(tags, order=order)
+
+
 def _append(data: bytearray, tags: dict[int, Any], order: str) -> int:
     """Append the directory, with its picture and its long values before it; return its place."""
-    tags = tags | {273: len(data), 279: tags[WIDTH] * tags[HEIGHT]}
-    data += bytes(range(256)) * (tags[279] // 256 + 1)
+    size = tags[WIDTH] * tags[HEIGHT]
+    pixels = tags.get(PIXELS, bytes(range(256)) * (size // 256 + 1))
+    tags = {tag: value for tag, value in tags.items() if tag != PIXELS}
+    tags |= {273: len(data), 279: len(pixels)}
+    data += pixels
     entries = []
     for tag, value in sorted(tags.items()):
         values = value if isinstance(value, list | bytes) else [value]

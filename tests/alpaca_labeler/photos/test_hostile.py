@@ -13,7 +13,7 @@ from alpaca_labeler.handler import events
 from alpaca_labeler.handler.events import UnknownEvent
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
-from alpaca_labeler.photos import images
+from alpaca_labeler.photos import deep, images
 from tests.fuzz import bombs, seeds
 
 # --- pictures ------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_a_deep_picture_is_the_same_in_strips(kind, monkeypatch):
     out = io.BytesIO()
     Image.fromarray(values).save(out, "TIFF")
     whole = images.decode(out.getvalue(), 32).pixels
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 1000)
+    monkeypatch.setattr(deep, "_STRIP_PIXELS", 1000)
     assert np.array_equal(images.decode(out.getvalue(), 32).pixels, whole)
 
 
