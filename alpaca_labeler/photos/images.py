@@ -6,8 +6,6 @@ trained on. This module never touches a file, a network or a model.
 
 from __future__ import annotations
 
-import io
-import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -17,7 +15,7 @@ import PIL
 from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.photos import deep, raw, skip
+from alpaca_labeler.photos import deep, limits, raw, skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,11 +35,10 @@ A JPEG counts at the size at which it is decoded, scaled down to as little as 1/
 see `_LIMITS`.
 """
 
-_LIMITS: Final = {"progressive JPEG": 2.2, "HEIC": 2.2, "WebP": 0.75}
+_LIMITS: Final = {"progressive JPEG": 2.02, "HEIC": 2.02, "WebP": 0.75, "run-length BMP": 0.25}
 """Factors on the limit: these take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
 
-Photos of 200 megapixels (16384 x 12288) pass as progressive JPEG and as HEIC, and none takes more
-than 1.6 GB.
+Photos of 200 megapixels (16384 x 12288) pass as progressive JPEG and as HEIC.
 """
 
 MAX_ASPECT: Final = 4 / 3
@@ -51,22 +48,18 @@ both ends.
 A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
 """
 
-MAX_SCANS: Final = 100
-"""Most scans of a JPEG. Progressive ones have about ten; each scan goes over the whole picture, so
-that a megabyte of empty scans would keep a core busy for an hour."""
-
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
 
+_RUN_LENGTHS: Final = frozenset({1, 2})
+"""Compressions of a bitmap that are decoded in Python, which takes time instead of memory."""
+
 _JPEGS: Final = frozenset({"JPEG", "MPO"})
+_HELD_WHOLE: Final = "held whole"
+"""Key in Pillow's `info` of `limits.is_held_whole`."""
 
 _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
-
-_SCAN: Final = b"\xff\xda"
-_JPEG_MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-"""Matches a marker that ends a scan or that begins a segment with a length."""
-_JPEG_END: Final = b"\xff\xd9"
 
 _ALPHA_IS_OFTEN_EMPTY: Final = frozenset({"BMP", "TIFF"})
 """Formats in which programs leave a fourth channel empty that means nothing."""
@@ -137,8 +130,8 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
     `data` is a whole JPEG, PNG, WebP, GIF (first frame), BMP, TIFF, AVIF or HEIC file, `size` the
     side of the square in pixels, `max_pixels` the largest width x height that will be decoded.
 
-    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels` or
-    `corrupt`.
+    Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels`,
+    `too-complex` or `corrupt`.
     """
     return _opened(data, max_pixels, lambda image: _model_input(image, size, max_pixels))
 
@@ -158,26 +151,25 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
         raise ImageError("empty", "the file is empty (0 bytes)")
     # Only ever raised: another thread may be reading with another limit.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
-    image = _open(data, max_pixels)
-    with image:
-        if image.format in _JPEGS and _has_too_many_scans(image, data):
-            raise ImageError("corrupt", f"it has more than {MAX_SCANS} scans")
-        try:
+    try:
+        limits.check(data)
+        image = _open(data, max_pixels)
+        with image:
             deep.remember_depth(image, data)
             if deep.is_coloured(image):
                 _check_pixels(image.size, image.size, max_pixels)
                 deep.brighten(image, lambda: _open(data, max_pixels))
             return use(image)
-        except ImageError:
-            raise
-        except MemoryError as error:
-            raise ImageError(
-                "too-many-pixels", "there is not enough memory to decode it"
-            ) from error
-        # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError,
-        # SyntaxError, struct.error, IndexError, ...): all mean the same for the file.
-        except Exception as error:
-            raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
+    except ImageError:
+        raise
+    except limits.TooComplex as error:
+        raise ImageError("too-complex", f"no photo is like this: {error}") from error
+    except MemoryError as error:
+        raise ImageError("too-many-pixels", "there is not enough memory to decode it") from error
+    # A decoder fed with broken bytes may raise nearly anything (OSError, ValueError, SyntaxError,
+    # struct.error, IndexError, ...): all mean the same for the file.
+    except Exception as error:
+        raise ImageError("corrupt", f"the image cannot be decoded: {_say(error)}") from error
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
@@ -190,11 +182,16 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     try:
         # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
         if data.startswith(b"\xff\xd8\xff"):
-            return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+            held_whole = limits.is_held_whole(data, max_pixels)
+            image = JpegImagePlugin.jpeg_factory(limits.Metered(data))
+            image.info[_HELD_WHOLE] = held_whole
+            return image
         if skip.is_heic(data[:_BRANDS_BYTES]) and data[8:12] not in skip.HEIC_BRANDS:
             # pillow-heif looks at the major brand only; an encoder may put its own there.
             data = data[:8] + b"mif1" + data[12:]
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(limits.Metered(data), formats=FORMATS)
+    except (ImageError, limits.TooComplex):
+        raise
     except (UnidentifiedImageError, SyntaxError):
         raise _not_an_image(data) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
@@ -206,23 +203,6 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         if not skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
             raise _not_an_image(data) from None
         raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
-
-
-def _has_too_many_scans(image: Image.Image, data: bytes) -> bool:
-    # Marker by marker: the same bytes may occur in a thumbnail, or in a video after the picture.
-    components = len(image.getbands())
-    scans = at = 0
-    while (marker := _JPEG_MARKER.search(data, at)) and marker[0] != _JPEG_END:
-        head = data[marker.end() : marker.end() + 3]
-        at = marker.end() + max(2, int.from_bytes(head[:2]))
-        if marker[0] == _SCAN:
-            scans += 1
-            # The common photo: one scan of all components, and whatever follows is not read.
-            if not image.info.get("progressive") and int.from_bytes(head[2:]) >= components:
-                return False
-            if scans > MAX_SCANS:
-                return True
-    return False
 
 
 def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
@@ -298,9 +278,11 @@ def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> No
     """
     size = image.size
     kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format or "", "")
+    if image.format == "BMP" and image.info.get("compression") in _RUN_LENGTHS:
+        kind = "run-length BMP"
     if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
         image.draft(None, wanted)
-        if image.info.get("progressive"):  # all of its coefficients are held, whatever the scale
+        if image.info.get(_HELD_WHOLE):  # all of its coefficients, whatever the scale
             kind = "progressive JPEG"
     _check_pixels(size, size if kind else image.size, max_pixels, kind)
 
@@ -321,8 +303,13 @@ def _orientation(image: Image.Image) -> int:
     # pillow-heif has turned the picture already, and Pillow turns a TIFF while it loads.
     if image.format in {"HEIF", "TIFF"}:
         return 1
+    image.load()  # of a PNG, EXIF may follow the pixels
+    if limits.has_too_much_exif(image.info):
+        raise ImageError("too-complex", f"it has more than {limits.MAX_EXIF:,} bytes of EXIF")
     try:
         turn = image.getexif().get(_ORIENTATION_TAG, 1)
+    except MemoryError:
+        raise
     except Exception:
         return 1  # a broken EXIF block does not make a broken picture
     return turn if turn in _TRANSPOSE else 1

@@ -6,7 +6,10 @@ It is a separate process, so that a crash inside a native decoder costs one imag
 from __future__ import annotations
 
 import os
+import re
+import resource
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Final
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
     from alpaca_labeler.storage.image_version import ImageVersion
     from alpaca_labeler.table.row import Row
+
+BYTES_PER_PIXEL: Final = 14
+"""Memory per pixel of the limit that a worker may take: WebP, which takes most, takes 13."""
+
+ROOM: Final = 384 * 2**20
+"""Bytes of memory that a worker may take for all else: metadata, threads, the model's tensors."""
 
 
 MAX_BYTES: Final = 100 * 2**20
@@ -88,10 +97,26 @@ def serve(parent: Connection) -> None:
         os.chdir(job.folder)
     parent.send(Ready(labeler.card.version, labeler.card.labels, images.DECODER))
     _silence_libraries()
+    _limit_memory(job)
     while True:
         batch: list[ImageVersion] = parent.recv()
         for done in labeler.label(batch):
             parent.send(done)
+
+
+def _limit_memory(job: Job) -> None:
+    """Let a photo of a kind that nobody thought of end this process, not use up the machine.
+
+    What the model has taken does not count. Where the system does not say how much that is, as on
+    macOS, there is no limit.
+    """
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        with open("/proc/self/status", encoding="ascii") as file:
+            [held] = re.findall(r"VmData:\s+(\d+) kB", file.read())
+        files = (4 if job.threads > 1 else 2) * job.max_bytes
+        most = int(held) * 1024 + ROOM + files + BYTES_PER_PIXEL * job.max_pixels
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _silence_libraries() -> None:

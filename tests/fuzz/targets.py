@@ -47,7 +47,7 @@ from tests.support.fake_s3 import FakeS3
 
 MAX_PIXELS = 4_000_000
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
-CODES = {"empty", "not-an-image", "unsupported", "too-many-pixels", "corrupt"}
+CODES = {"empty", "not-an-image", "unsupported", "too-many-pixels", "too-complex", "corrupt"}
 RESULTS = "s3://results/labels/"
 
 

@@ -435,8 +435,8 @@ def test_the_pixel_limit_is_the_callers():
     ("form", "options", "least"),
     [
         ("JPEG", {}, 100 * 100 // 64),  # decoded at an eighth
-        ("JPEG", {"progressive": True}, 4_546),
-        ("HEIF", {}, 4_546),
+        ("JPEG", {"progressive": True}, 4_951),
+        ("HEIF", {}, 4_951),
         ("WEBP", {}, 13_334),
         ("PNG", {}, 10_000),
     ],

@@ -14,7 +14,6 @@ from PIL import Image
 from alpaca_labeler import storage
 from alpaca_labeler.pipeline.labeler import Labeler, Limits
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import manifest_row
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -75,7 +74,8 @@ def test_each_trouble_has_its_failure_row_and_stops_nothing(trouble, tmp_path, t
     assert len(outcomes) == len(requests)
     for outcome in outcomes:
         code = trouble[os.path.basename(outcome.image.source_ref)]
-        assert manifest_row.block(outcome.row, "failure").get("code") == code
+        failure = outcome.row.failure
+        assert (failure and failure.code) == code
         assert (outcome.label is None) == (code is not None) == bool(outcome.problem)
 
 
@@ -85,7 +85,7 @@ def test_overlapped_work_gives_the_rows_of_sequential_work(photos):
 
     def rows(**options):
         found = fixed(**options).label(requests)
-        return sorted(manifest_row.encode(outcome.row) for outcome in found)
+        return sorted(outcome.row.to_line() for outcome in found)
 
     assert rows() == rows(threads=5, cores=2) == rows(threads=3)
 
@@ -118,19 +118,19 @@ def test_a_file_without_permission_has_a_row(one, monkeypatch):
         raise storage.Denied("no")
 
     monkeypatch.setattr(storage, "fetch", fetch)
-    assert one.label_one(ImageVersion("a.jpg")).row["failure"]["code"] == "unreadable"
+    assert one.label_one(ImageVersion("a.jpg")).row.failure.code == "unreadable"
 
 
 @pytest.mark.parametrize("uri", ["s3://", "s3:///a.jpg"])
 def test_a_uri_without_a_bucket_is_not_found(one, uri):
-    assert one.label_one(ImageVersion(uri)).row["failure"]["code"] == "not-found"
+    assert one.label_one(ImageVersion(uri)).row.failure.code == "not-found"
 
 
 def test_a_broken_file_whose_name_is_not_utf_8_has_a_row_that_can_be_written(one, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     os.mkfifo(path)
     row = one.label_one(ImageVersion(storage.to_source_ref(path))).row
-    assert b"%FF.jpg" in manifest_row.encode(row)
+    assert b"%FF.jpg" in row.to_line()
 
 
 def test_requests_are_read_as_they_are_needed(photos):

@@ -45,6 +45,7 @@ from alpaca_labeler.photos import images
 real_decode = images.decode
 def decode(data, *rest, **options):
     if b"ENDLESS" in data: time.sleep(60)
+    if b"HOARDS" in data: bytearray(2**36)
     return real_decode(data, *rest, **options)
 images.decode = decode
 worker.main()
@@ -53,7 +54,7 @@ worker.main()
 
 def code(done):
     """Return the code of the failure row that an image has."""
-    return done.row["failure"]["code"]
+    return done.row.failure.code
 
 
 @pytest.fixture
@@ -105,6 +106,18 @@ def test_an_image_that_hangs_is_given_up(monkeypatch, photos):
         done = {d.image.source_ref: d for d in workers.label(images)}
     assert code(done["hangs.jpg"]) == "timeout"
     assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what is held")
+def test_a_decoder_that_takes_all_memory_costs_one_photo(photos, tmp_path):
+    hoarder = tmp_path / "hoarder.jpg"
+    hoarder.write_bytes((photos / "cat.png").read_bytes() + b"HOARDS")
+    with Workers(JOB, 1) as workers:
+        workers.ready()
+        done = list(workers.label([ImageVersion(str(hoarder)), ImageVersion(f"{photos}/cat.png")]))
+    assert sorted(d.label or code(d) for d in done) == ["crashed", "not alpaca"]
 
 
 @pytest.mark.slow
