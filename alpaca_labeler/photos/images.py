@@ -15,7 +15,7 @@ import PIL
 from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.photos import deep, limits, raw, skip
+from alpaca_labeler.photos import deep, diagnosis, limits, raw, skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -182,6 +182,8 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     try:
         # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
         if data.startswith(b"\xff\xd8\xff"):
+            if diagnosis.has_line_ends_of_text(data):
+                raise ImageError("corrupt", diagnosis.CHANGED)
             held_whole = limits.is_held_whole(data, max_pixels)
             image = JpegImagePlugin.jpeg_factory(limits.Metered(data))
             image.info[_HELD_WHOLE] = held_whole
@@ -192,8 +194,8 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         return Image.open(limits.Metered(data), formats=FORMATS)
     except (ImageError, limits.TooComplex):
         raise
-    except (UnidentifiedImageError, SyntaxError):
-        raise _not_an_image(data) from None
+    except (UnidentifiedImageError, SyntaxError) as error:
+        raise _not_an_image(data, error) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise ImageError(
             "too-many-pixels",
@@ -201,7 +203,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         ) from error
     except Exception as error:
         if not skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
-            raise _not_an_image(data) from None
+            raise _not_an_image(data, error) from None
         raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
 
 
@@ -343,7 +345,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _not_an_image(data: bytes) -> ImageError:
+def _not_an_image(data: bytes, error: Exception) -> ImageError:
     brands = {*skip.brands(data[:_BRANDS_BYTES])}
     if brands & skip.HEIC_BRANDS and not brands & skip.AVIF_BRANDS and "HEIF" not in FORMATS:
         return ImageError(
@@ -355,10 +357,7 @@ def _not_an_image(data: bytes) -> ImageError:
         )
     if brands & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
         return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
-    return ImageError(
-        "not-an-image",
-        "not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, or cut off at its start",
-    )
+    return ImageError(*diagnosis.diagnose(data, error))
 
 
 def _say(error: Exception) -> str:

@@ -28,10 +28,7 @@ def is_raw(data: bytes) -> bool:
     if not data.startswith(skip.TIFF_STARTS):
         return False
     try:
-        first = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
-        file = io.BytesIO(data)
-        file.seek(first.next)
-        first.load(file)
+        first = directory(data)
     except Exception:  # a broken TIFF may raise nearly anything; its decoder says what is wrong
         return False
     is_thumbnail = first.get(_SUBFILE_TYPE, 0) & 1
@@ -42,3 +39,12 @@ def is_raw(data: bytes) -> bool:
         or (_SUB_IFDS in first and (is_thumbnail or _MAKE in first))
         or bool(is_thumbnail and first.next)
     )
+
+
+def directory(data: bytes) -> ImageFileDirectory_v2:
+    """Return the first directory of a TIFF. May raise any error if it is broken."""
+    first = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
+    file = io.BytesIO(data)
+    file.seek(first.next)
+    first.load(file)
+    return first
