@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +17,9 @@ from alpaca_labeler.model.bundle import Card
 from alpaca_labeler.photos import images
 
 from . import experiment, metrics
+from .dataset import Dataset
 from .description import attribute
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .dataset import Dataset
-    from .experiment import Outcome
+from .experiment import Outcome
 
 WEAK_KIND = 0.9
 """A kind with a smaller share of right labels is named among the weaknesses."""

@@ -8,25 +8,18 @@ models has neither are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model.classifier import Classifier
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    from .dataset import Dataset
-    from .provenance import Model
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
-    Flags = npt.NDArray[np.bool_]
+from .arrays import Flags, Floats, Indices
+from .dataset import Dataset
+from .provenance import Model
 
 SIGNIFICANCE: Final = 0.05
 """A difference counts if chance alone would make one this large with a lower probability."""

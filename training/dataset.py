@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,8 @@ from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline.worker import MAX_BYTES
 
 from . import description
+from .arrays import Indices, Pixels
 from .description import DatasetError, same
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ class Dataset:
     labels: tuple[str, str]
     """Class names in index order: negative, positive; in Unicode's composed form (NFC)."""
     photos: tuple[Photo, ...]
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     """What the model sees, shape (photos, size, size, 3), RGB 0..255."""
     skipped: tuple[str, ...]
     """`<name>: <reason>` of every file that is not a photo."""
@@ -72,7 +68,7 @@ class Dataset:
     card: Mapping[str, Any] = field(default_factory=dict)
     """`Description.card`."""
 
-    def truth(self) -> npt.NDArray[np.int64]:
+    def truth(self) -> Indices:
         """Return the class indices, shape (photos,)."""
         return np.array([photo.label for photo in self.photos])
 
@@ -167,7 +163,7 @@ def _kind(folder: str, path: str) -> str:
     return same(parts[0] if len(parts) > 1 else Path(folder).name)
 
 
-def enlarged(data: Dataset, size: int) -> npt.NDArray[np.uint8]:
+def enlarged(data: Dataset, size: int) -> Pixels:
     """Read all photos again at another size: (photos, size, size, 3), RGB 0..255.
 
     Raises `DatasetError` for a photo that has changed or is gone.
@@ -188,7 +184,7 @@ def enlarged(data: Dataset, size: int) -> npt.NDArray[np.uint8]:
 class _Decoded(NamedTuple):
     sha256: str
     content: str
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
 
 
 def _decode(path: str, size: int, max_pixels: int) -> _Decoded | str:

@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import metrics, split
+from .arrays import Flags, Floats, Indices
+from .dataset import Dataset
 from .description import DatasetError
 from .keras import fit, reader
+from .metrics import Decision, Figure
+from .recipe import Recipe
 from .report import Epoch
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from .dataset import Dataset
-    from .metrics import Decision, Figure
-    from .recipe import Recipe
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
-
 
 JUDGES = 5
 """Parts of the held-out photos: each is judged with a calibration of the others."""
@@ -59,7 +50,7 @@ class Judged:
     """Probability of the positive class, 0..1, calibrated on other photos than these."""
     predicted: Indices
     """Class indices, by the same decision."""
-    reviewed: npt.NDArray[np.bool_]
+    reviewed: Flags
     """Whether the photo lies inside the review band of the same decision."""
     groups: Indices
     """Photos of one scene or source share a number: see `split.groups`."""
@@ -71,7 +62,7 @@ class Outcome:
 
     settings: Settings
     fit: fit.Fit
-    """With folds, its history is their mean, and its seconds are those of all trainings."""
+    """With folds, its seconds are those of all trainings."""
     decision: Decision
     judged: Judged
     trained_on: Indices
@@ -208,11 +199,7 @@ class _Job:
         self.say(f"all {len(fold)} photos")
         everything = np.arange(len(fold))
         result = self.trained(everything, None)
-        whole = replace(
-            result,
-            history=_mean_history([each.history for each in done]),
-            seconds=result.seconds + sum(each.seconds for each in done),
-        )
+        whole = replace(result, seconds=result.seconds + sum(each.seconds for each in done))
         judged = self._judge_by_others(everything, fold, logits)
         return Outcome(settings, whole, metrics.decide(truth, logits), judged, everything)
 
@@ -223,7 +210,7 @@ class _Job:
         if result.interrupted:
             raise KeyboardInterrupt
         logits = fit.logits(result.network, self.data, test)
-        return _Fold(logits.tolist(), result.history, result.seconds)
+        return _Fold(logits.tolist(), result.seconds)
 
     def _judge_by_others(self, indices: Indices, fold: Indices, logits: Floats) -> Judged:
         """Choose each fold's decision on the other folds: no photo is judged by its own."""
@@ -254,7 +241,6 @@ class _Fold:
     """The result of one fold: what its model says about its photos."""
 
     logits: Sequence[float]
-    history: tuple[Epoch, ...]
     seconds: float
 
 
@@ -289,9 +275,7 @@ class _Kept:
         """Return a fold that an earlier run of the same photos and settings has finished."""
         if not self.settings.done or not (file := self._file(number)).exists():
             return None
-        content = json.loads(file.read_text("utf-8"))
-        history = tuple(Epoch(**entry) for entry in content["history"])
-        return _Fold(content["logits"], history, content["seconds"])
+        return _Fold(**json.loads(file.read_text("utf-8")))
 
     def write(self, number: int, fold: _Fold) -> None:
         """Keep a fold, if there is a place for it."""
@@ -315,15 +299,3 @@ class _Kept:
 
     def _file(self, number: int) -> Path:
         return Path(self.settings.done, f"{self.key}-fold-{number + 1}.json")
-
-
-def _mean_history(histories: Sequence[tuple[Epoch, ...]]) -> tuple[Epoch, ...]:
-    """Return the mean of several trainings of the same recipe, epoch by epoch."""
-    names = ("loss", "accuracy", "val_loss", "val_accuracy")
-    return tuple(
-        replace(
-            same[0],
-            **{name: math.fsum(getattr(each, name) for each in same) / len(same) for name in names},
-        )
-        for same in zip(*histories, strict=True)
-    )

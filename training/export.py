@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +16,12 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.classifier import Classifier
 
 from . import provenance
+from .arrays import Indices
 from .card import deciding, document
+from .dataset import Dataset
+from .experiment import Outcome
 from .keras import convert, fit
 from .report import Mistake, Report
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
-
-    from .dataset import Dataset
-    from .experiment import Outcome
 
 MISTAKES_SHOWN = 24
 REPORT_FILE = "report.html"
@@ -37,7 +33,7 @@ def export(
     data: Dataset,
     folder: str,
     *,
-    group: npt.NDArray[np.int64],
+    group: Indices,
     write_report: Callable[[Report], str],
 ) -> dict[str, Any]:
     """Write a bundle with its record, its report and the Keras model, and return the card.
@@ -101,7 +97,6 @@ def _report(outcome: Outcome, data: Dataset, document: dict[str, Any]) -> Report
         labels=data.labels,
         truth=truth,
         probabilities=judged.probabilities,
-        names=[photo.name for photo in photos],
         kinds=[photo.kind for photo in photos],
         mistakes=[
             Mistake(

@@ -6,22 +6,16 @@ Arrays have the shape (photos,) unless said otherwise; `truth` and `predicted` a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 
 from . import logistic
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import numpy.typing as npt
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+from .arrays import Flags, Floats, Indices
 
 BOOTSTRAP_DRAWS = 1000
 INTERVAL = (2.5, 97.5)
@@ -260,7 +254,7 @@ def confusion(truth: Indices, predicted: Indices) -> list[list[int]]:
 
 
 def by_kind(
-    kinds: Sequence[str], truth: Indices, predicted: Indices, reviewed: npt.NDArray[np.bool_]
+    kinds: Sequence[str], truth: Indices, predicted: Indices, reviewed: Flags
 ) -> dict[str, dict[str, int]]:
     """Count each kind's photos: all, right, called positive, for review, and errors among those."""
     right = predicted == truth
@@ -278,7 +272,7 @@ def by_kind(
     }
 
 
-def review(truth: Indices, predicted: Indices, reviewed: npt.NDArray[np.bool_]) -> dict[str, float]:
+def review(truth: Indices, predicted: Indices, reviewed: Flags) -> dict[str, float]:
     """Return what review is worth: the share of photos in it, and of the errors that it catches.
 
     `right_outside` is the share of the labels outside the band that are right; nan if there are no

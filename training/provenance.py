@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,16 +19,11 @@ from alpaca_labeler import storage
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import Bundle, BundleError
 
+from .arrays import Indices
+from .dataset import Dataset
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import numpy as np
-    import numpy.typing as npt
-
-    from .dataset import Dataset
     from .experiment import Outcome
-
-    Indices = npt.NDArray[np.int64]
 
 PHOTOS_FILE: Final = "photos.csv"
 MAX_BYTES: Final = 256 * 2**20

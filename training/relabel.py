@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -25,11 +25,9 @@ from alpaca_labeler.table.facts import Decision, Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
 
+from .arrays import Pixels
 from .dataset import Dataset, Photo
 from .description import DatasetError, same
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 KIND: Final = "corrected"
 """Kind of the photos that decisions add: the figures by kind show them separately."""
@@ -60,7 +58,7 @@ class _Found:
     path: str
     content: str
     sha256: str
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
 
 
 def add(data: Dataset, tables: Iterable[str], *, photos_root: str | None = None) -> Corrected:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy as np
-    import numpy.typing as npt
+from .arrays import Floats, Indices, Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Mistake:
     """Index of its true label."""
     probability: float
     """The model's probability of the positive label, 0..1."""
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     """RGB, shape (side, side, 3): what the model saw."""
 
 
@@ -55,11 +52,10 @@ class Report:
     history: Sequence[Epoch]
     labels: tuple[str, str]
     """Negative and positive."""
-    truth: npt.NDArray[np.integer[Any]]
+    truth: Indices
     """Shape (n,): index of each photo's true label."""
-    probabilities: npt.NDArray[np.floating[Any]]
+    probabilities: Floats
     """Shape (n,), 0..1: the model's probability of the positive label."""
-    names: Sequence[str]
     kinds: Sequence[str]
     """What each photo shows, finer than its label (sheep, goat, …). May be empty."""
     mistakes: Sequence[Mistake]

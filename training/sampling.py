@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from .dataset import Dataset
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
+from .arrays import Floats, Indices
+from .dataset import Dataset
 
 SMALL_KIND = 25
 """In photos. A photo of a smaller kind is drawn as often as one of a kind of this size, so that no

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from .dataset import named
+from .arrays import Flags, Indices, Pixels
+from .dataset import Dataset, named
 from .description import DatasetError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from .dataset import Dataset
-
-    Indices = npt.NDArray[np.int64]
 
 HASH_DISTANCE = 16
 """Bits of 128 by which the hashes of one scene may differ. NOTES.md says what this finds."""
@@ -28,7 +20,7 @@ USEFUL_PHOTOS = 50
 """Photos per class with which a model is worth trying."""
 
 
-def hashes(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def hashes(pixels: Pixels) -> Flags:
     """Return each photo's difference hash, shape (n, 128).
 
     A bit says whether a spot is brighter than its right or its lower neighbour. `pixels` is uint8
@@ -77,7 +69,7 @@ def groups(data: Dataset) -> Indices:
     return np.array([root(index) for index in range(len(photos))])
 
 
-def near_duplicates(pixels: npt.NDArray[np.uint8]) -> list[tuple[int, int]]:
+def near_duplicates(pixels: Pixels) -> list[tuple[int, int]]:
     """Return the index pairs of photos that show the same picture, or its mirror image."""
     plain = hashes(pixels).astype(np.float32) * 2 - 1
     mirrored = hashes(pixels[:, :, ::-1]).astype(np.float32) * 2 - 1

@@ -154,15 +154,6 @@ def test_other_content_under_the_same_version_is_refused(make):
     assert objects() == before
 
 
-@pytest.mark.parametrize("there", [b"short", b"something longer than the model itself"])
-def test_a_foreign_model_under_the_same_version_is_refused_before_the_card(make, there):
-    folder, version = make(1)
-    storage.write_if_absent(f"{STORE}/{version}/{bundle.MODEL_FILE}", there, "text/plain")
-    with pytest.raises(registry.PublishError, match=r"model\.tflite: other content"):
-        registry.publish(folder, STORE)
-    assert list(objects()) == [f"{STORE}/{version}/{bundle.MODEL_FILE}"]
-
-
 def test_a_damaged_bundle_or_one_that_leads_elsewhere_is_never_uploaded(make):
     damaged, _ = make(1)
     Path(damaged, bundle.MODEL_FILE).write_bytes(b"cut")
@@ -305,30 +296,11 @@ def test_concurrent_publishers_leave_the_newest_in_use_and_write_each_file_once(
     assert pointer()["previous"] == (moved[-2] if len(moved) > 1 else None)
 
 
-@pytest.mark.parametrize("other_day", [2, 4])
-def test_a_lost_race_is_read_and_decided_again(make, published, other_day):
-    first, (folder, mine) = published(1), make(3)
-    other: list[str] = []
-
-    def publish_another(operation):
-        wrote.append(operation)
-        if wrote.count("PutObject") == 3 and not other:  # before the pointer is written
-            other.append("")
-            other[0] = published(other_day)
-
-    wrote: list[str] = []
-    with watching("before", publish_another):
-        _, move = registry.publish(folder, STORE)
-    assert move.before == other[0]
-    assert current() == max(mine, other[0])
-    assert pointer()["previous"] == (other[0] if mine > other[0] else first)
-
-
 def test_a_race_that_never_ends_is_given_up_with_a_message(make, monkeypatch):
-    def never(uri, *_, **__):
-        raise storage.Conflict(uri)
+    def never(_upload):
+        raise storage.Conflict(POINTER)
 
-    monkeypatch.setattr(storage, "write_if_unchanged", never)
+    monkeypatch.setattr(registry.Upload, "commit", never)
     with pytest.raises(registry.PublishError, match="others keep moving it"):
         registry.publish(make(1)[0], STORE)
 

@@ -1,12 +1,18 @@
+import importlib
 import importlib.util
+import json
+import re
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from alpaca_labeler.main import main
+from alpaca_labeler.models import talk
 from alpaca_labeler.models.train import NEEDS_TENSORFLOW, NO_TENSORFLOW_YET, train
 
 
@@ -33,6 +39,38 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
     ):
         assert call(train, *usage).exit_code == 2
     assert call(train, pets, "--photos-root", tmp_path).exit_code == 2
+
+
+@pytest.mark.parametrize("place", [".", "photos/pets", "photos"])
+def test_the_manifest_is_found_by_itself(pets, tmp_path, monkeypatch, place):
+    """Here, in the data set, or beside it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(pets, "photos/pets")
+    Path(place, "manifest.jsonl").write_bytes(b"")
+    found = str(Path(place, "manifest.jsonl"))
+    for words in (["--corrections"], ["--corrections", found]):
+        result = call(train, "photos/pets/", *words)
+        assert f"Error: {found}: no person has decided anything" in result.stderr
+
+
+def test_json_is_the_card_and_where_it_is(pets, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        importlib.import_module(train.callback.__module__), "_train", lambda *_: {"version": "1"}
+    )
+    result = call(train, pets, "--output", tmp_path, "--json")
+    assert json.loads(result.stdout) == {
+        "bundle": str(tmp_path),
+        "report": str(tmp_path / "report.html"),
+        "card": {"version": "1"},
+    }
+
+
+def test_nothing_is_silent_for_long(monkeypatch, capfd):
+    monkeypatch.setattr(talk, "SILENCE", 0)
+    with talk.Talk() as says:
+        says.say("at work")
+        time.sleep(1.5)
+    assert re.fullmatch(r"at work\n(\.\.\. \d s so far\n)+", capfd.readouterr().err)
 
 
 def test_a_class_that_cannot_be_an_attribute_is_refused_before_training(pets, tmp_path):

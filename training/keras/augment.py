@@ -5,15 +5,13 @@ It runs in the input pipeline of training (`reader`), so the exported model does
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import layers, ops
 
-if TYPE_CHECKING:
-    from ..recipe import Augmentation
-
+from ..recipe import Augmentation
 
 _INSIDE = 0.9999
 """Keeps a crop just inside the edge, beyond which `crop_and_resize` fills with black."""

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..arrays import Features, Pixels
 from ..quiet import quiet
+from ..recipe import Recipe
 from .network import build
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy.typing as npt
-
-    from ..recipe import Recipe
 
 CALIBRATION_PHOTOS = 200
 """Photos that the ranges of all activations need to settle; each costs about 50 ms."""
 
 
-def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> bytes:
+def to_litert(network: Any, recipe: Recipe, pixels: Pixels) -> bytes:
     """Return a network as fully quantised LiteRT.
 
     Input: uint8 (1, size, size, 3), pixels 0..255. Output: float32 (1, 1), the logit.
@@ -33,7 +29,7 @@ def to_litert(network: Any, recipe: Recipe, pixels: npt.NDArray[np.uint8]) -> by
     bare.set_weights(network.get_weights())
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), CALIBRATION_PHOTOS)).astype(int)
 
-    def examples() -> Iterator[list[npt.NDArray[np.float32]]]:
+    def examples() -> Iterator[list[Features]]:
         # Black and white first: the whole range of pixels, whatever the photos hold.
         yield [
             np.where(np.arange(3) == 1, -1, 1).astype(np.float32)

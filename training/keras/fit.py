@@ -6,25 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import dataset, logistic, sampling
+from ..arrays import Features, Floats, Indices, Pixels
+from ..dataset import Dataset
+from ..recipe import FineTuning, Recipe
 from ..report import Epoch
 from . import reader
 from .network import BASE, KIND, LOGIT, build, pooled_features, unfreeze, with_kinds
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from ..dataset import Dataset
-    from ..recipe import FineTuning, Recipe
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
 
 PREDICT_BATCH = 32
 FROZEN, TUNING = "frozen", "fine-tuning"
@@ -41,7 +35,7 @@ class Start:
     weights: str | None
     source: Any
     """What crops are cut from: uint8 tensor (photos, side, side, 3); None if Keras reads."""
-    features: npt.NDArray[np.float32] | None
+    features: Features | None
     """Pooled features of every photo and its mirror image, (2, photos, channels), if the logistic
     regression is fitted on them; else None."""
 
@@ -274,7 +268,7 @@ def logits(network: Any, data: Dataset, indices: Indices) -> Floats:
     return _predict(network, data.pixels[indices])[:, 0].astype(np.float64)
 
 
-def _predict(model: Any, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _predict(model: Any, pixels: Pixels) -> Features:
     return np.concatenate(
         [
             model.predict_on_batch(pixels[start : start + PREDICT_BATCH].astype(np.float32))

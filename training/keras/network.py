@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from alpaca_labeler.errors import LabelerError
 
-if TYPE_CHECKING:
-    from ..recipe import Recipe
+from ..recipe import Recipe
 
 WEIGHTS_URL = (
     "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/"

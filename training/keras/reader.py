@@ -6,26 +6,20 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from .. import sampling
+from ..arrays import Floats, Indices
+from ..dataset import Dataset
 from ..description import DatasetError
 from ..quiet import quiet
+from ..recipe import Recipe
 from . import augment
 from .network import KIND, LOGIT
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from ..dataset import Dataset
-    from ..recipe import Recipe
-
-    Indices = npt.NDArray[np.int64]
-    Floats = npt.NDArray[np.float64]
 
 VALIDATION_SHARE = 0.2
 VALIDATION_BATCH = 32

@@ -104,7 +104,6 @@ def report():
         labels=("not alpaca", "alpaca"),
         truth=truth,
         probabilities=probabilities,
-        names=[f"{index}.jpg" for index in range(100)],
         kinds=["llama"] * 40 + ["sheep"] * 59 + ["goat"],
         mistakes=[Mistake("0.jpg", 1, 0.05, pixels), Mistake("99.jpg", 0, 0.97, pixels)],
     )
@@ -182,7 +181,6 @@ def test_hostile_text_stays_text(report):
         card={**report.card, HOSTILE: HOSTILE, "metrics": {HOSTILE: {"value": 0.5}}},
         history=[epoch(HOSTILE, 1, 0.5, 0.5)],
         labels=(HOSTILE, HOSTILE + "2"),
-        names=[HOSTILE] * 100,
         kinds=[HOSTILE] * 100,
         mistakes=[Mistake(HOSTILE, 1, 0.1, pixels)],
     )
@@ -203,7 +201,6 @@ def test_what_is_absent_is_left_out(report):
         history=[],
         truth=np.array([], int),
         probabilities=np.array([]),
-        names=[],
         kinds=[],
         mistakes=[],
     )
