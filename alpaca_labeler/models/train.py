@@ -228,7 +228,8 @@ def _corrected(
 ) -> Dataset:
     from alpaca_labeler.training import relabel
 
-    places = [MANIFEST, *(os.path.join(at, MANIFEST) for at in (dataset, os.path.dirname(dataset)))]
+    around = dataset, os.path.dirname(dataset.rstrip("/"))
+    places = [MANIFEST, *(os.path.join(folder, MANIFEST) for folder in around)]
     found = next(filter(os.path.isfile, places), MANIFEST)
     tables = tuple(found if table == MANIFEST else table for table in tables)
     done = relabel.add(data, tables, photos_root=photos_root)
