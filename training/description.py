@@ -25,7 +25,7 @@ import re
 import shlex
 import tomllib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +38,7 @@ _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
 _SPLIT_ORDER: Final = ("train", "val", "dev", "hold", "", "test")
 """What the names of a split's parts contain: first what to train on, then what to judge by, and
 last what should be kept to test the finished model."""
+_UNKNOWN: Final = _SPLIT_ORDER.index("")
 
 
 def same(name: str) -> str:
@@ -187,15 +188,14 @@ def _class_folders(source: str, positive: str | None) -> dict[str, str]:
     split: several with the same sub-folders. `positive` may say that they are classes after all.
     """
     names = [name for name in _sub_folders(source) if not _is_output(os.path.join(source, name))]
-    inside = [{*_sub_folders(os.path.join(source, name))} for name in names]
-    split = any(len(a & b) > 1 and (a <= b or b <= a) for a, b in itertools.combinations(inside, 2))
-    if split and (positive is None or same(positive) not in map(same, names)):
-        train, held_out, *_ = (shlex.quote(os.path.join(source, name)) for name in _order(names))
+    parts = _parts_of_split(source, names)
+    if parts and (positive is None or same(positive) not in map(same, names)):
+        train, *held_out = (shlex.quote(os.path.join(source, name)) for name in parts)
+        words = [train, *(f"--validation {folder}" for folder in held_out[:1])]
         raise DatasetError(
-            f"{source}: {_listed(names)} hold the same sub-folders, so they are the parts of a "
-            f"split or several sources, not classes. To train on one and judge by another: "
-            f"alpaca train {train} --validation {held_out}. If they are classes, name the one to "
-            "find with --positive"
+            f"{source}: {_listed(names)} are the parts of a split or several sources, not classes: "
+            f"{_listed(parts)} hold folders of classes. Train on one and judge by another: alpaca "
+            f"train {' '.join(words)}. If they are classes, name the one to find with --positive"
         )
     return {same(name): os.path.join(source, name) for name in names}
 
@@ -217,14 +217,27 @@ def _is_output(folder: str) -> bool:
     )
 
 
-def _order(names: Iterable[str]) -> list[str]:
-    """Sort the parts of a split: to train on first, then to choose by, then to test with."""
+def _parts_of_split(source: str, names: Sequence[str]) -> list[str]:
+    """Return the folders that hold the same sub-folders, or all with some if they are called parts.
 
-    def rank(name: str) -> tuple[int, str]:
-        known = [word for word in _SPLIT_ORDER if word and word in name.casefold()]
-        return _SPLIT_ORDER.index(known[0] if known else ""), name
+    The first is to be trained on, the second to be judged by.
+    """
+    inside = {name: {*_sub_folders(os.path.join(source, name))} for name in names}
+    alike = {
+        name
+        for one, other in itertools.combinations(names, 2)
+        if len(inside[one] & inside[other]) > 1
+        and (inside[one] <= inside[other] or inside[other] <= inside[one])
+        for name in (one, other)
+    }
+    if not alike and all(_rank(name) != _UNKNOWN for name in names):
+        alike = {name for name in names if len(inside[name]) > 1}  # the others are not sorted
+    return sorted(alike, key=lambda name: (_rank(name), name))
 
-    return sorted(names, key=rank)
+
+def _rank(name: str) -> int:
+    known = (at for at, word in enumerate(_SPLIT_ORDER) if word and word in name.casefold())
+    return next(known, _UNKNOWN)
 
 
 def _folders(

@@ -83,6 +83,11 @@ def test_folders_with_the_same_sub_folders_are_no_classes(pets, tmp_path):
         with pytest.raises(DatasetError, match="not classes") as refusal:
             description.read(str(source))
         assert f"alpaca train {first} --validation {second}." in str(refusal.value)
+    flat = tmp_path / "2023-2024" / "2024"
+    shutil.copytree(flat, tmp_path / "flat" / "train")
+    shutil.copytree(flat / DOGS, tmp_path / "flat" / "test")
+    with pytest.raises(DatasetError, match=r"alpaca train \S*flat/train\. If they are classes"):
+        description.read(str(tmp_path / "flat"))
     assert description.read(str(tmp_path / "2023-2024"), "2024").labels == ("2023", "2024")
 
 

@@ -20,6 +20,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
 from alpaca_labeler.photos import images
+from alpaca_labeler.storage.upload import Upload
 from alpaca_labeler.training import provenance, registry
 from tests.support.aws import account
 
@@ -300,7 +301,7 @@ def test_a_race_that_never_ends_is_given_up_with_a_message(make, monkeypatch):
     def never(_upload):
         raise storage.Conflict(POINTER)
 
-    monkeypatch.setattr(registry.Upload, "commit", never)
+    monkeypatch.setattr(Upload, "commit", never)
     with pytest.raises(registry.PublishError, match="others keep moving it"):
         registry.publish(make(1)[0], STORE)
 
