@@ -126,7 +126,7 @@ class _Job:
     @cached_property
     def start(self) -> fit.Start:
         settings = self.settings
-        self.say(f"what the base sees in {len(self.data.photos)} photos")
+        self.say(f"computing the features of {len(self.data.photos)} photos")
         return fit.start(
             self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -22,9 +22,10 @@ INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap: a 95 % interval."""
 ECE_BINS = 10
 THRESHOLD = 0.5
-REVIEW_BAND = (0.2, 0.8)
-"""Probabilities that need review, the same for every model: at its edges one label in five is
-expected to be wrong, farther out far fewer. NOTES.md says what it was compared with."""
+REVIEW_SHARE = 0.25
+"""Share of the photos that people may be asked to review."""
+REVIEW_DOUBT = (0.1, 0.2)
+"""Lowest and highest probability of being wrong from which a label may need review."""
 PRIOR_PHOTOS = 100
 """Number of photos that the prior of the calibration weighs as much as."""
 SHARPEN_PHOTOS = 200
@@ -78,11 +79,18 @@ class Figure:
 
 
 def decide(truth: Indices, logits: Floats) -> Decision:
-    """Return how a logit becomes a label: only the calibration depends on the photos.
+    """Return how a logit becomes a label.
 
     The threshold is a probability of 0.5, at which both labels are equally likely in an even mix.
+    Where the mistakes lay plays no part but in the calibration, of two numbers: a label needs
+    review if it is wrong with a probability of at least 0.1, by the calibration; of up to 0.2, if
+    else more than a quarter of the photos would need it. NOTES.md says what that was compared with.
     """
-    return Decision(calibration(truth, logits), THRESHOLD, REVIEW_BAND)
+    found = Decision(calibration(truth, logits), THRESHOLD, (THRESHOLD, THRESHOLD))
+    probabilities = found.probabilities(logits)
+    doubt = np.quantile(np.minimum(probabilities, 1 - probabilities), 1 - REVIEW_SHARE)
+    edge = round(float(np.clip(doubt, *REVIEW_DOUBT)), PROBABILITY_DIGITS)
+    return replace(found, review_band=(edge, round(1 - edge, PROBABILITY_DIGITS)))
 
 
 def calibration(truth: Indices, logits: Floats) -> tuple[float, float]:

@@ -25,6 +25,7 @@ class Talk:
     def __init__(self) -> None:
         self._began = self._last = time.monotonic()
         self._over = threading.Event()
+        self._explained = False
         # A descriptor of its own: libraries are kept from writing to stderr for some time.
         try:
             self._stderr = None if is_quiet() else os.dup(sys.stderr.fileno())
@@ -45,7 +46,10 @@ class Talk:
         say(text)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Print an epoch in at most 80 columns."""
+        """Print an epoch in at most 80 columns; the first with what its figures are."""
+        if not self._explained:
+            self._explained = True
+            self.say("per epoch: loss, 0 at best, and share right, in training and held out")
         text = f"{epoch.phase:11} {epoch.epoch:3}/{epoch.epochs:<3} loss {epoch.loss:.3f}"
         text += f" right {epoch.accuracy:.3f}"
         if not math.isnan(epoch.val_loss):

@@ -93,6 +93,14 @@ def test_two_mistakes_among_twenty_move_a_probability_little():
     assert np.abs(told - clean)[3:].max() < 0.08
 
 
+@pytest.mark.parametrize(("apart", "edge"), [(10.0, 0.1), (1.0, 0.2)])
+def test_what_needs_review_does_not_follow_the_mistakes(apart, edge):
+    truth = np.arange(40) % 2
+    logits = np.where(truth, apart, -apart)
+    logits[:4] = [0.1, -0.1, 0.2, 9]  # the last is a mistake that the model is sure of
+    assert metrics.decide(truth, logits).review_band == (edge, 1 - edge)
+
+
 def test_calibration_of_one_class_stays_as_it_is_and_of_separable_photos_finite():
     assert metrics.calibration(np.ones(3, int), np.ones(3)) == (1.0, 0.0)
     truth, logits = np.array([0, 0, 1, 1]), np.array([-9.0, -8, 8, 9])
