@@ -1,0 +1,159 @@
+"""How far to believe one's own model: trained on 2 x 50 photos, judged on strangers' photos.
+
+ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs                   all pairs, as a table
+ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --pairs sheep/goat --recipe my.toml
+ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --write          also into NOTES.md
+
+Each pair is trained as a user would train it: two folders and the shipped recipe. Training draws
+from the photos of one gathering, the judges are all photos of the others, of other sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from alpaca_labeler.model import bundle
+from alpaca_labeler.training import compare, dataset, metrics, provenance
+
+ROOT = Path(__file__).parents[2]
+
+PAIRS = (
+    *("sheep/goat", "horse/cow", "donkey/horse", "fluffy_dog/sheep"),
+    *("alpaca/sheep", "cow/sheep", "goat/cow", "alpaca/horse"),
+)
+TRAINED_ON, JUDGED_ON = "train_extra", ("train_more", "train_more2")
+PHOTOS = 50
+"""Photos per class to train on."""
+WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+NOTES = ROOT / "training/NOTES.md"
+BEGIN, END = "<!-- bench_pairs: begin -->", "<!-- bench_pairs: end -->"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model of one pair says of strangers' photos."""
+
+    pair: str
+    photos: int
+    accuracy: float
+    auc: float
+    reviewed: float
+    """Share of the photos that need review."""
+    caught: float
+    """Share of the mistakes among those."""
+    expected: float
+    """Number of mistakes, by the model's own probabilities."""
+    mistakes: int
+
+    def row(self) -> str:
+        """Return a row of the table."""
+        return (
+            f"| {self.pair} | {self.photos} | {self.accuracy:.3f} | {self.auc:.3f} "
+            f"| {self.reviewed:.0%} | {self.caught:.0%} | {self.expected:.0f} / {self.mistakes} |"
+        )
+
+
+def photos(shared: Path, gathering: str) -> Iterator[tuple[str, Path, str]]:
+    """Yield (kind, file, source) of each photo of a gathering."""
+    with open(shared / gathering / "SOURCES.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            path = Path(row["file"])
+            yield path.parent.name, shared / gathering / path, row["source"]
+
+
+def arrange(shared: Path, pair: str, folder: Path) -> None:
+    """Link the pair's photos into `folder`: train/KIND and judge/KIND."""
+    kinds = pair.split("/")
+    known, seen = defaultdict(list), set()
+    for kind, path, source in photos(shared, TRAINED_ON):
+        known[kind].append(path)
+        seen.update([source] * (kind in kinds))
+    chosen = [
+        (f"train/{kind}", path)
+        for kind in kinds
+        for path in random.Random(1).sample(sorted(known[kind]), min(PHOTOS, len(known[kind])))
+    ]
+    chosen += [
+        (f"judge/{kind}", path)
+        for gathering in JUDGED_ON
+        for kind, path, source in photos(shared, gathering)
+        if kind in kinds and source not in seen
+    ]
+    for place, path in chosen:
+        (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / place / f"{path.parents[1].name}-{path.name}").symlink_to(path)
+
+
+def measure(shared: Path, pair: str, recipe: str) -> Result:
+    """Train on a pair, and judge by strangers' photos."""
+    with tempfile.TemporaryDirectory(prefix="pairs-") as scratch:
+        folder = Path(scratch)
+        arrange(shared, pair, folder)
+        words = ["train", folder / "train", "--weights", shared / WEIGHTS, "--recipe", recipe]
+        words += ["--output", folder / "run"]
+        command = [sys.executable, "-m", "alpaca_labeler", *map(str, words)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        model = provenance.Model(bundle.load(str(folder / "run")), None)
+        card = model.bundle.card
+        data = dataset.load(str(folder / "judge"), card.input_size, positive=card.labels[1])
+        said, truth = compare.answer(model, data), data.truth()
+    worth = metrics.review(truth, said.predicted, said.review)
+    return Result(
+        pair,
+        len(truth),
+        float((said.predicted == truth).mean()),
+        metrics.auc(truth, said.probabilities),
+        worth["needs_review"],
+        worth["errors_in_review"],
+        float(np.minimum(said.probabilities, 1 - said.probabilities).sum()),
+        int((said.predicted != truth).sum()),
+    )
+
+
+def table(results: Iterable[Result]) -> str:
+    """Return the results as a table, and how they stand to what is promised."""
+    found = list(results)
+    mistakes, judged = sum(r.mistakes for r in found), sum(r.photos for r in found)
+    caught = sum(r.caught * r.mistakes for r in found if r.mistakes) / max(mistakes, 1)
+    reviewed = sum(r.reviewed * r.photos for r in found) / judged
+    near = sum(r.mistakes / 2 <= r.expected <= r.mistakes * 2 for r in found)
+    verdict = (
+        f"All pairs: review holds {caught:.0%} of the mistakes in {reviewed:.0%} of the photos; "
+        f"the expected number of mistakes is within a factor of two of the true one for {near} of "
+        f"{len(found)} pairs."
+    )
+    head = "| pair | photos | accuracy | AUC | review | caught | mistakes expected / true |"
+    rule = "|---|---|---|---|---|---|---|"
+    return "\n".join([head, rule, *(result.row() for result in found), "", verdict])
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pairs", nargs="+", default=PAIRS, metavar="KIND/KIND")
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--write", action="store_true", help="put the table into NOTES.md")
+    given = parser.parse_args()
+    shared = Path(os.environ["ALPACA_SHARED"]).resolve()
+    text = table([measure(shared, pair, given.recipe) for pair in given.pairs])
+    print(text)
+    if given.write:
+        before, _, rest = NOTES.read_text("utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        NOTES.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
