@@ -190,9 +190,8 @@ class Row:
             if (said := from_json(Decision, each)) is not None
         }
         answer = from_json(Answer, facts.get("answer"))
-        read = from_json(Read, facts.get("read")) or Read()
-        if answer is None and read == Read():
-            read = None
+        found_read = from_json(Read, facts.get("read")) or Read()
+        read = found_read if answer or found_read != Read() else None
         return cls(
             found["source-ref"], read, _indexed(answer, found), people, moment(facts.get("gone"))
         )
