@@ -114,7 +114,7 @@ def main() -> None:
     alpaca review
     alpaca report --open
     alpaca train photos/
-    alpaca label holiday/ --model runs/first
+    alpaca label holiday/ --model runs/first --manifest cats.jsonl
 
     Two classes, such as alpaca and not alpaca. `alpaca COMMAND -h` explains a command.
     """

@@ -35,7 +35,7 @@ COMMANDS = [*dict.fromkeys(line for line in [*LINES, *INLINE] if line)]
 
 OURS = [command for command in COMMANDS if command.startswith("alpaca ")]
 OTHERS = [command for command in COMMANDS if not command.startswith("alpaca ")]
-ENDLESS = {"alpaca review", "alpaca sandbox"}
+ENDLESS = {"alpaca review", "alpaca review cats.jsonl", "alpaca sandbox"}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def weights(place):
 
 def confirm_one(folder):
     """Do what a person does on the review page: confirm a label."""
-    table = open_table(str(folder / "manifest.jsonl"))
+    table = open_table(str(folder / "cats.jsonl"))
     row = next(row for row in table.rows() if row.label)
     table.append([row.decided(row.label, "kim", datetime.now(UTC))])
 

@@ -155,7 +155,8 @@ def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) ->
     _print_card(document)
     click.echo(f"report      {report}")
     click.echo(f"bundle      {output}")
-    say(f"Next: alpaca label PHOTOS --model {shlex.quote(output)}")
+    manifest = shlex.quote(f"{document['labels'][1]}.jsonl")
+    say(f"Next: alpaca label PHOTOS --model {shlex.quote(output)} --manifest {printable(manifest)}")
 
 
 def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) -> dict[str, Any]:
