@@ -127,7 +127,7 @@ class Workers:
             worker.heard = time.monotonic()
         worker.given.update((image.source_ref, image) for image in batch)
         try:
-            worker.link.send(batch)
+            worker.link.send((batch, _credentials(batch)))
         except OSError:
             return  # it has died; the next wait finds its end of the link closed
 
@@ -174,6 +174,14 @@ class Workers:
         )
         row = Row(image.source_ref, read, Answer(version, failure=failure))
         return Done(image, row, failure.message)
+
+
+def _credentials(batch: list[ImageVersion]) -> tuple[str | None, ...]:
+    """Return what a worker needs to read a batch, so that only this process asks for a code."""
+    if any(storage.is_s3(image.source_ref) for image in batch):
+        with suppress(Exception):  # the worker fails in the same way, and says of which photo
+            return storage.credentials()
+    return ()
 
 
 def _start(job: Job) -> _Worker:

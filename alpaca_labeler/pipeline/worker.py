@@ -80,6 +80,7 @@ def out_of_time(image: ImageVersion) -> Done:
 
 def serve(parent: Connection) -> None:
     """Label batches until the parent hangs up. If the model is unusable, send the error's text."""
+    from alpaca_labeler import storage
     from alpaca_labeler.model.bundle import BundleError
     from alpaca_labeler.photos import images
     from alpaca_labeler.pipeline.labeler import Labeler, Limits
@@ -99,7 +100,10 @@ def serve(parent: Connection) -> None:
     _silence_libraries()
     _limit_memory(job)
     while True:
-        batch: list[ImageVersion] = parent.recv()
+        batch: list[ImageVersion]
+        batch, keys = parent.recv()
+        if keys:
+            storage.use_credentials(keys)
         for done in labeler.label(batch):
             parent.send(done)
 

@@ -69,6 +69,7 @@ __all__ = [
     "as_uri",
     "call",
     "client",
+    "credentials",
     "date_of",
     "delete",
     "digest",
@@ -83,6 +84,7 @@ __all__ = [
     "stream",
     "to_path",
     "to_source_ref",
+    "use_credentials",
     "write_if_absent",
 ]
 
@@ -347,6 +349,30 @@ def client() -> Any:
     """Return this process's S3 client; `AWS_ENDPOINT_URL` redirects it like any boto3 client."""
     with _client_lock:  # boto3's default session must not be set up by two threads at once
         return _new_client(os.getpid())
+
+
+def credentials() -> tuple[str | None, ...]:
+    """Return this process's key, secret and token, renewed in time; nothing if there are none.
+
+    Finding them may ask a person for a code. Raises whatever boto3 does.
+    """
+    import boto3
+
+    client()
+    found = boto3.DEFAULT_SESSION and boto3.DEFAULT_SESSION.get_credentials()
+    return tuple(found.get_frozen_credentials()[:3]) if found else ()
+
+
+def use_credentials(keys: tuple[str | None, ...]) -> None:
+    """Let S3 calls of this process from now on use other `credentials`."""
+    import boto3
+
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    values = {name: value or "" for name, value in zip(names, keys, strict=False)}
+    if values.items() - os.environ.items():
+        os.environ.update(values)
+        boto3.DEFAULT_SESSION = None
+        _new_client.cache_clear()
 
 
 def _where(uri: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import time
 import pytest
 from PIL import Image
 
+from alpaca_labeler import storage
 from alpaca_labeler.model.bundle import EMBEDDED
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline import pool
@@ -38,6 +39,7 @@ Labeler.label_one = label_one
 from alpaca_labeler import storage
 real_fetch = storage.fetch
 def fetch(image, *rest):
+    if "tells" in image.source_ref: raise KeyError(storage.credentials())
     if "recurses" in image.source_ref: raise RecursionError("redirected for ever")
     return real_fetch(image, *rest)
 storage.fetch = fetch
@@ -94,6 +96,27 @@ def test_an_error_before_decoding_is_no_verdict(photos):
     assert done["recurses.jpg"].row is None
     assert "recurses.jpg: cannot be fetched (RecursionError" in done["recurses.jpg"].problem
     assert done[f"{photos}/cat.png"].label == "not alpaca"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("crafted")
+def test_only_the_parent_looks_for_credentials(monkeypatch, tmp_path):
+    """The profile needs a code: a worker that looked for its own keys would ask for it."""
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile mfa]\nrole_arn = arn:aws:iam::123456789012:role/x\nsource_profile = base\n"
+        "mfa_serial = arn:aws:iam::123456789012:mfa/me\nregion = us-east-1\n"
+        "[profile base]\naws_access_key_id = a\naws_secret_access_key = b\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "mfa")
+    keys = iter([("a", "b", "c"), ("d", "e", "f"), ("g", "h", None)])
+    monkeypatch.setattr(storage, "credentials", lambda: next(keys))
+    with Workers(JOB, 1, ahead=1) as workers:
+        workers.ready()
+        done = [*workers.label([ImageVersion(f"s3://tells/{n}.jpg") for n in range(3)])]
+    told = [d.problem.partition("KeyError")[2] for d in done]
+    assert told == ["(('a', 'b', 'c')))", "(('d', 'e', 'f')))", "(('g', 'h', None)))"]
 
 
 @pytest.mark.slow
