@@ -182,7 +182,7 @@ def separate_colours(_pixels: int) -> bytes:
     )
 
 
-def run_lengths(body: bytes, bits: int = 8, side: int = 9990) -> bytes:
+def run_lengths(body: bytes, bits: int = 8, side: int = 4990) -> bytes:
     head = struct.pack("<IiiHHIIiiII", 40, side, side, 1, bits, bits // 4 % 2 + 1, 4, 0, 0, 0, 0)
     colours = bytes(4 << bits)
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, 54 + len(colours)) + head + colours + body
@@ -194,7 +194,7 @@ def raw_profile(size: int) -> bytes:
 
 
 MB = 2**20
-BOMBS: dict[str, Callable[[int], bytes]] = {
+OF_PIXELS: dict[str, Callable[[int], bytes]] = {
     "png-rgb": _saved("RGB", "PNG"),
     "png-rgba": _saved("RGBA", "PNG"),
     "png-palette": _saved("P", "PNG", transparency=0),
@@ -216,6 +216,12 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
     "jpeg-scans": many_scans,
     "avif": _saved("RGB", "AVIF", 65535, speed=10),
     "heif": _saved("RGB", "HEIF", 8192, quality=10),
+    "bmp-line-ends": lambda pixels: run_lengths(b"\1x\0\0" * 9990, side=math.isqrt(pixels)),
+    "bmp-4-bits": lambda pixels: run_lengths(
+        (b"\xfa\x12" * 40 + b"\0\0") * 9990, bits=4, side=math.isqrt(pixels)
+    ),
+}
+BOMBS: dict[str, Callable[[int], bytes]] = OF_PIXELS | {
     "png-exif": lambda _: in_png(chunk(b"eXIf", long_tag(0x112, 99 * MB))),
     "png-exif-at-end": lambda _: in_png(chunk(b"eXIf", long_tag(0x112, 99 * MB)), late=True),
     "png-exif-as-text": lambda _: raw_profile(30 * MB),
@@ -230,10 +236,6 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
     "gif-extensions": lambda _: in_gif(b"\x21\xf9\4\0\0\0\0\0" * (12 * MB)),
     "gif-stray-bytes": lambda _: in_gif(b"x" * (99 * MB)),
     "bmp-run-lengths": lambda _: run_lengths(b"\1x" * (49 * MB)),
-    "bmp-line-ends": lambda pixels: run_lengths(b"\1x\0\0" * 9990, side=math.isqrt(pixels)),
-    "bmp-4-bits": lambda pixels: run_lengths(
-        (b"\xfa\x12" * 40 + b"\0\0") * 9990, bits=4, side=math.isqrt(pixels)
-    ),
     "jpeg-exif": lambda _: in_jpeg(segments(0xE1, b"Exif\0\0", long_tag(0x112, 99 * MB))),
     "jpeg-segments": lambda _: in_jpeg(b"\xff\xfe\0\2" * (24 * MB)),
     "jpeg-fill-bytes": lambda _: in_jpeg(b"\xff" * (99 * MB)),
