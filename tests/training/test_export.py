@@ -196,7 +196,7 @@ def test_training_shows_its_progress_and_its_figures(trained):
     assert "skipped dogs/broken.png" in result.stderr
     assert result.stderr.startswith("reading the photos in ")
     assert " left" in result.stderr
-    assert f"Next: alpaca label PHOTOS --model {trained.folder}" in result.stderr
+    assert f"Next: alpaca label PHOTOS --model {trained.folder} --manifest" in result.stderr
     assert "of all photos are labelled right" in result.stdout
     assert "photos from elsewhere will do worse" in result.stdout
     assert f"bundle      {trained.folder}" in result.stdout
