@@ -27,7 +27,7 @@ from alpaca_labeler.models.options import (
 from alpaca_labeler.models.talk import Talk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from alpaca_labeler.training.compare import Answers
@@ -212,6 +212,7 @@ def _read(dataset: str, output: str, options: Mapping[str, Any]) -> tuple[Recipe
         )
     provenance.check_free(output)
     description.attribute(description.read(dataset, options["positive"]).labels[1])
+    tables = _tables(dataset, options["corrections"])
     data = load_photos(
         dataset,
         recipe.input_size,
@@ -219,20 +220,27 @@ def _read(dataset: str, output: str, options: Mapping[str, Any]) -> tuple[Recipe
         validation=options["validation"],
         max_pixels=options["max_pixels"],
     )
-    if options["corrections"]:
-        data = _corrected(data, dataset, options["corrections"], options["photos_root"])
+    if tables:
+        data = _corrected(data, tables, options["photos_root"])
     return recipe, data
 
 
-def _corrected(
-    data: Dataset, dataset: str, tables: tuple[str, ...], photos_root: str | None
-) -> Dataset:
-    from alpaca_labeler.training import relabel
+def _tables(dataset: str, given: Sequence[str]) -> list[str]:
+    """Return the tables with decisions. Raises `TableError` if one does not exist."""
+    from alpaca_labeler.table.table import open_table
 
     around = dataset, os.path.dirname(dataset.rstrip("/"))
     places = [MANIFEST, *(os.path.join(folder, MANIFEST) for folder in around)]
     found = next(filter(os.path.isfile, places), MANIFEST)
-    tables = tuple(found if table == MANIFEST else table for table in tables)
+    tables = [found if table == MANIFEST else table for table in given]
+    for table in tables:
+        open_table(table)
+    return tables
+
+
+def _corrected(data: Dataset, tables: Sequence[str], photos_root: str | None) -> Dataset:
+    from alpaca_labeler.training import relabel
+
     done = relabel.add(data, tables, photos_root=photos_root)
     for line in done.skipped:
         say(f"skipped {printable(line)}")

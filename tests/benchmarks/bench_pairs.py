@@ -146,7 +146,9 @@ def main() -> None:
     parser.add_argument("--recipe", default="default")
     parser.add_argument("--write", action="store_true", help="put the table into NOTES.md")
     given = parser.parse_args()
-    shared = Path(os.environ["ALPACA_SHARED"]).resolve()
+    if not (folder := os.environ.get("ALPACA_SHARED")):
+        parser.error("set ALPACA_SHARED to the folder that holds the gatherings of photos")
+    shared = Path(folder).resolve()
     text = table([measure(shared, pair, given.recipe) for pair in given.pairs])
     print(text)
     if given.write:
