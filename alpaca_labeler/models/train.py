@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
     from alpaca_labeler.training.recipe import Recipe
-    from alpaca_labeler.training.report import Epoch
 
 NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
 NO_TENSORFLOW_YET = (
@@ -45,10 +44,6 @@ SEED = 42
 TABLE = Place()
 MANIFEST = "manifest.jsonl"
 """What `alpaca label` calls a folder's table."""
-REFERENCE = """\
-reference   frozen       0.79 train, 0.77 validation
-reference   fine-tuning  0.88 to 0.97 validation"""
-"""The figures that the project behind the recipe `course` reports."""
 
 
 @click.command()
@@ -188,8 +183,6 @@ def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) ->
             say(f"the folds that are done are kept in {settings.done}; the same command goes on")
         raise
     talk.say(outcome.kept)
-    if recipe.name == "course":
-        _say_reference(outcome.fit.history)
     talk.say("writing the 8-bit model, its card and its report")
     document = export.export(outcome, data, output, group=group, write_report=render)
     experiment.forget_folds(settings, data, group)
@@ -347,18 +340,6 @@ def _load_tensorflow() -> None:
             import tensorflow as tf  # noqa: F401
     except ImportError as error:
         raise click.ClickException(f"{NEEDS_TENSORFLOW} ({error})") from error
-
-
-def _say_reference(history: tuple[Epoch, ...]) -> None:
-    for phase in ("frozen", "fine-tuning"):
-        epochs = [epoch for epoch in history if epoch.phase == phase]
-        if epochs:
-            held = [epoch.val_accuracy for epoch in epochs]
-            say(
-                f"this run    {phase:11}  {epochs[-1].accuracy:.2f} train, {held[-1]:.2f} "
-                f"validation ({min(held):.2f} to {max(held):.2f} over {len(held)} epochs)"
-            )
-    say(REFERENCE)
 
 
 def _print_card(card: Mapping[str, Any]) -> None:

@@ -373,19 +373,3 @@ def test_the_command_publishes_lists_and_promotes(make):
         (second, True),
         (first, False),
     ]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("publish", "nowhere", STORE), "nowhere: no model bundle there"),
-        (("list", "s3://no-such-bucket/models"), "no-such-bucket"),
-        (("promote", STORE, "20260101T000000Z-abc"), "no model bundle there"),
-    ],
-)
-def test_the_command_explains_errors_without_a_traceback(words, message):
-    done = alpaca(*words)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("Error: ")
-    assert message in done.stderr
-    assert done.stdout == ""
