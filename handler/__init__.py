@@ -1,1 +1,1 @@
-"""Labelling: everything that the function's package contains, and nothing else."""
+"""The function: what AWS calls, and nothing else. The library that it imports is alpaca_labeler."""
