@@ -319,8 +319,9 @@ class Session:
 
     def _follow(self) -> None:
         """Merge what was appended since, here or elsewhere; read again what was replaced."""
-        self._log += self.index.merge(self._news.read())
-        if self._news.replaced:
+        rows, is_replaced = self._news()
+        self._log += self.index.merge(rows)
+        if is_replaced:
             self.reload()
 
 

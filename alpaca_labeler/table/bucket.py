@@ -29,7 +29,7 @@ from alpaca_labeler.storage import StorageError
 from alpaca_labeler.storage.upload import PART_BYTES, Upload
 from alpaca_labeler.table import lines
 from alpaca_labeler.table.facts import Decision, timestamp
-from alpaca_labeler.table.lines import Keyed
+from alpaca_labeler.table.lines import Keyed, News
 from alpaca_labeler.table.row import ManifestError, Row, merged
 from alpaca_labeler.table.run import RETENTION, is_past
 
@@ -190,11 +190,7 @@ def read(results: str, *, missing_ok: bool = False) -> Iterator[Row]:
     Raises `StorageError` (`NotFound`: there is neither a manifest nor a part, unless `missing_ok`)
     and `ManifestError` if the manifest or a part is damaged.
     """
-    for name, line in read_lines(results, missing_ok=missing_ok):
-        try:
-            yield Row.from_line(line)
-        except ManifestError as error:
-            raise ManifestError(f"{results}: the row of {name}: {error}") from None
+    return (row for row, _ in lines.parsed(read_lines(results, missing_ok=missing_ok), results))
 
 
 def read_lines(results: str, *, missing_ok: bool = False) -> Iterator[Keyed]:
@@ -211,17 +207,18 @@ def read_lines(results: str, *, missing_ok: bool = False) -> Iterator[Keyed]:
         yield from lines.merge(_in_order(manifest, found.manifest), arrived)
 
 
-def parts(results: str) -> list[str]:
-    """Return the URIs of the parts that wait to be merged. Raises `StorageError`."""
-    return _Found(results).parts
+def follow(results: str) -> News:
+    """Begin to follow the parts that others write, until they are merged. Raises `StorageError`."""
+    manifest = results + MANIFEST
+    stamp, seen = storage.stamp_of(manifest), {*_Found(results).parts}
 
+    def news() -> tuple[list[Row], bool]:
+        new = [uri for uri in _Found(results).parts if uri not in seen]
+        rows = [Row.from_line(line) for _, line in _Gathered().checked(new)]
+        seen.update(new)
+        return rows, storage.stamp_of(manifest) != stamp
 
-def read_parts(uris: Sequence[str]) -> list[Row]:
-    """Return the rows of parts; one that was merged meanwhile has none.
-
-    Raises `StorageError` and `ManifestError`.
-    """
-    return [Row.from_line(line) for _, line in _Gathered().checked(uris)]
+    return news
 
 
 def waiting(results: str) -> int:

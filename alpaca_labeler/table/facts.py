@@ -144,38 +144,28 @@ def count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value < 2**63 else None
 
 
-def _words(value: object) -> str:
-    return text(value) or ""
-
-
-_READERS: Final[Mapping[type[Fact], Mapping[str, Callable[[object], Any]]]] = {
-    Read: {
-        "at": moment,
-        "content": text,
-        "etag": text,
-        "size": count,
-        "last_modified": text,
-        "version_id": text,
-        "sequencer": text,
-        "width": count,
-        "height": count,
-    },
-    Failure: {"code": lambda value: text(value) or "unknown", "message": _words, "decoder": _words},
-    Answer: {
-        "model": _words,
-        "label": text,
-        "index": count,
-        "attribute": text,
-        "probability": share,
-        "threshold": share,
-        "needs_review": lambda value: value is True,
-        "failure": lambda value: from_json(Failure, value),
-    },
-    Decision: {"at": moment, "who": _words, "label": text, "index": count, "attribute": text},
+_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "at": moment,
+    "code": lambda value: text(value) or "unknown",
+    "bool": lambda value: value is True,
+    "str": lambda value: text(value) or "",
+    "str | None": text,
+    "int | None": count,
+    "float | None": share,
+    "Failure | None": lambda value: from_json(Failure, value),
 }
+"""By the name of a field, or by its type."""
+
 _FIELDS: Final = {
-    kind: [(each.name, each.name.replace("_", "-"), readers[each.name]) for each in fields(kind)]
-    for kind, readers in _READERS.items()
+    kind: [
+        (
+            each.name,
+            each.name.replace("_", "-"),
+            _READERS.get(each.name) or _READERS[str(each.type)],
+        )
+        for each in fields(kind)
+    ]
+    for kind in (Read, Failure, Answer, Decision)
 }
 
 

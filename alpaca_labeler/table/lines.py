@@ -7,7 +7,7 @@ import heapq
 import itertools
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import IO, Final
 
@@ -15,6 +15,10 @@ from alpaca_labeler.table.row import ManifestError, Row, merged
 
 Keyed = tuple[str, bytes]
 """(source-ref, the row's line with its newline)."""
+
+News = Callable[[], tuple[list[Row], bool]]
+"""Returns the rows that were appended to a table since the last call, and whether the table is
+another file now, to be read again. Raises `LabelerError`."""
 
 MAX_LINE_BYTES: Final = 2**20
 """A row is about 700 bytes; a longer line than this is not a row and must not fill the memory."""
@@ -69,6 +73,16 @@ def quick_name(line: bytes) -> str | None:
         return None if b"\\" in name else name.decode()
     except UnicodeDecodeError:
         return None
+
+
+def parsed(lines: Iterable[Keyed], where: str) -> Iterator[tuple[Row, bytes]]:
+    """Yield each row with its line. Raises `ManifestError` naming `where` and the row."""
+    for name, line in lines:
+        try:
+            row = Row.from_line(line)
+        except ManifestError as error:
+            raise ManifestError(f"{where}: the row of {name}: {error}") from None
+        yield row, line
 
 
 def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed]:

@@ -19,13 +19,14 @@ import os
 import stat
 import struct
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Final, Self
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.table import lines
-from alpaca_labeler.table.lines import MAX_LINE_BYTES, Keyed
+from alpaca_labeler.table.lines import MAX_LINE_BYTES, Keyed, News
 from alpaca_labeler.table.row import ManifestError, Row, check_encoding
 
 APPENDING: Final = 0
@@ -62,11 +63,7 @@ def read(path: str) -> Iterator[Row]:
 
     Raises `ManifestError` naming file and line, and `OSError`.
     """
-    for name, line in read_lines(path):
-        try:
-            yield Row.from_line(line)
-        except ManifestError as error:
-            raise ManifestError(f"{path}: the row of {name}: {error}") from None
+    return (row for row, _ in lines.parsed(read_lines(path), path))
 
 
 def read_lines(path: str) -> Iterator[Keyed]:
@@ -79,11 +76,20 @@ def read_lines(path: str) -> Iterator[Keyed]:
         yield from _merged(file, path, end_of_rows(file, path))
 
 
-def read_new(file: IO[bytes], path: str, start: int) -> tuple[list[Row], int]:
-    """Return the rows appended since the offset `start`, and the offset to go on from."""
+def follow(path: str) -> News:
+    """Begin to follow what is appended from here on. Raises `OSError`."""
+    file = open(path, "rb")  # noqa: SIM115 - closed with what is returned
     end = end_of_rows(file, path)
-    file.seek(start)
-    return [Row.from_line(line) for _, line in lines.read(file, path, end)], end
+
+    def news() -> tuple[list[Row], bool]:
+        nonlocal end
+        start, end = end, end_of_rows(file, path)
+        file.seek(start)
+        rows = [Row.from_line(line) for _, line in lines.read(file, path, end)]
+        return rows, not is_named(file, path)
+
+    weakref.finalize(news, file.close)
+    return news
 
 
 def _merged(file: IO[bytes], path: str, end: int) -> Iterator[Keyed]:
@@ -119,13 +125,13 @@ def _whole(file: IO[bytes], size: int) -> int:
     """Return where the last row ends that is whole: a cut row or a tail of zeros may follow it."""
     if size and os.pread(file.fileno(), 1, size - 1) == b"\n":
         return size
+    tail = b""
+    while size and not tail:
+        start = max(0, size - MAX_LINE_BYTES)
+        tail = os.pread(file.fileno(), size - start, start).rstrip(b"\0")
+        size = start + len(tail)
     start = max(0, size - MAX_LINE_BYTES)
-    tail = os.pread(file.fileno(), size - start, start)
-    while start and not tail.strip(b"\0"):
-        start = max(0, start - MAX_LINE_BYTES)
-        tail = os.pread(file.fileno(), min(MAX_LINE_BYTES, size - start), start)
-    size = start + len(tail.rstrip(b"\0"))
-    last = tail.rstrip(b"\0").rpartition(b"\n")[2]
+    last = os.pread(file.fileno(), size - start, start).rpartition(b"\n")[2]
     with suppress(ManifestError):
         if last:
             Row.from_line(last)

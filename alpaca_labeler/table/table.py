@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.table import log
-from alpaca_labeler.table.lines import Keyed
+from alpaca_labeler.table import lines, log
+from alpaca_labeler.table.lines import Keyed, News
 from alpaca_labeler.table.places import Places
-from alpaca_labeler.table.row import ManifestError, Row
+from alpaca_labeler.table.row import Row
 
 DEFAULT: Final = "manifest.jsonl"
 
@@ -30,58 +29,6 @@ class Elsewhere(LabelerError):
         """`folder` is the folder or the bucket that it lies in."""
         super().__init__(f"not beside the manifest; add --allow {shlex.quote(folder)} to show it")
         self.folder = folder
-
-
-class News(ABC):
-    """What others append to a table while it is open."""
-
-    @abstractmethod
-    def read(self) -> list[Row]:
-        """Return the rows that were appended since the last call. Raises `LabelerError`."""
-
-    @property
-    @abstractmethod
-    def replaced(self) -> bool:
-        """Whether the table is another file now, to be read again. To be asked after `read`."""
-
-
-class FileNews(News):
-    """What others append to a manifest."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._file = open(path, "rb")  # noqa: SIM115 - closed with this
-        weakref.finalize(self, self._file.close)
-        self._read_to = log.end_of_rows(self._file, path)
-
-    @property
-    def replaced(self) -> bool:  # noqa: D102
-        return not log.is_named(self._file, self._path)
-
-    def read(self) -> list[Row]:  # noqa: D102
-        rows, self._read_to = log.read_new(self._file, self._path, self._read_to)
-        return rows
-
-
-class BucketNews(News):
-    """What others write to a bucket's table: parts, until they are merged into its manifest."""
-
-    def __init__(self, results: str) -> None:
-        from alpaca_labeler.table import bucket  # 20 ms that a folder need not wait for
-
-        self._results, self._bucket = results, bucket
-        self._stamp = storage.stamp_of(results + bucket.MANIFEST)
-        self._seen = set(bucket.parts(results))
-
-    @property
-    def replaced(self) -> bool:  # noqa: D102
-        return storage.stamp_of(self._results + self._bucket.MANIFEST) != self._stamp
-
-    def read(self) -> list[Row]:  # noqa: D102
-        new = [uri for uri in self._bucket.parts(self._results) if uri not in self._seen]
-        rows = self._bucket.read_parts(new)
-        self._seen.update(new)
-        return rows
 
 
 class Table(ABC):
@@ -105,12 +52,7 @@ class Table(ABC):
 
     def read(self, *, missing_ok: bool = False) -> Iterator[tuple[Row, bytes]]:
         """Yield the same, each with its line."""
-        for name, line in self._lines(missing_ok=missing_ok):
-            try:
-                row = Row.from_line(line)
-            except ManifestError as error:
-                raise ManifestError(f"{self.name}: the row of {name}: {error}") from None
-            yield row, line
+        return lines.parsed(self._lines(missing_ok=missing_ok), self.name)
 
     @abstractmethod
     def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]: ...
@@ -121,7 +63,7 @@ class Table(ABC):
 
     @abstractmethod
     def follow(self) -> News:
-        """Begin to follow what others append from here on."""
+        """Begin to follow what others append from here on. Raises `LabelerError`, `OSError`."""
 
     @abstractmethod
     def place(self, source_ref: str) -> str:
@@ -171,7 +113,7 @@ class FolderTable(Table):
             file.append(rows, sync=True)
 
     def follow(self) -> News:  # noqa: D102
-        return FileNews(self.name)
+        return log.follow(self.name)
 
     def place(self, source_ref: str) -> str:  # noqa: D102
         if storage.is_s3(source_ref):
@@ -184,7 +126,7 @@ class BucketTable(Table):
     """A bucket's results: `s3://bucket/labels/`."""
 
     def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]:
-        from alpaca_labeler.table import bucket
+        from alpaca_labeler.table import bucket  # 20 ms that a folder need not wait for
 
         return bucket.read_lines(self.name, missing_ok=missing_ok)
 
@@ -194,7 +136,9 @@ class BucketTable(Table):
         bucket.write(self.name, rows)
 
     def follow(self) -> News:  # noqa: D102
-        return BucketNews(self.name)
+        from alpaca_labeler.table import bucket
+
+        return bucket.follow(self.name)
 
     def place(self, source_ref: str) -> str:  # noqa: D102
         return source_ref
