@@ -13,6 +13,8 @@ import functools
 import os
 import platform
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,18 +28,16 @@ from alpaca_labeler.table import bucket
 from alpaca_labeler.table.row import Row, padded
 
 from . import events, settings
+from .events import Batch
+from .settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from alpaca_labeler.pipeline.labeler import Labeler
     from alpaca_labeler.pipeline.worker import Done
 
     from .current_model import CurrentModel
-    from .events import Batch
-    from .settings import Settings
 
 RESERVED_SECONDS: Final = 10.0
 """Time of an invocation that is kept for writing the part and answering: two slow S3 calls."""
@@ -192,9 +192,8 @@ def _each_once(images: Iterable[ImageVersion]) -> list[ImageVersion]:
         if other == image:
             continue
         if other.sequencer and image.sequencer:
-            chosen[image.source_ref] = max(
-                other, image, key=lambda each: padded(each.sequencer or "")
-            )
+            later = padded(image.sequencer) > padded(other.sequencer)
+            chosen[image.source_ref] = image if later else other
         else:  # which one is later is unknown, so neither size may refuse the download
             chosen[image.source_ref] = ImageVersion(image.source_ref)
     return [*chosen.values()]
@@ -223,23 +222,14 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
     The event is not read. Raises `StorageError` or `ManifestError`; the next call tries again.
     """
-    done = bucket.compact(
-        _settings().results,
-        max_parts=_settings().max_parts,
-        max_age=_settings().compact_after_seconds,
-    )
+    done = bucket.compact(_settings().results, max_age=_settings().compact_after_seconds)
     for part in done.broken:
         logger.error("a part cannot be read and stays where it is", extra={"problem": part})
     metrics.add_metric("Compacted", MetricUnit.Count, int(done.parts > 0))
     metrics.add_metric("PartsMerged", MetricUnit.Count, done.parts)
     metrics.add_metric("BrokenParts", MetricUnit.Count, len(done.broken))
     metrics.flush_metrics()
-    answer = {
-        "rows": done.rows,
-        "parts": done.parts,
-        "broken": len(done.broken),
-        "waiting": done.waiting,
-    }
+    answer = {**asdict(done), "broken": len(done.broken)}
     logger.info("compacted", extra=answer)
     return answer
 

@@ -6,17 +6,21 @@ A new bundle that cannot be used never replaces the one in use.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.pipeline.labeler import Labeler, Limits
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .settings import Settings
 
-    from .settings import Settings
+REFRESH_SECONDS: Final = 300
+"""A pointer that moved is noticed within this time, for one HEAD request per function."""
+
+THREADS: Final = 16
+"""Images fetched at a time, which keeps one core busy while S3 answers."""
 
 
 class CurrentModel:
@@ -47,9 +51,7 @@ class CurrentModel:
 
     def labeler(self) -> Labeler:
         """Return the labeler in use, after checking the pointer if it is time to."""
-        if self._is_pointer() and self._clock() - self._checked >= (
-            self._settings.model_refresh_seconds
-        ):
+        if self._is_pointer() and self._clock() - self._checked >= REFRESH_SECONDS:
             self._checked = self._clock()
             try:
                 stamp = storage.stamp_of(self._uri)
@@ -67,7 +69,7 @@ class CurrentModel:
         settings = self._settings
         return Labeler(
             bundle.load(self._uri),
-            threads=settings.threads,
+            threads=THREADS,
             cores=settings.cores,
-            limits=Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
+            limits=Limits(max_pixels=settings.max_pixels),
         )

@@ -14,8 +14,6 @@ from alpaca_labeler.errors import LabelerError
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_MEGABYTE: Final = 2**20
-
 
 class SettingsError(LabelerError):
     """A variable is missing or wrong. The message names it and the remedy."""
@@ -31,19 +29,10 @@ class Settings:
     """INPUT_URI: `s3://bucket/` or `s3://bucket/prefix`. Images elsewhere are refused."""
     model: str | None
     """MODEL_URI: a bundle or a pointer; None is the bundle inside the package."""
-    model_refresh_seconds: float
-    """MODEL_REFRESH_SECONDS (300, one GET per five minutes and function): a pointer that moved is
-    noticed within this time."""
-    threads: int
-    """THREADS (16, which keeps one core busy while S3 answers): images fetched at a time."""
     cores: int
     """CORES: images decoded and classified at a time."""
-    max_bytes: int
-    """MAX_BYTES (100 MiB; several are in memory at a time): largest encoded image."""
     max_pixels: int
     """MAX_PIXELS: largest width x height of an image."""
-    max_parts: int
-    """MAX_PARTS: parts merged by one compaction."""
     compact_after_seconds: int
     """COMPACT_AFTER_SECONDS: a part that has waited this long is merged in any case."""
     queue: str | None
@@ -76,12 +65,8 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         results=results,
         input=photos,
         model=environment.get("MODEL_URI") or None,
-        model_refresh_seconds=_number(environment, "MODEL_REFRESH_SECONDS", 300, 1, 86_400),
-        threads=_number(environment, "THREADS", 16, 1, 64),
         cores=_number(environment, "CORES", 1, 1, 16),
-        max_bytes=_number(environment, "MAX_BYTES", 100 * _MEGABYTE, 1, 1024 * _MEGABYTE),
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),
-        max_parts=_number(environment, "MAX_PARTS", 10_000, 1, 1_000_000),
         compact_after_seconds=_number(environment, "COMPACT_AFTER_SECONDS", 86_400, 0, 10**9),
         queue=environment.get("QUEUE_URL") or None,
         log_level=level,

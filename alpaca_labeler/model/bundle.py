@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,16 +67,7 @@ class Card:
 
     def digest(self) -> str:
         """Hex digest of everything that decides a label: the second half of a version."""
-        decisive = {
-            "attribute": self.attribute,
-            "labels": list(self.labels),
-            "threshold": self.threshold,
-            "review_band": list(self.review_band),
-            "input_size": self.input_size,
-            "preprocessing": self.preprocessing,
-            "calibration": list(self.calibration),
-            "sha256": self.sha256,
-        }
+        decisive = {name: value for name, value in asdict(self).items() if name != "version"}
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

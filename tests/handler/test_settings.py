@@ -9,11 +9,11 @@ WELL = {"RESULTS_URI": "s3://results/labels/", "INPUT_URI": "s3://photos/"}
 def test_two_variables_are_enough():
     found = settings.from_environment(WELL)
     assert (found.results, found.input, found.model) == (*WELL.values(), None)
-    assert (found.threads, found.cores, found.model_refresh_seconds) == (16, 1, 300)
+    assert (found.cores, found.max_pixels) == (1, 100_000_000)
 
 
 def test_an_empty_variable_counts_as_not_set():
-    assert settings.from_environment({**WELL, "MODEL_URI": "", "THREADS": ""}).model is None
+    assert settings.from_environment({**WELL, "MODEL_URI": "", "CORES": ""}).model is None
 
 
 def test_the_results_end_in_a_slash():
@@ -29,14 +29,10 @@ def test_the_results_end_in_a_slash():
         ("RESULTS_URI", "s3://results"),
         ("INPUT_URI", ""),
         ("INPUT_URI", "s3://"),
-        ("THREADS", "0"),
-        ("THREADS", "many"),
         ("CORES", "99"),
-        ("MAX_BYTES", "-1"),
+        ("CORES", "many"),
         ("MAX_PIXELS", "1.5"),
-        ("MAX_PARTS", "0"),
         ("COMPACT_AFTER_SECONDS", "-1"),
-        ("MODEL_REFRESH_SECONDS", "soon"),
         ("LOG_LEVEL", "loud"),
     ],
 )
