@@ -11,47 +11,35 @@ from typing import Any, Final
 import click
 
 from alpaca_labeler import console
-from alpaca_labeler.console import completion
+from alpaca_labeler.console import completion  # noqa: F401 - Tab asks it before any command runs
 from alpaca_labeler.console.help import Group
 
 EXIT_INTERRUPTED: Final = 130
 
 SECTIONS: Final = {
     "Photos": {
-        "label": ("alpaca_labeler.label.command", "Label photos: files, folders or buckets."),
-        "review": ("alpaca_labeler.review.command", "Correct labels in a browser, many at once."),
-        "report": ("alpaca_labeler.report.command", "Make one HTML page from a manifest."),
+        "label": ("label.command", "Label photos: files, folders or buckets."),
+        "review": ("review.command", "Correct labels in a browser, many at once."),
+        "report": ("report.command", "Make one HTML page from a manifest."),
         "manifest": (
-            "alpaca_labeler.manifest.command",
+            "manifest.command",
             "Show, count, convert or correct the labels in a manifest.",
         ),
     },
     "Models": {
-        "train": ("alpaca_labeler.models.train", "Train a model on two folders of photos."),
-        "evaluate": (
-            "alpaca_labeler.models.train",
-            "Measure a model on photos whose classes are known.",
-        ),
-        "compare": ("alpaca_labeler.models.compare", "Say which of two models is better."),
-        "models": (
-            "alpaca_labeler.models.registry",
-            "Publish models and choose the one in use.",
-        ),
+        "train": ("models.train", "Train a model on two folders of photos."),
+        "evaluate": ("models.train", "Measure a model on photos whose classes are known."),
+        "compare": ("models.compare", "Say which of two models is better."),
+        "models": ("models.registry", "Publish models and choose the one in use."),
     },
     "The job on AWS": {
-        "sandbox": (
-            "alpaca_labeler.job.sandbox",
-            "Run the whole job on this machine, without AWS.",
-        ),
-        "status": ("alpaca_labeler.job.status", "Say how a deployed job is doing."),
-        "audit": ("alpaca_labeler.job.operate", "Name every image in a bucket without a row."),
-        "backfill": ("alpaca_labeler.job.backfill", "Label what is in a bucket already."),
+        "sandbox": ("job.sandbox", "Run the whole job on this machine, without AWS."),
+        "status": ("job.status", "Say how a deployed job is doing."),
+        "audit": ("job.operate", "Name every image in a bucket without a row."),
+        "backfill": ("job.backfill", "Label what is in a bucket already."),
     },
     "Your shell": {
-        "completion": (
-            completion.__name__,  # imported here: Tab asks it before any command runs
-            "Print the script that completes commands on Tab.",
-        ),
+        "completion": ("console.completion", "Print the script that completes commands on Tab."),
     },
 }
 """Heading: {command: (the module that has it under that name, the first line of its help)}."""
@@ -78,7 +66,8 @@ class _Main(Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            self.commands[name] = getattr(importlib.import_module(COMMANDS[name][0]), name)
+            module = importlib.import_module(f"alpaca_labeler.{COMMANDS[name][0]}")
+            self.commands[name] = getattr(module, name)
         return super().get_command(ctx, name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -7,8 +7,8 @@ simulated: a loop receives messages and calls the handler, as the event source m
 from __future__ import annotations
 
 import logging
+import math
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +20,6 @@ from uuid import uuid4
 from moto.server import ThreadedMotoServer
 
 from alpaca_labeler import storage
-from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
 from alpaca_labeler.table.row import Row
 
@@ -34,10 +33,6 @@ MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
 FUNCTION_SECONDS: Final = 60.0
 COMPACT_SECONDS: Final = 5.0
 """Seconds without arrivals after which labels are merged into the manifest."""
-
-
-class SandboxError(LabelerError):
-    """The sandbox cannot start. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +98,8 @@ class Sandbox:
         failed = {item["itemIdentifier"] for item in report["batchItemFailures"]}
         for message in messages:
             if message["MessageId"] not in failed:
-                self.sqs.delete_message(
-                    QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"]
-                )
+                receipt = message["ReceiptHandle"]
+                self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=receipt)
         yield from self._new_rows()
 
     def _new_rows(self) -> Iterator[Row]:
@@ -122,39 +116,30 @@ class Sandbox:
 
     def run(self, show: Callable[[Row], None], *, until_idle: bool) -> None:
         """Label what arrives until interrupted, or until nothing more is waiting."""
-        quiet_since: float | None = None
+        merge_at = math.inf
         while True:
-            rows = list(self.step())
-            for row in rows:
+            is_idle = True
+            for row in self.step():
                 show(row)
-            if rows:
-                quiet_since = time.monotonic()
-            elif until_idle or (
-                quiet_since is not None and time.monotonic() - quiet_since > COMPACT_SECONDS
-            ):
+                is_idle, merge_at = False, time.monotonic() + COMPACT_SECONDS
+            if is_idle and (until_idle or time.monotonic() > merge_at):
                 self.compact()
-                quiet_since = None
+                merge_at = math.inf
                 if until_idle:
                     return
 
 
 @contextmanager
-def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
-    """Start the sandbox on 127.0.0.1; port 0 takes a free one.
+def start(model: str = "") -> Iterator[Sandbox]:
+    """Start the sandbox on a free port of 127.0.0.1.
 
-    Leaving the context stops it and deletes its content.
-
-    Meanwhile the AWS variables of this process let nothing in it reach a real account.
-
-    Raises `SandboxError` for a port that is taken, and `BundleError`.
+    Leaving the context stops it and deletes its content. Meanwhile the AWS variables of this
+    process let nothing in it reach a real account. Raises `BundleError`.
     """
-    if port:  # moto would wait for ever for a server that cannot start
-        _check_free(port)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
-    server = ThreadedMotoServer(HOST, port, verbose=False)
+    server = ThreadedMotoServer(HOST, 0, verbose=False)
     server.start()
-    _, chosen = server.get_host_and_port()
-    endpoint = f"http://{HOST}:{chosen}"
+    endpoint = f"http://{HOST}:{server.get_host_and_port()[1]}"
     before = dict(os.environ)
     try:
         os.environ.update(
@@ -181,16 +166,6 @@ def start(port: int = 0, model: str = "") -> Iterator[Sandbox]:
         server.stop()
         os.environ.clear()
         os.environ.update(before)
-
-
-def _check_free(port: int) -> None:
-    try:
-        socket.create_server((HOST, port)).close()
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise SandboxError(
-            f"port {port}: {reason}; give another one, or none for a free one"
-        ) from error
 
 
 def _wire(endpoint: str) -> Sandbox:

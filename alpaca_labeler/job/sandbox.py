@@ -15,7 +15,6 @@ from alpaca_labeler.table.row import Row
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="[default: a free one]")
 @model_option
 @click.option(
     "--upload",
@@ -24,7 +23,7 @@ from alpaca_labeler.table.row import Row
     type=Local(exists=True),
     help="Upload these photos, show their labels and the manifest, and stop.",
 )
-def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
+def sandbox(*, model: str, upload: tuple[str, ...]) -> None:
     """Run the whole job on this machine, without AWS.
 
     \b
@@ -46,7 +45,7 @@ def sandbox(*, port: int, model: str, upload: tuple[str, ...]) -> None:
         click.echo(line(row), nl=False)
 
     try:
-        with local_aws.start(port, model) as running:
+        with local_aws.start(model) as running:
             if upload:
                 for path in upload:
                     for file in _photos(path):

@@ -53,41 +53,6 @@ from alpaca_labeler.storage.s3_errors import (
     translate,
 )
 
-__all__ = [
-    "FILE_SCHEME",
-    "S3_SCHEME",
-    "Conflict",
-    "Deleted",
-    "Denied",
-    "Fetched",
-    "NotFound",
-    "Stamp",
-    "StorageError",
-    "TooLarge",
-    "Transient",
-    "Unavailable",
-    "as_uri",
-    "call",
-    "client",
-    "credentials",
-    "date_of",
-    "delete",
-    "digest",
-    "fetch",
-    "file_time",
-    "is_s3",
-    "join",
-    "list_objects",
-    "read",
-    "split_s3",
-    "stamp_of",
-    "stream",
-    "to_path",
-    "to_source_ref",
-    "use_credentials",
-    "write_if_absent",
-]
-
 _CONFLICT_TRIES: Final = 5
 
 

@@ -7,13 +7,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import quote_plus
 
 from alpaca_labeler import storage
-
-if TYPE_CHECKING:
-    from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.storage.image_version import ImageVersion
 
 _Item = TypeVar("_Item")
 

@@ -79,7 +79,7 @@ def read_lines(path: str) -> Iterator[Keyed]:
 def follow(path: str) -> News:
     """Begin to follow what is appended from here on. Raises `OSError`."""
     file = open(path, "rb")  # noqa: SIM115 - closed with what is returned
-    end = end_of_rows(file, path)
+    end = 0
 
     def news() -> tuple[list[Row], bool]:
         nonlocal end
@@ -89,6 +89,7 @@ def follow(path: str) -> News:
         return rows, not is_named(file, path)
 
     weakref.finalize(news, file.close)
+    end = end_of_rows(file, path)
     return news
 
 

@@ -90,7 +90,7 @@ def calls(words, command):
         if param.required or isinstance(param, click.Argument)
     }
     for hostile in command.params:
-        if getattr(hostile, "is_flag", False) or hostile.name in {"help", "port"}:
+        if getattr(hostile, "is_flag", False) or hostile.name == "help":
             continue
         for value in HOSTILE:
             given = [*words]
