@@ -66,7 +66,7 @@ def read(path: str) -> Iterator[Row]:
     return (row for row, _ in lines.parsed(read_lines(path), path))
 
 
-def read_lines(path: str) -> Iterator[Keyed]:
+def read_lines(path: str, *, missing_ok: bool = True) -> Iterator[Keyed]:  # noqa: ARG001
     """Yield the same as (source-ref, line)."""
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -144,6 +144,12 @@ def _whole(file: IO[bytes], size: int) -> int:
 
 
 # --- writing -------------------------------------------------------------------------------------
+
+
+def write(path: str, rows: Iterable[Row]) -> None:
+    """Append rows that survive a loss of power. Raises `LogError` and `OSError`."""
+    with Log(path) as table:
+        table.append(rows, sync=True)
 
 
 class Log:

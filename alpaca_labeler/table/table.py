@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.table import lines, log
-from alpaca_labeler.table.lines import Keyed, News
+from alpaca_labeler.table import log
+from alpaca_labeler.table.lines import Keyed, News, parsed
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.row import Row
 
@@ -31,12 +30,30 @@ class Elsewhere(LabelerError):
         self.folder = folder
 
 
-class Table(ABC):
+class Store(Protocol):
+    """A kind of table, as a module: `log` for folders, `bucket` for buckets."""
+
+    def read_lines(self, where: str, /, *, missing_ok: bool = False) -> Iterator[Keyed]:
+        """Yield the rows by `source-ref`, as `Table.read` has them."""
+        ...
+
+    def write(self, where: str, rows: Sequence[Row], /) -> None:
+        """See `Table.append`."""
+
+    def follow(self, where: str, /) -> News:
+        """See `Table.follow`."""
+        ...
+
+
+class Table:
     """The rows of one manifest or one bucket, one per photo, merged when they are read."""
 
-    def __init__(self, name: str, allowed: Iterable[str]) -> None:
+    def __init__(self, name: str, store: Store, root: str | None, allowed: Iterable[str]) -> None:
+        """`root` is the folder at which relative names begin; None if all photos are in S3."""
         self.name = name
         """For people: the manifest's path, or the `s3://` prefix."""
+        self._store = store
+        self._root = root
         self._allowed = tuple(map(_real_folder, allowed))
 
     def rows(self) -> Iterator[Row]:
@@ -52,22 +69,23 @@ class Table(ABC):
 
     def read(self, *, missing_ok: bool = False) -> Iterator[tuple[Row, bytes]]:
         """Yield the same, each with its line."""
-        return lines.parsed(self._lines(missing_ok=missing_ok), self.name)
+        lines = self._store.read_lines(self.name, missing_ok=missing_ok)
+        return parsed(lines, self.name)
 
-    @abstractmethod
-    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]: ...
-
-    @abstractmethod
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows, which count at once and survive a loss of power. Raises `LabelerError`."""
+        self._store.write(self.name, rows)
 
-    @abstractmethod
     def follow(self) -> News:
         """Begin to follow what others append from here on. Raises `LabelerError`, `OSError`."""
+        return self._store.follow(self.name)
 
-    @abstractmethod
     def place(self, source_ref: str) -> str:
         """Return where a photo is read: an `s3://` URI, or a path as `storage` takes it."""
+        if self._root is None or storage.is_s3(source_ref):
+            return source_ref
+        # An absolute path stays as it is.
+        return storage.to_source_ref(os.path.join(self._root, storage.to_path(source_ref)))
 
     def shown(self, source_ref: str) -> str:
         """Return the same of a photo that may be shown. Raises `Elsewhere` for any other.
@@ -96,54 +114,6 @@ def _bucket_of(uri: str) -> str:
     return f"{storage.S3_SCHEME}{uri.removeprefix(storage.S3_SCHEME).partition('/')[0]}/"
 
 
-class FolderTable(Table):
-    """A manifest on this machine."""
-
-    def __init__(self, name: str, photos_root: str | None, allowed: Iterable[str]) -> None:
-        """`photos_root` is where relative names begin, if that is not the manifest's folder."""
-        folder = Places(name).folder
-        self._root = photos_root or folder
-        super().__init__(name, {folder, self._root, *allowed})
-
-    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]:  # noqa: ARG002
-        return log.read_lines(self.name)
-
-    def append(self, rows: Sequence[Row]) -> None:  # noqa: D102
-        with log.Log(self.name) as file:
-            file.append(rows, sync=True)
-
-    def follow(self) -> News:  # noqa: D102
-        return log.follow(self.name)
-
-    def place(self, source_ref: str) -> str:  # noqa: D102
-        if storage.is_s3(source_ref):
-            return source_ref
-        # An absolute path stays as it is.
-        return storage.to_source_ref(os.path.join(self._root, storage.to_path(source_ref)))
-
-
-class BucketTable(Table):
-    """A bucket's results: `s3://bucket/labels/`."""
-
-    def _lines(self, *, missing_ok: bool) -> Iterator[Keyed]:
-        from alpaca_labeler.table import bucket  # 20 ms that a folder need not wait for
-
-        return bucket.read_lines(self.name, missing_ok=missing_ok)
-
-    def append(self, rows: Sequence[Row]) -> None:  # noqa: D102
-        from alpaca_labeler.table import bucket
-
-        bucket.write(self.name, rows)
-
-    def follow(self) -> News:  # noqa: D102
-        from alpaca_labeler.table import bucket
-
-        return bucket.follow(self.name)
-
-    def place(self, source_ref: str) -> str:  # noqa: D102
-        return source_ref
-
-
 def open_table(
     source: str,
     *,
@@ -160,11 +130,13 @@ def open_table(
     Raises `TableError` if there is no such manifest, unless `missing_ok`.
     """
     if storage.is_s3(source):
-        return BucketTable(f"{source.rstrip('/')}/", {_bucket_of(source), *allowed})
-    if not os.path.exists(source):
-        if missing_ok:
-            return FolderTable(source, photos_root, allowed)
+        from alpaca_labeler.table import bucket  # 20 ms that a folder need not wait for
+
+        return Table(f"{source.rstrip('/')}/", bucket, None, {_bucket_of(source), *allowed})
+    if not os.path.exists(source) and not missing_ok:
         raise TableError(f"{source}: there is no such file; `alpaca label FOLDER` writes one")
-    if not os.path.isfile(source):
+    if os.path.exists(source) and not os.path.isfile(source):
         raise TableError(f"{source}: not a file; name a manifest, such as {DEFAULT}")
-    return FolderTable(source, photos_root, allowed)
+    folder = Places(source).folder
+    root = photos_root or folder
+    return Table(source, log, root, {folder, root, *allowed})
