@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -19,7 +18,6 @@ from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
 from alpaca_labeler.table.table import open_table
 from tests.support.aws import account
-from tests.support.browser import find_chromium, reviewing
 from tests.support.bundles import make
 from tests.support.pets_photos import (
     BLUE,
@@ -60,34 +58,13 @@ def class_of(name):
     return CATS if "blue" in name else DOGS
 
 
-def correct(pages):
-    """Correct the labels that are wrong; return the names of those photos."""
+def correct():
+    """Correct the labels that are wrong, as the review page does; return those photos' names."""
     wrong = [row for name, row in rows().items() if row.label != class_of(name)]
-    if pages:
-        press(pages(), wrong)
-    else:  # without a browser, write what it would have
-        now = datetime.now(UTC)
-        said = [row.decided(class_of(row.source_ref), "ada", now) for row in wrong]
-        open_table("manifest.jsonl").append(said)
+    now = datetime.now(UTC)
+    said = [row.decided(class_of(row.source_ref), "ada", now) for row in wrong]
+    open_table("manifest.jsonl").append(said)
     return {row.source_ref for row in wrong}
-
-
-def press(page, wrong):
-    """Find each photo in `alpaca review`, and press the key of its class."""
-    from playwright.sync_api import expect
-
-    with reviewing(".", "--annotator", "ada", "--labels", CATS, DOGS) as address:
-        page.goto(address)
-        for row in wrong:
-            name = row.source_ref
-            page.locator("#grid").focus()
-            page.keyboard.press("/")
-            page.locator("#search").fill(name)
-            expect(page.locator(".tile .name")).to_have_text([Path(name).name])
-            page.keyboard.press("Escape")
-            page.keyboard.press("a" if class_of(name) == DOGS else "n")
-            expect(page.locator("#progress")).to_contain_text("1 changed")
-        page.context.close()  # before the server goes that it may still ask
 
 
 @pytest.fixture
@@ -126,7 +103,7 @@ def bucket(monkeypatch):
 
 
 @pytest.mark.usefixtures("bucket")
-def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
+def test_what_people_correct_is_learnt_proven_and_rolled_out(farm):
     pytest.importorskip("tensorflow")
     from alpaca_labeler.training import dataset, recipe
 
@@ -137,7 +114,7 @@ def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, request):
     alpaca("models", "publish", "runs/old", STORE)
 
     assert label("field", "--model", IN_USE)["labels"].keys() == {CATS, DOGS}
-    wrong = correct(request.getfixturevalue("pages") if find_chromium() else None)
+    wrong = correct()
     assert wrong == {name for name in rows() if class_of(name) == DOGS}
 
     words = ["--recipe", "tiny.toml", "--weights", "base.weights.h5", "--output", "runs/new"]

@@ -64,10 +64,12 @@ def stranger(built, tmp_path_factory):
     return run
 
 
-def test_the_wheel_has_one_top_level_name(built):
+def test_the_wheel_has_one_top_level_name_and_the_sdist_no_links(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name.split("/")[0] for name in wheel.namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"alpaca_labeler"}
+    with tarfile.open(built[0]) as sdist:
+        assert not [member.name for member in sdist if member.issym() or member.islnk()]
 
 
 def test_the_wheel_has_everything_that_is_not_python(built):
@@ -86,18 +88,10 @@ def test_the_wheel_has_everything_that_is_not_python(built):
             assert inside in names
 
 
-def test_the_sdist_holds_no_links(built):
-    with tarfile.open(built[0]) as sdist:
-        assert not [member.name for member in sdist if member.issym() or member.islnk()]
-
-
-def test_the_command_works_beside_folders_named_like_its_modules(stranger):
+def test_the_command_and_the_api_work_beside_folders_named_like_its_modules(stranger):
     assert "8 photos" in stranger("-m", "alpaca_labeler", "label", "photos", "--workers", "1")
     stranger("-m", "alpaca_labeler", "report")
     stranger("-m", "alpaca_labeler", "review", "--help")
     assert "0." in stranger("-m", "alpaca_labeler", "--version")
-
-
-def test_the_api_works_beside_folders_named_like_its_modules(stranger):
     code = "from alpaca_labeler import Labeler; print(Labeler().predict('photos/alpaca.jpg').label)"
     assert stranger("-c", code) == "alpaca\n"

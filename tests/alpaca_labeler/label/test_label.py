@@ -106,17 +106,6 @@ def test_a_photo_that_breaks_is_a_failure_until_it_is_whole_again(folder, photos
 
 
 @pytest.mark.slow
-def test_a_failure_that_another_option_repairs_is_tried_again(folder, label):
-    first = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
-    assert first["failed"] == 2
-    written = (folder / "manifest.jsonl").read_bytes()
-    same = label("photos", "--max-pixels", 100_000, "--max-failure-rate", 1)
-    assert (same["failed"], same["failed_before"], same["unchanged"]) == (2, 2, 1)
-    assert (folder / "manifest.jsonl").read_bytes() == written
-    assert sum(label("photos")["new"].values()) == 2
-
-
-@pytest.mark.slow
 def test_what_only_looks_like_a_photo_is_skipped_or_named(folder, label):
     photos = folder / "photos"
     for place in ("@eaDir/x.jpg/SYNOPHOTO_THUMB_M.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg"):
@@ -384,20 +373,6 @@ def test_a_drive_that_drops_out_for_a_moment_costs_no_photo(many, label):
     os.rename(many / "away", many / "photos")
     report = label("photos")
     assert (report["failed"], sum(report["labels"].values())) == (0, 100)
-
-
-@pytest.mark.slow
-def test_two_runs_at_once_are_refused(many):
-    process, _ = started(many)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        done = alpaca("label", "photos", cwd=many)
-    finally:
-        process.send_signal(signal.SIGCONT)
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: manifest.jsonl: another run is writing it")
-    interrupt(process)
-    assert process.returncode == 130
 
 
 @pytest.mark.slow

@@ -135,14 +135,6 @@ def test_what_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch):
         )
 
 
-@pytest.mark.usefixtures("folder")
-def test_a_label_that_is_not_there_is_answered_with_those_that_are(label):
-    label("photos")
-    done = CliRunner().invoke(main, ["manifest", "show", "--label", "llama"])
-    assert done.exit_code == 2
-    assert "there is no label 'llama'; the labels are: alpaca, not alpaca" in done.stderr
-
-
 # --- sorting into folders ------------------------------------------------------------------------
 
 

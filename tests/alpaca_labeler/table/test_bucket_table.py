@@ -68,15 +68,6 @@ def test_many_rows_become_several_parts(s3, monkeypatch):
     assert len(labels()) == 10
 
 
-def test_a_late_part_with_an_old_row_changes_nothing():
-    write(RESULTS, [row("a", 0, "goat")])
-    compact(RESULTS)
-    write(RESULTS, [row("a", 60)])
-    assert labels() == {"a": "goat"}
-    compact(RESULTS)
-    assert labels() == {"a": "goat"}
-
-
 def test_only_names_of_parts_are_parts(s3):
     write(RESULTS, [row("a")])
     for name in ("notes.txt", "x.jsonl", "0" * 31 + ".jsonl", "0" * 32 + ".jsonl.bak"):
@@ -141,15 +132,6 @@ def test_a_manifest_of_somebody_else_is_refused(s3):
 # --- people --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compacted", [False, True])
-def test_a_decision_counts_at_once_and_after_compaction(compacted):
-    write(RESULTS, [row("a")])
-    write(RESULTS, [row("a").decided("goat", "kim", NOW, index=0, attribute="alpaca")])
-    if compacted:
-        compact(RESULTS)
-    assert labels() == {"a": "goat"}
-
-
 def test_a_persons_label_goes_with_the_photo_to_another_name(s3):
     first = row("a", content="sha256:same")
     write(RESULTS, [first, row("c", content="sha256:same"), row("d")])
@@ -175,12 +157,6 @@ def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     body = s3.get_object(Bucket="results", Key="labels/manifest.jsonl")["Body"].read()
     assert b"s3://photos/a" in body
     assert b"s3://photos/b" not in body
-
-
-def test_a_photo_that_was_uploaded_again_is_there():
-    write(RESULTS, [row("a", 60), gone("a", 20), row("a", 0, "goat")])
-    compact(RESULTS)
-    assert labels() == {"a": "goat"}
 
 
 # --- several runs --------------------------------------------------------------------------------

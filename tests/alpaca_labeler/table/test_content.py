@@ -52,28 +52,17 @@ def copy_with_another_date(path):
     os.utime(path, (1, 1))
 
 
-def test_a_copied_photo_keeps_the_label_that_a_person_gave_it(folder):
+def test_a_photo_keeps_the_label_that_a_person_gave_it_with_another_date_and_another_name(folder):
     label("holiday", cwd=folder)
     said = flip(folder, "holiday/a.png")
-    label("holiday", cwd=folder)
     copy_with_another_date(folder / "holiday/a.png")
     done = label("holiday", cwd=folder)
     assert (done["unchanged"], done["overruled"]) == (1, [])
-    assert labels(folder)["holiday/a.png"] == f"{said}*"
     assert label("holiday", cwd=folder)["unchanged"] == 2  # its new date is known
-
-
-def test_a_photo_under_another_name_keeps_the_label_that_a_person_gave_it(folder):
-    label("holiday", cwd=folder)
-    said = flip(folder, "holiday/a.png")
     (folder / "holiday").rename(folder / "summer")
-    done = label("summer", cwd=folder)
-    assert done["gone"] == 2
+    assert label("summer", "--prune", cwd=folder)["gone"] == 2
+    assert labels(folder).keys() == {"summer/a.png", "summer/in/b.png"}
     assert labels(folder)["summer/a.png"] == f"{said}*"
-    pruned = label("summer", "--prune", cwd=folder)
-    assert pruned["gone"] == 2
-    assert [*labels(folder)] == ["summer/a.png", "summer/in/b.png"]
-    assert label("summer", cwd=folder)["gone"] == 0
 
 
 def test_a_truly_new_version_overrules_a_person_and_is_named_once(folder):
@@ -162,51 +151,7 @@ def test_label_correct_and_every_command_shows_it_without_a_step_between(folder)
         label("holiday", cwd=folder)
 
 
-def test_a_correction_of_a_photo_without_a_row_waits_for_it(folder):
-    label("holiday", cwd=folder)
-    said = flip(folder, "holiday/a.png")
-    (folder / "holiday/a.png").rename(folder / "away.png")
-    label("holiday", "--prune", cwd=folder)
-    assert "holiday/a.png" not in labels(folder)
-    (folder / "away.png").rename(folder / "holiday/a.png")
-    label("holiday", cwd=folder)
-    assert labels(folder)["holiday/a.png"] == f"{said}*"
-
-
-# --- drives and editors --------------------------------------------------------------------------
-
-DRIVE = """
-import errno, fcntl, os
-def refuse(code, real=None):
-    def call(*words):
-        if real is None or words[1] == fcntl.F_OFD_SETLK:
-            raise OSError(code, os.strerror(code))
-        return real(*words)
-    return call
-"""
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        ("os.chmod = refuse(errno.EPERM)", ""),
-        ("os.fsync = refuse(errno.EINVAL)", ""),
-        ("fcntl.fcntl = refuse(errno.ENOLCK, fcntl.fcntl)", "this drive cannot lock files"),
-        ("fcntl.fcntl = refuse(errno.EOPNOTSUPP, fcntl.fcntl)", "this drive cannot lock files"),
-    ],
-)
-def test_a_drive_that_offers_less_is_worked_on(folder, code, says):
-    (folder / "drive").mkdir()
-    (folder / "drive/sitecustomize.py").write_text(DRIVE + code)
-    path = os.pathsep.join([str(folder / "drive"), os.environ.get("PYTHONPATH", os.getcwd())])
-    for unchanged in (0, 2):
-        done = alpaca(
-            "label", "holiday", "--workers", 1, "--json", cwd=folder, env={"PYTHONPATH": path}
-        )
-        assert done.returncode == 0
-        assert json.loads(done.stdout)["unchanged"] == unchanged
-        assert done.stderr.count("this drive cannot") == bool(says)
-    assert [*rows(folder / "manifest.jsonl")] == ["holiday/a.png", "holiday/in/b.png"]
+# --- files ---------------------------------------------------------------------------------------
 
 
 def test_a_manifest_that_a_windows_editor_saved_is_read(folder):

@@ -335,51 +335,25 @@ def test_a_line_that_is_no_row_is_refused(bad):
         Row.from_line(bad)
 
 
+KEYS = "read answer people gone at content failure label index x-metadata class-name type".split()
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
         lambda some: (
             st.lists(some)
             | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "read",
-                        "answer",
-                        "people",
-                        "gone",
-                        "at",
-                        "content",
-                        "failure",
-                        "label",
-                        "index",
-                        "x-metadata",
-                        "class-name",
-                        "type",
-                    ]
-                ),
+                st.sampled_from(KEYS),
                 some,
             )
         ),
     )
 )
 def test_whatever_a_row_holds_it_can_be_read_merged_and_written(junk):
-    text = (
-        json.dumps({"source-ref": NAME, "labeler": junk, "x-metadata": junk}, allow_nan=False)
-        if _is_json(junk)
-        else "{}"
-    )
-    if text == "{}":
-        return
     try:
+        text = json.dumps({"source-ref": NAME, "labeler": junk, "x-metadata": junk})
         row = Row.from_line(text.encode())
     except ManifestError:
-        return  # a number or a text that JSON's strict reader refuses
+        return  # numbers, or halves of characters, that strict JSON refuses
     assert Row.from_line(merge(row, replace(row)).to_line()).source_ref == NAME
-
-
-def _is_json(value: object) -> bool:
-    try:
-        json.dumps(value, allow_nan=False).encode()
-    except ValueError:
-        return False
-    return True
