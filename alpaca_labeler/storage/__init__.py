@@ -44,12 +44,11 @@ from alpaca_labeler.storage.s3_errors import (
     TooLarge,
     Transient,
     Unavailable,
+    answer_of,
     is_page,
     pays,
     refuse_redirect,
-    response_headers,
     setup_error,
-    status_of,
     translate,
 )
 
@@ -120,7 +119,8 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
     announced = (image.version_id, image.etag)
     if announced in {(version.version_id, version.etag), (None, version.etag)}:
         version = replace(version, sequencer=image.sequencer)
-    return Fetched(data, version, _date(answer))
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return Fetched(data, version, _date(headers))
 
 
 def stamp_of(uri: str) -> Stamp | None:
@@ -148,7 +148,7 @@ def _check_never_there(uri: str) -> None:
     try:
         call(uri, "head_object")
     except NotFound as error:
-        headers = response_headers(error)
+        _, headers = answer_of(error)
         if headers.get("x-amz-delete-marker") == "true":
             raise Deleted(uri, headers.get("x-amz-version-id", "ID")) from error
     else:
@@ -217,18 +217,17 @@ def _moment(answer: Any) -> str | None:
         return None
 
 
-def _date(answer: Any) -> datetime | None:
-    """Return when S3 gave this answer, by its own clock, in whole seconds."""
+def _date(headers: Any) -> datetime | None:
+    """Return when S3 gave an answer, by its own clock, in whole seconds."""
     try:
-        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
-        return parsedate_to_datetime(date).astimezone(UTC)
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
     except (KeyError, ValueError, OverflowError):
         return None
 
 
 def date_of(error: StorageError) -> datetime | None:
     """Return when S3 gave the answer behind an error; None if it tells no time."""
-    return _date({"ResponseMetadata": {"HTTPHeaders": response_headers(error)}})
+    return _date(answer_of(error)[1])
 
 
 def _etag(answer: Any) -> str | None:
@@ -266,14 +265,10 @@ def delete(uris: list[str]) -> None:
         bucket, _ = split_s3(some[0])
         objects = [{"Key": split_s3(uri)[1]} for uri in some]
         try:
-            answer = _call(
-                some[0],
-                "delete_objects",
-                Bucket=bucket,
-                Delete={"Objects": objects, "Quiet": True},
-            )
+            what = {"Objects": objects, "Quiet": True}
+            answer = _call(some[0], "delete_objects", Bucket=bucket, Delete=what)
         except StorageError as error:
-            if status_of(error) not in _NO_SUCH_CALL:
+            if answer_of(error)[0] not in _NO_SUCH_CALL:
                 raise
             # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
             for uri in some:

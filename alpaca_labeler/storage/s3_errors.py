@@ -129,18 +129,14 @@ def refuse_redirect(response: Any = None, **_: Any) -> None:
         )
 
 
-def status_of(error: StorageError) -> int:
-    """Return the HTTP status of the answer behind an error; 0 if there was none."""
+def answer_of(error: StorageError) -> tuple[int, dict[str, str]]:
+    """Return the HTTP status and the headers, in lower case, of the answer behind an error.
+
+    (0, {}) if there was none.
+    """
     response = getattr(error.__cause__, "response", None) or {}  # a time-out's is None
-    status: int = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status
-
-
-def response_headers(error: StorageError) -> dict[str, str]:
-    """Return the headers of the answer behind an error, in lower case; empty if there was none."""
-    response = getattr(error.__cause__, "response", None) or {}
-    headers: dict[str, str] = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return headers
+    about = response.get("ResponseMetadata", {})
+    return about.get("HTTPStatusCode", 0), about.get("HTTPHeaders", {})
 
 
 def is_page(answer: Any) -> bool:

@@ -130,6 +130,15 @@ def point(folder, content):
     return str(folder / "latest.json")
 
 
+def test_a_pointer_leads_to_its_neighbour(tmp_path, monkeypatch):
+    version = document()["version"]
+    write(tmp_path / version)
+    pointer = point(tmp_path, json.dumps({"version": version}))
+    assert bundle.load(pointer).card.version == version
+    monkeypatch.chdir(tmp_path)
+    assert bundle.load("latest.json").card.version == version
+
+
 def test_a_pointer_in_a_bucket_leads_to_its_neighbour(aws):
     aws.create_bucket(Bucket="models")
     version = document()["version"]
