@@ -92,62 +92,56 @@ def label(event: dict[str, Any], context: LambdaContext) -> events.Event:
     batch = events.parse(event, within=_settings().input)
     left = context.get_remaining_time_in_millis() / 1000
     deadline = time.monotonic() + left - min(RESERVED_SECONDS, RESERVED_SHARE * left)
-    results, unfinished = process(batch, _model().labeler(), _settings().results, deadline=deadline)
+    rows, unfinished = process(batch, _model().labeler(), _settings().results, deadline=deadline)
     if time.monotonic() >= deadline:
         # A decoder that hangs never gives its interpreter back: the next call loads another.
         _model.cache_clear()
     for id_, problem in batch.unreadable:
         logger.error("cannot be read as a request", extra={"id": id_, "problem": problem})
     queue = _settings().queue
-    queued = _hand_back(batch, results, unfinished, queue) if queue else 0
-    return events.answer(batch, results, {} if queued else unfinished, queued)
+    queued = _hand_back(batch, rows, unfinished, queue) if queue else 0
+    return events.answer(batch, rows, {} if queued else unfinished, queued)
 
 
 def process(
     batch: Batch, labeler: Labeler, results: str, *, deadline: float | None
-) -> tuple[dict[str, str], dict[str, str]]:
+) -> tuple[int, dict[str, str]]:
     """Label a batch's images, each once, and write their rows as one part below `results`.
 
-    Returns (source-ref -> what its row says, source-ref -> why it must be tried again). An image
-    that is gone by now, as after a renamed upload, is in neither. Never raises because of an image.
-    If the part cannot be written, all images must be tried again.
+    Returns (number of rows, source-ref -> why it must be tried again). An image that is gone by
+    now, as after a renamed upload, is in neither. Never raises because of an image. If the part
+    cannot be written, all images must be tried again.
     """
     rows: list[Row] = []
     gone: list[str] = []
-    done: dict[str, str] = {}
     unfinished: dict[str, str] = {}
-    refused: dict[str, Row] = {}
+    refused: list[Row] = []
     images = _each_once(request.image for request in batch.requests)
     label = partial(_label_isolated, labeler) if batch.isolated else labeler.label
     for found in label(images, deadline=deadline):
-        source_ref = found.image.source_ref
         if found.row is None:
-            unfinished[source_ref] = found.problem
+            unfinished[found.image.source_ref] = found.problem
             if found.refused is not None:
-                refused[source_ref] = found.refused
-            continue
-        failure = found.row.failure
-        if failure and failure.code == "not-found":
-            gone.append(source_ref)
-            continue
-        rows.append(found.row)
-        done[source_ref] = found.label or found.problem
+                refused.append(found.refused)
+        elif found.row.failure and found.row.failure.code == "not-found":
+            gone.append(found.image.source_ref)
+        else:
+            rows.append(found.row)
     if not all(row.failure for row in rows):
         # S3 let us read others, so our role works: these belong to another account, or the reader
         # must pay.
-        for source_ref, row in refused.items():
-            rows.append(row)
-            done[source_ref] = unfinished.pop(source_ref)
+        rows += refused
+        for row in refused:
+            del unfinished[row.source_ref]
     try:
         if rows:
             bucket.write(results, rows)
     except storage.StorageError as error:
         logger.exception("the part was not written")
+        unfinished |= {row.source_ref: str(error) for row in rows}
         rows = []
-        unfinished |= dict.fromkeys(done, str(error))
-        done = {}
     _report(rows, unfinished, gone)
-    return done, unfinished
+    return len(rows), unfinished
 
 
 def _label_isolated(
@@ -163,9 +157,7 @@ def _label_isolated(
         yield from workers.label(images, deadline=deadline)
 
 
-def _hand_back(
-    batch: Batch, results: dict[str, str], unfinished: dict[str, str], queue: str
-) -> int:
+def _hand_back(batch: Batch, rows: int, unfinished: dict[str, str], queue: str) -> int:
     """Have unfinished images tried again soon; return how many a direct caller need not repeat.
 
     A direct caller would repeat its whole batch for one slow image, so the queue takes what is
@@ -173,10 +165,9 @@ def _hand_back(
     """
     try:
         if batch.messages:
-            again = {r.id for r in batch.requests if r.image.source_ref in unfinished}
-            again |= batch.broken
-            requeue.soon(queue, (said for id_, said in batch.messages.items() if id_ in again))
-        elif results:
+            again = batch.again(unfinished)
+            requeue.soon(queue, (batch.messages[id_] for id_ in again))
+        elif rows:
             images = _each_once(request.image for request in batch.requests)
             return requeue.send(queue, (i for i in images if i.source_ref in unfinished))
     except storage.StorageError as error:

@@ -16,7 +16,7 @@ and the others are labelled.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -80,15 +80,17 @@ class Batch:
     isolated: bool = False
     """One of the images may have killed an earlier call: label them in a separate process."""
 
-    @property
-    def broken(self) -> frozenset[str]:
-        """Ids of the messages that ask for no image and cannot be read.
+    def again(self, unfinished: Collection[str]) -> list[str]:
+        """Return the ids of the messages to be delivered again, in their order.
 
-        They are delivered again until the queue moves them to the dead letters, where an alarm
-        reports them. A message that brings an image too is not: it would be labelled each time.
+        They are those of `unfinished` images, by source-ref, and those that ask for no image and
+        cannot be read: the queue moves these to the dead letters, where an alarm reports them. A
+        message that brings an image too is not one of them: it would be labelled each time.
         """
         asked = {request.id for request in self.requests}
-        return frozenset(id_ for id_, _ in self.unreadable if id_ not in asked)
+        again = {r.id for r in self.requests if r.image.source_ref in unfinished}
+        again |= {id_ for id_, _ in self.unreadable if id_ not in asked}
+        return [id_ for id_ in self.messages if id_ in again]
 
 
 def parse(event: object, *, within: str) -> Batch:
@@ -280,14 +282,11 @@ def _moment(value: object) -> str | None:
 # --- the answer ----------------------------------------------------------------------------------
 
 
-def answer(
-    batch: Batch, results: Mapping[str, str], unfinished: Mapping[str, str], queued: int = 0
-) -> Event:
+def answer(batch: Batch, rows: int, unfinished: Mapping[str, str], queued: int = 0) -> Event:
     """Answer as the trigger expects, so that it tries again what is needed and nothing else.
 
-    `results` maps each source-ref that is done to what is known of it now, `unfinished` each other
-    one to why it must be tried again. `queued` is how many images the queue took over from a
-    direct caller, who is told.
+    `rows` is how many were written; `unfinished` maps source-refs to why they must be tried again;
+    `queued` is how many images the queue took over from a direct caller, who is told.
 
     A queue delivers the named messages again. A direct caller repeats the whole event, and only
     after an error; rows made twice merge into one.
@@ -295,15 +294,13 @@ def answer(
     Raises `Unfinished` to a direct caller if images are unfinished.
     """
     if batch.messages:
-        again = {r.id for r in batch.requests if r.image.source_ref in unfinished} | batch.broken
-        failed = [id_ for id_ in batch.messages if id_ in again]
-        return {"batchItemFailures": [{"itemIdentifier": id_} for id_ in failed]}
+        return {"batchItemFailures": [{"itemIdentifier": i} for i in batch.again(unfinished)]}
     if unfinished:
         first = next(iter(unfinished.values()))
         raise Unfinished(
             f"{len(unfinished)} of {len(batch.requests)} images must be tried again, the first "
             f"because: {first}"
         )
-    counts = {"images": len(batch.requests), "rows": len(results)}
+    counts = {"images": len(batch.requests), "rows": rows}
     more = {"queued": queued, "unreadable": len(batch.unreadable)}
     return counts | {name: count for name, count in more.items() if count}

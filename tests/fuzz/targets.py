@@ -129,7 +129,7 @@ def check_event(data: bytes) -> None:
         read = as_read(image, NOON)
         assert from_json(Read, json.loads(orjson.dumps(to_json(read)))) == read
     names = [request.image.source_ref for request in batch.requests]
-    for done, left in ((dict.fromkeys(names, "row"), {}), ({}, dict.fromkeys(names, "why"))):
+    for done, left in ((len(names), {}), (0, dict.fromkeys(names, "why"))):
         try:
             answer = json.loads(json.dumps(events.answer(batch, done, left)))
         except events.Unfinished:
@@ -137,8 +137,9 @@ def check_event(data: bytes) -> None:
             continue
         if batch.messages:
             failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-            asked = {request.id for request in batch.requests} if left else set()
-            assert failed == {*batch.broken, *asked}
+            asked = {request.id for request in batch.requests}
+            broken = {id_ for id_, _ in batch.unreadable} - asked
+            assert failed == broken | (asked if left else set())
 
 
 # --- manifests -----------------------------------------------------------------------------------
