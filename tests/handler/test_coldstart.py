@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from alpaca_labeler.table import manifest_row
+from alpaca_labeler.table.row import Row
 from tests.support.package import copied
 
 ROOT = Path(__file__).parents[2]
@@ -185,8 +185,8 @@ def test_a_cold_call_and_a_warm_call_label_the_photo(call, s3):
     warm = call(event)
     listed = s3.list_objects_v2(Bucket="results", Prefix="labels/parts/")["Contents"]
     [part] = listed  # the same batch twice is the same part
-    row = manifest_row.parse(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
-    assert row["source-ref"] == "s3://photos/farm/ü +.jpg"
-    assert row["alpaca-metadata"]["class-name"] == "alpaca"
+    row = Row.from_line(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
+    assert row.source_ref == "s3://photos/farm/ü +.jpg"
+    assert row.label == "alpaca"
     assert cold["init"] + cold["calls"][0] < 5
     assert warm["calls"][1] < cold["calls"][0] + 1
