@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-s3 test-sam test-peers test-deploy sam-local lint format wheel bench fuzz soak audit lock clean
+.PHONY: help run check test test-s3 test-sam test-peers test-deploy sam-local lint format wheel bench fuzz audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -78,14 +78,11 @@ wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and try the wheel in 
 		../bin/alpaca label photos && ../bin/alpaca report && ../bin/alpaca review --help && \
 		../bin/python -c "import alpaca_labeler as a; print(a.Labeler().predict('photos/alpaca.jpg'))"
 
-bench: $(VENV)/.bench  ## compare the speed of labelling with its peers, and write docs/benchmarks.md
+bench: $(VENV)/.test  ## compare the speed of labelling with its peers, and write docs/benchmarks.md
 	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
 
 fuzz: $(VENV)/.test  ## feed broken input to everything that reads (FUZZ_SECONDS=8 per target)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),8)
-
-soak: $(VENV)/.run  ## upload for SOAK_MINUTES (30) with faults: nothing lost, nothing grows
-	$(BIN)/python tests/benchmarks/soak.py --minutes $(or $(SOAK_MINUTES),30)
 
 audit: | $(BIN)/python  ## look up known vulnerabilities of locked packages; list licences
 	$(BIN)/python -m venv build/audit
@@ -99,7 +96,7 @@ format: $(VENV)/.test  ## format the code
 	$(BIN)/ruff format .
 
 lock:  ## choose the newest versions of everything again (needs uv)
-	uv pip compile pyproject.toml $(foreach extra,bench heic sandbox test train,--extra $(extra)) \
+	uv pip compile pyproject.toml $(foreach extra,heic sandbox test train,--extra $(extra)) \
 		--universal --no-emit-index-url -o requirements.txt
 	uv pip compile handler/requirements.in --constraint requirements.txt --universal \
 		--python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
@@ -119,8 +116,4 @@ $(VENV)/.run: pyproject.toml requirements.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[heic,test,train]'
-	@touch $@ $(VENV)/.run
-
-$(VENV)/.bench: pyproject.toml requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt --editable '.[bench,sandbox]'
 	@touch $@ $(VENV)/.run

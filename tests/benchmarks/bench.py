@@ -19,10 +19,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks import bench_compaction, bench_labelling, bench_review, harness
+from tests.benchmarks import bench_compaction, bench_folder, bench_labelling, harness
 
 COMMAND = bench_labelling.COMMAND
-PACKAGES = ("ai-edge-litert", "pillow", "numpy", "tensorflow", "keras", "onnxruntime")
+PACKAGES = ("ai-edge-litert", "pillow", "numpy", "tensorflow", "keras")
 
 
 def main() -> None:
@@ -40,13 +40,13 @@ def main() -> None:
         scratch = Path(folder)
         keras = os.path.abspath(given.keras) if given.keras else ""
         labelled = bench_labelling.measure(sizes, rounds, keras, scratch)
-        commands = bench_review.measure(files, rounds, scratch)
+        commands = bench_folder.measure(files, rounds, scratch)
         growth = {rows: bench_compaction.measure(rows) for rows in tables}
         sections = [
             head(labelled, rounds, given.keras, time.monotonic() - began),
             aims(labelled, commands, growth),
             bench_labelling.section(labelled),
-            bench_review.section(files, commands),
+            bench_folder.section(files, commands),
             bench_compaction.section(growth),
             NOTES,
         ]
@@ -58,12 +58,7 @@ def main() -> None:
 
 def head(found: bench_labelling.Labelled, rounds: int, keras: str, seconds: float) -> str:
     """Say where and how it was measured."""
-    versions = []
-    for name in PACKAGES:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     sizes = ", ".join(
         f"{len(paths)} of {longest:,} px "
         f"({sum(map(os.path.getsize, paths)) / len(paths) / 1000:,.0f} kB each)"
@@ -92,11 +87,7 @@ Written by `make bench`; every figure below comes from that one run.
 
 def _processor() -> str:
     """Return the processor's name and its vector instructions, which int8 inference depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    parts = (line.partition(":") for line in lines)
+    parts = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
     facts = {name.strip(): value.strip() for name, _, value in parts}
     flags = facts.get("flags", facts.get("Features", "")).split()
     vector = [flag for flag in flags if re.match(r"avx|amx|asimd|sve|i8mm", flag)]
@@ -109,30 +100,17 @@ def aims(
     growth: dict[int, dict[str, float]],
 ) -> str:
     """Return what is aimed at beside what was measured."""
-    one, memory = found.seconds[1024, 1], found.megabytes
-    ratio, keras = harness.ratio, "keras" in memory
+    one, memory, ratio = found.seconds[1024, 1], found.megabytes, harness.ratio
     resumed = commands["`alpaca label`, all labelled before"].seconds
     rows: list[tuple[str, float, float | None]] = [  # a negative aim is a least
-        ("Keras sample over `alpaca label`, time per photo", -10, ratio(one, "keras", COMMAND)),
+        (f"{KERAS}, time per photo", -10, ratio(one, "keras", COMMAND)),
         ("library over bare floor", 1.1, ratio(one, "labeler", "floor")),
         ("`alpaca label` over bare floor", 1.1, ratio(one, COMMAND, "floor")),
-        ("`alpaca label`, two cores over one", -1.9, bench_labelling.gain(found, COMMAND)),
-        (
-            "start to first label, Keras sample over `alpaca label`",
-            -15,
-            ratio(found.starts, "keras", COMMAND),
-        ),
-        (
-            "memory, Keras sample over `alpaca label`",
-            -6,
-            memory["keras"] / memory[COMMAND] if keras else None,
-        ),
+        ("`alpaca label`, two cores over one", -1.9, found.gain(COMMAND)),
+        (f"start to first label, {KERAS}", -15, ratio(found.starts, "keras", COMMAND)),
+        (f"memory, {KERAS}", -6, memory["keras"] / memory[COMMAND]),
         ("resume over 100,000 labelled files, s", 5, resumed if growth.get(10**6) else None),
-        (
-            "compaction and audit, growth of time over growth of rows",
-            1,
-            bench_compaction.steepest(growth),
-        ),
+        (GROWTH, 1, bench_compaction.steepest(growth)),
     ]
     lines = []
     for what, aim, value in rows:
@@ -142,6 +120,8 @@ def aims(
     return f"{AIMS}\n\n{harness.table(('aim', 'at', 'measured', ''), lines)}"
 
 
+KERAS = "Keras sample over `alpaca label`"
+GROWTH = "compaction and audit, growth of time over growth of rows"
 AIMS = """\
 ## Aims
 

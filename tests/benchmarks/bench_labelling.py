@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -24,7 +25,6 @@ NAMES = {
     "labeler": "this project, library",
     COMMAND: "this project, `alpaca label`",
     "litert": "LiteRT, float",
-    "onnx": "ONNX Runtime",
     "keras": "Keras sample",
 }
 
@@ -42,8 +42,8 @@ class Server:
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"skipped": "its process died while it loaded"}
+        found: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return found
 
     def label(self, paths: list[str]) -> dict[str, Any]:
         assert self.process.stdin
@@ -72,13 +72,14 @@ class Labelled:
     starts: harness.Times = field(default_factory=dict)
     """Seconds from the start of the process to its first label."""
 
-    def millis(self, name: str, longest: int = 1024, cores: int = 1) -> float | None:
-        """Return the median milliseconds per photo."""
-        times = self.seconds.get((longest, cores), {}).get(name)
-        return 1000 * statistics.median(times) / len(self.photos[longest]) if times else None
+    def rate(self, name: str, longest: int = 1024, cores: int = 1) -> float:
+        """Return the median photos per second."""
+        times = self.seconds[longest, cores][name]
+        return len(self.photos[longest]) / statistics.median(times)
 
-    def names(self) -> list[str]:
-        return [name for name in NAMES if self.millis(name)]
+    def gain(self, name: str, longest: int = 1024) -> float:
+        """Return how many times as many photos per second two cores give as one does."""
+        return self.rate(name, longest, 2) / self.rate(name, longest)
 
 
 def measure(sizes: dict[int, int], rounds: int, keras: str, scratch: Path) -> Labelled:
@@ -87,21 +88,23 @@ def measure(sizes: dict[int, int], rounds: int, keras: str, scratch: Path) -> La
     found = Labelled({size: harness.photos(size, n, scratch) for size, n in sizes.items()})
     models = scratch / "models"
     models.mkdir()
-    harness.start([HERE / "contestants.py", "--make", models, keras], ALL).wait()
-    cores = sorted(ALL)[-2:]
-    teams = _load(models, cores)
+    everywhere = os.sched_getaffinity(0)
+    harness.run([HERE / "contestants.py", "--make", models, keras], everywhere)
+    cores = sorted(everywhere)[-2:]
+    teams = {name: [Server(name, models, {core}) for core in cores] for name in CONTESTANTS}
     try:
+        for server in itertools.chain(*teams.values()):
+            server.answer()  # it is ready
         for longest, paths in found.photos.items():
-            for count in range(1, len(cores) + 1):
-                harness.say(f"{longest} px, {count} of {len(cores)} cores")
+            for count in (1, 2):
+                harness.say(f"{longest} px, {count} cores")
                 some = {name: team[:count] for name, team in teams.items()}
                 found.seconds[longest, count] = _rounds(rounds, paths, some, cores[:count], scratch)
         for name, [server, *_] in teams.items():
             found.megabytes[name] = server.label([])["megabytes"]
     finally:
-        for team in teams.values():
-            for server in team:
-                server.end()
+        for server in itertools.chain(*teams.values()):
+            server.end()
     largest = str(Path(found.photos[max(sizes)][0]).parent)
     found.megabytes[COMMAND] = _label(largest, cores[:1], scratch, watch=True).megabytes
     harness.say("from start to first label")
@@ -112,20 +115,6 @@ def measure(sizes: dict[int, int], rounds: int, keras: str, scratch: Path) -> La
         act()  # fills the file cache
     found.starts = harness.in_turn(rounds, acts)
     return found
-
-
-ALL = os.sched_getaffinity(0)
-
-
-def _load(models: Path, cores: list[int]) -> dict[str, Team]:
-    teams = {name: [Server(name, models, {core}) for core in cores] for name in CONTESTANTS}
-    for name, team in list(teams.items()):
-        reasons = [answer["skipped"] for one in team if "skipped" in (answer := one.answer())]
-        if reasons:
-            harness.say(f"{NAMES[name]} does not take part: {reasons[0]}")
-            for server in teams.pop(name):
-                server.end()
-    return teams
 
 
 def _rounds(
@@ -177,46 +166,23 @@ def _first(name: str, models: Path, cores: list[int], photo: str) -> float:
 
 def section(found: Labelled) -> str:
     """Return the tables of speed, starts and memory."""
-    sizes, names = list(found.photos), found.names()
     one = found.seconds[1024, 1]
-
-    def rates(name: str, cores: int) -> list[float | None]:
-        times = [found.millis(name, size, cores) for size in sizes]
-        return [1000 / time if time else None for time in times]
-
-    single = [
-        [
-            NAMES[name],
-            *rates(name, 1),
-            found.millis(name),
-            harness.ratio(one, name, "floor"),
-            harness.ratio(one, "keras", name),
-        ]
-        for name in names
-    ]
-    double = [
-        [NAMES[name], *rates(name, 2), *(gain(found, name, size) for size in sizes)]
-        for name in names
-    ]
-    starts = [
-        [NAMES[name], statistics.median(found.starts[name]), found.megabytes[name]]
-        for name in names
-    ]
-    per_second = [f"{size} px, /s" for size in sizes]
+    single, double, starts = [], [], []
+    for name, called in NAMES.items():
+        compared = (harness.ratio(one, name, "floor"), harness.ratio(one, "keras", name))
+        rates = [found.rate(name, size) for size in found.photos]
+        single.append([called, *rates, 1000 / found.rate(name), *compared])
+        both = [found.rate(name, size, 2) for size in found.photos]
+        double.append([called, *both, *(found.gain(name, size) for size in found.photos)])
+        starts.append([called, statistics.median(found.starts[name]), found.megabytes[name]])
+    per_second = [f"{size} px, /s" for size in found.photos]
+    gains = [f"gain, {size}" for size in found.photos]
     tables = [
-        harness.table(["one core", *per_second, "1024 px, ms", "x floor", "Keras / it"], single)
+        harness.table(["one core", *per_second, "1024 px, ms", "x floor", "Keras / it"], single),
+        harness.table(["two cores", *per_second, *gains], double),
+        harness.table(["one core", "first label, s", "memory, MB"], starts),
     ]
-    if (1024, 2) in found.seconds:
-        header = ["two cores", *per_second, *(f"gain, {size}" for size in sizes)]
-        tables.append(harness.table(header, double))
-    tables.append(harness.table(["one core", "first label, s", "memory, MB"], starts))
     return "\n\n".join([TEXT, *tables])
-
-
-def gain(found: Labelled, name: str, longest: int = 1024) -> float | None:
-    """Return how many times as many photos per second two cores give as one does."""
-    one, two = found.millis(name, longest, 1), found.millis(name, longest, 2)
-    return one / two if one and two else None
 
 
 TEXT = """\

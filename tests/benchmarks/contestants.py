@@ -4,8 +4,8 @@
     python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
     python contestants.py NAME MODELS PHOTO       prints the logit of one photo, and ends
 
-Each gets one thread. `keras` is what samples of serverless inference do; the other peers get this
-project's decoding, so that they differ by their runtime alone.
+Each gets one thread. `keras` is what samples of serverless inference do; `litert` gets this
+project's decoding, so that it differs by its runtime alone.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.benchmarks.harness import peak
+from tests.benchmarks.harness import ROOT, peak
 
-ROOT = Path(__file__).parents[2]
-KERAS, ONNX, FLOAT = "model.keras", "model.onnx", "float.tflite"
-
+KERAS, FLOAT = "model.keras", "float.tflite"
 
 Contestant = Callable[[str], float]
 """A way to label photos, loaded and ready: path of a photo -> its logit."""
@@ -35,18 +33,12 @@ Contestant = Callable[[str], float]
 def floor(_models: Path) -> Contestant:
     """Read, decode scaled, resize, infer: what any labeller of these pixels must do, and no more.
 
-    It is written out here, without a line of `handler`, for RGB and grey JPEGs that stand upright.
+    Written out without a line of the product, for RGB and grey JPEGs that stand upright.
     """
     import numpy as np
-    from ai_edge_litert.interpreter import Interpreter
     from PIL import Image
 
-    interpreter = Interpreter(
-        str(ROOT / "alpaca_labeler/model/embedded/model.tflite"), num_threads=1
-    )
-    interpreter.allocate_tensors()
-    [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
-    size = int(given["shape"][1])
+    size, run = _litert(ROOT / "alpaca_labeler/model/embedded/model.tflite")
 
     def label(path: str) -> float:
         with open(path, "rb") as file:
@@ -64,9 +56,7 @@ def floor(_models: Path) -> Contestant:
         )
         if square.mode != "RGB":
             square = square.convert("RGB")
-        interpreter.set_tensor(given["index"], np.asarray(square)[np.newaxis])
-        interpreter.invoke()
-        return float(interpreter.get_tensor(made["index"]).item())
+        return run(np.asarray(square)[np.newaxis])
 
     return label
 
@@ -90,8 +80,6 @@ def labeler(_models: Path) -> Contestant:
 def keras(models: Path) -> Contestant:
     """`load_img`, `predict`: the usual sample, with the defaults of TensorFlow."""
     import numpy as np
-
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     from keras.models import load_model
     from keras.utils import img_to_array, load_img
 
@@ -106,58 +94,44 @@ def keras(models: Path) -> Contestant:
     return label
 
 
-def onnx(models: Path) -> Contestant:
-    """ONNX Runtime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        models / ONNX, options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
-    return _float_peer(lambda batch: session.run(None, {name: batch})[0])
-
-
 def litert_float(models: Path) -> Contestant:
     """LiteRT with the weights as they were trained."""
-    from ai_edge_litert.interpreter import Interpreter
+    import numpy as np
 
-    interpreter = Interpreter(str(models / FLOAT), num_threads=1)
-    interpreter.allocate_tensors()
-    [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
+    from alpaca_labeler.photos import images
 
-    def run(batch: Any) -> Any:
-        interpreter.set_tensor(given["index"], batch)
-        interpreter.invoke()
-        return interpreter.get_tensor(made["index"])
+    size, run = _litert(models / FLOAT)
 
-    return _float_peer(run)
+    def label(path: str) -> float:
+        with open(path, "rb") as file:
+            pixels = images.decode(file.read(), size).pixels
+        return run(pixels[np.newaxis].astype(np.float32))
+
+    return label
 
 
 CONTESTANTS: dict[str, Callable[[Path], Contestant]] = {
     "floor": floor,
     "labeler": labeler,
     "litert": litert_float,
-    "onnx": onnx,
     "keras": keras,
 }
 
 
-def _float_peer(run: Callable[[Any], Any]) -> Contestant:
-    import numpy as np
+def _litert(model: Path) -> tuple[int, Callable[[Any], float]]:
+    """Return (side of the model's input in pixels, a batch of one picture -> its logit)."""
+    from ai_edge_litert.interpreter import Interpreter
 
-    from alpaca_labeler.model import bundle
-    from alpaca_labeler.photos import images
+    interpreter = Interpreter(str(model), num_threads=1)
+    interpreter.allocate_tensors()
+    [given], [made] = interpreter.get_input_details(), interpreter.get_output_details()
 
-    size = bundle.load().card.input_size
+    def run(batch: Any) -> float:
+        interpreter.set_tensor(given["index"], batch)
+        interpreter.invoke()
+        return float(interpreter.get_tensor(made["index"]).item())
 
-    def label(path: str) -> float:
-        with open(path, "rb") as file:
-            pixels = images.decode(file.read(), size).pixels
-        return float(run(pixels[np.newaxis].astype(np.float32)).item())
-
-    return label
+    return int(given["shape"][1]), run
 
 
 def _logit(probability: float, calibration: tuple[float, float]) -> float:
@@ -168,31 +142,23 @@ def _logit(probability: float, calibration: tuple[float, float]) -> float:
 
 
 def make(models: Path, source: str) -> None:
-    """Write one network in the forms that the peers run; a form that cannot be made is left out.
+    """Write one network in the forms that the peers run.
 
     Without a file of Keras it has random weights: as fast, but its labels mean nothing.
     """
     import keras
     import tensorflow as tf
 
+    from alpaca_labeler.model import bundle
+    from alpaca_labeler.training import recipe
+    from alpaca_labeler.training.keras import network
+
     if source:
         model = keras.models.load_model(source, compile=False)
     else:
-        from alpaca_labeler.model import bundle
-        from alpaca_labeler.training import recipe
-        from alpaca_labeler.training.keras import network
-
         model = network.build(recipe.load("default"), None, bundle.load().card.input_size)
     model.save(models / KERAS)
-    converter = tf.lite.TFLiteConverter.from_keras_model(model)
-    for write in (
-        lambda: (models / FLOAT).write_bytes(converter.convert()),
-        lambda: model.export(models / ONNX, format="onnx", verbose=False),
-    ):
-        try:
-            write()
-        except Exception as error:
-            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    (models / FLOAT).write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def main() -> None:
@@ -201,11 +167,7 @@ def main() -> None:
     if name == "--make":
         make(Path(models), "".join(photo))
         return
-    try:
-        label = CONTESTANTS[name](Path(models))
-    except (ImportError, OSError, ValueError) as error:
-        print(json.dumps({"skipped": str(error).splitlines()[0]}), file=REPLIES, flush=True)
-        return
+    label = CONTESTANTS[name](Path(models))
     if photo:
         print(label(photo[0]), file=REPLIES, flush=True)
         return

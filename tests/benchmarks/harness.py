@@ -9,10 +9,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,6 @@ ROOT = Path(__file__).parents[2]
 GRAIN = 5.0
 """Standard deviation of the noise put on an enlarged photo, in grey levels: without it an enlarged
 photo is a smooth picture, which is a smaller file and decodes faster than a camera's."""
-DRAWN = 200
-"""Files behind the rows of a large folder: each has many names, since links cost no disk."""
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -36,25 +32,18 @@ class Ran:
     """High-water marks of its processes, added up; 0 if it was not watched."""
 
 
-@contextmanager
-def on(cores: Collection[int]) -> Iterator[None]:
-    """Start processes on those cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def start(words: Sequence[object], cores: Collection[int], **streams: Any) -> subprocess.Popen[str]:
     """Start a command of Python's on those cores; this checkout is what it imports."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    with on(cores):
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)  # a process starts on the cores of the one that starts it
+    try:
         return subprocess.Popen(
             [sys.executable, *map(str, words)], **{**quiet, "env": environment, **streams}
         )
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def run(words: Sequence[object], cores: Collection[int], *, watch: bool = False) -> Ran:
@@ -108,10 +97,8 @@ def in_turn(rounds: int, acts: dict[str, Callable[[], float]]) -> Times:
     return dict(found)
 
 
-def ratio(found: Times, one: str, other: str) -> float | None:
+def ratio(found: Times, one: str, other: str) -> float:
     """Return how many times as long as `other` it takes: the median of the rounds' own ratios."""
-    if one not in found or other not in found:
-        return None
     return statistics.median(a / b for a, b in zip(found[one], found[other], strict=True))
 
 
@@ -142,7 +129,7 @@ def say(what: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {what}", file=sys.stderr, flush=True)
 
 
-# --- photos and tables ---------------------------------------------------------------------------
+# --- photos --------------------------------------------------------------------------------------
 
 
 def originals() -> list[Path]:
@@ -181,47 +168,3 @@ def _resized(data: bytes, longest: int, seed: int) -> bytes:
     made = io.BytesIO()
     resized.save(made, "JPEG", quality=90)
     return made.getvalue()
-
-
-def labelled(count: int, top: Path) -> None:
-    """Make `top/photos` of `count` files and `top/manifest.jsonl`, of a run that labelled all."""
-    from alpaca_labeler.label import sources
-    from alpaca_labeler.model import bundle
-    from alpaca_labeler.model.classifier import decide
-    from alpaca_labeler.photos.content import content_of
-    from alpaca_labeler.table.facts import Answer, Read, timestamp
-    from alpaca_labeler.table.row import Row
-
-    (top / "drawn").mkdir(parents=True)
-    for number, path in enumerate(photos(640, DRAWN, top / "drawn")):
-        for copy in range(number, count, DRAWN):
-            name = top / f"photos/{copy // 1000:04}/IMG_{copy:07}.jpg"
-            name.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, name)
-    card, contents = bundle.load().card, dict[int, str]()
-    with (top / "manifest.jsonl").open("wb") as file:
-        found = sources.find([str(top / "photos")], sources.Skipped())
-        for number, image in enumerate(sorted(found, key=lambda image: image.source_ref)):
-            photo = Path(image.source_ref)
-            inode = photo.stat().st_ino
-            if inode not in contents:
-                contents[inode] = content_of(photo.read_bytes())
-            read = Read(
-                timestamp(datetime.now(UTC)),
-                contents[inode],
-                size=image.size,
-                last_modified=image.last_modified,
-                width=640,
-                height=480,
-            )
-            said = decide(card, (number % 17 - 8) / 2)
-            answer = Answer(
-                card.version,
-                said.label,
-                said.index,
-                card.attribute,
-                said.probability,
-                card.threshold,
-                said.needs_review,
-            )
-            file.write(Row(os.path.relpath(photo, top), read, answer).to_line())
