@@ -132,15 +132,9 @@ SEPARATOR = b"\n=====\n"
 
 
 def foreign(name: str, human: str = "no") -> dict[str, Any]:
-    metadata = {
-        "class-name": "alpaca",
-        "confidence": 0.9,
-        "human-annotated": human,
-        "type": "groundtruth/image-classification",
-        "job-name": "labeling-job/1-a",
-        "creation-date": "2026-01-01T00:00:00.000000",
-    }
-    return {"source-ref": name, "alpaca": 1, "alpaca-metadata": metadata}
+    said = {"class-name": "alpaca", "confidence": 0.9, "human-annotated": human}
+    said |= {"creation-date": "2026-01-01T00:00:00.000000", "job-name": "labeling-job/1-a"}
+    return {"source-ref": name, "alpaca": 1, "alpaca-metadata": said}
 
 
 def manifests() -> list[bytes]:
@@ -180,16 +174,14 @@ def keys() -> list[bytes]:
     """Object keys and file names that have hurt somebody."""
     long = ("x" * 1020 + ".jpg", "ü" * 510 + ".jpg", "a" * 300)
     plain = "../../etc/passwd a/../b/./c//d.jpg a%2Fb%00.jpg red+flower%2B.jpg + - ~ . .. / // a/"
-    plain += (
-        " +1 -1+1 @SUM(1) s3://b/k file:///etc/passwd CON a\\b ${x} %s%n <script>alert(1)</script>"
-    )
-    odd: tuple[str, ...] = (
+    plain += " +1 -1+1 @SUM(1) s3://b/k file:///etc/passwd CON a\\b ${x} %s%n <script>alert(1)"
+    odd = [
         "farm/alpaca 1.jpg",
         "new\nline\r\t.jpg",
         "quo\"te's`.jpg",
         "\u202egpj.exe",
         "\u200f\u2066",
-    )
+    ]
     odd += ('=HYPERLINK("http://x")', "\ttab", "\x1b[31m", "\x7f\x85\u2028", "アルパカ.jpg", " ")
     odd += ("e\u0301.jpg", "\U0001f999.jpg", "'; DROP TABLE", "\ufeff.jpg", "\0.jpg")
     names = [*plain.split(), *odd, *long]
