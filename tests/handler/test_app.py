@@ -1,6 +1,5 @@
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket
-from alpaca_labeler.table.facts import Answer, Read
 from alpaca_labeler.table.row import Row
 from tests.support.aws import forget_function
 
@@ -83,18 +81,32 @@ def written(aws):
     return [[Row.from_line(line) for line in body.splitlines()] for body in bodies]
 
 
-def failing(monkeypatch, **errors):
-    """Let reading a photo raise its error, by the name without its suffix."""
+def before_fetching(monkeypatch, does):
+    """Call `does(image)` before each photo is read."""
     real = storage.fetch
 
     def fetch(image, max_bytes):
-        error = errors.get(Path(image.source_ref).stem)
-        if error is not None:
-            raise error
+        does(image)
         return real(image, max_bytes)
 
     app._model()
     monkeypatch.setattr(storage, "fetch", fetch)
+
+
+def failing(monkeypatch, **errors):
+    """Let reading a photo raise its error, by the name without its suffix."""
+
+    def fail(image):
+        if error := errors.get(Path(image.source_ref).stem):
+            raise error
+
+    before_fetching(monkeypatch, fail)
+
+
+def emitted(capsys):
+    """Return the metrics that were written since the last call."""
+    lines = capsys.readouterr().out.splitlines()
+    return [json.loads(line) for line in lines if '"_aws"' in line]
 
 
 DENIED = storage.Denied("Access Denied")
@@ -115,13 +127,6 @@ def test_a_batch_becomes_one_part_and_an_empty_answer(function):
     ]
 
 
-def test_what_can_never_be_labelled_is_a_failure_row_and_no_item_failure(function):
-    function.put_object(Bucket="photos", Key="notes", Body=b"not a photo")
-    assert failures(app.label(queued(m1=["notes"]), Context())) == []
-    [[row]] = written(function)
-    assert row.failure.code == "not-an-image"
-
-
 def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
     put(function, "alpaca.jpg")
     for name in ("alpaca.json", "alpaca.txt"):
@@ -130,7 +135,7 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
     assert failures(app.label(queued(**{name: [name] for name in names}), Context())) == []
     [[row]] = written(function)
     assert row.source_ref == "s3://photos/alpaca.jpg"
-    [counts] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "_aws" in line]
+    [counts] = emitted(capsys)
     assert (counts["Labelled"], counts["Failed"], counts["Gone"]) == ([1], [0], [1])
 
 
@@ -169,15 +174,8 @@ def test_an_image_announced_more_than_once_is_labelled_once_in_its_latest_state(
     function, monkeypatch, announced, fetched
 ):
     put(function, "alpaca.jpg")
-    asked = []
-    real = storage.fetch
-
-    def fetch(image, max_bytes):
-        asked.append(image)
-        return real(image, max_bytes)
-
-    app._model()
-    monkeypatch.setattr(storage, "fetch", fetch)
+    asked: list[ImageVersion] = []
+    before_fetching(monkeypatch, asked.append)
     event = queued(**{f"m{number}": [] for number in range(len(announced))})
     for record, (sequencer, size) in zip(event["Records"], announced, strict=True):
         found = {"key": "alpaca.jpg", "size": size, "sequencer": sequencer}
@@ -193,15 +191,7 @@ def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     function, monkeypatch
 ):
     put(function, "alpaca.jpg")
-    real = storage.fetch
-
-    def fetch(image, max_bytes):
-        if "slow" in image.source_ref:
-            time.sleep(3)
-        return real(image, max_bytes)
-
-    app._model()
-    monkeypatch.setattr(storage, "fetch", fetch)
+    before_fetching(monkeypatch, lambda image: time.sleep(3 * ("slow" in image.source_ref)))
     began = time.monotonic()
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["slow.jpg"]), Context(seconds=2))
     assert time.monotonic() - began < 2
@@ -289,20 +279,11 @@ def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body
     sqs, url = queue
     sqs.send_message(QueueUrl=url, MessageBody=body)
     [message] = sqs.receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
-    event = {
-        "Records": [
-            {
-                "messageId": message["MessageId"],
-                "receiptHandle": message["ReceiptHandle"],
-                "body": message["Body"],
-                "attributes": message["Attributes"],
-            }
-        ]
-    }
-    assert failures(app.label(event, Context())) == [message["MessageId"]]
-    assert asked == [
-        {"Id": "0", "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 30}
-    ]
+    handle = message["ReceiptHandle"]
+    record = {"messageId": "m1", "receiptHandle": handle, "body": message["Body"]}
+    event = {"Records": [record | {"attributes": message["Attributes"]}]}
+    assert failures(app.label(event, Context())) == ["m1"]
+    assert asked == [{"Id": "0", "ReceiptHandle": handle, "VisibilityTimeout": 30}]
 
 
 @pytest.mark.usefixtures("queue")
@@ -324,55 +305,26 @@ def test_compaction_answers_with_what_it_did(function, capsys):
     put(function, "alpaca.jpg")
     function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
     app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
-    assert app.compact({}, Context()) == {
-        "rows": 2,
-        "parts": 1,
-        "broken": 0,
-        "waiting": 0,
-    }
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [
-        (line["Compacted"], line["PartsMerged"]) for line in lines if "PartsMerged" in line
-    ] == [([1.0], [1.0])]
-    assert app.compact({}, Context())["parts"] == 0
-
-
-def test_a_manifest_that_was_deleted_is_an_error_of_compaction(function):
-    function.put_bucket_versioning(Bucket="results", VersioningConfiguration={"Status": "Enabled"})
-    put(function, "alpaca.jpg")
-    app.label(queued(m1=["alpaca.jpg"]), Context())
-    app.compact({}, Context())
-    function.delete_object(Bucket="results", Key="labels/manifest.jsonl")
-    app.label(queued(m1=["alpaca.jpg"]), Context())
-    with pytest.raises(storage.Deleted, match="To restore it: aws s3api delete-object"):
-        app.compact({}, Context())
-    assert len(written(function)) == 1
-
-
-@pytest.mark.usefixtures("function")
-def test_parts_wait_until_merging_pays():
-    def row(name):
-        return Row(f"s3://photos/{name}", Read("2026-01-01"), Answer("1-a", "alpaca", 1, "alpaca"))
-
-    bucket.write(RESULTS, [row(f"{number:03}") for number in range(100)])
-    assert app.compact({}, Context())["parts"] == 1
-    bucket.write(RESULTS, [row("new")])
+    capsys.readouterr()
     done = app.compact({}, Context())
-    assert (done["parts"], done["waiting"]) == (0, 1)
+    assert done == {"rows": 2, "parts": 1, "broken": 0, "waiting": 0}
+    assert [(line["Compacted"], line["PartsMerged"]) for line in emitted(capsys)] == [([1], [1])]
+    assert app.compact({}, Context())["parts"] == 0
 
 
 # --- the model in use ---
 
 
-def publish(aws, version_from, *, pointer=True):
-    card = Path(version_from, bundle.CARD_FILE).read_bytes()
-    version = json.loads(card)["version"]
-    aws.put_object(Bucket="models", Key=f"m/{version}/{bundle.CARD_FILE}", Body=card)
-    model = Path(version_from, bundle.MODEL_FILE).read_bytes()
-    aws.put_object(Bucket="models", Key=f"m/{version}/{bundle.MODEL_FILE}", Body=model)
-    if pointer:
-        body = json.dumps({"version": version}).encode()
-        aws.put_object(Bucket="models", Key="m/latest.json", Body=body)
+def publish(aws, document, model=None):
+    """Put a bundle with that card, and a pointer to it, into the bucket; return its version."""
+    version = document["version"]
+    model = Path(bundle.EMBEDDED, bundle.MODEL_FILE).read_bytes() if model is None else model
+    for key, body in (
+        (f"{version}/{bundle.CARD_FILE}", json.dumps(document).encode()),
+        (f"{version}/{bundle.MODEL_FILE}", model),
+        ("latest.json", json.dumps({"version": version}).encode()),
+    ):
+        aws.put_object(Bucket="models", Key=f"m/{key}", Body=body)
     return version
 
 
@@ -384,17 +336,10 @@ def test_a_package_for_another_processor_says_so(monkeypatch):
 
 
 @pytest.fixture
-def other_bundle(tmp_path):
-    """Give a bundle that differs in its threshold alone."""
-    found = bundle.load()
-    document = {**found.document, "threshold": 0.9}
-    digest = bundle._card(document).digest()
-    document["version"] = f"20990101T000000Z-{digest}"
-    folder = tmp_path / "other"
-    folder.mkdir()
-    (folder / bundle.CARD_FILE).write_text(json.dumps(document))
-    shutil.copy(Path(bundle.EMBEDDED, bundle.MODEL_FILE), folder)
-    return folder
+def other():
+    """Give the card of a bundle that differs in its threshold alone."""
+    document = {**bundle.load().document, "threshold": 0.9}
+    return document | {"version": f"20990101T000000Z-{bundle._card(document).digest()}"}
 
 
 class Clock:
@@ -410,36 +355,31 @@ def follow(clock, warnings):
         "INPUT_URI": "s3://photos/",
         "MODEL_URI": "s3://models/m/latest.json",
     }
-    return current_model.CurrentModel(
-        from_environment(environment),
-        warn=warnings.append,
-        clock=clock,
-    )
+    settings = from_environment(environment)
+    return current_model.CurrentModel(settings, warn=warnings.append, clock=clock)
 
 
-def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other_bundle):
-    old = publish(function, bundle.EMBEDDED)
+def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other):
+    old = publish(function, bundle.load().document)
     clock = Clock()
     current = follow(clock, [])
     first = current.labeler()
-    new = publish(function, other_bundle)
+    new = publish(function, other)
     clock.now = 299
     assert current.labeler() is first
     clock.now = 300
     assert (first.card.version, current.labeler().card.version) == (old, new)
 
 
-def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other_bundle):
-    old = publish(function, bundle.EMBEDDED)
-    clock = Clock()
-    warnings: list[str] = []
+def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other):
+    old = publish(function, bundle.load().document)
+    clock, warnings = Clock(), list[str]()
     current = follow(clock, warnings)
-    new = publish(function, other_bundle)
-    function.put_object(Bucket="models", Key=f"m/{new}/{bundle.MODEL_FILE}", Body=b"damaged")
+    publish(function, other, b"damaged")
     clock.now = 300
     assert current.labeler().card.version == old
     assert "sha256" in warnings[0]
-    publish(function, other_bundle, pointer=False)
+    new = publish(function, other)
     clock.now = 600
     assert current.labeler().card.version == new
 

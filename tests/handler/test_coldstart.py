@@ -19,9 +19,12 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import boto3
 import pytest
 
 from alpaca_labeler.table.row import Row
+from tests.support import stacks
+from tests.support.aws import account
 from tests.support.package import copied
 
 ROOT = Path(__file__).parents[2]
@@ -88,31 +91,18 @@ def package(tmp_path_factory):
 
 
 @pytest.fixture
-def s3():
+def s3(monkeypatch):
     """Give an S3 client of a server on this machine, holding one photo."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="testing",
-        aws_secret_access_key="testing",
-    )
-    for bucket in ("photos", "results"):
-        client.create_bucket(Bucket=bucket)
-    client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", "farm/ü +.jpg")
-    yield client
-    client.close()
-    server.stop()
+    with stacks.server() as url, account(monkeypatch, url):
+        client = boto3.client("s3")
+        for bucket in ("photos", "results"):
+            client.create_bucket(Bucket=bucket)
+        client.upload_file(str(ROOT / "tests/photos/alpaca.jpg"), "photos", "farm/ü +.jpg")
+        yield client
 
 
 @pytest.fixture
-def call(emulator, package, s3, tmp_path):
+def call(emulator, package, s3, tmp_path):  # noqa: ARG001 - its server is in the environment
     """Give a function that sends an event to the running function."""
     program, client = emulator
     address, internal = free_port(), free_port()
@@ -136,10 +126,7 @@ def call(emulator, package, s3, tmp_path):
                 "AWS_LAMBDA_FUNCTION_NAME": "label",
                 "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
                 "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-                "AWS_ENDPOINT_URL": s3.meta.endpoint_url,
-                "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ACCESS_KEY_ID": "testing",
-                "AWS_SECRET_ACCESS_KEY": "testing",
+                **{name: os.environ[name] for name in os.environ if name.startswith("AWS_")},
                 "INPUT_URI": "s3://photos/",
                 "RESULTS_URI": "s3://results/labels/",
                 "_HANDLER": "handler.app.label",

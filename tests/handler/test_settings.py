@@ -6,34 +6,22 @@ from alpaca_labeler.handler.settings import SettingsError
 WELL = {"RESULTS_URI": "s3://results/labels/", "INPUT_URI": "s3://photos/"}
 
 
-def test_two_variables_are_enough():
-    found = settings.from_environment(WELL)
+@pytest.mark.parametrize(
+    "more", [{}, {"MODEL_URI": "", "CORES": ""}, {"RESULTS_URI": "s3://results/labels"}]
+)
+def test_two_variables_are_enough_and_empty_ones_count_as_not_set(more):
+    found = settings.from_environment({**WELL, **more})
     assert (found.results, found.input, found.model) == (*WELL.values(), None)
     assert (found.cores, found.max_pixels) == (1, 100_000_000)
-
-
-def test_an_empty_variable_counts_as_not_set():
-    assert settings.from_environment({**WELL, "MODEL_URI": "", "CORES": ""}).model is None
-
-
-def test_the_results_end_in_a_slash():
-    given = {**WELL, "RESULTS_URI": "s3://results/labels"}
-    assert settings.from_environment(given).results == "s3://results/labels/"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("RESULTS_URI", ""),
-        ("RESULTS_URI", "results/labels"),
-        ("RESULTS_URI", "s3://results"),
-        ("INPUT_URI", ""),
-        ("INPUT_URI", "s3://"),
-        ("CORES", "99"),
-        ("CORES", "many"),
-        ("MAX_PIXELS", "1.5"),
-        ("COMPACT_AFTER_SECONDS", "-1"),
-        ("LOG_LEVEL", "loud"),
+        *(("RESULTS_URI", value) for value in ("", "results/labels", "s3://results")),
+        *(("INPUT_URI", value) for value in ("", "s3://")),
+        *(("CORES", "99"), ("CORES", "many"), ("MAX_PIXELS", "1.5")),
+        *(("COMPACT_AFTER_SECONDS", "-1"), ("LOG_LEVEL", "loud")),
     ],
 )
 def test_an_invalid_variable_is_named_with_what_it_holds(name, value):
@@ -44,17 +32,10 @@ def test_an_invalid_variable_is_named_with_what_it_holds(name, value):
 
 @pytest.mark.parametrize(
     ("given", "results"),
-    [
-        ("s3://one/", "s3://one/labels/"),
-        ("s3://one/labels/in/", "s3://one/labels/"),
-        ("s3://one/lab", "s3://one/labels"),
-        ("s3://one/labels/", "s3://one/labels"),
-    ],
+    [("", "labels/"), ("labels/in/", "labels/"), ("lab", "labels"), ("labels/", "labels")],
 )
-def test_input_and_results_that_overlap_are_refused(given, results):
+def test_input_and_results_that_overlap_are_refused_and_neighbours_are_not(given, results):
+    where = {"RESULTS_URI": f"s3://one/{results}"}
     with pytest.raises(SettingsError, match="overlap"):
-        settings.from_environment({"INPUT_URI": given, "RESULTS_URI": results})
-
-
-def test_input_and_results_may_be_neighbours():
-    settings.from_environment({"INPUT_URI": "s3://one/photos/", "RESULTS_URI": "s3://one/labels/"})
+        settings.from_environment({"INPUT_URI": f"s3://one/{given}", **where})
+    settings.from_environment({"INPUT_URI": "s3://one/photos/", **where})

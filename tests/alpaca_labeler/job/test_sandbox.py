@@ -112,48 +112,6 @@ def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
     }
 
 
-def test_an_image_that_is_replaced_has_one_row_of_its_last_version(running):
-    s3 = boto3.client("s3")
-    for name in ("alpaca.jpg", "coffee.jpg"):
-        s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, "same.jpg")
-        running.run(lambda _: None, until_idle=True)
-
-    [row] = rows_at(local_aws.MANIFEST_URI)
-
-    assert row.read.size == (PHOTOS / "coffee.jpg").stat().st_size
-    assert row.label == "not alpaca"
-
-
-def test_the_table_is_whole_before_it_is_compacted(running):
-    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
-    while not list(running.step()):
-        pass
-
-    result = CliRunner().invoke(main, ["manifest", "cat", local_aws.RESULTS_URI])
-
-    assert result.exit_code == 0, result.output
-    assert Row.from_line(result.stdout_bytes).source_ref == "s3://photos/alpaca.jpg"
-
-
-def test_audit_names_what_has_no_row_and_requeues_it(running):
-    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
-    running.run(lambda _: None, until_idle=True)
-    storage.client().put_bucket_notification_configuration(
-        Bucket=local_aws.INPUT_BUCKET, NotificationConfiguration={}
-    )
-    running.upload(str(PHOTOS / "cat.png"), "lost +1.png")
-    uris = [f"s3://{local_aws.INPUT_BUCKET}/", local_aws.RESULTS_URI]
-
-    first = CliRunner().invoke(main, ["audit", *uris, "--requeue", "--queue", running.queue_url])
-    running.run(lambda _: None, until_idle=True)
-    second = CliRunner().invoke(main, ["audit", *uris])
-
-    assert first.stdout == "missing\ts3://photos/lost +1.png\n"
-    assert "queued 1" in first.stderr
-    assert second.stdout == ""
-    assert "labelled            2" in second.stderr
-
-
 def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch):
     running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
     monkeypatch.setenv("MAX_PIXELS", "1000")

@@ -3,7 +3,6 @@
 import io
 from typing import Any
 
-import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.fake_s3 import FakeS3
@@ -75,15 +74,3 @@ def told(client):
 def test_the_fake_answers_as_moto_does(aws):
     aws.create_bucket(Bucket="photos")
     assert [*told(FakeS3())] == [*told(aws)]
-
-
-@pytest.mark.parametrize("page", [1, 2, 1000])
-def test_a_listing_comes_in_pages(page, monkeypatch):
-    from alpaca_labeler import storage
-
-    fake = FakeS3(page=page)
-    for key in ("b", "a", "c"):
-        fake.put_object("photos", key, b"")
-    monkeypatch.setattr(storage, "client", lambda: fake)
-    found = [image.source_ref for image in storage.list_objects("s3://photos/")]
-    assert found == ["s3://photos/a", "s3://photos/b", "s3://photos/c"]
