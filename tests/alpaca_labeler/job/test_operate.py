@@ -8,7 +8,6 @@ from pathlib import Path
 
 import boto3
 import pytest
-import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
 from alpaca_labeler.table.row import Row
 from tests.support import stacks
 from tests.support.aws import account
+from tests.support.cloudformation import source
 
 SAID = Decision("2026-02-01", "kim", "goat", 0, "alpaca")
 CORRUPT = Answer("1-a", failure=Failure("corrupt"))
@@ -114,14 +114,6 @@ def labelled(farm):
 
 
 def test_every_output_that_a_command_reads_is_one_of_the_template():
-    def construct(loader, _suffix, node):
-        return getattr(loader, f"construct_{node.id}")(node)
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_multi_constructor("!", construct)
-    template = yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)
     used = {
         word
         for file in (ROOT / "alpaca_labeler").rglob("*.py")
@@ -130,23 +122,19 @@ def test_every_output_that_a_command_reads_is_one_of_the_template():
         if word.endswith(("Uri", "Url", "Arn", "LogGroup")) and word[0].isupper() and word.isalnum()
     } - {"QueueArn", "ModelUri"}
     assert used
-    assert used <= set(template["Outputs"])
+    assert used <= set(source()["Outputs"])
 
 
-def test_a_stack_that_is_not_there_is_one_sentence(farm):
+@pytest.mark.usefixtures("farm")
+def test_a_stack_or_output_that_is_not_there_is_one_sentence():
     for words in (["audit", "--stack", "barn"], ["status", "barn"]):
         done = run(*words)
         assert done.exit_code == 1
         assert done.stderr.startswith("Error: barn: there is no such stack in us-east-1; ")
-    assert farm
-
-
-def test_an_output_that_is_missing_says_what_to_do(farm):
     template = {"Resources": {"Anything": {"Type": "AWS::SNS::Topic"}}}
     boto3.client("cloudformation").create_stack(StackName="old", TemplateBody=json.dumps(template))
     done = run("audit", "--stack", "old")
     assert "old: has no output InputUri; deploy it again" in done.stderr
-    assert farm
 
 
 @pytest.mark.parametrize(
@@ -173,17 +161,9 @@ def test_audit_reads_the_stack_and_names_what_has_no_row(labelled):
     done = run("audit", "--stack", "farm")
     assert done.exit_code == 0, done.output
     assert done.stdout == "missing\ts3://photos/new +1.jpg\nstale\ts3://photos/old.jpg\n"
-    assert [line.split() for line in done.stderr.splitlines()] == [
-        ["labelled", "1"],
-        ["failed", "1"],
-        ["missing", "1"],
-        ["stale", "1"],
-        ["gone", "1"],
-    ]
+    said = "labelled 1 failed 1 missing 1 stale 1 gone 1"
+    assert done.stderr.split() == said.split()
     assert labelled.waiting() == []
-
-
-def test_audit_check_exits_with_1_while_something_is_to_be_labelled(labelled):
     assert run("audit", "--stack", "farm", "--check").exit_code == 1
     for key in ("new +1.jpg", "old.jpg"):
         labelled.s3.delete_object(Bucket="photos", Key=key)
@@ -197,32 +177,26 @@ def test_audit_refuses_a_prefix_that_holds_no_table(labelled):
     assert labelled.waiting() == []
 
 
-def test_audit_queues_what_an_older_model_labelled(labelled):
-    run("audit", "--stack", "farm", "--requeue", "--dry-run", "--model-before", "2-b")
+@pytest.mark.parametrize(
+    ("asked", "named", "more"),
+    [
+        (["--model-before", "2-b"], "outdated\ts3://photos/a.jpg", "a.jpg"),
+        (["--failed"], "failed\ts3://photos/bad.jpg\tcorrupt\n", "bad.jpg"),
+    ],
+)
+def test_audit_queues_more_only_when_asked(labelled, asked, named, more):
+    words = ["audit", "--stack", "farm", *asked]
+    assert named in run(*words).stdout
+    run(*words, "--requeue", "--dry-run")
     assert labelled.waiting() == []
-    done = run("audit", "--stack", "farm", "--requeue", "--model-before", "2-b")
-    assert "outdated            1" in done.stderr
-    assert "queued 3" in done.stderr
+    assert "queued 3" in run(*words, "--requeue").stderr
     queued = [events.parse(json.loads(b), within="s3://").requests[0] for b in labelled.waiting()]
-    assert {r.image.source_ref for r in queued} == {
-        "s3://photos/a.jpg",
-        "s3://photos/new +1.jpg",
-        "s3://photos/old.jpg",
-    }
+    names = {r.image.source_ref.removeprefix("s3://photos/") for r in queued}
+    assert names == {more, "new +1.jpg", "old.jpg"}
 
 
-def test_audit_names_failures_with_their_reason_and_queues_them_only_when_asked(labelled):
-    done = run("audit", "--stack", "farm", "--failed")
-    assert "failed\ts3://photos/bad.jpg\tcorrupt\n" in done.stdout
-    assert labelled.waiting() == []
-    assert "queued 3" in run("audit", "--stack", "farm", "--failed", "--requeue").stderr
-    assert "s3://photos/bad.jpg" in {
-        events.parse(json.loads(body), within="s3://").requests[0].image.source_ref
-        for body in labelled.waiting()
-    }
-
-
-def test_the_manifest_commands_read_the_stack(labelled):
+@pytest.mark.usefixtures("labelled")
+def test_the_manifest_commands_and_pages_read_the_stack(tmp_path):
     done = run("manifest", "compact", "--stack", "farm")
     assert "merged 1 part\n" in done.stderr
     assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 4
@@ -230,15 +204,10 @@ def test_the_manifest_commands_read_the_stack(labelled):
         done = run("manifest", *words, "--stack", "farm")
         assert done.exit_code == 0, done.stderr
         assert done.stdout == run("manifest", *words, "s3://results/labels/").stdout
-    assert labelled
-
-
-def test_pages_read_the_stack(labelled, tmp_path):
     page = tmp_path / "report.html"
     done = run("report", "--stack", "farm", "--no-photos", "--output", str(page))
     assert done.exit_code == 0, done.stderr
     assert "s3://photos/" in page.read_text(encoding="utf-8")
-    assert labelled
 
 
 # --- backfill ------------------------------------------------------------------------------------
@@ -260,18 +229,14 @@ def test_backfill_starts_the_state_machine(farm):
     assert inputs(farm) == [{"prefix": "2026/", "concurrency": 200}]
 
 
-@pytest.mark.parametrize("other", ["s3://other/2026/", "s3://photos-2/", "s3://other/"])
-def test_backfill_refuses_a_bucket_that_the_job_does_not_work_on(farm, other):
-    done = run("backfill", other, "--stack", "farm")
-    assert done.exit_code == 1
-    assert f"{other}: this job works on s3://photos/ alone" in done.stderr
-    assert inputs(farm) == []
-
-
-def test_backfill_refuses_what_is_outside_the_jobs_prefix(endpoint, monkeypatch):
+def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
     with account(monkeypatch, endpoint):
         farm = stacks.deploy("inbox/")
-        assert run("backfill", "s3://photos/barn/", "--stack", "farm").exit_code == 1
+        for other in ("other/2026/", "photos-2/inbox/", "other/", "photos/barn/", "photos/"):
+            done = run("backfill", f"s3://{other}", "--stack", "farm")
+            assert done.exit_code == 1
+            assert f"s3://{other}: this job works on s3://photos/inbox/ alone" in done.stderr
+        assert inputs(farm) == []
         assert run("backfill", "s3://photos/inbox/a", "--stack", "farm").exit_code == 0
         assert run("backfill", "--stack", "farm").exit_code == 0
         assert {each["prefix"] for each in inputs(farm)} == {"inbox/", "inbox/a"}
@@ -316,6 +281,10 @@ def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     )
 
 
+ALARM = {"MetricName": "m", "Namespace": "n", "Statistic": "Sum", "Period": 60, "Threshold": 0}
+ALARM |= {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
+
+
 # --- status --------------------------------------------------------------------------------------
 
 
@@ -325,17 +294,8 @@ def test_status_says_how_the_job_is_doing(labelled):
     watch = boto3.client("cloudwatch")
     firing = ("farm-DeadLettersAlarm-1X", "farm-2-DeadLettersAlarm-1X", "farm-DeadLettersAlarm2")
     for name in (*firing, "farm-OldestMessageAlarm-1X"):
-        watch.put_metric_alarm(
-            AlarmName=name,
-            AlarmDescription="Photos were given up on. First: alpaca status farm",
-            MetricName="m",
-            Namespace="n",
-            Statistic="Sum",
-            Period=60,
-            EvaluationPeriods=1,
-            Threshold=0,
-            ComparisonOperator="GreaterThanThreshold",
-        )
+        text = "Photos were given up on. First: alpaca status farm"
+        watch.put_metric_alarm(AlarmName=name, AlarmDescription=text, **ALARM)
     for name in firing:
         watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="x")
     done = run("status", "farm")
