@@ -9,6 +9,7 @@ saw and did: nothing here merges rows.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -19,10 +20,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote_plus
 
 import numpy as np
-from botocore.exceptions import ClientError, ReadTimeoutError
+from botocore.exceptions import ReadTimeoutError
 
 from alpaca_labeler import storage
 from alpaca_labeler.handler import app, events
@@ -77,11 +79,6 @@ class Scheduler:
             self._back.release()
             turn.acquire()
 
-    @property
-    def is_steady(self):
-        """Whether the calls of this actor do not fail."""
-        return getattr(self.here, "steady", False)
-
     def run(self):
         while self._waiting:
             self._rng.choice(self._waiting).release()
@@ -95,24 +92,17 @@ class FaultyClient:
 
     def __init__(self, s3, rng, scheduler, rate):
         self._s3, self._rng, self._scheduler, self.rate = s3, rng, scheduler, rate
-        self.calls = self.faults = self.refused = self.multipart = 0
+        self.calls = 0
 
     def __getattr__(self, operation):
-        return lambda **arguments: self._call(getattr(self._s3, operation), arguments)
-
-    def _call(self, call, arguments):
-        try:
-            return self._answer(call, arguments)
-        except ClientError as refusal:
-            self.refused += refusal.response["Error"]["Code"] == "PreconditionFailed"
-            raise
+        return lambda **arguments: self._answer(getattr(self._s3, operation), arguments)
 
     def _answer(self, call, arguments):
         self._scheduler.switch()
         self.calls += 1
-        if self._scheduler.is_steady or self._rng.random() >= self.rate:
+        steady = getattr(self._scheduler.here, "steady", False)
+        if steady or self._rng.random() >= self.rate:
             return call(**arguments)
-        self.faults += 1
         kinds = ["throttle", "timeout", "lost", "retried", "crash", "late crash"]
         if arguments.keys() & {"IfMatch", "IfNoneMatch"}:
             kinds += ["conflict", "race"]
@@ -129,7 +119,6 @@ class FaultyClient:
         if kind == "race":  # somebody touches the very object first
             self._touch(arguments)
         answer = call(**arguments)
-        self.multipart += "MultipartUpload" in arguments
         if kind in after:
             raise after[kind]
         if kind == "retried":  # boto3 sends it again by itself: the second answer is what is heard
@@ -232,7 +221,6 @@ class World:
         self.busy = 0
         self.versions: dict[str, list[str]] = {}
         self.said: dict[str, list[Said]] = {}
-        self.crashes = self.deliveries = self.runs = 0
         self._sequence = 0xFFF0
 
     def tick(self):
@@ -308,12 +296,9 @@ class World:
             if not taken:
                 continue
             self.busy += 1
-            self.deliveries += len(taken)
             failed = {message["messageId"] for message in taken}
-            try:
+            with contextlib.suppress(Crash):
                 failed = self.deliver(taken)
-            except Crash:
-                self.crashes += 1
             self.queue += [message for message in taken if message["messageId"] in failed]
             self.busy -= 1
 
@@ -384,7 +369,6 @@ class World:
             self.compact_once()
 
     def compact_once(self):
-        self.runs += 1
         # What it writes is said for a person, about a copy: it may count, and need not.
         self.scheduler.here.since, self.scheduler.here.compacts = self.client.calls, True
         return self._or_fail(
@@ -398,13 +382,8 @@ class World:
         )
 
     def _or_fail(self, act):
-        try:
+        with contextlib.suppress(storage.StorageError, Crash):
             return act()
-        except storage.StorageError:
-            return None
-        except Crash:
-            self.crashes += 1
-            return None
 
     def _rest(self):
         for _ in range(20):
@@ -432,10 +411,8 @@ class World:
             monkeypatch.setattr(module, "ThreadPoolExecutor", Inline)
         monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
         monkeypatch.setattr(images, "decode", decode)
-        for name in ("warning", "exception", "info"):
-            monkeypatch.setattr(app.logger, name, lambda *_, **__: None)
-        monkeypatch.setattr(app.metrics, "add_metric", lambda *_, **__: None)
-        monkeypatch.setattr(app.metrics, "flush_metrics", lambda *_, **__: None)
+        for name in ("logger", "metrics"):
+            monkeypatch.setattr(app, name, Mock())
         monkeypatch.setattr(lines, "merge", self._slowly(lines.merge))
         monkeypatch.setattr(bucket, "write", self._noted(bucket.write))
 
