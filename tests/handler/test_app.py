@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -16,6 +17,7 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket
+from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from tests.support.aws import forget_function
 
@@ -111,6 +113,7 @@ def emitted(capsys):
 
 DENIED = storage.Denied("Access Denied")
 SLOW = storage.Transient("SlowDown")
+READ = Read("2026-01-01")
 
 
 # --- label ---
@@ -154,10 +157,7 @@ def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, mo
     put(function, "alpaca.jpg")
     function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
 
-    def fail(*_):
-        raise storage.Transient("SlowDown")
-
-    monkeypatch.setattr(bucket, "write", fail)
+    monkeypatch.setattr(bucket, "write", Mock(side_effect=SLOW))
     answer = app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
     assert failures(answer) == ["m1", "m2"]
 
@@ -205,7 +205,7 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     put(function, "alpaca.jpg")
     function.put_object(Bucket="photos", Key="secret.jpg", Body=b"no photo")
     monkeypatch.setattr(app.logger.registered_handler, "stream", sys.stdout)
-    app.label(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]), Context())
+    assert failures(app.label(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]), Context())) == []
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     [emf] = [line for line in lines if "_aws" in line]
     assert (emf["Labelled"], emf["Failed"], emf["Retried"]) == ([1.0], [1.0], [0.0])
@@ -262,14 +262,6 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
     ]
 
 
-@pytest.mark.usefixtures("queue")
-def test_if_nothing_is_labelled_a_direct_caller_waits_and_tries_again(function, monkeypatch):
-    put(function, "alpaca.jpg")
-    failing(monkeypatch, alpaca=DENIED)
-    with pytest.raises(events.Unfinished):
-        app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
-
-
 @pytest.mark.parametrize("body", ["{", '{"bucket": "photos", "keys": ["alpaca.jpg"]}'])
 def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body):
     put(function, "alpaca.jpg")
@@ -287,29 +279,27 @@ def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body
 
 
 @pytest.mark.usefixtures("queue")
-def test_a_queue_that_cannot_be_reached_changes_no_answer(function, monkeypatch):
-    put(function, "alpaca.jpg", "coffee.jpg")
+def test_if_nothing_is_labelled_all_is_tried_again_even_without_the_queue(function, monkeypatch):
+    put(function, "alpaca.jpg")
     failing(monkeypatch, alpaca=DENIED)
-
-    def fail(*_):
-        raise storage.Transient("no queue")
-
-    monkeypatch.setattr(requeue, "_call", fail)
+    with pytest.raises(events.Unfinished):
+        app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
+    monkeypatch.setattr(requeue, "_call", Mock(side_effect=storage.Transient("no queue")))
     assert failures(app.label(queued(m1=["alpaca.jpg"]), Context())) == ["m1"]
 
 
 # --- compact ---
 
 
-def test_compaction_answers_with_what_it_did(function, capsys):
-    put(function, "alpaca.jpg")
-    function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
-    app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
-    capsys.readouterr()
+@pytest.mark.usefixtures("function")
+def test_compaction_answers_with_what_it_did_and_waits_until_merging_pays(capsys):
+    bucket.write(RESULTS, [Row(f"s3://photos/{number:03}", READ) for number in range(100)])
     done = app.compact({}, Context())
-    assert done == {"rows": 2, "parts": 1, "broken": 0, "waiting": 0}
+    assert done == {"rows": 100, "parts": 1, "broken": 0, "waiting": 0}
     assert [(line["Compacted"], line["PartsMerged"]) for line in emitted(capsys)] == [([1], [1])]
-    assert app.compact({}, Context())["parts"] == 0
+    bucket.write(RESULTS, [Row("s3://photos/new", READ)])
+    done = app.compact({}, Context())
+    assert (done["parts"], done["waiting"]) == (0, 1)
 
 
 # --- the model in use ---

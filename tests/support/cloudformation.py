@@ -29,25 +29,13 @@ def source():
     return yaml_parse(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def translated(**parameters):
-    """Return (the template without SAM's own resources, the value of every parameter)."""
-    template = copy.deepcopy(source())
-    for resource in template["Resources"].values():  # as `sam package` leaves them
-        if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"]["CodeUri"] = "s3://code/package.zip"
-        if resource["Type"] == "AWS::Serverless::StateMachine":
-            resource["Properties"]["DefinitionUri"] = "s3://code/definition.json"
-    values = {name: str(given["Default"]) for name, given in template["Parameters"].items()}
-    values |= parameters
-    region = {"AWS_DEFAULT_REGION": PSEUDO["AWS::Region"]}
-    with mock.patch.dict(os.environ, region), contextlib.redirect_stdout(None):
-        return Translator({}, Parser()).translate(template, dict(values)), values
+def _defaults():
+    return {name: str(given["Default"]) for name, given in source()["Parameters"].items()}
 
 
 def refusals(**parameters):
     """Return what the template's rules say against these parameters, sentence by sentence."""
-    values = {name: str(given["Default"]) for name, given in source()["Parameters"].items()}
-    resolve = _Resolver(source(), values | parameters)
+    resolve = _Resolver(source(), _defaults() | parameters)
     return [
         assertion["AssertDescription"]
         for rule in source()["Rules"].values()
@@ -59,7 +47,16 @@ def refusals(**parameters):
 
 def deployed(**parameters):
     """Return name -> (type, properties) of every resource that a stack would have."""
-    template, values = translated(**parameters)
+    template = copy.deepcopy(source())
+    for resource in template["Resources"].values():  # as `sam package` leaves them
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["CodeUri"] = "s3://code/package.zip"
+        if resource["Type"] == "AWS::Serverless::StateMachine":
+            resource["Properties"]["DefinitionUri"] = "s3://code/definition.json"
+    values = _defaults() | parameters
+    region = {"AWS_DEFAULT_REGION": PSEUDO["AWS::Region"]}
+    with mock.patch.dict(os.environ, region), contextlib.redirect_stdout(None):
+        template = Translator({}, Parser()).translate(template, dict(values))
     resolve = _Resolver(template, PSEUDO | values)
     return {
         name: (resource["Type"], resolve(resource.get("Properties", {})))
