@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -26,6 +24,7 @@ from alpaca_labeler.table.row import Row
 from tests.support import stacks
 from tests.support.aws import account
 from tests.support.package import copied
+from tests.support.runs import free_port, wait_for_port
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "emulator"
@@ -133,7 +132,7 @@ def call(emulator, package, s3, tmp_path):  # noqa: ARG001 - its server is in th
             },
         )
     url = f"http://127.0.0.1:{address}/2015-03-31/functions/function/invocations"
-    wait_for(address, process, log)
+    wait_for_port(address, process, log)
 
     def send(event):
         request = urllib.request.Request(url, json.dumps(event).encode())
@@ -148,22 +147,6 @@ def call(emulator, package, s3, tmp_path):  # noqa: ARG001 - its server is in th
     yield send
     process.terminate()
     process.wait(10)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(port, process, log):
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
 
 
 def test_a_cold_call_and_a_warm_call_label_the_photo(call, s3):

@@ -46,14 +46,3 @@ slow += ["alpaca_labeler.training", "alpaca_labeler.main"]
 print(json.dumps([name for name in slow if name in sys.modules]))
 """
     assert python(code) == []
-
-
-def test_help_imports_no_numpy():
-    code = """
-import json, sys
-from alpaca_labeler.main import main
-try: main(["label", "--help"], standalone_mode=True)
-except SystemExit: pass
-print(json.dumps([name for name in ("boto3", "PIL", "numpy") if name in sys.modules]))
-"""
-    assert python(code) == []

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from samtranslator.yaml_helper import yaml_parse
+
+from tests.support.runs import free_port, wait_for_port
 
 UNKNOWN = ("CompactErrorsAlarm", "FailureRateAlarm", "RetriesAlarm")
 """Alarms on expressions, which MiniStack cannot make."""
@@ -38,8 +38,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 @contextmanager
 def running(command: str, folder: Path):
     """Run MiniStack; yield the environment with which its root reaches it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port, log = free_port(), folder / "ministack.log"
     cert, key = certificate(folder)
     path = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
     settings = {
@@ -61,12 +60,12 @@ def running(command: str, folder: Path):
         "AWS_DEFAULT_REGION": "us-east-1",
         "SAM_CLI_TELEMETRY": "0",
     }
-    with (folder / "ministack.log").open("wb") as log:
+    with log.open("wb") as out:
         process = subprocess.Popen(
-            [command], env=path | settings, stdout=log, stderr=log, start_new_session=True
+            [command], env=path | settings, stdout=out, stderr=out, start_new_session=True
         )
     try:
-        _wait_for(port, process)
+        wait_for_port(port, process, log)
         yield reach
     finally:
         process.terminate()
@@ -75,16 +74,6 @@ def running(command: str, folder: Path):
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert process.poll() is None, "MiniStack does not start: see ministack.log"
-        with socket.socket() as found:
-            if not found.connect_ex(("127.0.0.1", port)):
-                return
-        time.sleep(0.1)
-    raise AssertionError("MiniStack does not listen")
 
 
 def fit(built: Path) -> Path:

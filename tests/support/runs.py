@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,23 @@ def wait_until(true, seconds=20):
     while not true():
         assert time.monotonic() < ends, "it did not happen"
         time.sleep(0.01)
+
+
+def free_port():
+    """Return a port of 127.0.0.1 that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def wait_for_port(port, process, log):
+    """Wait until a process listens; fails with its log."""
+    for _ in range(300):
+        assert process.poll() is None, log.read_text()
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
 
 
 def children(pid):
