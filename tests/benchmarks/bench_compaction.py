@@ -1,4 +1,4 @@
-"""How do compaction and audit grow with the table? `python bench_compaction.py [ROWS]` shows it.
+"""How do compaction and audit grow with the table?
 
 Against moto's S3 server in a process of its own. The table gets 10,000 new rows in 100 parts, half
 of them new versions of images that it has. The audit reads the same table; the list of the bucket
@@ -139,8 +139,4 @@ def run(rows: int) -> None:
 
 
 if __name__ == "__main__":
-    size, what = [*sys.argv[1:], "1000000"][0], sys.argv[2:]
-    if what:
-        {"fill": fill, "run": run}[what[0]](int(size))
-    else:
-        print(section({int(size): measure(int(size))}))
+    {"fill": fill, "run": run}[sys.argv[2]](int(sys.argv[1]))

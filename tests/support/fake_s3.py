@@ -90,14 +90,10 @@ class FakeS3:
             for bucket, key in self.objects
             if bucket == Bucket and key.startswith(Prefix) and key > ContinuationToken
         )
+        found = [(key, self.objects[Bucket, key]) for key in keys[: self.page]]
         contents = [
-            {
-                "Key": key,
-                "Size": len(self.objects[Bucket, key].body),
-                "LastModified": self.objects[Bucket, key].modified,
-                "ETag": self.objects[Bucket, key].etag,
-            }
-            for key in keys[: self.page]
+            {"Key": key, "Size": len(s.body), "LastModified": s.modified, "ETag": s.etag}
+            for key, s in found
         ]
         cut = len(keys) > self.page
         more = {"NextContinuationToken": keys[self.page - 1]} if cut else {}
