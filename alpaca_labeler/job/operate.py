@@ -130,7 +130,10 @@ def audit(
                 click.echo("\t".join(map(printable, words)))
                 yield found.image
 
-    total = _hand_over(to_label(), queue if send and not dry_run else None)
+    if send and queue and not dry_run:
+        total = requeue.send(queue, to_label())
+    else:
+        total = sum(1 for _ in to_label())
     for state in STATES if model_before else (s for s in STATES if s != "outdated"):
         say(f"{state:<9} {counts[state]:>11,}")
     if send:
@@ -144,11 +147,6 @@ def _objects(input_uri: str) -> Iterator[ImageVersion]:
     for image in storage.list_objects(input_uri, in_order=True, missing_ok=False):
         if not events.is_skipped(image.source_ref, input_uri):
             yield image
-
-
-def _hand_over(images: Iterable[ImageVersion], queue: str | None) -> int:
-    """Queue images, one per message; without a queue only count them."""
-    return sum(1 for _ in images) if queue is None else requeue.send(queue, images)
 
 
 def _rows(results_uri: str, prefix: str) -> Iterator[Row]:

@@ -31,8 +31,8 @@ from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.label import sources, summary, watch
 from alpaca_labeler.label.sort_into import Sorter
-from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report
+from alpaca_labeler.photos.skip import Skipped
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.pool import Workers
 from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, Job, Ready

@@ -11,8 +11,6 @@ from alpaca_labeler.photos import skip, walk
 from alpaca_labeler.photos.skip import Kind, Skip, Skipped
 from alpaca_labeler.storage.image_version import ImageVersion
 
-__all__ = ["Skipped", "find"]
-
 
 def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     """List the images below `paths`, one after the other as they are found.

@@ -11,8 +11,8 @@ from alpaca_labeler import storage
 from alpaca_labeler.console import printable, say, warn
 from alpaca_labeler.label import sources
 from alpaca_labeler.label.sort_into import Sorter
-from alpaca_labeler.label.sources import Skipped
 from alpaca_labeler.label.summary import Report, has_gone
+from alpaca_labeler.photos.skip import Skipped
 from alpaca_labeler.pipeline.pool import Workers
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.run import Run

@@ -117,12 +117,10 @@ def to_source_ref(path: str) -> str:
     """
     try:
         path.encode()
+        if not path.startswith((S3_SCHEME, FILE_SCHEME)):
+            return path
     except UnicodeEncodeError:
-        plain = False
-    else:
-        plain = not path.startswith((S3_SCHEME, FILE_SCHEME))
-    if plain:
-        return path
+        pass
     return FILE_SCHEME + "//" * os.path.isabs(path) + quote(os.fsencode(path))
 
 

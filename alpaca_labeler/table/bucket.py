@@ -120,12 +120,13 @@ def compact(
 def _merge(found: _Found, until: str, part_bytes: int) -> Compacted:
     gathered = _Gathered()
     arrived = lines.sort(gathered.rows(found.parts))
-    said, count = _Said(), 0
+    said: _Said = {}
+    count = 0
     stamp, manifest = storage.stream(found.manifest)
     etag = stamp.etag if stamp else None
     with manifest, Upload(found.manifest, etag, CONTENT_TYPE, part_bytes) as new:
         for row in lines.merge(_in_order(manifest, found.manifest), arrived):
-            said.note(row)
+            _note(said, row)
             if not is_past(row, until):
                 new.write(row[1])
                 count += 1
@@ -148,29 +149,23 @@ def _in_order(manifest: IO[bytes], uri: str) -> Iterator[Keyed]:
         yield name, line
 
 
-class _Said:
-    """What people said of contents, to be carried over to copies under other names."""
+_Said = dict[str, dict[str, Decision]]
+"""What people said of contents: by content, then by photo."""
 
-    def __init__(self) -> None:
-        self._decisions: dict[str, dict[str, Decision]] = {}
 
-    def note(self, row: Keyed) -> None:
-        """Keep what people say in a row."""
-        if _PEOPLE in row[1]:
-            for content, said in Row.from_line(row[1]).people.items():
-                self._decisions.setdefault(content, {})[row[0]] = said
+def _note(said: _Said, row: Keyed) -> None:
+    if _PEOPLE in row[1]:
+        for content, decision in Row.from_line(row[1]).people.items():
+            said.setdefault(content, {})[row[0]] = decision
 
-    def of(self, row: Row) -> Row | None:
-        """Return what is said elsewhere of the content that `row` has read; None if nothing."""
-        content = row.read.content if row.read else None
-        found = self._decisions.get(content or "", {})
-        if not content or not found or row.source_ref in found:
-            return None
-        rows = [Row(row.source_ref, people={content: said}) for said in found.values()]
-        return merged(rows)
 
-    def __bool__(self) -> bool:
-        return bool(self._decisions)
+def _said_elsewhere(said: _Said, row: Row) -> Row | None:
+    """Return what is said of the content that `row` has read under other names; None if nothing."""
+    content = row.read.content if row.read else None
+    found = said.get(content or "", {})
+    if not content or not found or row.source_ref in found:
+        return None
+    return merged(Row(row.source_ref, people={content: each}) for each in found.values())
 
 
 def _carry_over(results: str, merged_parts: list[str], said: _Said) -> None:
@@ -178,7 +173,8 @@ def _carry_over(results: str, merged_parts: list[str], said: _Said) -> None:
     if not said:
         return
     arrived = (Row.from_line(line) for _, line in _Gathered().rows(merged_parts))
-    write(results, [row for row in map(said.of, arrived) if row is not None])
+    copies = (_said_elsewhere(said, row) for row in arrived)
+    write(results, [row for row in copies if row is not None])
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -164,6 +164,9 @@ class Log:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         """Close it; a file without rows is removed, since there is nothing in it to look at."""
         if self._file is None:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -66,15 +65,16 @@ class Run:
 
     def __enter__(self) -> Self:
         """Lock the manifest. Raises `LogError`."""
-        with ExitStack() as stack:
-            stack.enter_context(self._log)
+        try:
             self._log.run()
-            self._exit = stack.pop_all()
+        except BaseException:
+            self._log.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         """Unlock."""
-        self._exit.close()
+        self._log.close()
 
     def load(self, model: str | None, decoder: str = "") -> Held:
         """Learn which photos have a row by the version `model`, or by a person; with None, none.

@@ -48,7 +48,7 @@ def labelled(count: int, top: Path) -> None:
             name.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, name)
     card, at = bundle.load().card, timestamp(datetime.now(UTC))
-    found = sources.find([str(top / "photos")], sources.Skipped())
+    found = sources.find([str(top / "photos")], Skipped())
     with (top / "manifest.jsonl").open("wb") as file:
         for number, image in enumerate(sorted(found, key=lambda image: image.source_ref)):
             content = contents[os.stat(image.source_ref).st_ino]

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from alpaca_labeler.label.sources import Skipped, find
-from alpaca_labeler.photos.skip import Kind
+from alpaca_labeler.label.sources import find
+from alpaca_labeler.photos.skip import Kind, Skipped
 from alpaca_labeler.storage import NotFound, Unavailable
 from tests.support.permissions import without_overrides
 
