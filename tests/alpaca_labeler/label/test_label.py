@@ -250,27 +250,6 @@ def test_odd_names_are_labelled_and_never_steer_the_terminal(folder, label):
     assert label("photos")["unchanged"] == 8
 
 
-def test_links_hidden_and_stray_files_are_skipped(folder, label):
-    photos = folder / "photos"
-    os.symlink(".", photos / "loop")
-    os.symlink("self.jpg", photos / "self.jpg")
-    os.symlink("nowhere", photos / "dangling.jpg")
-    os.symlink("cat.png", photos / "linked.png")
-    os.mkfifo(photos / "pipe.jpg")
-    (photos / ".hidden").mkdir()
-    shutil.copy(photos / "cat.png", photos / ".hidden/cat.png")
-    shutil.copy(photos / "cat.png", photos / ".cat.png")
-    shutil.copy(photos / "coffee.jpg", photos / "no suffix")
-    (photos / "notes.txt").write_text("words")
-    report = label("photos")
-    assert sum(report["new"].values()) == 5
-    assert report["not_images"] == 5  # loop, pipe, .hidden, .cat.png, notes.txt
-    assert failures(folder) == {
-        "photos/dangling.jpg": "not-found",
-        "photos/self.jpg": "unavailable",
-    }
-
-
 # --- copies --------------------------------------------------------------------------------------
 
 
@@ -386,7 +365,11 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     done = alpaca("label", "photos", cwd=folder, preexec_fn=tiny)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: manifest.jsonl: File too large. What is labelled")
-    assert (folder / "manifest.jsonl").stat().st_size == 1500
+    written = (folder / "manifest.jsonl").read_bytes()
+    assert (written[-1:], written.count(b"\n")) == (
+        b"\n",
+        2,
+    )  # a row that does not fit is not begun
     assert runs.label("photos", cwd=folder)["unchanged"] == 2
     assert len(rows(folder / "manifest.jsonl")) == 3
 

@@ -144,23 +144,6 @@ def files(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("link", [False, True])
-def test_sorting_again_moves_what_was_corrected(folder, link, label, run):
-    words = ["photos", "--copy-to", "sorted/", *["--link"][: int(link)]]
-    first = label(*words)
-    assert first["sorted"] == {"photos": 3, "moved": 0, "in_the_way": 0}
-    correct(folder, "photos/coffee.jpg", "alpaca")
-    done = run(*words)
-    assert "  3 sorted into sorted/, 1 moved\n" in done.stdout
-    assert files(folder / "sorted") == {
-        "alpaca/photos/alpaca.jpg",
-        "alpaca/photos/coffee.jpg",
-        "not alpaca/photos/cat.png",
-    }
-    assert files(folder / "photos") == {"alpaca.jpg", "cat.png", "coffee.jpg", "broken.jpg"}
-
-
-@pytest.mark.slow
 def test_what_others_put_there_is_never_touched(folder, label):
     label("photos", "--copy-to", "sorted")
     theirs = {
@@ -210,6 +193,13 @@ def test_a_photo_that_was_changed_is_copied_again_and_the_copy_of_a_former_label
     os.replace(folder / "new", folder / "photos/coffee.jpg")
     assert label(*words)["sorted"]["moved"] == 1
     assert not copied.exists()
+    correct(folder, "photos/coffee.jpg", "not alpaca")
+    assert label(*words)["sorted"] == {"photos": 3, "moved": 1, "in_the_way": 0}
+    assert files(folder / "sorted") == {
+        "alpaca/photos/alpaca.jpg",
+        "not alpaca/photos/coffee.jpg",
+        "not alpaca/photos/cat.png",
+    }
 
 
 @pytest.mark.slow
