@@ -369,7 +369,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     assert (written[-1:], written.count(b"\n")) == (
         b"\n",
         2,
-    )  # a row that does not fit is not begun
+    )  # no cut row
     assert runs.label("photos", cwd=folder)["unchanged"] == 2
     assert len(rows(folder / "manifest.jsonl")) == 3
 
