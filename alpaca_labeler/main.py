@@ -11,7 +11,6 @@ from typing import Any, Final
 import click
 
 from alpaca_labeler import console
-from alpaca_labeler.console import completion  # noqa: F401 - Tab asks it before any command runs
 from alpaca_labeler.console.help import Group
 
 EXIT_INTERRUPTED: Final = 130
@@ -37,9 +36,6 @@ SECTIONS: Final = {
         "status": ("job.status", "Say how a deployed job is doing."),
         "audit": ("job.operate", "Name every image in a bucket without a row."),
         "backfill": ("job.backfill", "Label what is in a bucket already."),
-    },
-    "Your shell": {
-        "completion": ("console.completion", "Print the script that completes commands on Tab."),
     },
 }
 """Heading: {command: (the module that has it under that name, the first line of its help)}."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from glob import escape, glob
 from typing import Any, Final
 
 import click
@@ -19,12 +18,12 @@ class Place(click.ParamType[str]):
 
     name = "path"
 
-    def __init__(self, *, missing: str = "", folder: str = "", in_s3: bool | None = None) -> None:
-        """`missing` is the error for a path that does not exist, `folder` for a folder, if any.
+    def __init__(self, *, missing: str = "", in_s3: bool | None = None) -> None:
+        """`missing` is the error for a path that does not exist, if that is one.
 
         `in_s3` allows addresses in S3 alone, or paths alone; None allows both.
         """
-        self._missing, self._folder, self._in_s3 = missing, folder, in_s3
+        self._missing, self._in_s3 = missing, in_s3
 
     def convert(
         self, value: Any, _param: click.Parameter | None, _ctx: click.Context | None
@@ -41,8 +40,6 @@ class Place(click.ParamType[str]):
             wrong = "give a file or folder on this machine" if self._in_s3 is False else ""
         elif self._in_s3:
             wrong = "give an address in S3, as s3://bucket/prefix/"
-        elif os.path.isdir(place):
-            wrong = self._folder
         elif self._missing:
             wrong = self._why_not(place)
         if wrong:
@@ -64,20 +61,6 @@ class Place(click.ParamType[str]):
     ) -> list[CompletionItem]:
         """Complete paths; buckets are not asked."""
         return [] if self._in_s3 else [CompletionItem(incomplete, type="file")]
-
-
-class Bundle(Place):
-    """A model bundle: `embedded`, a folder, or an address in S3."""
-
-    name = "bundle"
-
-    def shell_complete(
-        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Complete `embedded`, what `alpaca train` has made, and other folders."""
-        found = glob(f"{escape(incomplete)}*/") + glob("runs/*/")
-        names = ["embedded", *dict.fromkeys(path.removesuffix("/") for path in sorted(found))]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class Local(click.Path):
@@ -105,13 +88,9 @@ class Share(click.FloatRange):
 
 SHARE: Final = Share(0, 1)
 PHOTOS: Final = Place(missing="there is no such file or folder")
-MANIFEST: Final = Place(
-    missing="there is no such manifest; run `alpaca label FOLDER` first",
-    folder="this is a folder; name the manifest in it",
-)
-NEW_MANIFEST: Final = Place(folder="this is a folder; name the manifest in it")
+MANIFEST: Final = Place()
 BUCKET: Final = Place(in_s3=True)
-BUNDLE: Final = Bundle()
+BUNDLE: Final = Place()
 NAME_OR_FILE: Final = Place(in_s3=False)
 FILE: Final = Local(exists=True, dir_okay=False)
 FOLDER: Final = Local(exists=True, file_okay=False)

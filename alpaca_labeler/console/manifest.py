@@ -8,33 +8,31 @@ from typing import Any
 
 import click
 
-from alpaca_labeler.console.arguments import MANIFEST, NEW_MANIFEST, PHOTOS, photos_root_option
+from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, open_table
 
-
-def manifest_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command [MANIFEST] as `source`, and --stack, which fills it in."""
-
-    @click.argument("source", metavar="[MANIFEST]", required=False, type=MANIFEST)
-    @from_stack(source=("[manifest]", "ResultsUri"))
-    @functools.wraps(command)
-    def run(*, source: str | None, **given: Any) -> None:
-        command(source=source or MANIFEST.convert(DEFAULT, None, None), **given)
-
-    return run
+_argument = click.argument("source", metavar="[MANIFEST]", required=False, type=MANIFEST)
 
 
-def new_manifest_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the same as `table`, which need not be there yet."""
+def manifest_argument(
+    *, missing_ok: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command [MANIFEST] as `table`, and --stack, which fills it in.
 
-    @click.argument("source", metavar="[MANIFEST]", required=False, type=NEW_MANIFEST)
-    @from_stack(source=("[manifest]", "ResultsUri"))
-    @functools.wraps(command)
-    def run(*, source: str | None, **given: Any) -> None:
-        command(table=open_table(source or DEFAULT, missing_ok=True), **given)
+    It need not be there yet if `missing_ok`.
+    """
 
-    return run
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @_argument
+        @from_stack(source=("[manifest]", "ResultsUri"))
+        @functools.wraps(command)
+        def run(*, source: str | None, **given: Any) -> None:
+            command(table=open_table(source or DEFAULT, missing_ok=missing_ok), **given)
+
+        return run
+
+    return decorate
 
 
 def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,7 +41,7 @@ def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]
     With --stack, it may show those that the stack labels.
     """
 
-    @click.argument("source", metavar="[MANIFEST]", required=False, type=MANIFEST)
+    @_argument
     @photos_root_option
     @click.option(
         "--allow",
@@ -61,11 +59,11 @@ def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]
         source: str | None,
         photos_root: str | None,
         allowed: tuple[str, ...],
-        labelled: str = "",
+        labelled: str | None = None,
         **given: Any,
     ) -> None:
-        manifest = source or MANIFEST.convert(DEFAULT, None, None)
-        places = [place for place in (*allowed, labelled) if place]
-        command(table=open_table(manifest, photos_root=photos_root, allowed=places), **given)
+        places = [*allowed, labelled] if labelled else allowed
+        table = open_table(source or DEFAULT, photos_root=photos_root, allowed=places)
+        command(table=table, **given)
 
     return run

@@ -64,18 +64,11 @@ def replaced(path: str) -> Iterator[str]:
 
 
 def _is_a_channel(path: str) -> bool:
-    """Tell whether `path` is no file of its own: a device, a pipe, or a descriptor in /proc."""
+    """Tell whether `path` is no file of its own: a device, a pipe, or an open file's descriptor."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return True
+        return path.startswith(("/dev/", "/proc/")) or not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
         return False
-    while os.path.islink(path):
-        folder = os.path.realpath(os.path.dirname(path))
-        if folder.startswith("/proc/"):
-            return True
-        path = os.path.join(folder, os.readlink(path))
-    return False
 
 
 def spared(output: str | None, table: Table) -> Iterator[Row]:

@@ -61,7 +61,7 @@ def sandbox(*, model: str, upload: tuple[str, ...]) -> None:
                 f"  export AWS_ENDPOINT_URL={running.endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n"
                 "    AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
                 f"  aws s3 cp photo.jpg s3://{local_aws.INPUT_BUCKET}/\n"
-                f"  alpaca manifest cat {local_aws.RESULTS_URI}\n\n"
+                f"  alpaca manifest show {local_aws.RESULTS_URI}\n\n"
                 "Labels appear here as they land. Ctrl-C stops.\n",
                 err=True,
             )

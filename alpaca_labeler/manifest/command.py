@@ -11,7 +11,6 @@ from itertools import islice
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import (
@@ -24,47 +23,22 @@ from alpaca_labeler.console import (
 )
 from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, NEW_FILE
 from alpaca_labeler.console.help import Group
-from alpaca_labeler.console.manifest import manifest_argument, new_manifest_argument
+from alpaca_labeler.console.manifest import manifest_argument
 from alpaca_labeler.console.output import spared
 from alpaca_labeler.console.stack import from_stack
-from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.manifest import exports
+from alpaca_labeler.manifest import exports, sidecars
 from alpaca_labeler.manifest.out import opened
-from alpaca_labeler.manifest.sidecars import sidecar_options
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.incoming import bring_in
 from alpaca_labeler.table.prune import gone_in_s3
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import EVER, Run
-from alpaca_labeler.table.table import DEFAULT, Table, open_table
+from alpaca_labeler.table.table import Table
 
 BAR_WIDTH = 32
 LABEL_WIDTH = 12
 SHOWN = 5
-FORMATS = sorted([*exports.FORMATS, "xmp"])
-
-
-COMPLETED_ROWS = 10_000
-"""Rows that are read to find labels when a shell asks for them."""
-
-
-class Label(click.ParamType[str]):
-    """A label that the manifest may hold."""
-
-    name = "label"
-
-    def shell_complete(
-        self, ctx: click.Context, _param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Complete the labels of the manifest that is named before, or of manifest.jsonl."""
-        # An option without its value ends click's parsing: what was named lies in `args` then.
-        source = ctx.args[0] if ctx.args else ctx.params.get("source") or DEFAULT
-        try:
-            rows = islice(open_table(source).rows(), COMPLETED_ROWS)
-            labels = {row.label or "" for row in rows}
-        except (LabelerError, OSError):
-            return []
-        return [CompletionItem(label) for label in sorted(labels) if label.startswith(incomplete)]
+FORMATS = sorted([*exports.FORMATS, "xmp", "xmp-adobe"])
 
 
 @click.group(cls=Group)
@@ -80,15 +54,15 @@ def manifest() -> None:
 
 
 @manifest.command()
-@click.option("--label", type=Label(), metavar="NAME", help="Only rows with this label.")
+@click.option("--label", metavar="NAME", help="Only rows with this label.")
 @click.option("--needs-review", is_flag=True, help="Only rows in the review band.")
 @click.option("--failed", is_flag=True, help="Only photos that could not be labelled.")
 @click.option("--limit", type=click.IntRange(1), help="At most this many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as they are.")
-@manifest_argument
+@manifest_argument()
 def show(
     *,
-    source: str,
+    table: Table,
     label: str | None,
     needs_review: bool,
     failed: bool,
@@ -102,11 +76,12 @@ def show(
         alpaca manifest show --label alpaca --limit 20
         alpaca manifest show --needs-review --json labels.jsonl
         alpaca manifest show --failed
+        alpaca manifest show --json s3://results/labels/ > manifest.jsonl
     """
     labels = set()
 
     def chosen() -> Iterator[Row]:
-        for row in open_table(source).rows():
+        for row in table.rows():
             labels.add(row.label)
             if (
                 (label is None or row.label == label)
@@ -145,8 +120,8 @@ def line(row: Row) -> str:
 
 @manifest.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
-@manifest_argument
-def stats(*, source: str, as_json: bool) -> None:
+@manifest_argument()
+def stats(*, table: Table, as_json: bool) -> None:
     """Count labels, reviews, models and failures.
 
     \b
@@ -156,7 +131,7 @@ def stats(*, source: str, as_json: bool) -> None:
     from alpaca_labeler.table.counts import BINS, Counts
 
     counts = Counts()
-    for row in open_table(source).rows():
+    for row in table.rows():
         counts.add(row)
     labels: Counter[str] = Counter()
     for (_, label), count in counts.labels.items():
@@ -215,9 +190,20 @@ def stats(*, source: str, as_json: bool) -> None:
     metavar="DIR",
     help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
 )
-@manifest_argument
-@sidecar_options
-def export(*, source: str, form: str, output: str | None, local_files_root: str | None) -> None:
+@click.option("--only", multiple=True, metavar="LABEL", help="Only rows with this label.")
+@click.option("--checked", is_flag=True, help="Only rows that a person has labelled.")
+@click.option("--dry-run", is_flag=True, help="Write no sidecar, only say what would be done.")
+@manifest_argument()
+def export(
+    *,
+    table: Table,
+    form: str,
+    output: str | None,
+    local_files_root: str | None,
+    only: tuple[str, ...],
+    checked: bool,
+    dry_run: bool,
+) -> None:
     """Convert a manifest for another tool.
 
     \b
@@ -225,18 +211,29 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
         alpaca manifest export --format rekognition -o rekognition.manifest
         alpaca manifest export --format label-studio -o tasks.json
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
-        alpaca manifest export --format xmp --dry-run
+        alpaca manifest export --format xmp --only alpaca --dry-run
 
     What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies
-    its labelling config, tasks.xml. Labels for photo programs (xmp) go into sidecars beside the
-    photos: what is in a sidecar stays, and a label that has changed replaces its own keyword.
+    its labelling config, tasks.xml. Labels for photo programs go into sidecars beside the photos,
+    IMG_1.jpg.xmp (xmp) or IMG_1.xmp (xmp-adobe): what is in a sidecar stays, but a label that an
+    earlier export wrote is replaced, or taken back if it is not asked for.
 
     Exit code: 0 done, 1 nothing could be written.
     """
+
+    def asked(row: Row) -> bool:
+        return (not only or row.label in only) and (not checked or row.decision is not None)
+
     if local_files_root is not None and form != "label-studio":
         raise click.UsageError("--local-files-root is for --format label-studio")
-    table = open_table(source)
-    rows = spared(output, table)
+    if form not in exports.FORMATS:
+        if output is not None:
+            raise click.UsageError("sidecars lie beside their photos, so name no output")
+        plan = sidecars.planned(table, asked, adobe=form == "xmp-adobe")
+        return sidecars.export(plan, dry_run=dry_run)
+    if dry_run:
+        raise click.UsageError("--dry-run is for sidecars: --format xmp or xmp-adobe")
+    rows = filter(asked, spared(output, table))
     with opened(table.place, output, local_files_root) as out:
         exports.FORMATS[form](rows, out)
     click.echo(f"{out.written:,} written", err=True)
@@ -246,21 +243,7 @@ def export(*, source: str, form: str, output: str | None, local_files_root: str 
         click.echo(f"{count:,} left out: {reason}", err=True)
     for note in out.notes:
         click.echo(printable(note), err=True)
-
-
-@manifest.command()
-@click.argument("results", metavar="[RESULTS]", required=False, type=BUCKET)
-@from_stack(results=("RESULTS", "ResultsUri"))
-def cat(*, results: str) -> None:
-    """Print a bucket's rows, one per photo.
-
-    \b
-        alpaca manifest cat s3://results/labels/ > manifest.jsonl
-        alpaca manifest cat --stack alpaca
-    """
-    out = sys.stdout.buffer
-    for row in open_table(as_folder(results)).rows():
-        out.write(row.to_line())
+    return None
 
 
 @manifest.command()
@@ -290,10 +273,10 @@ def _name_broken(done: bucket.Compacted) -> None:
 
 @manifest.command()
 @click.argument("theirs", type=FILE)
-@new_manifest_argument
+@manifest_argument(missing_ok=True)
 @dry_run_option
 def merge(*, theirs: str, table: Table, dry_run: bool) -> None:
-    """Bring in rows from elsewhere: another person's, another machine's, another tool's.
+    """Bring in the rows of another person, machine or tool.
 
     \b
         alpaca manifest merge theirs.jsonl
@@ -320,10 +303,10 @@ def merge(*, theirs: str, table: Table, dry_run: bool) -> None:
 
 
 @manifest.command()
-@manifest_argument
+@manifest_argument()
 @click.option("--erase", is_flag=True, help="Also erase all that is known of photos that are gone.")
 @dry_run_option
-def prune(*, source: str, erase: bool, dry_run: bool) -> None:
+def prune(*, table: Table, erase: bool, dry_run: bool) -> None:
     """Hide the rows of photos that are no longer there.
 
     \b
@@ -337,7 +320,6 @@ def prune(*, source: str, erase: bool, dry_run: bool) -> None:
     bucket that keeps versions, earlier versions of the manifest hold it until they expire; exports,
     reports and backups are yours to delete.
     """
-    table = open_table(source)
     in_s3 = (row.source_ref for row in table.rows() if storage.is_s3(row.source_ref))
     if storage.is_s3(table.name):
         gone = gone_in_s3(in_s3)

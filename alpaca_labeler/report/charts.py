@@ -1,4 +1,4 @@
-"""The geometry of charts; `pages/charts.html` draws them as SVG.
+"""The geometry of charts; `pages/` draw them as SVG.
 
 Positions are percentages of the plot, so that a chart reads as well in the 350 pixels of a phone as
 on a desk.
@@ -74,10 +74,10 @@ def nice_axis(low: float, high: float, text: Callable[[float], str] = "{:g}".for
     return Axis(ticks[0], ticks[-1], ticks, text)
 
 
-def root_axis(most: int, *, mirrored: bool = False) -> Axis:
+def root_axis(most: int) -> Axis:
     """Return an axis of counts up to `most` on a square-root scale: one photo can be seen.
 
-    Its last tick is not below `most`. If it is `mirrored`, the counts go down from zero as well.
+    Its last tick is not below `most`.
     """
     steps = [size * 10**power for power in range(18) for size in (1, 2, 5)]
     top = next(step for step in steps if step >= most)
@@ -85,18 +85,11 @@ def root_axis(most: int, *, mirrored: bool = False) -> Axis:
     # A tick under a fifth of the height would touch its neighbour's text.
     while low := next((step for step in reversed(steps) if top / 25 <= step <= ticks[-1] / 4), 0):
         ticks.append(low)
-    signs = (1, -1) if mirrored else (1,)
-    return Axis(
-        -top if mirrored else 0,
-        top,
-        (0, *(sign * tick for tick in ticks for sign in signs)),
-        lambda value: short_count(abs(value)),
-        lambda value: math.copysign(math.sqrt(abs(value)), value),
-    )
+    return Axis(0, top, (0, *ticks), short_count, math.sqrt)
 
 
-SERIES: Final = ("label-1", "label-0", "bad")
-"""Styles of label 1, the others, and failures."""
+SERIES: Final = ("label-1", "label-0")
+"""Styles of label 1 and of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,55 +104,36 @@ class Bar:
     """(style, top, height), in percent of the plot."""
 
 
-def bars(
-    stacks: Sequence[Sequence[int]], names: Sequence[str], places: Sequence[str], y: Axis
-) -> list[Bar]:
-    """Return a bar per stack of counts, whose styles are those of `SERIES`.
-
-    A bar is as high as its sum and divided in proportion. On an axis that goes below zero there are
-    two counts, and they stand back to back. `names` says what is counted, `places` where.
-    """
-    width = 100 / len(stacks)
-    found = []
-    for index, (stack, place) in enumerate(zip(stacks, places, strict=True)):
-        said = ", ".join(f"{count:,} {name}" for count, name in zip(stack, names, strict=False))
-        parts = [
-            (style, round(100 - top, 3), round(top - bottom, 3))
-            for style, (bottom, top) in zip(SERIES, _ends(stack, y), strict=False)
-            if top > bottom
-        ]
-        if parts:
-            left, wide = round((index + 0.06) * width, 3), round(0.88 * width, 3)
-            found.append(Bar(f"{place}: {said}", left, wide, parts))
-    return found
-
-
-def _ends(stack: Sequence[int], y: Axis) -> list[tuple[float, float]]:
-    if y.low < 0:
-        return [(y.at(0), y.at(stack[0])), (y.at(-stack[1]), y.at(0))]
-    total = sum(stack) or 1
-    return list(pairwise(y.at(total) * part / total for part in accumulate(stack, initial=0)))
-
-
 def probabilities(
     stacks: Sequence[Sequence[int]],
     names: Sequence[str],
     thresholds: Sequence[float],
     band: tuple[float, float],
-    *,
-    mirrored: bool = False,
 ) -> dict[str, object]:
-    """Return what `parts.html` draws as a histogram of probabilities: (label 1, others) per bin."""
-    share = 100 / len(stacks)
-    places = [f"{i * share:g} to {(i + 1) * share:g}{NBSP}%" for i in range(len(stacks))]
-    y = root_axis(
-        max(max(stack) if mirrored else sum(stack) for stack in stacks), mirrored=mirrored
-    )
+    """Return what `manifest.html` draws as a histogram: (label 1, others) per bin.
+
+    A bar is as high as its sum and divided in proportion. `names` are those of both.
+    """
+    y = root_axis(max(map(sum, stacks)))
+    width = 100 / len(stacks)
+    bars = []
+    for index, stack in enumerate(stacks):
+        said = ", ".join(f"{count:,} {name}" for count, name in zip(stack, names, strict=True))
+        ends = pairwise(accumulate(stack, initial=0))
+        share = y.at(sum(stack)) / max(sum(stack), 1)
+        parts = [
+            (style, round(100 - share * top, 3), round(share * (top - bottom), 3))
+            for style, (bottom, top) in zip(SERIES, ends, strict=True)
+            if top > bottom
+        ]
+        place = f"{index * width:g} to {(index + 1) * width:g}{NBSP}%"
+        left, wide = round((index + 0.06) * width, 3), round(0.88 * width, 3)
+        bars.append(Bar(f"{place}: {said}", left, wide, parts))
     return {
-        "names": names[:2],
+        "names": names,
         "x": PROBABILITY,
         "y": y,
-        "bars": bars(stacks, names, places, y),
+        "bars": bars,
         "thresholds": thresholds,
         "band": band if band[0] < band[1] else None,
         "total": sum(map(sum, stacks)),

@@ -16,6 +16,10 @@ from alpaca_labeler.console.manifest import shown_manifest_argument
 from alpaca_labeler.console.output import spared, whole
 from alpaca_labeler.table.table import Table
 
+LEAST_CERTAIN = 24
+"""Labels nearest to the threshold that are shown."""
+SAMPLE = 12
+"""Photos of each label that are shown, chosen at random."""
 NAMED = 3
 """Folders that are named of those whose photos may not be shown."""
 
@@ -31,33 +35,9 @@ NAMED = 3
     help="Where the page goes.",
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
-@click.option(
-    "--least-certain",
-    type=click.IntRange(0, 1000),
-    default=24,
-    show_default=True,
-    metavar="N",
-    help="Number of labels nearest to the threshold to show.",
-)
-@click.option(
-    "--sample",
-    type=click.IntRange(0, 1000),
-    default=12,
-    show_default=True,
-    metavar="N",
-    help="Number of photos of each label to show, chosen at random.",
-)
 @click.option("--no-photos", is_flag=True, help="List the photos' names only.")
 @shown_manifest_argument
-def report(
-    *,
-    table: Table,
-    output: str,
-    open_page: bool,
-    least_certain: int,
-    sample: int,
-    no_photos: bool,
-) -> None:
+def report(*, table: Table, output: str, open_page: bool, no_photos: bool) -> None:
     """Make one HTML page from a manifest.
 
     \b
@@ -75,7 +55,7 @@ def report(
 
     if not output.lower().endswith((".html", ".htm")):
         raise click.UsageError(f"--output {printable(output)}: the page is HTML; name it .html")
-    counts = Counts(least_certain, sample)
+    counts = Counts(LEAST_CERTAIN, SAMPLE)
     for row in spared(output, table):
         counts.add(row)
     sheets = [

@@ -119,7 +119,7 @@ def _scores(counts: Counts, names: Sequence[str]) -> dict[str, object] | None:
     if not any(map(any, counts.scores)):
         return None
     thresholds = [value for value, _ in counts.thresholds.most_common(3)]
-    return charts.probabilities(counts.scores, names, thresholds, counts.band)
+    return charts.probabilities(counts.scores, names[:2], thresholds, counts.band)
 
 
 def _folders(folders: dict[str, Group]) -> tuple[str, list[tuple[str, ...]]]:

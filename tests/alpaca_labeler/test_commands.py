@@ -1,4 +1,4 @@
-"""Every command: its help, what Tab completes, and one sentence for whatever it is given."""
+"""Every command: its help, and one sentence for whatever it is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 import click
 import pytest
-from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from alpaca_labeler.console import arguments
@@ -273,87 +272,12 @@ def test_help_answers_at_once():
     assert min(seconds() for _ in range(3)) < 0.6
 
 
-# --- Tab -----------------------------------------------------------------------------------------
-
-SHELL = ShellComplete(main, {}, "alpaca", "_ALPACA_COMPLETE")
-LABELS = ROW + ROW.replace(b"a.jpg", b"b.jpg").replace(b':"alpaca"}', b':"not alpaca"}')
-
-
-@pytest.fixture
-def models(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("runs/better", "my models", "photos"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "manifest.jsonl").write_bytes(LABELS)
-    (tmp_path / "farm.jsonl").write_bytes(LABELS.replace(b"alpaca", b"llama"))
-    return tmp_path
-
-
-@pytest.mark.usefixtures("models")
-@pytest.mark.parametrize(
-    ("words", "found"),
-    [
-        (["la"], ["label"]),
-        (["manifest", "s"], ["show", "stats"]),
-        (["label", "ph"], ["<file>"]),
-        (["label", "--copy-to", ""], ["<dir>"]),
-        (["label", "--model", ""], ["embedded", "my models", "photos", "runs", "runs/better"]),
-        (["label", "--model", "runs/"], ["runs/better"]),
-        (["evaluate", "e"], ["embedded"]),
-        (["manifest", "show", "--label", ""], ["alpaca", "not alpaca"]),
-        (["manifest", "show", "farm.jsonl", "--label", "n"], ["not llama"]),
-        (["manifest", "show", "none.jsonl", "--label", ""], []),
-        (["manifest", "export", "--format", "c"], ["csv"]),
-        (["completion", ""], ["bash", "zsh", "fish"]),
-        (["audit", "s3://"], []),
-    ],
-    ids=" ".join,
-)
-def test_tab_completes_commands_paths_bundles_and_labels(words, found):
-    completed = SHELL.get_completions(words[:-1], words[-1])
-    # A path is left to the shell.
-    assert [one.value if one.type == "plain" else f"<{one.type}>" for one in completed] == found
-
-
 PATHS = {"path", "paths", "file", "files", "folder", "dataset", "manifest", "bundle", "old", "new"}
 
 
-@pytest.mark.usefixtures("models")
 @pytest.mark.parametrize(("words", "command"), LEAVES)
-def test_every_argument_that_names_a_file_or_bundle_is_completed(words, command):
+def test_every_argument_that_names_a_file_or_bundle_is_completed_by_the_shell(words, command):
     for param in command.params:
         if {param.name, (param.metavar or "").strip("[].").lower()} & PATHS:
             context = click.Context(command)
             assert param.type.shell_complete(context, param, "") != [], (words, param.name)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_of_each_shell_is_printed(shell):
-    script = run("completion", shell).stdout
-    assert f"_ALPACA_COMPLETE={shell}_complete" in script
-    if shutil.which(shell):
-        subprocess.run([shell, "-n"], input=script, text=True, check=True, timeout=20)
-
-
-def test_bash_completes_a_label_with_a_blank_and_a_path(models):
-    (models / "bin").mkdir()
-    alpaca = models / "bin/alpaca"
-    alpaca.write_text(f'#!/bin/sh\nexec {sys.executable} -m alpaca_labeler "$@"\n')
-    alpaca.chmod(0o755)
-    script = """
-        eval "$(alpaca completion bash)"
-        compopt() { printf 'compopt %s %s\n' "$@"; }
-        ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
-                _alpaca_completion alpaca; printf '[%s]' "${COMPREPLY[@]}"; echo; }
-        ask alpaca manifest show --label ""
-        ask alpaca label ph
-    """
-    done = subprocess.run(
-        ["bash", "--norc", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env={**os.environ, "PATH": f"{models}/bin:{os.environ['PATH']}"},
-    )
-    assert done.stdout.splitlines() == ["[alpaca]['not alpaca']", "compopt -o default", "[]"]

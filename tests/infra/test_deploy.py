@@ -97,8 +97,8 @@ class Job:
         return done.stdout
 
     def rows(self):
-        """Return the rows as `alpaca manifest cat` gives them, by key."""
-        shown = self.alpaca("manifest", "cat", "--stack", STACK)
+        """Return the rows as `alpaca manifest show --json` gives them, by key."""
+        shown = self.alpaca("manifest", "show", "--json", "--stack", STACK)
         found = map(json.loads, shown.splitlines())
         return {row["source-ref"].split("/", 3)[3]: row for row in found}
 

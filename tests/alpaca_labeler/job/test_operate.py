@@ -144,7 +144,6 @@ def test_a_stack_or_output_that_is_not_there_is_one_sentence():
         (["audit", "s3://a/"], "give RESULTS, or --stack NAME"),
         (["audit", "s3://a/", "s3://b/l/", "--requeue"], "--requeue needs --queue URL or --stack"),
         (["backfill", "s3://photos/"], "Missing option '--stack'"),
-        (["manifest", "cat"], "give RESULTS, or --stack NAME"),
         (["manifest", "compact"], "give RESULTS, or --stack NAME"),
     ],
 )
@@ -199,7 +198,7 @@ def test_audit_queues_more_only_when_asked(labelled, asked, named, more):
 def test_the_manifest_commands_and_pages_read_the_stack(tmp_path):
     done = run("manifest", "compact", "--stack", "farm")
     assert "merged 1 part\n" in done.stderr
-    assert len(run("manifest", "cat", "--stack", "farm").stdout.splitlines()) == 4
+    assert len(run("manifest", "show", "--json", "--stack", "farm").stdout.splitlines()) == 4
     for words in (["show"], ["stats"], ["export", "--format", "csv"], ["prune", "--dry-run"]):
         done = run("manifest", *words, "--stack", "farm")
         assert done.exit_code == 0, done.stderr

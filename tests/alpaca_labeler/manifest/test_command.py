@@ -91,6 +91,8 @@ def test_an_export_has_its_name_only_once_it_is_whole(run, tmp_path):
     assert "left out: a row without a class name" in done.stderr
     assert "1 with several labels, of which the first counts" in done.stderr
     before = (tmp_path / "labels.csv").read_bytes()
+    done = run("export", "--format", "csv", "--checked", "--only", "not")
+    assert done.stderr == "1 written\n"
     with open(tmp_path / "manifest.jsonl", "a") as file:
         file.write("garbage\n")
     done = run("export", "--format", "csv", "-o", "labels.csv", code=1)
@@ -117,7 +119,7 @@ def test_what_a_person_decides_is_in_every_command_with_no_step_between(run, aws
     assert "person   not           s3://photos/a\n" in run("show", name).stdout
     assert "s3://photos/a,not," in run("export", name, "--format", "csv").stdout
     if where != "folder":
-        printed = json.loads(run("cat", RESULTS).stdout.splitlines()[0])
+        printed = json.loads(run("show", RESULTS, "--json").stdout.splitlines()[0])
         assert printed["alpaca-metadata"]["class-name"] == "not"
         assert printed["labeler"]["answer"]["label"] == "alpaca"
     done = CliRunner().invoke(main, ["report", name, "--no-photos", "-o", "report.html"])

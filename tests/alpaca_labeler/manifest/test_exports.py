@@ -248,32 +248,11 @@ def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
     }
 
 
-def test_each_split_has_metadata_of_its_own(folder):
-    found, left_out, notes = folder("train/x/1.jpg", "b/my test 2/2.jpg", "3.jpg", "trained/4.jpg")
-    assert found == {"b/my test 2": ["2.jpg"], "train": ["x/1.jpg"]}
-    assert list(left_out.values()) == [2]
-    assert notes == [
-        "written to train/metadata.jsonl",
-        "written to b/my test 2/metadata.jsonl",
-    ]
-
-
-def test_a_photo_named_like_a_split_is_pointed_out(folder):
-    found, _, [note] = folder("train 1.jpg", "b.jpg")
-    assert found == {".": ["train 1.jpg", "b.jpg"]}
+@pytest.mark.parametrize("name", ["train 1.jpg", "b/my test 2/2.jpg", "validation/1.jpg"])
+def test_what_is_named_like_a_split_is_pointed_out(folder, name):
+    found, _, [note] = folder(name, "b.jpg", "trained/4.jpg")
+    assert found == {".": [name, "b.jpg", "trained/4.jpg"]}
     assert note.endswith(': give load_dataset data_files={"train": ["**"]}')
-
-
-def test_a_split_without_a_labelled_photo_is_pointed_out(folder, tmp_path):
-    (tmp_path / "test").mkdir()
-    (tmp_path / "test/cut.jpg").write_bytes(b"")
-    (tmp_path / "training").mkdir()
-    (tmp_path / "training/cut.jpg").write_bytes(b"")
-    _, _, notes = folder("train/a.jpg", "my dev/b.jpg")
-    assert notes[-1] == (
-        "test holds no labelled photo, so datasets stops: give load_dataset "
-        'data_files={"train": ["train/**"], "validation": ["my dev/**"]}'
-    )
 
 
 @pytest.mark.parametrize("other", ["a/metadata.jsonl", "metadata.csv"])
