@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 import webbrowser
 from typing import TYPE_CHECKING
 
@@ -100,8 +101,10 @@ def _farewell(session: Session) -> str:
     now = f"{counted(session.made, 'photo')} decided" if session.made else "No photo was decided"
     if changed + confirmed == 0:
         return f"\n{now}."
-    steps = "\n  ".join(command for _, command in session.next_steps())
+    name = printable(shlex.quote(session.table.name))
     return (
         f"\n{now} in this session. In all, people have changed {changed:,} and confirmed "
-        f"{confirmed:,}; every command counts that. Next:\n  {steps}"
+        f"{confirmed:,}; every command counts that. Next:\n"
+        f"  alpaca report {name} --open\n"
+        f"  alpaca manifest export {name} --format csv -o labels.csv"
     )

@@ -67,10 +67,6 @@ class Photos:
                 self._free += len(self._cache.popitem(last=False)[1])
         return made
 
-    def see(self, row: Row) -> None:
-        """Check that a row's photo can be shown. Raises `PhotoError`."""
-        self.jpeg(row, "tile")
-
     def _fetch(self, row: Row) -> bytes:
         try:
             data = storage.read(self._place(row.source_ref), MAX_BYTES)

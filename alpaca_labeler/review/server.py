@@ -6,6 +6,7 @@ taken from a request: pages are by name from a fixed list, photos by their numbe
 
 from __future__ import annotations
 
+import functools
 import hmac
 import importlib.resources
 import secrets
@@ -176,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
         except ValueError:
             raise _Answer(400, "the query cannot be read") from None
-        if name not in {"start", "list", "state", "tiles", "facts", "photo"}:
+        if name not in {"start", "list", "state", "tiles", "photo"}:
             raise _Answer(404, "there is nothing here")
         given = {key: values[-1] for key, values in asked.items()}
         generation = _integer(given, "generation") if "generation" in given else 0
@@ -190,8 +191,6 @@ class _Handler(BaseHTTPRequestHandler):
             return _json(answers[name]())
         number, size = _integer(given, "id"), given.get("size", "")
         row = session.row(generation, number)
-        if name == "facts":
-            return _json({"facts": session.facts(generation, number)})
         if size not in LONGEST:
             raise _Answer(400, "no such size")
         try:
@@ -209,7 +208,8 @@ class _Handler(BaseHTTPRequestHandler):
         generation, since = _integer(body, "generation"), _integer(body, "since")
         if name == "decide":
             wanted = _wanted(body.get("classes"))
-            return _json(session.decide(generation, since, wanted, self.server.photos.see))
+            see = functools.partial(self.server.photos.jpeg, size="tile")
+            return _json(session.decide(generation, since, wanted, see))
         if name == "undo":
             return _json(session.undo(since))
         raise _Answer(404, "there is nothing here")

@@ -6,15 +6,12 @@ overwritten unseen: that part is refused, and the page shows it. For use by any 
 
 from __future__ import annotations
 
-import shlex
 import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
-
-import orjson
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, Index, Query
@@ -32,7 +29,7 @@ MAX_TEXT: Final = 2000
 
 _TILES: Final = """
     SELECT id, name, folder, label, coalesce(said, label) AS now, said, who,
-        certainty, confidence, review, reason, status, content
+        certainty, confidence, review, reason, status, content, model
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
@@ -108,7 +105,6 @@ class Session:
                 "labels": self._choices("coalesce(said, label)"),
                 "models": self._choices("model"),
                 "folders": self._choices("folder"),
-                "next": self.next_steps(),
             }
 
     def progress(self) -> tuple[int, int]:
@@ -117,14 +113,6 @@ class Session:
             found = self.index.ask("SELECT status FROM photo WHERE said NOT NULL")
             counts = Counter(status for (status,) in found)
             return counts[CHANGED], counts[CONFIRMED]
-
-    def next_steps(self) -> list[tuple[str, str]]:
-        """Return what to do with reviewed labels: (what for, the command)."""
-        name = printable(shlex.quote(self.table.name))
-        return [
-            ("See the figures", f"alpaca report {name} --open"),
-            ("Export the labels", f"alpaca manifest export {name} --format csv -o labels.csv"),
-        ]
 
     def _choices(self, column: str) -> list[dict[str, Any]]:
         """Return what there is to choose from, by name, with the decided and all photos of each."""
@@ -179,6 +167,7 @@ class Session:
             "wasClass": indexes.get(was, -1),
             "who": text(row["who"] or ""),
             "review": bool(row["review"]),
+            "model": text(row["model"]),
             "content": row["content"] or "",
             "reason": text(row["reason"] or "") if status == FAILED else "",
         }
@@ -188,17 +177,6 @@ class Session:
         with self._lock:
             self._check(generation, number)
             return self.index.row(number)
-
-    def facts(self, generation: int, number: int) -> str:
-        """Return all that is known of a photo, for people. Raises `Outdated`."""
-        with self._lock:
-            row = self.row(generation, number)
-        people = [
-            f"{said.who or 'a person'}, {said.at}: {said.label or 'taken back'}"
-            for said in sorted(row.people.values(), key=lambda said: said.at)
-        ]
-        facts = orjson.dumps(row.facts(), option=orjson.OPT_INDENT_2).decode().splitlines()
-        return "\n".join(map(text, (row.source_ref, *people, *facts)))
 
     def state(self, since: int) -> dict[str, Any]:
         """Return what has changed since a page last asked. Raises `LabelerError`."""

@@ -1,5 +1,5 @@
 // @ts-check
-// What stands around the photos: filters and their chips, progress, the end of the list.
+// What stands around the photos: filters, progress, the end of the list.
 
 import { make } from "./grid.js";
 
@@ -40,33 +40,21 @@ export function begin(start, query) {
   }
 }
 
-/**
- * Show each filter that is on, with a way to take it off.
- * @param {Record<string, string>} query @param {number} count of photos @param {(names: string[]) => void} clear
- */
-export function chips(query, count, clear) {
-  const chip = (/** @type {string} */ text, /** @type {string[]} */ names) => {
-    const made = make("button", "chip", text);
-    made.addEventListener("click", () => clear(names));
-    return made;
-  };
+/** Say what is shown. @param {Record<string, string>} query @param {number} count of photos */
+export function shown(query, count) {
   const on = filtered(query);
-  element("chips").replaceChildren(make("span", "", photos(count)), ...on.map((name) => {
+  element("shown").textContent = [photos(count), ...on.map((name) => {
     const field = element(name);
-    const chosen = field.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") || query[name];
-    const says = `${field.parentElement.firstChild.data}: ${chosen}`;
-    const made = chip(`${says} ×`, [name]);
-    made.setAttribute("aria-label", `${says}: take this filter off`);
-    return made;
-  }), ...(on.length > 1 ? [chip("Clear all", on)] : []));
+    return `${field.parentElement.firstChild.data}: ${field.selectedOptions?.[0]?.text ?? query[name]}`;
+  })].join(" · ");
+  element("clear").hidden = !on.length;
 }
 
 /**
  * Show what was done with this list and, on its last page, what comes next.
- * @param {Start} start @param {Uint8Array} status of each photo @param {number} page
- * @param {number} pages @param {boolean} some whether the list is filtered
+ * @param {Uint8Array} status of each photo @param {number} page @param {number} pages
  */
-export function summary(start, status, page, pages, some) {
+export function summary(status, page, pages) {
   const counts = [0, 0, 0, 0];
   for (const each of status) counts[each] += 1;
   const [left, confirmed, changed, failures] = counts;
@@ -89,9 +77,6 @@ export function summary(start, status, page, pages, some) {
     left && `${photos(left)} ${left === 1 ? "is" : "are"} left above.`,
   ].filter(Boolean).join(" ");
   element("to-left").hidden = !left;
-  element("clear").hidden = !some;
-  element("steps").replaceChildren(...start.next.flatMap(
-    ([what, command]) => [make("dt", "", what), make("dd", "command", command)]));
 }
 
 /** Offer what can be done where the page is. @param {import("./grid.js").Grid} grid @param {boolean} ended */

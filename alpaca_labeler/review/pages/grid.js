@@ -6,7 +6,6 @@ import { CHANGED, CONFIRMED, FAILED, LEFT, photo, reason } from "./server.js";
 /** @typedef {import("./server.js").Tile} Tile */
 /** @typedef {"none" | "only" | "extend" | "toggle"} How what becomes of the selection */
 
-const DRAG = 6; // pixels before a press becomes a drag
 const SEEN = 0.9; // share of a tile that is in view
 
 /** Make an element. @param {string} kind @param {string} [style] @param {string} [text] */
@@ -235,7 +234,7 @@ export class Grid {
     }
   }
 
-  /** A press selects: one photo, a row of them, or all that a drag goes over. @param {PointerEvent} event */
+  /** A press selects: one photo, or all up to where it goes. @param {PointerEvent} event */
   #press(event) {
     if (event.button !== 0) return;
     const place = this.#place(event.target);
@@ -250,44 +249,19 @@ export class Grid {
       return;
     }
     event.preventDefault();
-    const before = more ? new Set(this.selected) : new Set();
     if (place >= 0) this.go(place, event.shiftKey ? "extend" : more ? "toggle" : "only");
     else if (!more) this.selectNone();
-    if (!event.shiftKey) this.#drag(event, before);
+    if (place >= 0 && !more) this.#drag();
   }
 
-  /** @param {PointerEvent} start @param {Set<any>} before */
-  #drag(start, before) {
-    const scroller = this.#scroller;
-    const top = start.clientY + scroller.scrollTop;
-    const box = make("div", "box");
-    let last = start;
-    const draw = () => {
-      const y = last.clientY + scroller.scrollTop;
-      if (!box.isConnected && Math.hypot(last.clientX - start.clientX, y - top) < DRAG) return;
-      if (!box.isConnected) scroller.append(box);
-      const edge = scroller.getBoundingClientRect();
-      if (last.clientY > edge.bottom - 20) scroller.scrollTop += 20;
-      if (last.clientY < edge.top + 20) scroller.scrollTop -= 20;
-      const [left, right] = [start.clientX, last.clientX].sort((a, b) => a - b);
-      const [above, below] = [top, y].sort((a, b) => a - b).map((each) => each - scroller.scrollTop);
-      Object.assign(box.style, { left: `${left}px`, width: `${right - left}px`,
-        top: `${above}px`, height: `${below - above}px` });
-      this.selected = new Set(before);
-      [...this.#root.children].forEach((child, place) => {
-        const at = child.getBoundingClientRect();
-        if (at.left < right && at.right > left && at.top < below && at.bottom > above) {
-          this.selected.add(place);
-        }
-      });
-      this.#mark();
-    };
+  /** Select up to where the pointer is, until it is lifted. */
+  #drag() {
     const done = new AbortController();
     const options = { signal: done.signal };
-    addEventListener("pointermove", (event) => { last = event; draw(); }, options);
-    scroller.addEventListener("scroll", draw, options);
-    for (const end of ["pointerup", "pointercancel"]) {
-      addEventListener(end, () => { done.abort(); box.remove(); }, options);
-    }
+    addEventListener("pointermove", ({ target }) => {
+      const place = this.#place(target);
+      if (place >= 0 && place !== this.active) this.go(place, "extend");
+    }, options);
+    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => done.abort(), options);
   }
 }

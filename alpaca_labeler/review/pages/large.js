@@ -2,14 +2,12 @@
 // The large view: one photo, to be zoomed into, and what is known of it.
 
 import { label, make, notes } from "./grid.js";
-import { get, photo, reason } from "./server.js";
+import { photo, reason } from "./server.js";
 
 /** @typedef {import("./server.js").Tile} Tile */
 
 const MOST = 12; // times as large as what fits
 const STEP = 1.5;
-const SWIPE = 60; // pixels
-const REST = 120; // milliseconds on one photo before its facts are asked for
 
 /** @param {string} id */
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -23,9 +21,8 @@ export class Large {
   #x = 0;
   #y = 0;
   #tell;
-  /** @type {Map<number, PointerEvent>} fingers and the mouse */ #down = new Map();
 
-  /** @param {{step(by: number): void, closed(): void, failed(error: unknown): void}} tell */
+  /** @param {{closed(): void, failed(error: unknown): void}} tell */
   constructor(tell) {
     this.#tell = tell;
     const figure = this.#figure;
@@ -38,11 +35,10 @@ export class Large {
     figure.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       figure.setPointerCapture(event.pointerId);
-      this.#down.set(event.pointerId, event);
     });
-    figure.addEventListener("pointermove", (event) => this.#moved(event));
-    figure.addEventListener("pointerup", (event) => this.#lifted(event));
-    figure.addEventListener("pointercancel", (event) => this.#down.delete(event.pointerId));
+    figure.addEventListener("pointermove", (event) => {
+      if (event.buttons) this.#place(this.#x + event.movementX, this.#y + event.movementY);
+    });
     this.#photo.addEventListener("error", () => this.#broken());
     this.#dialog.addEventListener("close", () => tell.closed());
     addEventListener("resize", () => this.fit());
@@ -80,8 +76,8 @@ export class Large {
     this.#photo.hidden = false;
     this.#photo.alt = tile.name;
     this.#photo.src = shown;
+    element("large-about").textContent = `${tile.folder}, labelled by ${tile.model}`;
     this.fit();
-    this.#facts(tile, generation, shown);
     if (next) new Image().src = photo(generation, next, "large");
   }
 
@@ -99,15 +95,9 @@ export class Large {
     const by = scale / this.#scale;
     this.#scale = scale;
     this.#place(dx - (dx - this.#x) * by, dy - (dy - this.#y) * by);
-    const full = this.#shown.replace("size=large", "size=full");
+    // What is there stays in sight until the larger one is.
     if (scale > 1 && this.#photo.src.endsWith("size=large")) {
-      const sharp = new Image();
-      sharp.onload = () => {
-        if (this.#shown && full === this.#shown.replace("size=large", "size=full")) {
-          this.#photo.src = full;
-        }
-      };
-      sharp.src = full;
+      this.#photo.src = this.#shown.replace("size=large", "size=full");
     }
   }
 
@@ -121,35 +111,6 @@ export class Large {
     this.#figure.classList.toggle("zoomed", this.#scale > 1);
   }
 
-  /** @param {PointerEvent} event */
-  #moved(event) {
-    const last = this.#down.get(event.pointerId);
-    if (!last) return;
-    const other = [...this.#down.values()].find(({ pointerId }) => pointerId !== event.pointerId);
-    if (other) {
-      const apart = (/** @type {PointerEvent} */ each) =>
-        Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY);
-      this.zoom(apart(event) / Math.max(1, apart(last)), {
-        clientX: (event.clientX + other.clientX) / 2,
-        clientY: (event.clientY + other.clientY) / 2,
-      });
-    } else if (this.#scale > 1) {
-      this.#place(this.#x + event.clientX - last.clientX, this.#y + event.clientY - last.clientY);
-    } else {
-      return; // where a swipe began is needed when it ends
-    }
-    this.#down.set(event.pointerId, event);
-  }
-
-  /** @param {PointerEvent} event */
-  #lifted(event) {
-    const began = this.#down.get(event.pointerId);
-    this.#down.delete(event.pointerId);
-    if (!began || this.#scale > 1 || this.#down.size) return;
-    const [dx, dy] = [event.clientX - began.clientX, event.clientY - began.clientY];
-    if (Math.abs(dx) > SWIPE && Math.abs(dx) > 2 * Math.abs(dy)) this.#tell.step(dx < 0 ? 1 : -1);
-  }
-
   async #broken() {
     const shown = this.#shown;
     this.#photo.hidden = true;
@@ -160,16 +121,5 @@ export class Large {
     } catch (error) {
       this.#tell.failed(error);
     }
-  }
-
-  /** @param {Tile} tile @param {number} generation @param {string} shown */
-  async #facts(tile, generation, shown) {
-    element("large-about").textContent = tile.folder;
-    element("large-facts").textContent = "";
-    await new Promise((rested) => setTimeout(rested, REST));
-    if (this.#shown !== shown) return;
-    const known = await get("facts", { generation, id: tile.id }).catch(() => undefined);
-    if (this.#shown !== shown || !known) return;
-    element("large-facts").textContent = known.facts;
   }
 }

@@ -2,7 +2,7 @@
 // The page: lists and their place in the address, decisions and their undoing, keys.
 
 import {
-  FILTERS, begin, chips, distance, element, filtered, later, number, offer, photos, reveal, search,
+  FILTERS, begin, distance, element, filtered, later, number, offer, photos, reveal, search, shown,
   summary, toast,
 } from "./frame.js";
 import { Grid } from "./grid.js";
@@ -15,8 +15,8 @@ import { Gone, LEFT, Outdated, get, photo, post } from "./server.js";
 const PAGE = 240; // photos
 const TYPING = 200; // milliseconds of rest that end a search text
 
-const grid = new Grid(element("grid"), element("main"), { moved, open: () => open(), failed });
-const large = new Large({ step, closed, failed });
+const grid = new Grid(element("grid"), element("main"), { moved, open, failed });
+const large = new Large({ closed, failed });
 
 /** @type {List} */ let list;
 /** @type {Start} */ let start;
@@ -43,10 +43,9 @@ function address(push = false) {
   if (page) given.set("page", String(page + 1));
   const tile = grid.tiles[grid.active];
   if (tile) given.set("photo", tile.ref);
-  if (large.isOpen) given.set("large", "1");
   const text = given.size ? `?${given}` : location.pathname;
-  if (push) history.pushState({ large: large.isOpen }, "", text);
-  else history.replaceState(history.state, "", text);
+  if (push) history.pushState(null, "", text);
+  else history.replaceState(null, "", text);
 }
 
 // --- lists ---------------------------------------------------------------------------------------
@@ -59,7 +58,7 @@ async function load(ref = "", near = 0) {
     status = Uint8Array.from(list.status, Number);
     places = new Map(list.ids.map((id, place) => [id, place]));
     begin(start, query);
-    chips(query, list.ids.length, clear);
+    shown(query, list.ids.length);
     const place = list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at;
     await go(place, "none", true);
     showChanges(list);
@@ -89,12 +88,12 @@ async function go(place, how = "none", again = false) {
     const ids = list.ids.slice(page * PAGE, (page + 1) * PAGE);
     const { generation } = list;
     const tiles = ids.length ? get("tiles", { generation, ids }) : Promise.resolve([]);
-    const shown = tiles.then((found) => {
+    const there = tiles.then((found) => {
       grid.show(found, generation);
       grid.go(place - page * PAGE);
     });
-    if (!again) turning = shown.catch(() => {});
-    await shown;
+    if (!again) turning = there.catch(() => {});
+    await there;
   } else {
     grid.go(place - page * PAGE, how);
   }
@@ -103,7 +102,7 @@ async function go(place, how = "none", again = false) {
 }
 
 function sum() {
-  summary(start, status, page, Math.ceil(status.length / PAGE), filtered(query).length > 0);
+  summary(status, page, Math.ceil(status.length / PAGE));
 }
 
 const here = () => page * PAGE + grid.active;
@@ -114,9 +113,9 @@ function nextLeft(from) {
   return found < 0 ? status.length : found;
 }
 
-/** Take filters off. @param {string[]} names */
-function clear(names) {
-  change(Object.fromEntries(names.map((name) => [name, ""])));
+/** Take all filters off. */
+function clear() {
+  change(Object.fromEntries(filtered(query).map((name) => [name, ""])));
   element("grid").focus();
 }
 
@@ -193,7 +192,7 @@ function decide(chosen, index) {
     (index ?? grid.tiles[place].class) === each).map((place) => grid.tiles[place].id));
   const all = classes.flat();
   if (!all.length) return;
-  const shown = grid.tiles;
+  const before = grid.tiles;
   grid.pending(seen, true);
   next(async () => {
     try {
@@ -205,10 +204,10 @@ function decide(chosen, index) {
       if (problems.length) toast(problems.join("; "));
       else if (all.length > 1) toast(`${photos(all.length)}: ${what}`);
     } catch (error) {
-      await failed(error, shown[seen[0]].ref);
+      await failed(error, before[seen[0]].ref);
       if (error instanceof Outdated) toast("The table is new, so nothing was saved just now: look again");
     } finally {
-      if (shown === grid.tiles) grid.pending(seen, false);
+      if (before === grid.tiles) grid.pending(seen, false);
     }
   });
 }
@@ -274,19 +273,16 @@ function step(/** @type {number} */ by) {
   return go(large.isOpen ? Math.min(place, list.ids.length - 1) : place).catch(failed);
 }
 
-function open(push = true) {
+function open() {
   if (!grid.tiles[grid.active] || large.isOpen) return;
   large.open();
   element("large-bar").append(element("bar"));
-  address(push);
   moved();
 }
 
 function closed() {
   document.querySelector("footer")?.append(element("bar"));
   element("grid").focus({ preventScroll: true });
-  if (history.state?.large) history.back();
-  else address();
 }
 
 /** Go where a key leads. @param {string} key @param {KeyboardEvent} event */
@@ -306,11 +302,11 @@ function travel(key, event) {
 
 /** @type {Record<string, () => unknown>} what buttons do, by `data-does` */
 const DOES = {
-  no: () => label(0), yes: () => label(1), rest, undo, open: () => open(),
+  no: () => label(0), yes: () => label(1), rest, undo, open,
   back: () => step(-1), on: () => step(1), close: () => large.close(),
   in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), fit: () => large.fit(),
   previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
-  help: () => element("help").showModal(), clear: () => clear(filtered(query)),
+  help: () => element("help").showModal(), clear,
   filters: () => reveal(!element("filters").classList.contains("open")),
 };
 /** @type {Record<string, () => unknown>} */
@@ -378,18 +374,16 @@ for (const name of FILTERS) {
 }
 element("filters").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
 addEventListener("focus", look);
-addEventListener("popstate", async () => {
-  const before = JSON.stringify(query);
+addEventListener("popstate", () => {
+  large.close();
   query = asked();
-  if (JSON.stringify(query) !== before) await (turning = arrive());
-  if (!new URLSearchParams(location.search).has("large")) large.close();
+  turning = arrive();
 });
 
 /** Show what the address asks for. */
 async function arrive() {
   const given = new URLSearchParams(location.search);
   await load(given.get("photo") ?? "", (Number(given.get("page") ?? 1) - 1) * PAGE);
-  if (given.has("large")) open(false);
 }
 
 arrive().then(() => element("grid").focus());

@@ -175,7 +175,6 @@ QUERIES = """
 400 tiles?generation=1&ids=
 400 list?sort=random
 400 list?search=%ff
-400 facts?id=
 400 state
 404 ../server.py
 404 pages/page.js
@@ -184,7 +183,6 @@ QUERIES = """
 404 photo/../../x
 409 photo?generation=1&id=6&size=tile
 409 photo?generation=7&id=0&size=tile
-409 facts?generation=1&id=6
 """
 
 
