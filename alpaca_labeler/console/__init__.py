@@ -39,17 +39,12 @@ class Refused(Failed):
     exit_code = 2
 
 
-def _set_quiet(ctx: click.Context, _option: click.Parameter, value: bool) -> None:  # noqa: FBT001
-    if value:
-        ctx.meta[__name__] = True
-
-
 quiet_option = click.option(
     "-q",
     "--quiet",
     is_flag=True,
     expose_value=False,
-    callback=_set_quiet,
+    callback=lambda context, _, value: context.meta.update({__name__: value}),
     help="Print only results and problems.",
 )
 """Silences `say` and `Progress` for one command."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from alpaca_labeler.errors import LabelerError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 class StackError(LabelerError):

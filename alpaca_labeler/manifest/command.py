@@ -35,7 +35,6 @@ from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import EVER, Run
 from alpaca_labeler.table.table import Table
 
-BAR_WIDTH = 32
 LABEL_WIDTH = 12
 SHOWN = 5
 FORMATS = sorted([*exports.FORMATS, "xmp", "xmp-adobe"])
@@ -166,10 +165,8 @@ def stats(*, table: Table, as_json: bool) -> None:
         if counter:
             click.echo(f"\n{name}")
         widest = max((len(printable(key)) for key in counter), default=0)
-        top = max(counter.values(), default=1)
         for key, count in sorted(counter.items()):
-            bar = "#" * round(BAR_WIDTH * count / top) if name == "probability" else ""
-            click.echo(f"  {printable(key):<{widest}}  {count:>9,}  {bar}".rstrip())
+            click.echo(f"  {printable(key):<{widest}}  {count:>9,}")
 
 
 @manifest.command()

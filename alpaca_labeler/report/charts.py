@@ -62,7 +62,7 @@ class Axis:
 PROBABILITY: Final = Axis(0, 1, (0, 0.25, 0.5, 0.75, 1), lambda value: percent(value, 0))
 
 
-def nice_axis(low: float, high: float, text: Callable[[float], str] = "{:g}".format) -> Axis:
+def nice_axis(low: float, high: float) -> Axis:
     """Return an axis that holds `low` and `high`, with two to seven ticks at round numbers."""
     spread = max(high - low, 1e-6)
     unit = 10 ** math.floor(math.log10(spread))
@@ -71,7 +71,7 @@ def nice_axis(low: float, high: float, text: Callable[[float], str] = "{:g}".for
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     last = max(last, first + 1)
     ticks = tuple(round(step * index, 10) for index in range(first, last + 1))
-    return Axis(ticks[0], ticks[-1], ticks, text)
+    return Axis(ticks[0], ticks[-1], ticks)
 
 
 def root_axis(most: int) -> Axis:
@@ -92,18 +92,6 @@ SERIES: Final = ("label-1", "label-0")
 """Styles of label 1 and of the others."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar of a chart."""
-
-    title: str
-    """Its tooltip."""
-    left: float
-    width: float
-    parts: list[tuple[str, float, float]]
-    """(style, top, height), in percent of the plot."""
-
-
 def probabilities(
     stacks: Sequence[Sequence[int]],
     names: Sequence[str],
@@ -112,7 +100,8 @@ def probabilities(
 ) -> dict[str, object]:
     """Return what `manifest.html` draws as a histogram: (label 1, others) per bin.
 
-    A bar is as high as its sum and divided in proportion. `names` are those of both.
+    A bar is as high as its sum and divided in proportion; its parts are (style, top, height), in
+    percent of the plot. `names` are those of both.
     """
     y = root_axis(max(map(sum, stacks)))
     width = 100 / len(stacks)
@@ -128,7 +117,7 @@ def probabilities(
         ]
         place = f"{index * width:g} to {(index + 1) * width:g}{NBSP}%"
         left, wide = round((index + 0.06) * width, 3), round(0.88 * width, 3)
-        bars.append(Bar(f"{place}: {said}", left, wide, parts))
+        bars.append({"title": f"{place}: {said}", "left": left, "width": wide, "parts": parts})
     return {
         "names": names,
         "x": PROBABILITY,

@@ -16,7 +16,7 @@ from alpaca_labeler.table.row import Row
 from alpaca_labeler.training.metrics import wilson
 
 SHOWN: Final = 12
-"""Models and reasons on the page: the most common."""
+"""Reasons on the page: the most common."""
 
 SHOWN_LABELS: Final = 4
 """Labels with a tile of their own."""
@@ -70,10 +70,6 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
         "sheets": sheets,
         "pictures": least_certain[1] is not None,
         "reasons": sorted(counts.reasons.items(), key=lambda item: -item[1].count)[:SHOWN],
-        "models": [
-            (version, f"{count:,}", percent(count / labelled))
-            for version, count in counts.models.most_common(SHOWN)
-        ],
     }
     return page.render("manifest.html", values)
 

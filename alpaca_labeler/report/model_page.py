@@ -64,7 +64,7 @@ def render(report: Report) -> str:
         "caught": int((decided.wrong & decided.review).sum()),
         "figures": list(_figures(report)),
         "phases": [(name, len(list(some))) for name, some in groupby(report.history, _phase)],
-        "curves": list(_curves(report)),
+        "drawn": _curve(report),
         "threshold": decided.threshold,
         "confusion": _confusion(report.labels, decided),
         "kinds": _kinds(report, decided),
@@ -112,37 +112,32 @@ def _phase(epoch: Epoch) -> str:
     return epoch.phase
 
 
-def _curves(report: Report) -> Iterator[dict[str, Any]]:
+def _curve(report: Report) -> dict[str, Any] | None:
+    """Return the curve of the loss; None if nothing was trained."""
     history = report.history
+    lines = {
+        "training": _points([epoch.loss for epoch in history]),
+        "validation": _points([epoch.val_loss for epoch in history]),
+    }
+    lines = {who: points for who, points in lines.items() if points}
+    if not lines:
+        return None
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**6) if len(history) / s <= 8)
     x = charts.Axis(0.5, len(history) + 0.5, tuple(range(step, len(history) + 1, step)))
+    y = charts.nice_axis(0, max(value for points in lines.values() for _, value in points))
     tuned = report.card.get("training", {}).get("fine_tuning_epochs")
     before = sum(epoch.phase == "frozen" for epoch in history)
-    for title, train, validation in (
-        ("Loss", [e.loss for e in history], [e.val_loss for e in history]),
-        ("Accuracy", [e.accuracy for e in history], [e.val_accuracy for e in history]),
-    ):
-        lines = {"training": _points(train), "validation": _points(validation)}
-        lines = {who: points for who, points in lines.items() if points}
-        values = [value for points in lines.values() for _, value in points]
-        if not values:
-            continue
-        if title == "Accuracy":
-            y = charts.nice_axis(min(values), 1, lambda value: percent(value, 0))
-        else:
-            y = charts.nice_axis(0, max(values))
-        ends = [f"{who} ends at {points[-1][1]:.3f}" for who, points in lines.items()]
-        yield {
-            "title": title,
-            "label": f"{title} over {len(history)} epochs; {', '.join(ends)}",
-            "x": x,
-            "y": y,
-            "kept": None if tuned is None else x.at(before + tuned),
-            "lines": [
-                (who, [(x.at(number), round(100 - y.at(value), 3)) for number, value in points])
-                for who, points in lines.items()
-            ],
-        }
+    ends = [f"{who} ends at {points[-1][1]:.3f}" for who, points in lines.items()]
+    return {
+        "label": f"Loss over {len(history)} epochs; {', '.join(ends)}",
+        "x": x,
+        "y": y,
+        "kept": None if tuned is None else x.at(max(before + tuned, 0.5)),
+        "lines": [
+            (who, [(x.at(number), round(100 - y.at(value), 3)) for number, value in points])
+            for who, points in lines.items()
+        ],
+    }
 
 
 def _points(values: Sequence[float | None]) -> list[tuple[int, float]]:

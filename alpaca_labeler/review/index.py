@@ -57,7 +57,6 @@ SHOW: Final = {
 _LAST: Final = "status = 3, said IS NOT NULL, certainty IS NULL"
 ORDERS: Final = {
     "doubt": f"{_LAST}, certainty, id",
-    "certain": f"{_LAST}, certainty DESC, id",
     "name": "folder, folded",
 }
 
@@ -70,7 +69,6 @@ class Query:
     show: str = "all"
     label: str = ""
     """A class name: the person's, or the model's if nobody has decided."""
-    model: str = ""
     folder: str = ""
     sort: str = "doubt"
 
@@ -142,7 +140,6 @@ class Index:
         for sql, value in (
             ("instr(folded, ?)", folded(query.search)),
             ("coalesce(said, label) = ?", query.label),
-            ("model = ?", query.model),
             ("folder = ?", query.folder),
         ):
             if value:
@@ -175,7 +172,8 @@ class Index:
             sure,
             answer.needs_review,
             row.read.content if row.read else None,
-            *_says(row),
+            row.decision and row.decision.label,
+            row.decision and row.decision.who,
         )
 
     def _meant(self) -> tuple[str, dict[int, str]]:
@@ -183,12 +181,6 @@ class Index:
         found = [kind for kind, _ in self._classes.most_common()]
         chosen = found[0][0] if found else ""
         return chosen, {index: name for of, index, name in reversed(found) if of == chosen}
-
-
-def _says(row: Row) -> tuple[str | None, str | None]:
-    """Return what a person calls the photo, and who."""
-    said = row.decision
-    return (said.label, said.who) if said else (None, None)
 
 
 def certainty(answer: Answer) -> float | None:

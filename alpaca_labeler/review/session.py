@@ -23,13 +23,13 @@ from alpaca_labeler.table.table import Table
 MAX_TILES: Final = 1000
 """Photos that one answer describes."""
 MAX_CHOICES: Final = 200
-"""Folders, models or labels to choose from: those with the most photos; search finds the others."""
+"""Folders or labels to choose from: those with the most photos; search finds the others."""
 MAX_TEXT: Final = 2000
 """Characters that are shown of one text."""
 
 _TILES: Final = """
     SELECT id, name, folder, label, coalesce(said, label) AS now, said, who,
-        certainty, confidence, review, reason, status, content, model
+        confidence, review, reason, status, content, model
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
@@ -103,7 +103,6 @@ class Session:
                 "annotator": printable(self.annotator),
                 "classes": [text(self.classes[number]) for number in sorted(self.classes)],
                 "labels": self._choices("coalesce(said, label)"),
-                "models": self._choices("model"),
                 "folders": self._choices("folder"),
             }
 
@@ -157,7 +156,7 @@ class Session:
         was = label if status == CHANGED else ""
         indexes = {name: index for index, name in self.classes.items()}
         return {
-            **{key: row[key] for key in ("id", "certainty", "confidence", "status")},
+            **{key: row[key] for key in ("id", "confidence", "status")},
             "ref": row["name"],
             "name": text(row["name"].rpartition("/")[2]),
             "folder": text(row["folder"]),

@@ -106,13 +106,3 @@ with open("file", "w") as file:
 def test_a_progress_line_never_exceeds_its_width(done, more, seconds, width):
     total = None if more is None else done + more
     assert len(console.progress_line("labelling", done, total, seconds, width)) <= width
-
-
-def test_what_matters_most_stays_longest():
-    def line(width):
-        return console.progress_line("labelling", 12_345, 100_000, 100, width)
-
-    assert line(79) == "labelling  12,345/100,000  12%  0:11:50 left  123/s"
-    assert line(49) == "labelling  12,345/100,000  12%  0:11:50 left"
-    assert line(29) == "labelling  12,345/100,000"
-    assert line(20) == "12,345/100,000"

@@ -172,14 +172,6 @@ def test_pandas_reads_every_row_of_the_csv(photos, export):
     assert table["confidence"].tolist() == [0.9] * len(labels)
 
 
-def test_duckdb_reads_every_row_of_the_csv(photos, export):
-    duckdb = peer("duckdb")
-    labels = photos(*NAMES)
-    path, _ = export("csv", "labels.csv")
-    rows = duckdb.sql(f"""select "source-ref", label from read_csv('{path}')""").fetchall()
-    assert dict(rows) == {f"photos/{name}": label for name, label in labels.items()}
-
-
 def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
     duckdb = peer("duckdb")
     pandas = peer("pandas")
@@ -195,14 +187,3 @@ def test_duckdb_and_pandas_read_the_manifest_as_it_is(photos, tmp_path):
     table = pandas.read_json(tmp_path / "manifest.jsonl", lines=True)
     labelled = table["alpaca-metadata"].dropna()
     assert [facts["class-name"] for facts in labelled] == [*labels.values()]
-
-
-def test_a_rekognition_manifest_holds_every_photo_of_the_bucket(photos, export):
-    duckdb = peer("duckdb")
-    labels = photos("a.jpg", "ü.png", s3="s3://farm/")
-    path, _ = export("rekognition", "out.manifest")
-    rows = duckdb.sql(f"""
-        select "source-ref", "alpaca-metadata"."class-name"
-        from read_json('{path}', format = 'newline_delimited')
-    """).fetchall()
-    assert dict(rows) == {f"s3://farm/{name}": label for name, label in labels.items()}

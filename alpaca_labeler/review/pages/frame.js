@@ -7,7 +7,7 @@ import { make } from "./grid.js";
 
 const TOAST = 8000; // milliseconds
 
-export const FILTERS = ["search", "label", "show", "model", "folder", "sort"];
+export const FILTERS = ["search", "label", "show", "folder", "sort"];
 
 /** @param {string} id @returns {any} */
 export const element = (id) => document.getElementById(id);
@@ -28,7 +28,7 @@ export function begin(start, query) {
   [element("no"), element("yes")].forEach((each, index) => {
     each.textContent = start.classes[index];
   });
-  const choices = { label: start.labels, model: start.models, folder: start.folders };
+  const choices = { label: start.labels, folder: start.folders };
   for (const [id, found] of Object.entries(choices)) {
     element(id).replaceChildren(new Option("any", ""), ...found.map((each) => new Option(
       `${each.text} (${id === "folder" ? `${number(each.decided)} of ` : ""}${number(each.photos)})`,
@@ -45,7 +45,8 @@ export function shown(query, count) {
   const on = filtered(query);
   element("shown").textContent = [photos(count), ...on.map((name) => {
     const field = element(name);
-    return `${field.parentElement.firstChild.data}: ${field.selectedOptions?.[0]?.text ?? query[name]}`;
+    const chosen = field.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") ?? query[name];
+    return `${field.parentElement.firstChild.data}: ${chosen}`;
   })].join(" · ");
   element("clear").hidden = !on.length;
 }
@@ -101,10 +102,9 @@ export function later(name, rest, does) {
   timers[name] = setTimeout(does, rest);
 }
 
-/** Say something for a moment. @param {string} text @param {string} [photo] the address of one to show */
-export function toast(text, photo) {
-  const image = photo ? [Object.assign(make("img"), { alt: "", src: photo })] : [];
-  element("toast").replaceChildren(...image, make("p", "", text));
+/** Say something for a moment. @param {string} text */
+export function toast(text) {
+  element("toast").replaceChildren(make("p", "", text));
   (document.querySelector("dialog[open]") ?? document.body).append(element("toast"));
   later("toast", TOAST, () => element("toast").replaceChildren());
 }

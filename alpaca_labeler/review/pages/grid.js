@@ -16,15 +16,6 @@ export function make(kind, style = "", text = "") {
   return made;
 }
 
-/** A bar that is filled to a share. @param {number} share @param {string} [style] */
-function bar(share, style = "") {
-  const made = make("span", "sure");
-  const level = make("i", style);
-  level.style.width = `${100 * share}%`;
-  made.append(level);
-  return made;
-}
-
 /** What a photo is, by shape and colour, and what it was. @param {Tile} tile */
 export function label(tile) {
   if (tile.status === FAILED) return [make("b", "failed", "could not be labelled")];
@@ -32,6 +23,10 @@ export function label(tile) {
   return [...(tile.was ? [shape(tile.wasClass), make("span", "", "→")] : []), shape(tile.class),
     make("b", "", tile.label)];
 }
+
+/** How sure the model is. @param {Tile} tile */
+export const percent = ({ confidence }) =>
+  confidence === null ? "" : `${(100 * confidence).toFixed(1)} %`;
 
 /** What else there is to know, in words. @param {Tile} tile */
 export function notes(tile) {
@@ -71,6 +66,10 @@ export class Grid {
       tell.moved();
     }, { root: scroller, threshold: SEEN });
     root.addEventListener("pointerdown", (event) => this.#press(event));
+    root.addEventListener("click", (event) => {
+      const place = this.#place(event.target);
+      if (place >= 0 && /** @type {any} */ (event).pointerType === "touch") this.go(place, "toggle");
+    });
     root.addEventListener("dblclick", (event) => {
       if (this.#place(event.target) < 0) return;
       this.go(this.#place(event.target));
@@ -215,7 +214,7 @@ export class Grid {
     check.textContent = decided ? "✓" : "";
     says.replaceChildren(...label(tile), make("span", "unseen", note),
       ...(tile.review && tile.status === LEFT ? [make("span", "flag", "?")] : []),
-      ...(tile.certainty === null || decided ? [] : [bar(tile.certainty, `class${tile.class}`)]));
+      ...(decided ? [] : [make("span", "sure", percent(tile))]));
   }
 
   /** @param {EventTarget?} image */
@@ -240,14 +239,7 @@ export class Grid {
     const place = this.#place(event.target);
     const more = event.ctrlKey || event.metaKey;
     this.#root.focus({ preventScroll: true });
-    if (event.pointerType === "touch") {
-      // A finger scrolls as well: only a tap selects.
-      const tap = () => place >= 0 && this.go(place, "toggle");
-      this.#root.addEventListener("click", tap, { once: true });
-      this.#root.addEventListener("pointercancel", () =>
-        this.#root.removeEventListener("click", tap), { once: true });
-      return;
-    }
+    if (event.pointerType === "touch") return; // it may scroll: a click is a tap
     event.preventDefault();
     if (place >= 0) this.go(place, event.shiftKey ? "extend" : more ? "toggle" : "only");
     else if (!more) this.selectNone();

@@ -1,13 +1,13 @@
 // @ts-check
 // The large view: one photo, to be zoomed into, and what is known of it.
 
-import { label, make, notes } from "./grid.js";
+import { label, make, notes, percent } from "./grid.js";
 import { photo, reason } from "./server.js";
 
 /** @typedef {import("./server.js").Tile} Tile */
 
 const MOST = 12; // times as large as what fits
-const STEP = 1.5;
+export const STEP = 1.5;
 
 /** @param {string} id */
 const element = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -65,9 +65,8 @@ export class Large {
   show(tile, next, place, generation) {
     element("large-name").textContent = tile.name;
     element("large-place").textContent = place;
-    const sure = tile.confidence === null ? "" : `${(100 * tile.confidence).toFixed(1)} %`;
     const check = tile.who || tile.was ? [make("span", "check", "✓")] : [];
-    element("large-says").replaceChildren(...check, ...label(tile), make("span", "soft", sure),
+    element("large-says").replaceChildren(...check, ...label(tile), make("span", "soft", percent(tile)),
       make("span", "note", notes(tile)));
     const shown = photo(generation, tile, "large");
     if (this.#shown === shown) return;
@@ -86,8 +85,8 @@ export class Large {
     this.#place(0, 0);
   }
 
-  /** @param {number} factor @param {{clientX: number, clientY: number}} [at] */
-  zoom(factor, at) {
+  /** @param {number} [factor] @param {{clientX: number, clientY: number}} [at] */
+  zoom(factor = STEP, at = undefined) {
     const box = this.#figure.getBoundingClientRect();
     const scale = Math.max(1, Math.min(MOST, this.#scale * factor));
     const dx = at ? at.clientX - box.left - box.width / 2 : 0;

@@ -6,8 +6,8 @@ import {
   summary, toast,
 } from "./frame.js";
 import { Grid } from "./grid.js";
-import { Large } from "./large.js";
-import { Gone, LEFT, Outdated, get, photo, post } from "./server.js";
+import { Large, STEP } from "./large.js";
+import { Gone, LEFT, Outdated, get, post } from "./server.js";
 
 /** @typedef {import("./server.js").List} List @typedef {import("./server.js").Start} Start */
 /** @typedef {import("./server.js").State} State @typedef {import("./server.js").Done} Done */
@@ -249,8 +249,7 @@ function undo() {
     if (!back.length) return toast("There is nothing to undo");
     const place = places.get(back[0]);
     if (place !== undefined) await go(place);
-    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`,
-      photo(list.generation, { id: back[0], content: "" }, "tile"));
+    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`);
   });
 }
 
@@ -304,7 +303,6 @@ function travel(key, event) {
 const DOES = {
   no: () => label(0), yes: () => label(1), rest, undo, open,
   back: () => step(-1), on: () => step(1), close: () => large.close(),
-  in: () => large.zoom(1.5), out: () => large.zoom(1 / 1.5), fit: () => large.fit(),
   previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
   help: () => element("help").showModal(), clear,
   filters: () => reveal(!element("filters").classList.contains("open")),
@@ -318,7 +316,8 @@ const KEYS = {
 };
 /** @type {Record<string, () => unknown>} */
 const LARGE_KEYS = {
-  ...KEYS, "+": DOES.in, "=": DOES.in, "-": DOES.out, 0: DOES.fit,
+  ...KEYS, "+": () => large.zoom(), "=": () => large.zoom(), "-": () => large.zoom(1 / STEP),
+  0: () => large.fit(),
   Enter: DOES.close, " ": DOES.close, Escape: DOES.close,
 };
 

@@ -3,13 +3,13 @@
 
 /**
  * @typedef {{id: number, ref: string, name: string, folder: string, label: string, class: number,
- *   was: string, wasClass: number, who: string, certainty: number?, confidence: number?,
+ *   was: string, wasClass: number, who: string, confidence: number?,
  *   review: boolean, model: string, content: string, reason: string, status: number}} Tile
  * @typedef {{generation: number, since: number, changed: [number, number][], undo: boolean}} State
  * @typedef {{value: string, text: string, photos: number, decided: number}} Choice
  * @typedef {State & {ids: number[], status: string, at: number}} List
  * @typedef {{name: string, annotator: string, classes: string[], labels: Choice[],
- *   models: Choice[], folders: Choice[]}} Start
+ *   folders: Choice[]}} Start
  * @typedef {State & {unseen?: number, refused?: string[], ids?: number[], text?: string}} Done
  */
 

@@ -98,13 +98,6 @@ def test_another_models_label_counts_if_it_is_newer(table):
         assert (rows(table)["a.jpg"].label, rows(table)["a.jpg"].decision) == (label, None)
 
 
-def test_a_persons_label_of_an_earlier_release_names_the_person(table):
-    write(theirs(labeler={"annotator": "ann", "etag": "old", "model-version": "0"}))
-    assert merge("theirs.jsonl", table.name) == "1 row merged\n"
-    said = rows(table)["a.jpg"].decision
-    assert (said.label, said.who) == ("goat", "ann")
-
-
 def test_rows_of_our_own_are_merged_fact_by_fact(table):
     mine = ours().decided("goat", "kim", NOW, index=0)
     write(mine, ours("b.jpg"), ours("c.jpg").decided(None, "kim", NOW))
@@ -142,19 +135,6 @@ def test_dates_in_the_future_are_refused_and_named(table):
     assert f"b.jpg ({late})" in refused
     assert "c.jpg" in refused
     assert state(table) == before
-
-
-@pytest.mark.parametrize("date", ["zzzz", "31/01/2026 10:00", "9999-12-31T23:59:59.999999"])
-def test_a_date_that_cannot_be_read_wins_over_nobody(table, date):
-    table.append([ours().decided("sheep", "kim", NOW, index=0)])
-    row = theirs()
-    row["animal-metadata"]["creation-date"] = date
-    write(row)
-    merge("theirs.jsonl", table.name)
-    found = rows(table)["a.jpg"]
-    assert found.label == "sheep"
-    table.append([found.decided("alpaca", "lee", NOW, index=1)])
-    assert rows(table)["a.jpg"].label == "alpaca"
 
 
 def test_a_last_line_without_its_newline_counts(table):

@@ -81,12 +81,6 @@ def test_a_row_is_hidden_and_comes_back_unless_it_is_erased(folder, erase):
     assert (found.source_ref, found.label) == ("a.jpg", "alpaca" if erase else "goat")
 
 
-def test_what_was_hidden_before_is_erased_too(folder):
-    prune()
-    assert prune("--erase") == ("", "0 rows removed\n")
-    assert b"a.jpg" not in (folder / "manifest.jsonl").read_bytes()
-
-
 def test_a_manifest_that_was_parted_from_all_its_photos_is_not_emptied(folder):
     (folder / "b.jpg").unlink()
     before = (folder / "manifest.jsonl").read_bytes()
@@ -135,20 +129,6 @@ def test_a_dry_run_over_a_bucket_writes_nothing(s3):
     gone = "s3://photos/a.jpg\n", "1 row would be removed\n"
     assert prune(RESULTS, "--dry-run", "--erase") == gone
     assert everything(s3) == before
-
-
-@pytest.mark.usefixtures("s3")
-@pytest.mark.parametrize("compacted", [False, True])
-def test_a_row_of_a_bucket_is_hidden_whatever_comes_late(compacted):
-    late = next(open_table(RESULTS).rows())
-    if compacted:
-        bucket.compact(RESULTS, pause=0)
-    assert prune(RESULTS) == ("", "1 row removed\n")
-    open_table(RESULTS).append([late])
-    for _ in range(2):
-        assert names(RESULTS) == ["s3://photos/b.jpg"]
-        assert prune(RESULTS) == ("", "0 rows removed\n")
-        bucket.compact(RESULTS, pause=0)
 
 
 @pytest.mark.parametrize("hidden_before", [False, True])

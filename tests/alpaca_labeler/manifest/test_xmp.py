@@ -131,7 +131,7 @@ def test_a_person_decides_otherwise_and_one_keyword_changes(folder):
     assert export("--dry-run")[0].startswith("3 sidecars would be written: keyword alpaca 1")
     assert not [*folder.glob("*.xmp")]
     assert export() == ["3 sidecars: keyword alpaca 1, not alpaca 2"]
-    first, other = exiftool("a.jpg.xmp"), os.stat("b.jpg.xmp")
+    first, other = exiftool("a.jpg.xmp"), os.stat("b.jpg.xmp").st_mtime_ns
     before = (folder / "a.jpg.xmp").read_text().splitlines()
     assert first == {"XMP-x:XMPToolkit": "alpaca-labeler", **said("alpaca")}
 
@@ -146,7 +146,7 @@ def test_a_person_decides_otherwise_and_one_keyword_changes(folder):
     assert {line.strip() for line in gone} == {
         f"<rdf:li>{text}</rdf:li>" for text in ("alpaca", "alpaca|alpaca")
     }
-    assert os.stat("b.jpg.xmp") == other
+    assert os.stat("b.jpg.xmp").st_mtime_ns == other
     assert {path.read_bytes() for path in folder.glob("*.[jp][pn]g")} == {b"a photo"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 
 import orjson
 import pytest
@@ -17,19 +16,16 @@ from alpaca_labeler.review.index import Query
 from alpaca_labeler.review.photos import PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session
 from alpaca_labeler.table import bucket
-from alpaca_labeler.table.facts import Decision
 from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import open_table
 from tests.support.reviews import (
-    NOON,
     draw,
     failure,
     labels,
     of,
     row,
-    rows,
     said,
     session,
     tile_of,
@@ -63,13 +59,11 @@ def decide(found, index, *searches):
 
 LISTS = """
 sort=doubt: b/cat.png a/Köter.png cat2.png a/dog.png broken.jpg late.png
-sort=certain: a/dog.png cat2.png a/Köter.png b/cat.png broken.jpg late.png
 sort=name: broken.jpg cat2.png late.png a/dog.png a/Köter.png b/cat.png
 show=review: b/cat.png
 sort=name&folder=a/: a/dog.png a/Köter.png
 sort=name&label=cat: cat2.png b/cat.png
 sort=name&show=failed: broken.jpg late.png
-model=2-b: cat2.png
 sort=name&search=CAT: cat2.png b/cat.png
 search=kÖTER: a/Köter.png
 search=Ko\u0308ter: a/Köter.png
@@ -112,7 +106,7 @@ def test_no_row_that_json_can_hold_is_too_strange(tmp_path_factory, strange):
     named = [{**each, "source-ref": f"s{number}"} for number, each in enumerate(strange)]
     append(write(folder, row("a", -1.0), row("b")), *named)
     found = session(folder)
-    for sort in ("doubt", "certain", "name"):
+    for sort in ("doubt", "name"):
         count = len(names(found, sort=sort))
     for number in range(count):
         assert found.decide(1, 10**6, {number: 1}, seen)["refused"] == []
@@ -255,45 +249,6 @@ def test_nobody_takes_back_what_somebody_else_said(folder):
     assert labels(folder)["a/dog.png"] == "dog"
     decide(ours, 0, "dog")
     assert ours.undo(0)["text"] == "dog.png is dog again, as sam said"
-
-
-def test_the_last_decision_counts_whatever_the_clocks_say(folder):
-    times = iter([NOON, NOON - timedelta(days=1), NOON])
-    found = session(folder, clock=lambda: next(times))
-    for index in (0, 1, 0):
-        decide(found, index, "dog")
-        assert tile_of(found, "dog")["label"] == ["cat", "dog"][index]
-        assert labels(folder)["a/dog.png"] == ["cat", "dog"][index]
-    ahead = session(folder, annotator="ann", clock=lambda: NOON + timedelta(days=4000))
-    decide(ahead, 0, "Köter")
-    ahead.undo(0)
-    assert decide(session(folder), 0, "Köter")["refused"] == []
-    assert rows(folder)["a/Köter.png"].decision.who == "kim"
-
-
-@pytest.mark.parametrize("date", ["9999-12-31T23:59:59.999999", "zzzz", "31/01/2026 10:00"])
-def test_no_date_wins_for_ever(folder, date):
-    metadata = {"class-name": "cat", "human-annotated": "yes", "creation-date": date}
-    foreign = {"source-ref": "a/dog.png", "pet": 0, "pet-metadata": metadata}
-    append(folder / "manifest.jsonl", foreign)
-    assert decide(session(folder), 1, "a/dog")["refused"] == []
-    assert rows(folder)["a/dog.png"].decision.who == "kim"
-
-
-def test_a_decision_about_other_content_does_not_count_and_anothers_tool_can_be_overruled(folder):
-    other = Decision("2026-02-01T00:00:00.000000Z", "sam", "cat", 0, "pet")
-    write(
-        folder,
-        *rows(folder).values(),
-        Row("a/dog.png", people={"sha256:other": other}),
-        Row("a/Köter.png", people={"": other}),
-    )
-    found = session(folder)
-    assert tile_of(found, "dog")["status"] == 0
-    tile = tile_of(found, "Köter")
-    assert (tile["label"], tile["was"], tile["who"]) == ("cat", "dog", "sam")
-    decide(found, 1, "Köter")
-    assert found.undo(0)["text"] == "Köter.png is cat again, as sam said"
 
 
 REFUSED = {
