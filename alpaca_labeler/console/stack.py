@@ -72,11 +72,9 @@ def from_stack(**wanted: tuple[str, str]) -> Callable[[Callable[..., None]], Cal
                 for parameter, (_, output) in wanted.items():
                     if given.get(parameter) is None:
                         given[parameter] = known[output]
-            missing = [
-                name for parameter, (name, _) in wanted.items() if given.get(parameter) is None
-            ]
-            if arguments := [name for name in missing if name.isupper()]:
-                raise click.UsageError(f"give {' and '.join(arguments)}, or --stack NAME")
+            missing = [name for each, (name, _) in wanted.items() if given.get(each) is None]
+            if required := " and ".join(filter(str.isupper, missing)):
+                raise click.UsageError(f"give {required}, or --stack NAME")
             command(**given)
 
         return run

@@ -227,7 +227,8 @@ def export(
         if output is not None:
             raise click.UsageError("sidecars lie beside their photos, so name no output")
         plan = sidecars.planned(table, asked, adobe=form == "xmp-adobe")
-        return sidecars.export(plan, dry_run=dry_run)
+        sidecars.export(plan, dry_run=dry_run)
+        return
     if dry_run:
         raise click.UsageError("--dry-run is for sidecars: --format xmp or xmp-adobe")
     rows = filter(asked, spared(output, table))
@@ -240,7 +241,6 @@ def export(
         click.echo(f"{count:,} left out: {reason}", err=True)
     for note in out.notes:
         click.echo(printable(note), err=True)
-    return None
 
 
 @manifest.command()

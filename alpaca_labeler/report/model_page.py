@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,11 +21,9 @@ from alpaca_labeler.report.charts import percent
 from alpaca_labeler.training.metrics import MEANINGS, wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     import numpy.typing as npt
 
-    from alpaca_labeler.training.report import Epoch, Report
+    from alpaca_labeler.training.report import Report
 
 CLASSES: Final = ("label-0", "label-1")
 """Styles by index of the label."""
@@ -63,7 +62,7 @@ def render(report: Report) -> str:
         "review": int(decided.review.sum()),
         "caught": int((decided.wrong & decided.review).sum()),
         "figures": list(_figures(report)),
-        "phases": [(name, len(list(some))) for name, some in groupby(report.history, _phase)],
+        "phases": [*Counter(epoch.phase for epoch in report.history).items()],
         "drawn": _curve(report),
         "threshold": decided.threshold,
         "confusion": _confusion(report.labels, decided),
@@ -106,10 +105,6 @@ def _figures(report: Report) -> Iterator[tuple[str, str, str, str]]:
 
 
 # --- training ------------------------------------------------------------------------------------
-
-
-def _phase(epoch: Epoch) -> str:
-    return epoch.phase
 
 
 def _curve(report: Report) -> dict[str, Any] | None:

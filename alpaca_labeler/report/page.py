@@ -6,16 +6,14 @@ A page can be mailed, archived and opened in ten years. Templates escape every t
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from alpaca_labeler.report import charts
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

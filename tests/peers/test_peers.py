@@ -44,7 +44,7 @@ def photos(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
-    def write(*names, s3=""):
+    def write(*names):
         top = tmp_path / "photos"
         labels = {}
         read = Read("2026-01-01T00:00:00.000000Z")
@@ -57,7 +57,7 @@ def photos(tmp_path, monkeypatch):
             image.save(path, FORMS.get(path.suffix, "JPEG"))
             labels[name] = LABELS[number % 2]
             answer = Answer("1-a", labels[name], 1, "alpaca", 0.9)
-            rows.append(Row(f"{s3 or 'photos/'}{name}", read, answer))
+            rows.append(Row(f"photos/{name}", read, answer))
         rows.sort(key=lambda row: row.source_ref)
         (tmp_path / "manifest.jsonl").write_bytes(b"".join(row.to_line() for row in rows))
         return labels
