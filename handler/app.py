@@ -34,8 +34,8 @@ from .settings import Settings
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from alpaca_labeler.pipeline.done import Done
     from alpaca_labeler.pipeline.labeler import Labeler
-    from alpaca_labeler.pipeline.worker import Done
 
     from .current_model import CurrentModel
 

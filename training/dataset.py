@@ -20,7 +20,7 @@ import numpy as np
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images, walk
 from alpaca_labeler.photos.content import content_of
-from alpaca_labeler.pipeline.worker import MAX_BYTES
+from alpaca_labeler.pipeline.done import MAX_BYTES
 
 from . import description
 from .arrays import Indices, Pixels

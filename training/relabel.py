@@ -19,7 +19,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
-from alpaca_labeler.pipeline.worker import MAX_BYTES
+from alpaca_labeler.pipeline.done import MAX_BYTES
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Decision, Read
 from alpaca_labeler.table.row import Row

@@ -34,8 +34,9 @@ from alpaca_labeler.label.sort_into import Sorter
 from alpaca_labeler.label.summary import Report
 from alpaca_labeler.photos.skip import Skipped
 from alpaca_labeler.pipeline import cores
+from alpaca_labeler.pipeline.done import MAX_BYTES, Done
 from alpaca_labeler.pipeline.pool import Workers
-from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, Job, Ready
+from alpaca_labeler.pipeline.worker import Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.run import Held, Run

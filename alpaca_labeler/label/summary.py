@@ -15,7 +15,7 @@ from alpaca_labeler.console import counted, printable
 from alpaca_labeler.label.sort_into import Sorted
 from alpaca_labeler.photos import skip
 from alpaca_labeler.photos.skip import Kind, Skipped
-from alpaca_labeler.pipeline.worker import Done
+from alpaca_labeler.pipeline.done import Done
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import DEFAULT

@@ -29,7 +29,7 @@ from alpaca_labeler.model.classifier import Classifier, Prediction
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import cores
-from alpaca_labeler.pipeline.worker import MAX_BYTES, Done, out_of_time
+from alpaca_labeler.pipeline.done import MAX_BYTES, Done, out_of_time
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row

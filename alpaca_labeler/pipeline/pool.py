@@ -24,7 +24,8 @@ from typing import Final, Self
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.pipeline.worker import Done, Job, Ready, out_of_time
+from alpaca_labeler.pipeline.done import Done, out_of_time
+from alpaca_labeler.pipeline.worker import Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Answer, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row

@@ -17,17 +17,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
     from alpaca_labeler.storage.image_version import ImageVersion
-    from alpaca_labeler.table.row import Row
 
 BYTES_PER_PIXEL: Final = 14
 """Memory per pixel of the limit that a worker may take: WebP, which takes most, takes 13."""
 
 ROOM: Final = 384 * 2**20
 """Bytes of memory that a worker may take for all else: metadata, threads, the model's tensors."""
-
-
-MAX_BYTES: Final = 100 * 2**20
-"""Limit on an encoded image, wherever it is read: an uncompressed 33-megapixel TIFF still fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +47,6 @@ class Ready:
     labels: tuple[str, str]
     decoder: str
     """`images.DECODER`: a photo that another one could not read is worth another try."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What became of one image."""
-
-    image: ImageVersion
-    """The image as requested."""
-    row: Row | None
-    """A label row or a failure row. None if another try may still label the image."""
-    problem: str = ""
-    """Why there is no label, for people."""
-    refused: Row | None = None
-    """If S3 denied this image: the failure row to write if it did not deny the others."""
-
-    @property
-    def label(self) -> str | None:
-        """The class of a labelled image."""
-        return self.row.label if self.row else None
-
-
-def out_of_time(image: ImageVersion) -> Done:
-    """Return what became of an image that was not begun before the deadline."""
-    return Done(image, None, f"{image.source_ref}: no time left in this run")
 
 
 def serve(parent: Connection) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images
-from alpaca_labeler.pipeline.worker import MAX_BYTES
+from alpaca_labeler.pipeline.done import MAX_BYTES
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere
 

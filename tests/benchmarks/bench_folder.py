@@ -36,6 +36,7 @@ def labelled(count: int, top: Path) -> None:
     from alpaca_labeler.label import sources
     from alpaca_labeler.model import bundle
     from alpaca_labeler.photos.content import content_of
+    from alpaca_labeler.photos.skip import Skipped
     from alpaca_labeler.table.facts import Answer, Read, timestamp
     from alpaca_labeler.table.row import Row
 

@@ -29,7 +29,6 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.model.classifier import Classifier, decide
 from alpaca_labeler.photos import images
-from alpaca_labeler.photos.skip import Skipped
 from alpaca_labeler.pipeline.labeler import as_read
 from alpaca_labeler.storage import StorageError
 from alpaca_labeler.storage.image_version import ImageVersion

@@ -1,0 +1,36 @@
+"""What becomes of an image on its way through the pipeline, and how large it may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table.row import Row
+
+MAX_BYTES: Final = 100 * 2**20
+"""Limit on an encoded image, wherever it is read: an uncompressed 33-megapixel TIFF still fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one image."""
+
+    image: ImageVersion
+    """The image as requested."""
+    row: Row | None
+    """A label row or a failure row. None if another try may still label the image."""
+    problem: str = ""
+    """Why there is no label, for people."""
+    refused: Row | None = None
+    """If S3 denied this image: the failure row to write if it did not deny the others."""
+
+    @property
+    def label(self) -> str | None:
+        """The class of a labelled image."""
+        return self.row.label if self.row else None
+
+
+def out_of_time(image: ImageVersion) -> Done:
+    """Return what became of an image that was not begun before the deadline."""
+    return Done(image, None, f"{image.source_ref}: no time left in this run")
