@@ -20,7 +20,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from alpaca_labeler.table.row import Row
+from alpaca_labeler.table import bucket
 from tests.support import stacks
 from tests.support.aws import account
 from tests.support.package import copied
@@ -149,13 +149,11 @@ def call(emulator, package, s3, tmp_path):  # noqa: ARG001 - its server is in th
     process.wait(10)
 
 
-def test_a_cold_call_and_a_warm_call_label_the_photo(call, s3):
+def test_a_cold_call_and_a_warm_call_label_the_photo(call):
     event = {"bucket": "photos", "keys": ["farm/ü +.jpg"]}
     cold = call(event)
     warm = call(event)
-    listed = s3.list_objects_v2(Bucket="results", Prefix="labels/parts/")["Contents"]
-    [part] = listed  # the same batch twice is the same part
-    row = Row.from_line(s3.get_object(Bucket="results", Key=part["Key"])["Body"].read())
+    [row] = bucket.read("s3://results/labels/")  # each call has read the photo anew
     assert row.source_ref == "s3://photos/farm/ü +.jpg"
     assert row.label == "alpaca"
     assert cold["init"] + cold["calls"][0] < 5
