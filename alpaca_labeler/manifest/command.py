@@ -26,8 +26,9 @@ from alpaca_labeler.console.help import Group
 from alpaca_labeler.console.manifest import manifest_argument
 from alpaca_labeler.console.output import spared
 from alpaca_labeler.console.stack import from_stack
-from alpaca_labeler.manifest import exports, sidecars
+from alpaca_labeler.manifest import exports
 from alpaca_labeler.manifest.out import opened
+from alpaca_labeler.manifest.sidecars import sidecar_options
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.incoming import bring_in
 from alpaca_labeler.table.prune import gone_in_s3
@@ -37,7 +38,7 @@ from alpaca_labeler.table.table import Table
 
 LABEL_WIDTH = 12
 SHOWN = 5
-FORMATS = sorted([*exports.FORMATS, "xmp", "xmp-adobe"])
+FORMATS = sorted([*exports.FORMATS, "xmp"])
 
 
 @click.group(cls=Group)
@@ -187,20 +188,9 @@ def stats(*, table: Table, as_json: bool) -> None:
     metavar="DIR",
     help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
 )
-@click.option("--only", multiple=True, metavar="LABEL", help="Only rows with this label.")
-@click.option("--checked", is_flag=True, help="Only rows that a person has labelled.")
-@click.option("--dry-run", is_flag=True, help="Write no sidecar, only say what would be done.")
 @manifest_argument()
-def export(
-    *,
-    table: Table,
-    form: str,
-    output: str | None,
-    local_files_root: str | None,
-    only: tuple[str, ...],
-    checked: bool,
-    dry_run: bool,
-) -> None:
+@sidecar_options
+def export(*, table: Table, form: str, output: str | None, local_files_root: str | None) -> None:
     """Convert a manifest for another tool.
 
     \b
@@ -212,26 +202,14 @@ def export(
 
     What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies
     its labelling config, tasks.xml. Labels for photo programs go into sidecars beside the photos,
-    IMG_1.jpg.xmp (xmp) or IMG_1.xmp (xmp-adobe): what is in a sidecar stays, but a label that an
-    earlier export wrote is replaced, or taken back if it is not asked for.
+    IMG_1.jpg.xmp or IMG_1.xmp (--xmp-style adobe): what is in a sidecar stays, but a label that has
+    changed replaces its own keyword.
 
     Exit code: 0 done, 1 nothing could be written.
     """
-
-    def asked(row: Row) -> bool:
-        return (not only or row.label in only) and (not checked or row.decision is not None)
-
     if local_files_root is not None and form != "label-studio":
         raise click.UsageError("--local-files-root is for --format label-studio")
-    if form not in exports.FORMATS:
-        if output is not None:
-            raise click.UsageError("sidecars lie beside their photos, so name no output")
-        plan = sidecars.planned(table, asked, adobe=form == "xmp-adobe")
-        sidecars.export(plan, dry_run=dry_run)
-        return
-    if dry_run:
-        raise click.UsageError("--dry-run is for sidecars: --format xmp or xmp-adobe")
-    rows = filter(asked, spared(output, table))
+    rows = spared(output, table)
     with opened(table.place, output, local_files_root) as out:
         exports.FORMATS[form](rows, out)
     click.echo(f"{out.written:,} written", err=True)

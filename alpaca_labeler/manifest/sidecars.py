@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, NamedTuple
+
+import click
 
 from alpaca_labeler import storage
-from alpaca_labeler.console import Failed, Progress, Refused, counted, printable, say, sentence
+from alpaca_labeler.console import (
+    Failed,
+    Progress,
+    Refused,
+    counted,
+    dry_run_option,
+    printable,
+    say,
+    sentence,
+)
 from alpaca_labeler.console.output import whole
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.manifest.out import LeftOut
@@ -21,11 +33,11 @@ from alpaca_labeler.table.table import Table
 MAX_BYTES: Final = 16 * 2**20
 """Of a sidecar. Lightroom's take some megabytes if they hold masks."""
 
-SHARED: Final = "photos of different labels share it (--format xmp gives each its own)"
+SHARED: Final = "photos of different labels share it (--xmp-style darktable gives each its own)"
 
 SAYS: Final = {
     "merged": "{}{} merged: nothing else in them changed",
-    "cleared": "{}{} cleared of a label that is not asked for",
+    "taken back": "{}{} cleared of a label that no longer holds",
     "same": "{} said so already",
 }
 
@@ -35,23 +47,65 @@ QUESTION: Final = "label"
 _UNWRITABLE: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+class Wish(NamedTuple):
+    """What one photo wants its sidecar to say."""
+
+    question: str
+    label: str
+    who: str
+    """The person who decided; empty if none did."""
+    asked: bool
+    """Whether the options ask for it. If not, only what no longer holds is taken back."""
+
+
 @dataclass
 class Plan:
     """What is to be written, by the path of the sidecar."""
 
-    wishes: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
-    """(question, label) of its photos; an empty label takes back what was said."""
+    wishes: dict[str, list[Wish]] = field(default_factory=lambda: defaultdict(list))
     labels: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Those that anybody gave, by question."""
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def planned(table: Table, asked: Callable[[Row], bool], *, adobe: bool) -> Plan:
-    """Find the sidecars of a folder's photos, and what they are to say. Raises `Refused`.
+def sidecar_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give `manifest export` the format xmp and its options."""
 
-    `asked` tells whose labels are wanted: those of others are taken back. An `adobe` sidecar is
-    called IMG_1.xmp, any other IMG_1.jpg.xmp.
-    """
+    @click.option(
+        "--xmp-style",
+        type=click.Choice(["darktable", "adobe"]),
+        help="Call the sidecars IMG_1.jpg.xmp, or IMG_1.xmp.  [default: darktable]",
+    )
+    @click.option("--only", multiple=True, metavar="LABEL", help="Write only this label's keyword.")
+    @click.option("--checked", is_flag=True, help="Write only labels of people.")
+    @dry_run_option
+    @functools.wraps(command)
+    def run(
+        *,
+        table: Table,
+        form: str,
+        xmp_style: str | None,
+        only: Collection[str],
+        checked: bool,
+        dry_run: bool,
+        **given: Any,
+    ) -> None:
+        if form == "xmp":
+            if any(given.values()):
+                raise click.UsageError("sidecars lie beside their photos, so name no output")
+            plan = planned(table, only, adobe=xmp_style == "adobe", checked=checked)
+            export(plan, dry_run=dry_run)
+        elif xmp_style or only or checked or dry_run:
+            options = "--xmp-style, --only, --checked and --dry-run"
+            raise click.UsageError(f"{options} are for --format xmp")
+        else:
+            command(table=table, form=form, **given)
+
+    return run
+
+
+def planned(table: Table, only: Collection[str], *, adobe: bool, checked: bool) -> Plan:
+    """Find the sidecars of a folder's photos, and what they are to say. Raises `Refused`."""
     if storage.is_s3(table.name):
         raise Refused("sidecars lie beside photos in a folder; name the manifest of one")
     plan = Plan()
@@ -65,8 +119,12 @@ def planned(table: Table, asked: Callable[[Row], bool], *, adobe: bool) -> Plan:
         except LeftOut as reason:
             plan.left_out[str(reason)] += 1
             continue
+        asked = (not only or row.label in only) and (not checked or row.decision is not None)
+        if not asked:
+            plan.left_out["not what --only or --checked asks for"] += 1
+        who = row.decision.who or "a person" if row.decision else ""
         path = f"{os.path.splitext(photo)[0] if adobe else photo}.xmp"
-        plan.wishes[path].add((question, (row.label or "") if asked(row) else ""))
+        plan.wishes[path].append(Wish(question, row.label or "", who, asked))
     return plan
 
 
@@ -82,63 +140,69 @@ def _photo(row: Row, table: Table) -> str:
         raise LeftOut("outside the manifest's folder")
     if not os.path.isfile(path):
         raise LeftOut("no longer there")
-    if _UNWRITABLE.search(f"{row.attribute}{row.label}"):
-        raise LeftOut("with a label that XML cannot hold")
+    who = row.decision.who if row.decision else ""
+    if _UNWRITABLE.search(f"{row.attribute}{row.label}{who}"):
+        raise LeftOut("with a label or name that XML cannot hold")
     return path
 
 
 def export(plan: Plan, *, dry_run: bool) -> None:
     """Write the sidecars and say what was done. Raises `Failed` if one cannot be written."""
-    done, keywords = Counter[str](), Counter[str]()
+    done, asked = Counter[str](), list[Wish]()
     with Progress("sidecars", len(plan.wishes)) as progress:
         for path, wishes in sorted(plan.wishes.items()):
-            problem = ""
+            wish, problem = max(wishes, key=lambda wish: (wish.asked, wish.who)), ""
             try:
-                if len(wishes) > 1:
+                if len({(each.question, each.label) for each in wishes}) > 1:
                     raise XmpError(SHARED)
-                [(question, label)] = wishes
-                done[write(path, question, label, plan.labels[question], dry_run=dry_run)] += 1
-                keywords[label] += 1
+                done[write(path, wish, plan.labels[wish.question], dry_run=dry_run)] += 1
+                asked += [wish] * wish.asked
             except XmpError as error:
                 problem = f"{path}: {error}, so it stays as it is"
             except (LabelerError, OSError) as error:
                 problem = sentence(error) or str(error)
             progress.step(problem)
             done["failed"] += bool(problem)
-    del keywords[""]
-    _summarize(done, keywords, " would be" * dry_run)
+    for line in _summary(asked, done, " would be" * dry_run):
+        say(printable(line))
     for reason, count in sorted(plan.left_out.items()):
         say(f"{count:,} left out: {reason}")
     if done["failed"]:
         raise Failed(f"{counted(done['failed'], 'sidecar')} could not be written")
-    if not keywords and not done["cleared"]:
+    if not asked and not done["taken back"]:
         raise Failed("there is no sidecar to write")
 
 
-def _summarize(done: Counter[str], keywords: Counter[str], would_be: str) -> None:
-    if keywords:
-        total = counted(keywords.total(), "sidecar") + (would_be and f"{would_be} written")
-        each = ", ".join(f"{label} {count:,}" for label, count in sorted(keywords.items()))
-        say(printable(f"{total}: keyword {each}"))
+def _summary(asked: list[Wish], done: Counter[str], would_be: str) -> Iterator[str]:
+    labels = Counter(wish.label for wish in asked)
+    people = Counter(wish.who for wish in asked if wish.who)
+    keywords = ", ".join(f"{label} {count:,}" for label, count in sorted(labels.items()))
+    checked = ", ".join(f"{count:,} checked by {who}" for who, count in sorted(people.items()))
+    if asked:
+        total = counted(len(asked), "sidecar") + (would_be and f"{would_be} written")
+        yield f"{total}: keyword {keywords}{'; ' * bool(checked)}{checked}"
     for outcome, text in SAYS.items():
         if done[outcome]:
-            say(text.format(counted(done[outcome], "existing sidecar"), would_be))
+            yield text.format(counted(done[outcome], "existing sidecar"), would_be)
 
 
-def write(path: str, question: str, label: str, labels: Collection[str], *, dry_run: bool) -> str:
+def write(path: str, wish: Wish, labels: Collection[str], *, dry_run: bool) -> str:
     """Write a sidecar, if that changes it, and return what was done.
 
-    `labels` are as `Sidecar.saying` takes them. Raises `XmpError`, `StorageError` and `OSError`.
+    Raises `XmpError`, `StorageError` and `OSError`.
     """
     before = _read(path)
-    if before is None and not label:
-        return ""
-    after = Sidecar(EMPTY if before is None else before).saying(question, label, labels)
+    if before is None and not wish.asked:
+        return "left"
+    sidecar = Sidecar(EMPTY if before is None else before)
+    holds = wish.asked or wish.label in sidecar.said(wish.question, labels)
+    label, who = (wish.label, wish.who) if holds else ("", "")
+    after = sidecar.saying(wish.question, label, who, labels)
     if after == before:
-        return "same" if label else ""
+        return "same" if wish.asked else "left"
     if not dry_run:
         _replace(path, before, after)
-    return "new" if before is None else "merged" if label else "cleared"
+    return "new" if before is None else "merged" if holds else "taken back"
 
 
 def _replace(path: str, before: bytes | None, after: bytes) -> None:

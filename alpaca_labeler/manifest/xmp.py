@@ -5,7 +5,8 @@ stays: comments, prefixes, processing instructions, order. Of a question and its
 
 - the label in `dc:subject`, and `question|label` in `lr:hierarchicalSubject`;
 - `question|label` in `alpaca:keywords`: this tool added that keyword. `question|` says that it was
-  there before, so it is somebody else's and stays when the label changes.
+  there before, so it is somebody else's and stays when the label changes;
+- `question|name` in `alpaca:checkedBy`, if a person decided.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ NAMESPACES: Final = {
     "alpaca": "https://github.com/alpaca-labeler/alpaca-labeler/xmp/1.0/",
 }
 RDF: Final = NAMESPACES["rdf"]
-SUBJECT, HIERARCHY, KEYWORDS = "dc:subject", "lr:hierarchicalSubject", "alpaca:keywords"
+SUBJECT, HIERARCHY = "dc:subject", "lr:hierarchicalSubject"
+KEYWORDS, CHECKED_BY = "alpaca:keywords", "alpaca:checkedBy"
 LISTS: Final = {
     f"{NAMESPACES[name.split(':')[0]]} {name.split(':')[1]}": name
-    for name in (SUBJECT, HIERARCHY, KEYWORDS)
+    for name in (SUBJECT, HIERARCHY, KEYWORDS, CHECKED_BY)
 }
 CONTAINERS: Final = {f"{RDF} Bag", f"{RDF} Seq", f"{RDF} Alt"}
+MAX_DEPTH: Final = 100
 
 EMPTY: Final = f"""<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="alpaca-labeler">
@@ -104,6 +107,8 @@ class Sidecar:
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         parent, start = self._open[-1], self._parser.CurrentByteIndex
+        if len(self._open) > MAX_DEPTH:
+            raise XmpError(f"its elements are nested more than {MAX_DEPTH} deep")
         inside = parent.level in {1, 3, 4} or (parent.level == 2 and name in LISTS)
         level = 1 if name == f"{RDF} RDF" else parent.level + 1 if inside else 0
         tag = _TAG.match(self._data, start)
@@ -131,32 +136,37 @@ class Sidecar:
     def _items(self, name: str) -> list[_Element]:
         return [item for each in self._lists[name] for item in each.children]
 
-    def _texts(self, name: str) -> list[str]:
-        return [item.text for item in self._items(name)]
+    def _texts(self, name: str, prefix: str = "") -> list[str]:
+        return [item.text for item in self._items(name) if item.text.startswith(prefix)]
+
+    def said(self, question: str, labels: Collection[str]) -> set[str]:
+        """Return the labels that this tool wrote: those it noted, and of `labels`, the known ones.
+
+        Other programs may drop the notes, and other people may have keywords below the question's.
+        """
+        noted = {text[len(question) + 1 :] for text in self._texts(KEYWORDS, f"{question}|")}
+        paths = self._texts(HIERARCHY)
+        return {label for label in {*labels, *noted} - {""} if f"{question}|{label}" in paths}
 
     # --- writing ---
 
-    def saying(self, question: str, label: str, labels: Collection[str]) -> bytes:
-        """Return the text with a label in place of what this tool said of the question.
+    def saying(self, question: str, label: str, who: str, labels: Collection[str]) -> bytes:
+        """Return the text with a label in place of what was said of the question.
 
-        An empty label takes that back. It is what the notes say, and of `labels`, those known for
-        the question, what stands below it: other programs may drop the notes, and other people may
-        have keywords there too.
+        `who` decided, if anybody; an empty label takes back what was said. `labels` as in `said`.
         """
-        prefix = f"{question}|"
-        notes, flat, paths = self._texts(KEYWORDS), self._texts(SUBJECT), self._texts(HIERARCHY)
-        here = [note for note in notes if note.startswith(prefix)]
-        noted = {note.removeprefix(prefix) for note in here} - {""}
-        said = {each for each in {*labels, *noted} if prefix + each in paths}
-        ours = noted if here else said
+        prefix, said = f"{question}|", self.said(question, labels)
+        notes, flat = self._texts(KEYWORDS, prefix), self._texts(SUBJECT)
+        ours = {note[len(prefix) :] for note in notes} - {""} if notes else said
         old_paths = {prefix + each for each in said}
-        needed = {path.split("|")[-1] for path in paths if path not in old_paths}
-        added = ours | {note.partition("|")[2] for note in notes}
+        needed = {path.split("|")[-1] for path in self._texts(HIERARCHY) if path not in old_paths}
+        added = ours | {note.partition("|")[2] for note in self._texts(KEYWORDS)}
         note = prefix + label * (label not in flat or label in added)
         changes = [
             (SUBJECT, ours - needed, label),
             (HIERARCHY, old_paths, label and prefix + label),
-            (KEYWORDS, here, label and note),
+            (KEYWORDS, notes, label and note),
+            (CHECKED_BY, self._texts(CHECKED_BY, prefix), who and prefix + who),
         ]
         edits = [edit for change in changes for edit in self._replaced(*change)]
         new = [(name, text) for name, _, text in changes if text and not self._lists[name]]

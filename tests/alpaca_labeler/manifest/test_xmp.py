@@ -97,9 +97,9 @@ def decide(name, label, who="kim"):
     add(row(name).decided(label, who, datetime.now(UTC), attribute="alpaca"))
 
 
-def export(*words, form="xmp", code=0):
+def export(*words, code=0):
     """Export, and return what was said."""
-    done = CliRunner().invoke(main, ["manifest", "export", "--format", form, *words])
+    done = CliRunner().invoke(main, ["manifest", "export", "--format", "xmp", *words])
     assert done.exit_code == code, done.output
     return done.output.splitlines()
 
@@ -124,7 +124,7 @@ def texts(data, name="dc:subject"):
 
 
 def say(data, label, question="alpaca", labels=LABELS):
-    return Sidecar(data).saying(question, label, labels)
+    return Sidecar(data).saying(question, label, "", labels)
 
 
 def test_a_person_decides_otherwise_and_one_keyword_changes(folder):
@@ -137,11 +137,12 @@ def test_a_person_decides_otherwise_and_one_keyword_changes(folder):
 
     decide("a.jpg", "not alpaca")
     assert export() == [
-        "3 sidecars: keyword not alpaca 3",
+        "3 sidecars: keyword not alpaca 3; 1 checked by kim",
         "1 existing sidecar merged: nothing else in them changed",
         "2 existing sidecars said so already",
     ]
-    assert exiftool("a.jpg.xmp") == first | said("not alpaca")
+    checked = {"XMP-alpaca:CheckedBy": ["alpaca|kim"]}
+    assert exiftool("a.jpg.xmp") == first | said("not alpaca") | checked
     gone = {*before} - {*(folder / "a.jpg.xmp").read_text().splitlines()}
     assert {line.strip() for line in gone} == {
         f"<rdf:li>{text}</rdf:li>" for text in ("alpaca", "alpaca|alpaca")
@@ -157,7 +158,7 @@ def test_what_a_program_wrote_stays(folder, program):
     for label in ("alpaca", "not alpaca", "alpaca"):
         decide("a.jpg", label)
         export()
-        ours = said(label)
+        ours = {**said(label), "XMP-alpaca:CheckedBy": ["alpaca|kim"]}
         lists = {key: [*before.get(key, []), *ours[key]] for key in ours}
         assert exiftool("a.jpg.xmp") == before | lists
 
@@ -194,13 +195,17 @@ def without_ours(data):
     return re.sub(r"<((?:\w+:)?(?:Bag|Seq|Alt))></\1>", r"<\1/>", text)
 
 
-@given(sidecars(), st.lists(st.sampled_from([*LABELS, ""])))
+STEPS = st.lists(st.tuples(st.sampled_from([*LABELS, ""]), st.sampled_from(["kim", ""])))
+
+
+@given(sidecars(), STEPS)
 def test_nothing_but_our_own_keyword_ever_changes(sidecar, steps):
     before, words = data, _ = sidecar
-    for label in steps:
-        data = say(data, label)
-        assert say(data, label) == data
+    for label, who in steps:
+        data = Sidecar(data).saying("alpaca", label, label and who, LABELS)
+        assert Sidecar(data).saying("alpaca", label, label and who, LABELS) == data
         assert texts(data) == [*words, *filter(None, [label])]
+        assert texts(data, "alpaca:checkedBy") == [f"alpaca|{who}"] * bool(label and who)
         assert without_ours(data) == without_ours(before)
 
 
@@ -236,7 +241,7 @@ HOSTILE = [
     ("entity", b"<!DOCTYPE x [<!ENTITY a SYSTEM 'file:///etc/passwd'>]><x>&a;</x>"),
     ("no XMP", b"<html><p>404</p></html>"),
     ("not in UTF-8", EXIFTOOL.encode("utf-16")),
-    ("broken XML", b"<x>" * 5000),
+    ("deep", b"<x>" * 5000),
     ("over the limit", b" " * (16 * 2**20 + 1)),
     ("is not a list", DARKTABLE.replace("rdf:Seq", "rdf:Map").encode()),
     ("is not a list", DARKTABLE.replace("xmp:Rating", "dc:subject").encode()),
@@ -284,10 +289,9 @@ def test_what_is_read_only_stays(folder, locked):
 
 
 def test_adobes_name_may_stand_for_two_photos_that_agree(folder):
-    assert export(form="xmp-adobe") == ["2 sidecars: keyword alpaca 1, not alpaca 1"]
+    assert export("--xmp-style", "adobe") == ["2 sidecars: keyword alpaca 1, not alpaca 1"]
     decide("b.png", "alpaca")
-    said = export(form="xmp-adobe", code=1)[0]
-    assert "b.xmp: photos of different labels share it" in said
+    assert "b.xmp: photos of different labels share it" in export("--xmp-style", "adobe", code=1)[0]
     assert texts((folder / "b.xmp").read_bytes()) == ["not alpaca"]
 
 
@@ -303,19 +307,22 @@ def test_photos_that_cannot_have_a_sidecar_are_counted(folder):
     ]
 
 
-def test_what_is_not_asked_for_is_not_written_or_taken_back(folder):
-    assert export("--only", "alpaca") == ["1 sidecar: keyword alpaca 1"]
-    assert len([*folder.glob("*.xmp")]) == 1
-    decide("b.png", "not alpaca")
-    assert export("--checked") == [
-        "1 sidecar: keyword not alpaca 1",
-        "1 existing sidecar cleared of a label that is not asked for",
+def test_only_some_labels_are_written_and_those_that_no_longer_hold_taken_back(folder):
+    assert export("--only", "alpaca")[0] == "1 sidecar: keyword alpaca 1"
+    decide("b.png", "not alpaca", "ana")
+    assert export("--checked")[0] == "1 sidecar: keyword not alpaca 1; 1 checked by ana"
+    decide("a.jpg", "not alpaca")
+    decide("b.jpg", "alpaca")
+    assert export("--only", "alpaca")[:2] == [
+        "1 sidecar: keyword alpaca 1; 1 checked by kim",
+        "1 existing sidecar cleared of a label that no longer holds",
     ]
-    found = [texts((folder / f"{name}.xmp").read_bytes()) for name in ("a.jpg", "b.png")]
-    assert found == [[], ["not alpaca"]]
+    assert texts((folder / "a.jpg.xmp").read_bytes()) == []
+    assert texts((folder / "b.png.xmp").read_bytes()) == ["not alpaca"]
 
 
 @pytest.mark.usefixtures("folder")
 def test_options_of_other_formats_are_refused():
     assert "name no output" in export("-o", "x.xmp", code=2)[-1]
-    assert "--dry-run is for sidecars" in export("--dry-run", form="csv", code=2)[-1]
+    done = CliRunner().invoke(main, ["manifest", "export", "--format", "csv", "--checked"])
+    assert done.exit_code == 2
