@@ -28,7 +28,7 @@ RUN_BYTES: Final = 32 * 2**20
 
 _NAME: Final = b'"source-ref"'
 _START: Final = b'{"source-ref":"'
-_OPEN_DECISION: Final = b'"people":{"":'
+OPEN_DECISION: Final = b'"people":{"":'
 """A decision that names no content is in the line."""
 
 
@@ -117,7 +117,7 @@ def merge(*streams: Iterable[Keyed]) -> Iterator[Keyed]:
     for name, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), itemgetter(0)):
         lines = [line for _, line in group]
         # In a large table nearly every photo has a single line, which need not be parsed.
-        if len(lines) == 1 and _OPEN_DECISION not in lines[0]:
+        if len(lines) == 1 and OPEN_DECISION not in lines[0]:
             yield name, lines[0]
         else:
             row = merged(map(Row.from_line, dict.fromkeys(lines)))

@@ -107,6 +107,19 @@ def _merged(file: IO[bytes], path: str, end: int) -> Iterator[Keyed]:
     yield from lines.merge(lines.read(file, path, middle), appended)
 
 
+def _is_settled(file: IO[bytes], path: str, keep: Callable[[Keyed], bool]) -> bool:
+    """Tell whether a file is what `settle` would write."""
+    before, size = "", 0
+    all_bytes = os.fstat(file.fileno()).st_size
+    with open(file.fileno(), "rb", closefd=False) as rows:
+        rows.seek(0)
+        for row in lines.read(rows, path, _whole(file, all_bytes)):
+            if (size and row[0] <= before) or lines.OPEN_DECISION in row[1] or not keep(row):
+                return False
+            before, size = row[0], size + len(row[1])
+    return size == all_bytes
+
+
 def end_of_rows(file: IO[bytes], path: str) -> int:
     """Return the offset at which whole rows end, and say so if anything follows."""
     with _locked(file, fcntl.F_RDLCK, APPENDING, PATIENCE):
@@ -212,6 +225,8 @@ class Log:
         """
         self.run()
         with self._open() as file:
+            if _is_settled(file, self.path, keep):
+                return
             folder, name = os.path.split(self.path)
             new_path = os.path.join(folder, f".{name}.new")
             try:

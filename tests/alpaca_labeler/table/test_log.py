@@ -65,6 +65,16 @@ def test_a_settled_file_has_one_sorted_row_per_photo(path):
     assert next(log.read(path)).label == "goat"
 
 
+def test_a_settled_file_is_left_alone(path):
+    append(path, row("b"), row("a"))
+    settle(path)
+    before = os.stat(path)
+    settle(path)
+    assert os.stat(path).st_ino == before.st_ino
+    settle(path, lambda row: row[0] != "a")
+    assert names(path) == ["b"]
+
+
 def test_a_file_that_others_have_extended_is_settled_from_its_start(path):
     append(path, row("b"), row("d"))
     with Log(path) as run:
@@ -123,6 +133,8 @@ def test_a_cut_end_is_said_and_cut_off(path, end, caplog):
         file.write(end)
     assert names(path) == ["a", "b"]
     assert f"the last {len(end):,} bytes are no row" in caplog.text
+    settle(path)
+    assert Path(path).read_bytes() == row("a").to_line() + row("b").to_line()
     append(path, row("c"))
     settle(path)
     assert names(path) == ["a", "b", "c"]
