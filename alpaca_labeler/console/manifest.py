@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from alpaca_labeler.console import Refused, printable
 from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
 from alpaca_labeler.console.stack import from_stack
-from alpaca_labeler.table.table import DEFAULT, open_table
+from alpaca_labeler.table.table import DEFAULT, Table, TableError, open_table
 
 _argument = click.argument("source", metavar="[MANIFEST]", required=False, type=MANIFEST)
 
@@ -28,7 +29,7 @@ def manifest_argument(
         @from_stack(source=("[manifest]", "ResultsUri"))
         @functools.wraps(command)
         def run(*, source: str | None, **given: Any) -> None:
-            command(table=open_table(source or DEFAULT, missing_ok=missing_ok), **given)
+            command(table=_opened(source, missing_ok=missing_ok), **given)
 
         return run
 
@@ -63,7 +64,14 @@ def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]
         **given: Any,
     ) -> None:
         places = [*allowed, labelled] if labelled else allowed
-        table = open_table(source or DEFAULT, photos_root=photos_root, allowed=places)
-        command(table=table, **given)
+        command(table=_opened(source, photos_root=photos_root, allowed=places), **given)
 
     return run
+
+
+def _opened(source: str | None, **how: Any) -> Table:
+    """Open a table; one that is not there is a wrong use of the command."""
+    try:
+        return open_table(source or DEFAULT, **how)
+    except TableError as error:
+        raise Refused(printable(str(error))) from error

@@ -131,7 +131,7 @@ def test_what_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch):
         done = CliRunner().invoke(main, words.split())
         assert (done.exit_code, done.stderr) == (
             2,
-            "Error: manifest.jsonl: there is no such manifest; run `alpaca label FOLDER` first\n",
+            "Error: manifest.jsonl: there is no such file; `alpaca label FOLDER` writes one\n",
         )
 
 

@@ -158,6 +158,6 @@ def test_a_manifest_that_is_not_there_yet_is_made(tmp_path, monkeypatch):
     assert rows(open_table("manifest.jsonl"))["a.jpg"].label == "goat"
     for name in ("theirs.jsonl", "./theirs.jsonl"):
         assert "the manifest itself" in merge("theirs.jsonl", name, code=2)
-    assert "not a file" in merge("theirs.jsonl", tmp_path, code=1)
+    assert "not a file" in merge("theirs.jsonl", tmp_path, code=2)
     os.symlink("manifest.jsonl", "link.jsonl")
     assert "the manifest itself" in merge("link.jsonl", code=2)

@@ -256,7 +256,7 @@ def test_without_photos_none_is_read(folder):
 
 @pytest.mark.usefixtures("folder")
 def test_wrong_usage_is_said_in_a_sentence():
-    assert "`alpaca label FOLDER` writes one" in report(code=1)
+    assert "`alpaca label FOLDER` writes one" in report(code=2)
     write("manifest.jsonl", row("a.jpg"))
     before = Path("manifest.jsonl").read_bytes()
     assert "name it .html" in report("-o", "./manifest.jsonl", code=2)
