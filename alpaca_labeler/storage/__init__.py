@@ -312,7 +312,7 @@ def client() -> Any:
 
 
 def credentials() -> tuple[str | None, ...]:
-    """Return this process's key, secret and token, renewed in time; nothing if there are none.
+    """Return this process's key, secret and token, renewed in time; empty if it has none.
 
     Finding them may ask a person for a code. Raises whatever boto3 does.
     """

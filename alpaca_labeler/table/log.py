@@ -30,7 +30,7 @@ from alpaca_labeler.table.lines import MAX_LINE_BYTES, Keyed, News
 from alpaca_labeler.table.row import ManifestError, Row, check_encoding
 
 APPENDING: Final = 0
-"""Lock of whoever writes: for the time of one write, or of replacing the file."""
+"""Lock of a writer: for the time of one write, or of replacing the file."""
 RUNNING: Final = 1
 """Lock of a labelling run, of which there is one at a time."""
 _LOCKED_BYTES: Final = 2**62

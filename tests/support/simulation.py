@@ -502,6 +502,6 @@ class World:
         assert (row.decision and row.decision.who) == (found.who if stands else None)
 
     def _before(self, found: Decision, about, content, said):
-        """Tell whether whoever said `said` looked after `found` had been written."""
+        """Tell whether the person who said `said` looked after `found` had been written."""
         written = max(other.end for other in about if other.row.people[content] == found)
         return said.row.people[content] != found and written <= said.begin
