@@ -1,6 +1,7 @@
 """The model in use: loaded once for each environment, and again when its pointer moves.
 
-A new bundle that cannot be used never replaces the one in use.
+A new bundle that cannot be used never replaces the one in use; an environment that starts then
+takes the one that the pointer names as the previous.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class CurrentModel:
         warn: Callable[[str], object],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Load the model. `warn` is told when a moved pointer cannot be followed.
+        """Load the model. `warn` is told when the pointer cannot be followed.
 
         `clock` returns seconds and must keep running while an environment is stored in a snapshot,
         as wall time does and monotonic time does not.
@@ -47,7 +48,17 @@ class CurrentModel:
         self._checked = clock()
         # The stamp is read before the pointer, so that a move between the two is noticed.
         self._stamp = storage.stamp_of(self._uri) if self._is_pointer() else None
-        self._labeler = self._load()
+        try:
+            self._labeler = self._load(self._uri)
+        except BundleError as error:
+            if not self._is_pointer():
+                raise
+            try:
+                self._labeler = self._load(bundle.resolve(self._uri, "previous"))
+            except BundleError:
+                raise error from None
+            self._stamp = None  # so that the next check tries again
+            warn(f"the previous model, {self._labeler.card.version}, is in use: {error}")
 
     def labeler(self) -> Labeler:
         """Return the labeler in use, after checking the pointer if it is time to."""
@@ -56,7 +67,7 @@ class CurrentModel:
             try:
                 stamp = storage.stamp_of(self._uri)
                 if stamp != self._stamp:
-                    self._labeler = self._load()
+                    self._labeler = self._load(self._uri)
                     self._stamp = stamp
             except (BundleError, storage.StorageError) as error:
                 self._warn(f"the model {self._labeler.card.version} stays in use: {error}")
@@ -65,10 +76,10 @@ class CurrentModel:
     def _is_pointer(self) -> bool:
         return storage.is_s3(self._uri) and self._uri.endswith(".json")
 
-    def _load(self) -> Labeler:
+    def _load(self, uri: str) -> Labeler:
         settings = self._settings
         return Labeler(
-            bundle.load(self._uri),
+            bundle.load(uri),
             threads=THREADS,
             cores=settings.cores,
             limits=Limits(max_pixels=settings.max_pixels),

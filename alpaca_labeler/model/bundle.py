@@ -100,8 +100,10 @@ def load(uri: str = EMBEDDED) -> Bundle:
     return parse(document, model, name=base)
 
 
-def resolve(uri: str) -> str:
+def resolve(uri: str, field: str = "version") -> str:
     """Follow a pointer (`….json`), or `embedded`, to the bundle it names; other URIs stay.
+
+    `field` is the pointer's field to follow: `version`, or `previous`, the one in use before.
 
     Raises `BundleError` when the pointer cannot be read or does not name a bundle.
     """
@@ -114,7 +116,7 @@ def resolve(uri: str) -> str:
         return uri[: -len(CARD_FILE)] or "."
     try:
         pointer = json.loads(storage.read(uri, MAX_CARD_BYTES))
-        version = pointer["version"]
+        version = pointer[field]
     except (storage.StorageError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{uri}: not a model pointer ({error}). `alpaca models publish` writes one."

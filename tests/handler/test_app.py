@@ -305,14 +305,14 @@ def test_compaction_answers_with_what_it_did_and_waits_until_merging_pays(capsys
 # --- the model in use ---
 
 
-def publish(aws, document, model=None):
+def publish(aws, document, model=None, previous=None):
     """Put a bundle with that card, and a pointer to it, into the bucket; return its version."""
     version = document["version"]
     model = Path(bundle.EMBEDDED, bundle.MODEL_FILE).read_bytes() if model is None else model
     for key, body in (
         (f"{version}/{bundle.CARD_FILE}", json.dumps(document).encode()),
         (f"{version}/{bundle.MODEL_FILE}", model),
-        ("latest.json", json.dumps({"version": version}).encode()),
+        ("latest.json", json.dumps({"version": version, "previous": previous}).encode()),
     ):
         aws.put_object(Bucket="models", Key=f"m/{key}", Body=body)
     return version
@@ -372,6 +372,24 @@ def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other)
     new = publish(function, other)
     clock.now = 600
     assert current.labeler().card.version == new
+
+
+def test_an_environment_that_starts_at_a_broken_bundle_takes_the_previous_one(function, other):
+    old = publish(function, bundle.load().document)
+    publish(function, other, b"damaged", previous=old)
+    clock, warnings = Clock(), list[str]()
+    current = follow(clock, warnings)
+    assert current.labeler().card.version == old
+    assert "sha256" in warnings[0]
+    new = publish(function, other, previous=old)
+    clock.now = 300
+    assert current.labeler().card.version == new
+
+
+def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function):
+    publish(function, bundle.load().document, b"damaged")
+    with pytest.raises(bundle.BundleError, match="sha256"):
+        follow(Clock(), [])
 
 
 # --- start ---
