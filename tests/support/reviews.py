@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -114,7 +114,6 @@ def served(folder, **options):
 
 def ask(server, name, body=None, *, token=None, method=None, **headers):
     """Send one request as the page would, but for what is given; return (status, headers, body)."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     sent = {"Host": f"127.0.0.1:{server.server_port}"}
     if body is not None:
         sent |= {"Content-Type": "application/json", "Origin": f"http://{sent['Host']}"}
@@ -123,15 +122,16 @@ def ask(server, name, body=None, *, token=None, method=None, **headers):
     sent = {key: value for key, value in sent.items() if value is not None}
     method = method or ("GET" if body is None else "POST")
     path = f"/{server.token if token is None else token}/{name}"
-    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-    if body is not None and "Content-Length" not in sent:
-        sent["Content-Length"] = str(len(body))
-    for key, value in sent.items():
-        connection.putheader(key, value)
-    connection.endheaders(body.encode() if isinstance(body, str) else body)
-    answer = connection.getresponse()
-    content = answer.read()
-    connection.close()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    with closing(connection):  # also when the server is killed within an answer
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        if body is not None and "Content-Length" not in sent:
+            sent["Content-Length"] = str(len(body))
+        for key, value in sent.items():
+            connection.putheader(key, value)
+        connection.endheaders(body.encode() if isinstance(body, str) else body)
+        with connection.getresponse() as answer:
+            content = answer.read()
     if content and answer.headers.get_content_type() == "application/json":
         content = json.loads(content)
     return answer.status, answer.headers, content
