@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from alpaca_labeler.main import main
 from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
 from tests.support.pets_photos import (
@@ -98,7 +99,6 @@ class Trained:
 def trained(pets, small_file, tmp_path_factory) -> Trained:
     """One training and one export for all tests that look at either: each takes many seconds."""
     keras = pytest.importorskip("keras")
-    from alpaca_labeler.models.train import train
     from alpaca_labeler.training import export
 
     folder = tmp_path_factory.mktemp("runs") / "first"
@@ -116,8 +116,9 @@ def trained(pets, small_file, tmp_path_factory) -> Trained:
         patch.setattr(keras.applications, "MobileNetV2", small_base)
         patch.chdir(pets)  # where the description's paths start
         result = CliRunner().invoke(
-            train,
+            main,
             [
+                "train",
                 str(description),
                 "--recipe",
                 str(small_file),
