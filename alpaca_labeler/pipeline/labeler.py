@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
@@ -255,7 +255,7 @@ class Labeler:
             if isinstance(error, storage.Denied):
                 refused = self._failed(image, read, Failure("denied", _valid(error))).row
             return Done(image, None, str(error), refused=refused)
-        read = replace(read, width=seen.width, height=seen.height)
+        read = read._replace(width=seen.width, height=seen.height)
         return Done(image, Row(image.source_ref, read, self._answer(prediction)))
 
     def _answer(self, prediction: Prediction) -> Answer:

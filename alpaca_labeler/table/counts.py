@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Final
 
 from alpaca_labeler.table.facts import Failure
@@ -30,26 +31,30 @@ _SEED: Final = 0
 """The same manifest gives the same sample."""
 
 
-class Sample:
-    """A random sample of a stream, every row equally likely: reservoir sampling, algorithm R."""
+class Top:
+    """The `size` rows with the greatest scores; of equal scores the first rows count."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._seen = 0
-        self._rows: list[tuple[int, Row]] = []
-        self._random = random.Random(_SEED)  # noqa: S311 - not for secrets
+        self._heap: list[tuple[float, int, Row]] = []
 
-    def offer(self, row: Row) -> None:
+    def offer(self, score: float, row: Row) -> None:
         """See one more row."""
-        place, self._seen = self._seen, self._seen + 1
-        if place < self._size:
-            self._rows.append((place, row))
-        elif (drawn := int(self._random.random() * self._seen)) < self._size:
-            self._rows[drawn] = place, row
+        self._seen += 1
+        item = (score, -self._seen, row)
+        if len(self._heap) < self._size:
+            heapq.heappush(self._heap, item)
+        elif self._heap and item > self._heap[0]:
+            heapq.heapreplace(self._heap, item)
 
-    def rows(self) -> list[Row]:
-        """Return the sampled rows, in the order of the stream."""
-        return [row for _, row in sorted(self._rows, key=lambda item: item[0])]
+    def best(self) -> list[Row]:
+        """Return the rows, the greatest score first."""
+        return [row for _, _, row in sorted(self._heap, reverse=True)]
+
+    def in_order(self) -> list[Row]:
+        """Return the rows as they came."""
+        return [row for _, _, row in sorted(self._heap, key=itemgetter(1), reverse=True)]
 
 
 Group = list[int]
@@ -65,7 +70,7 @@ class Reason:
     """(source-ref, message) of the first of them."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Counts:
     """All that is counted. Make it, `add` each row, read it."""
 
@@ -95,11 +100,13 @@ class Counts:
     band: tuple[float, float] = (math.inf, -math.inf)
     """Lowest and highest probability that needs review."""
     folders: dict[str, Group] = field(default_factory=dict)
-    _least: list[tuple[float, int, Row]] = field(default_factory=list)
-    _samples: tuple[Sample, Sample] = field(init=False)
+    _least: Top = field(init=False)
+    _samples: tuple[Top, Top] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._samples = Sample(self.sample), Sample(self.sample)
+        self._least = Top(self.least)
+        self._samples = Top(self.sample), Top(self.sample)
+        self._random = random.Random(_SEED)  # noqa: S311 - not for secrets
 
     def add(self, row: Row) -> None:
         """Count one more row."""
@@ -126,7 +133,8 @@ class Counts:
         self.labels[-1 if row.index is None else row.index, name] += 1
         self.models[row.model or "unknown"] += 1
         self.review += row.needs_review
-        self._samples[positive].offer(row)
+        # The rows with the greatest random numbers are a sample: every row is equally likely.
+        self._samples[positive].offer(self._random.random(), row)
         if not row.decision:
             self._add_score(row, positive=positive)
             return
@@ -146,12 +154,7 @@ class Counts:
         if threshold is None:
             return
         self.thresholds[threshold] += 1
-        # Of equally uncertain ones the first: the place in the manifest decides, and not the heap.
-        item = (-abs(probability - threshold), -self.rows, row)
-        if len(self._least) < self.least:
-            heapq.heappush(self._least, item)
-        elif self._least and item[:2] > self._least[0][:2]:
-            heapq.heapreplace(self._least, item)
+        self._least.offer(-abs(probability - threshold), row)
 
     def _add_failure(self, name: str, failure: Failure) -> None:
         self.failed += 1
@@ -166,8 +169,8 @@ class Counts:
 
     def least_certain(self) -> list[Row]:
         """Return the rows nearest to their threshold, the nearest first."""
-        return [row for _, _, row in sorted(self._least, key=lambda item: item[:2], reverse=True)]
+        return self._least.best()
 
     def sampled(self) -> tuple[list[Row], list[Row]]:
         """Return random samples: of photos with label 1, and of the others."""
-        return self._samples[True].rows(), self._samples[False].rows()
+        return self._samples[True].in_order(), self._samples[False].in_order()

@@ -1,28 +1,29 @@
 """The facts that a row holds, and how each is read from JSON and written to it.
 
-Nothing in JSON is trusted: a value of the wrong type counts as missing.
+Nothing in JSON is trusted: a value of the wrong type counts as missing. Facts are named tuples,
+which are made in a third of the time of frozen dataclasses: a table has a million rows.
 """
 
-from __future__ import annotations
-
-import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 EARLIEST: Final = ""
 """The moment of a date that cannot be read."""
 
 _LAST_YEAR: Final = 9000
-_TICK: Final = timedelta(microseconds=1)
+
+_OURS: Final = re.compile(
+    r"[1-8]\d{3}-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3])(:[0-5]\d){2}\.\d{6}Z", re.ASCII
+)
+"""Moments that `timestamp` has written, but for the last days of months: they need no parsing."""
 
 DECODER_CODES: Final = frozenset({"not-an-image", "unsupported", "corrupt"})
 """Failures that are the decoder's verdict: another decoder may read the photo."""
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """What was read: when, and which state of the photo."""
 
     at: str = EARLIEST
@@ -42,8 +43,7 @@ class Read:
     """Pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why an image has no label."""
 
     code: str
@@ -54,8 +54,7 @@ class Failure:
     """For a code in `DECODER_CODES`: the decoder that could not read the image."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a model said: a label, or why there is none."""
 
     model: str = ""
@@ -72,8 +71,7 @@ class Answer:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What a person said of one content. `label` None takes earlier decisions back."""
 
     at: str
@@ -97,6 +95,8 @@ def moment(value: object) -> str:
     """
     if not isinstance(value, str):
         return EARLIEST
+    if _OURS.fullmatch(value):
+        return value
     try:
         found = datetime.fromisoformat(value)
         return timestamp(found if found.tzinfo else found.replace(tzinfo=UTC))
@@ -113,7 +113,9 @@ def timestamp(value: datetime) -> str:
 def later(value: datetime, than: str) -> str:
     """Return `value`, or a microsecond after `than` if that is later: no clock is trusted."""
     now = timestamp(value)
-    return now if now > than else timestamp(datetime.fromisoformat(than) + _TICK)
+    if now > than:
+        return now
+    return timestamp(datetime.fromisoformat(than) + timedelta(microseconds=1))
 
 
 # --- JSON ----------------------------------------------------------------------------------------
@@ -132,38 +134,35 @@ def text(value: object) -> str | None:
 
 def share(value: object) -> float | None:
     """Return a number from 0 to 1; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) and 0 <= value <= 1 else None
+    if type(value) is float or type(value) is int:
+        return float(value) if 0 <= value <= 1 else None
+    return None
 
 
 def count(value: object) -> int | None:
     """Return a whole number from 0 on, also one that some tools write as text."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
-        return int(value)
-    return value if type(value) is int and 0 <= value < 2**63 else None
+    if type(value) is int:
+        return value if 0 <= value < 2**63 else None
+    is_number = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10
+    return int(value) if is_number else None
 
 
-_READERS: Final[Mapping[str, Callable[[object], Any]]] = {
+_READERS: Final[Mapping[object, Callable[[object], Any]]] = {
     "at": moment,
     "code": lambda value: text(value) or "unknown",
-    "bool": lambda value: value is True,
-    "str": lambda value: text(value) or "",
-    "str | None": text,
-    "int | None": count,
-    "float | None": share,
-    "Failure | None": lambda value: from_json(Failure, value),
+    bool: lambda value: value is True,
+    str: lambda value: text(value) or "",
+    str | None: text,
+    int | None: count,
+    float | None: share,
+    Failure | None: lambda value: from_json(Failure, value),
 }
 """By the name of a field, or by its type."""
 
 _FIELDS: Final = {
     kind: [
-        (
-            each.name,
-            each.name.replace("_", "-"),
-            _READERS.get(each.name) or _READERS[str(each.type)],
-        )
-        for each in fields(kind)
+        (name, name.replace("_", "-"), _READERS.get(name) or _READERS[each])
+        for name, each in kind.__annotations__.items()
     ]
     for kind in (Read, Failure, Answer, Decision)
 }
@@ -181,6 +180,6 @@ def to_json(fact: Fact) -> dict[str, Any]:
     """Return a fact as JSON holds it, without what is not known."""
     return {
         key: to_json(value) if isinstance(value, Failure) else value
-        for name, key, _ in _FIELDS[type(fact)]
-        if (value := getattr(fact, name)) is not None and value != ""
+        for (_, key, _), value in zip(_FIELDS[type(fact)], fact, strict=True)
+        if value is not None and value != ""
     }

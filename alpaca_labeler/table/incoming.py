@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from alpaca_labeler import storage
 from alpaca_labeler.table import log
 from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.row import ManifestError, Row, merge
@@ -65,10 +67,15 @@ def _check_dates(path: str) -> None:
         )
 
 
+def _known(table: Table) -> Iterator[Row]:
+    with suppress(storage.NotFound):  # the first rows of a bucket may come from elsewhere
+        yield from (row for row, _ in table.read())
+
+
 def _news(path: str, table: Table, done: Brought) -> Iterator[Row]:
     """Yield the merged row of each photo of which the file says what the table does not."""
     theirs = ((row.source_ref, True, row) for row in log.read(path))
-    ours = ((row.source_ref, False, row) for row in table.all_rows(missing_ok=True))
+    ours = ((row.source_ref, False, row) for row in _known(table))
     both = heapq.merge(ours, theirs, key=lambda each: each[:2])
     for name, group in itertools.groupby(both, lambda each: each[0]):
         rows = {is_theirs: row for _, is_theirs, row in group}

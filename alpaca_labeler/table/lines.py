@@ -94,31 +94,21 @@ def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed
         run.append(row)
         held += len(row[1])
         if held >= run_bytes:
-            runs.append(_spill(sorted(run, key=itemgetter(0))))
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - it ends with its reader
+            file.writelines(line for _, line in sorted(run, key=itemgetter(0)))
+            file.seek(0)
+            runs.append(read(file, "temporary file"))
             run, held = [], 0
     run.sort(key=itemgetter(0))
     return heapq.merge(*runs, run, key=itemgetter(0))
 
 
-def _spill(run: list[Keyed]) -> Iterator[Keyed]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader
-    file.writelines(line for _, line in run)
-    file.seek(0)
-    return _read_to_end(file)
-
-
-def _read_to_end(file: IO[bytes]) -> Iterator[Keyed]:
-    with file:
-        yield from read(file, "temporary file")
-
-
 def merge(*streams: Iterable[Keyed]) -> Iterator[Keyed]:
     """Merge sorted streams into one line per photo."""
     for name, group in itertools.groupby(heapq.merge(*streams, key=itemgetter(0)), itemgetter(0)):
-        lines = [line for _, line in group]
+        (_, line), *more = group
         # In a large table nearly every photo has a single line, which need not be parsed.
-        if len(lines) == 1 and OPEN_DECISION not in lines[0]:
-            yield name, lines[0]
-        else:
-            row = merged(map(Row.from_line, dict.fromkeys(lines)))
-            yield name, row.settled().to_line()
+        if more or OPEN_DECISION in line:
+            lines = dict.fromkeys([line, *(line for _, line in more)])
+            line = merged(map(Row.from_line, lines)).settled().to_line()
+        yield name, line

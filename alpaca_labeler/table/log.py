@@ -66,14 +66,11 @@ def read(path: str) -> Iterator[Row]:
     return (row for row, _ in lines.parsed(read_lines(path), path))
 
 
-def read_lines(path: str, *, missing_ok: bool = True) -> Iterator[Keyed]:  # noqa: ARG001
+def read_lines(path: str) -> Iterator[Keyed]:
     """Yield the same as (source-ref, line)."""
-    try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
-    except FileNotFoundError:
-        return
-    with file:
-        yield from _merged(file, path, end_of_rows(file, path))
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            yield from _merged(file, path, _end_of_rows(file, path))
 
 
 def follow(path: str) -> News:
@@ -83,13 +80,13 @@ def follow(path: str) -> News:
 
     def news() -> tuple[list[Row], bool]:
         nonlocal end
-        start, end = end, end_of_rows(file, path)
+        start, end = end, _end_of_rows(file, path)
         file.seek(start)
         rows = [Row.from_line(line) for _, line in lines.read(file, path, end)]
-        return rows, not is_named(file, path)
+        return rows, not _is_named(file, path)
 
     weakref.finalize(news, file.close)
-    end = end_of_rows(file, path)
+    end = _end_of_rows(file, path)
     return news
 
 
@@ -109,20 +106,19 @@ def _merged(file: IO[bytes], path: str, end: int) -> Iterator[Keyed]:
 
 def _is_settled(file: IO[bytes], path: str, keep: Callable[[Keyed], bool]) -> bool:
     """Tell whether a file is what `settle` would write."""
-    before, size = "", 0
-    all_bytes = os.fstat(file.fileno()).st_size
+    before, left = "", os.fstat(file.fileno()).st_size
     with open(file.fileno(), "rb", closefd=False) as rows:
         rows.seek(0)
-        for row in lines.read(rows, path, _whole(file, all_bytes)):
-            if (size and row[0] <= before) or lines.OPEN_DECISION in row[1] or not keep(row):
+        for row in lines.read(rows, path, _whole(file, left)):
+            if row[0] <= before or lines.OPEN_DECISION in row[1] or not keep(row):
                 return False
-            before, size = row[0], size + len(row[1])
-    return size == all_bytes
+            before, left = row[0], left - len(row[1])
+    return not left
 
 
-def end_of_rows(file: IO[bytes], path: str) -> int:
+def _end_of_rows(file: IO[bytes], path: str) -> int:
     """Return the offset at which whole rows end, and say so if anything follows."""
-    with _locked(file, fcntl.F_RDLCK, APPENDING, PATIENCE):
+    with _locked(file, fcntl.F_RDLCK, PATIENCE):
         size = os.fstat(file.fileno()).st_size
         end = _whole(file, size)
     if end < size:
@@ -183,7 +179,7 @@ class Log:
         """Close it; a file without rows is removed, since there is nothing in it to look at."""
         if self._file is None:
             return
-        if os.fstat(self._file.fileno()).st_size == 0 and is_named(self._file, self.path):
+        if os.fstat(self._file.fileno()).st_size == 0 and _is_named(self._file, self.path):
             os.unlink(self.path)
         self._file.close()
 
@@ -265,8 +261,8 @@ class Log:
             if self._file is None:
                 self._file = _opened(self.path)
             left = max(0.0, ends - time.monotonic())
-            with _locked(self._file, fcntl.F_WRLCK, APPENDING, left):
-                if is_named(self._file, self.path):
+            with _locked(self._file, fcntl.F_WRLCK, left):
+                if _is_named(self._file, self.path):
                     yield self._file
                     return
             self._file.close()  # another process has put a new file in its place
@@ -296,7 +292,7 @@ def _new(path: str, old: IO[bytes]) -> IO[bytes]:
     return new
 
 
-def is_named(file: IO[bytes], path: str) -> bool:
+def _is_named(file: IO[bytes], path: str) -> bool:
     """Tell whether `path` still names the open file."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
@@ -316,14 +312,14 @@ def _sync(file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _locked(file: IO[bytes], kind: int, byte: int, patience: float) -> Iterator[None]:
-    if not _lock(file, kind, byte, patience):
+def _locked(file: IO[bytes], kind: int, patience: float) -> Iterator[None]:
+    if not _lock(file, kind, APPENDING, patience):
         raise LogError(f"{file.name}: another process has kept it locked for {PATIENCE:.0f} s")
     try:
         yield
     finally:
         if not file.closed:
-            _lock(file, fcntl.F_UNLCK, byte, 0.0)
+            _lock(file, fcntl.F_UNLCK, APPENDING, 0.0)
 
 
 def _lock(file: IO[bytes], kind: int, byte: int, patience: float) -> bool:

@@ -17,11 +17,11 @@ is written, and are read only from the rows of other tools.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, reduce
-from typing import Any, Final, TypeVar
+from functools import reduce
+from typing import Any, Final
 
 import orjson
 
@@ -30,7 +30,6 @@ from alpaca_labeler.table.facts import (
     EARLIEST,
     Answer,
     Decision,
-    Fact,
     Failure,
     Read,
     block,
@@ -48,17 +47,17 @@ REVIEW_JOB: Final = "labeling-job/review"
 _JOB: Final = "labeling-job/"
 _METADATA: Final = "-metadata"
 
+_FACTS: Final = frozenset({"read", "answer", "people", "gone"})
+
 CURRENT: Final = ""
 """The content of a decision that names none: the photo as it is when the row is merged in."""
-
-T = TypeVar("T")
 
 
 class ManifestError(LabelerError):
     """A line is not a manifest row. The message says what is wrong with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What is known of one photo."""
 
@@ -74,15 +73,17 @@ class Row:
 
     # --- what follows from the facts ---
 
-    @cached_property
+    @property
     def decision(self) -> Decision | None:
         """The decision of a person that stands; None if there is none, or it was taken back.
 
         If the content is not known, the last decision about any content is taken to be about it.
         """
+        if not self.people:
+            return None  # as in nearly every row, and asked for several times of each
         content = self.read.content if self.read else None
         about = [said for key, said in self.people.items() if not content or key in {content, ""}]
-        last = reduce(_last_said, about) if about else None
+        last = max(about, key=_said_order, default=None)
         return last if last and last.label is not None else None
 
     @property
@@ -102,7 +103,9 @@ class Row:
         said, answer = self._labelled, self.answer
         if said is None or said.index is not None or answer is None:
             return said.index if said else None
-        return _index_of(said.label, answer.label, answer.index)
+        if said.label == answer.label or answer.index not in {0, 1}:
+            return answer.index if said.label == answer.label else None
+        return 1 - answer.index  # of two classes
 
     @property
     def failure(self) -> Failure | None:
@@ -182,7 +185,7 @@ class Row:
         """Read one line of JSON. Raises `ManifestError` if it is not a row with a `source-ref`."""
         found = _parsed(line)
         facts = block(found, "labeler")
-        if not facts.keys() & {"read", "answer", "people", "gone"}:
+        if _FACTS.isdisjoint(facts):
             return _foreign(found)
         people = {
             content: said
@@ -190,11 +193,10 @@ class Row:
             if (said := from_json(Decision, each)) is not None
         }
         answer = from_json(Answer, facts.get("answer"))
-        found_read = from_json(Read, facts.get("read")) or Read()
-        read = found_read if answer or found_read != Read() else None
-        return cls(
-            found["source-ref"], read, _indexed(answer, found), people, moment(facts.get("gone"))
-        )
+        read = from_json(Read, facts.get("read")) or Read()
+        is_read = answer is not None or read != Read()
+        gone = moment(facts.get("gone"))
+        return cls(found["source-ref"], read if is_read else None, answer, people, gone)
 
     def to_line(self) -> bytes:
         """Return the row as one line of UTF-8 JSON, newline included."""
@@ -240,7 +242,7 @@ class Row:
 
 def merge(a: Row, b: Row) -> Row:
     """Return all that two rows of one photo say: each fact by its maximum."""
-    last = _last(a, b, _read_order, lambda row: [row.read, row.answer])
+    last = max(a, b, key=_read_order)
     people = _united(a.people, b.people)
     return Row(a.source_ref, last.read, last.answer, people, max(a.gone, b.gone))
 
@@ -252,26 +254,19 @@ def merged(rows: Iterable[Row]) -> Row:
 
 def _united(a: Mapping[str, Decision], b: Mapping[str, Decision]) -> Mapping[str, Decision]:
     both = a.keys() & b.keys()
-    return {**a, **b, **{content: _last_said(a[content], b[content]) for content in both}}
+    return {**a, **b, **{key: max(a[key], b[key], key=_said_order) for key in both}}
 
 
-def _last_said(a: Decision, b: Decision) -> Decision:
-    return _last(a, b, lambda said: said.at, lambda said: [said])
+def _said_order(said: Decision) -> tuple[str, bytes]:
+    return said.at, orjson.dumps(to_json(said))
 
 
-def _read_order(row: Row) -> tuple[bool, str, str, str]:
+def _read_order(row: Row) -> tuple[bool, str, str, str, bytes]:
+    """Order readings in time. Of equal ones the greater text is the later, so all agree on it."""
     read = row.read or Read()
-    return row.read is not None, read.at, read.last_modified or "", padded(read.sequencer or "")
-
-
-def _last(a: T, b: T, order: Callable[[T], Any], facts: Callable[[T], Sequence[Fact | None]]) -> T:
-    """Return the greater by `order`, else by what the facts say, so that the order is total."""
-    first, second = order(a), order(b)
-    if first == second:
-        first, second = (
-            orjson.dumps([fact and to_json(fact) for fact in facts(each)]) for each in (a, b)
-        )
-    return a if first >= second else b
+    facts = orjson.dumps([row.read and to_json(row.read), row.answer and to_json(row.answer)])
+    sequencer = padded(read.sequencer or "")
+    return row.read is not None, read.at, read.last_modified or "", sequencer, facts
 
 
 def padded(sequencer: str) -> str:
@@ -333,19 +328,3 @@ def _attributes(found: dict[str, Any]) -> list[str]:
         and value.get("type", TASK_TYPE) == TASK_TYPE
         and text(value.get("class-name"))
     ]
-
-
-def _indexed(answer: Answer | None, found: dict[str, Any]) -> Answer | None:
-    """Return an answer that names no attribute with that of the keys derived from itself."""
-    if answer is None or answer.attribute:
-        return answer
-    for attribute in _attributes(found)[:1]:
-        metadata = found[f"{attribute}{_METADATA}"]
-        if metadata["class-name"] == answer.label and metadata.get("human-annotated") != "yes":
-            return replace(answer, attribute=attribute, index=count(found.get(attribute)))
-    return answer
-
-
-def _index_of(label: str | None, other: str | None, index: int | None) -> int | None:
-    """Return the class index of a label, from the index of either of the two classes."""
-    return index if label == other else {0: 1, 1: 0}.get(-1 if index is None else index)

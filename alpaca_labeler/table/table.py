@@ -33,8 +33,8 @@ class Elsewhere(LabelerError):
 class Store(Protocol):
     """A kind of table, as a module: `log` for folders, `bucket` for buckets."""
 
-    def read_lines(self, where: str, /, *, missing_ok: bool = False) -> Iterator[Keyed]:
-        """Yield the rows by `source-ref`, as `Table.read` has them."""
+    def read_lines(self, where: str, /) -> Iterator[Keyed]:
+        """See `Table.read`."""
         ...
 
     def write(self, where: str, rows: Sequence[Row], /) -> None:
@@ -61,16 +61,11 @@ class Table:
 
         Raises `ManifestError` naming file and line, `StorageError` and `OSError`.
         """
-        return (row for row in self.all_rows() if not row.hidden)
+        return (row for row, _ in self.read() if not row.hidden)
 
-    def all_rows(self, *, missing_ok: bool = False) -> Iterator[Row]:
-        """Yield also the rows of photos that are gone. No rows are no error if `missing_ok`."""
-        return (row for row, _ in self.read(missing_ok=missing_ok))
-
-    def read(self, *, missing_ok: bool = False) -> Iterator[tuple[Row, bytes]]:
-        """Yield the same, each with its line."""
-        lines = self._store.read_lines(self.name, missing_ok=missing_ok)
-        return parsed(lines, self.name)
+    def read(self) -> Iterator[tuple[Row, bytes]]:
+        """Yield each row with its line, also the rows of photos that are gone."""
+        return parsed(self._store.read_lines(self.name), self.name)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows, which count at once and survive a loss of power. Raises `LabelerError`."""

@@ -58,7 +58,7 @@ def failure(name, *, size=None, code="corrupt", message="broken <b>off</b>"):
 
 def of(photo, row):
     """Return a row that has read what is in the file `photo` now."""
-    return replace(row, read=replace(row.read, content=content_of(photo.read_bytes())))
+    return replace(row, read=row.read._replace(content=content_of(photo.read_bytes())))
 
 
 def write(folder, *rows, name="manifest.jsonl"):

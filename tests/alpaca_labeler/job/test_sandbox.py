@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -44,7 +43,7 @@ def rows_at(uri):
 
 
 def without_moment(row):
-    return row.source_ref, replace(row.read, at="", sequencer=None), row.answer
+    return row.source_ref, row.read._replace(at="", sequencer=None), row.answer
 
 
 def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_path):

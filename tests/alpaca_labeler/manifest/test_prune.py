@@ -31,7 +31,7 @@ def row(name):
 
 def decide(where, name):
     """A person decides; return that row."""
-    [found] = [each for each in open_table(str(where)).all_rows() if each.source_ref == name]
+    [found] = [each for each, _ in open_table(str(where)).read() if each.source_ref == name]
     said = found.decided("goat", "kim", datetime.now(UTC), index=0)
     open_table(str(where)).append([said])
     return said

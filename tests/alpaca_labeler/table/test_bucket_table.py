@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alpaca_labeler import storage
-from alpaca_labeler.table import bucket
+from alpaca_labeler.table import bucket, incoming
 from alpaca_labeler.table.bucket import compact, read, write
 from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.row import ManifestError, Row
+from alpaca_labeler.table.table import open_table
 
 pytestmark = pytest.mark.usefixtures("s3")
 RESULTS = "s3://results/labels/"
@@ -97,10 +98,12 @@ def test_nothing_is_merged_until_it_pays():
     assert compact(RESULTS, max_age=0).parts == 1
 
 
-def test_neither_manifest_nor_part_is_said():
+def test_neither_manifest_nor_part_is_said_and_rows_can_be_brought_in(tmp_path):
     with pytest.raises(storage.NotFound, match="there are no labels"):
         labels()
-    assert [*read(RESULTS, missing_ok=True)] == []
+    (tmp_path / "theirs.jsonl").write_bytes(row("a").to_line())
+    incoming.bring_in(str(tmp_path / "theirs.jsonl"), open_table(RESULTS))
+    assert labels() == {"a": "alpaca"}
 
 
 def test_a_manifest_that_vanished_is_not_a_new_small_table(s3):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alpaca_labeler.table import counts
-from alpaca_labeler.table.counts import FOLDERS, OTHERS, Counts, Sample
+from alpaca_labeler.table.counts import FOLDERS, OTHERS, Counts
 from alpaca_labeler.table.row import Row
 from tests.support.rows import failure, human, label
 
@@ -75,7 +75,5 @@ def test_every_row_is_equally_likely_to_be_sampled(monkeypatch):
 
 
 def sampled(rows, size):
-    sample = Sample(size)
-    for number in range(rows):
-        sample.offer(Row(str(number)))
-    return [int(row.source_ref) for row in sample.rows()]
+    sample, _ = counted(*(label(f"{number}") for number in range(rows)), sample=size).sampled()
+    return [int(row.source_ref.rpartition("/")[2]) for row in sample]
