@@ -16,8 +16,8 @@ from alpaca_labeler.console.stack import StackError, from_stack
 from alpaca_labeler.handler import events
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import bucket
 from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import open_table
 
 STATES: Final = ("labelled", "failed", "missing", "stale", "outdated", "gone")
 """Of an image. `stale`: the row is of another version; `outdated`: an older model's; `gone`: there
@@ -151,8 +151,8 @@ def _objects(input_uri: str) -> Iterator[ImageVersion]:
 
 def _rows(results_uri: str, prefix: str) -> Iterator[Row]:
     try:
-        for row in bucket.read(results_uri):
-            if row.source_ref.startswith(prefix) and not row.hidden:
+        for row in open_table(results_uri).rows():
+            if row.source_ref.startswith(prefix):
                 yield row
     except storage.NotFound as error:
         raise StackError(

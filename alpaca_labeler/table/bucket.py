@@ -180,17 +180,12 @@ def _carry_over(results: str, merged_parts: list[str], said: _Said) -> None:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(results: str) -> Iterator[Row]:
+def read(results: str) -> Iterator[Keyed]:
     """Yield one row per photo, sorted by `source-ref`: merged on read, compacted or not.
 
     Raises `StorageError` (`NotFound`: there is neither a manifest nor a part) and `ManifestError`
     if the manifest or a part is damaged.
     """
-    return (row for row, _ in lines.parsed(read_lines(results), results))
-
-
-def read_lines(results: str) -> Iterator[Keyed]:
-    """Yield the same as (source-ref, line)."""
     found = _Found(results)
     arrived = lines.sort(_Gathered().checked(found.parts))
     # Read only now, so that the rows of parts that have been merged meanwhile are found in it.

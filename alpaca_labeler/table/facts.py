@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     model: str = ""
     """The version of its bundle."""
     label: str | None = None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     """Of the class: 1 for the positive one."""
     attribute: str | None = None
     """Name of Ground Truth's key for the label."""
@@ -77,7 +77,7 @@ class Decision(NamedTuple):
     at: str
     who: str = ""
     label: str | None = None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]
     attribute: str | None = None
 
 
@@ -143,8 +143,9 @@ def count(value: object) -> int | None:
     """Return a whole number from 0 on, also one that some tools write as text."""
     if type(value) is int:
         return value if 0 <= value < 2**63 else None
-    is_number = isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10
-    return int(value) if is_number else None
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return None
 
 
 _READERS: Final[Mapping[object, Callable[[object], Any]]] = {

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Final
 
 from alpaca_labeler import storage
-from alpaca_labeler.table import log
 from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.row import ManifestError, Row, merge
-from alpaca_labeler.table.table import Table
+from alpaca_labeler.table.table import Table, open_table
 
 AHEAD: Final = timedelta(days=1)
 """Dates further in the future than this are of a wrong clock, and would win for ever."""
@@ -46,9 +46,10 @@ def bring_in(path: str, table: Table, *, dry_run: bool = False) -> Brought:
     Raises `ManifestError` (a line is no row, or rows are dated in the future), `OSError`,
     `StorageError`.
     """
-    _check_dates(path)
+    theirs = open_table(path)
+    _check_dates(theirs)
     done = Brought()
-    rows = _news(path, table, done)
+    rows = _news(theirs, table, done)
     while some := [*itertools.islice(rows, _AT_ONCE)]:
         done.rows += len(some)
         if not dry_run:
@@ -56,30 +57,28 @@ def bring_in(path: str, table: Table, *, dry_run: bool = False) -> Brought:
     return done
 
 
-def _check_dates(path: str) -> None:
+def _check_dates(theirs: Table) -> None:
     limit = timestamp(datetime.now(UTC) + AHEAD)
-    ahead = [(row.source_ref, row.newest) for row in log.read(path) if row.newest > limit]
+    ahead = [(row.source_ref, row.newest) for row, _ in theirs.read() if row.newest > limit]
     if ahead:
         named = ", ".join(f"{name} ({at})" for name, at in ahead[:_NAMED])
         raise ManifestError(
-            f"{path}: {len(ahead):,} of its rows are dated more than a day ahead, so nothing was "
-            f"merged: {named}. Correct the dates, which would win for ever"
+            f"{theirs.name}: {len(ahead):,} of its rows are dated more than a day ahead, so "
+            f"nothing was merged: {named}. Correct the dates, which would win for ever"
         )
 
 
-def _known(table: Table) -> Iterator[Row]:
+def _keyed(table: Table) -> Iterator[tuple[str, Table, Row]]:
     with suppress(storage.NotFound):  # the first rows of a bucket may come from elsewhere
-        yield from (row for row, _ in table.read())
+        yield from ((row.source_ref, table, row) for row, _ in table.read())
 
 
-def _news(path: str, table: Table, done: Brought) -> Iterator[Row]:
-    """Yield the merged row of each photo of which the file says what the table does not."""
-    theirs = ((row.source_ref, True, row) for row in log.read(path))
-    ours = ((row.source_ref, False, row) for row in _known(table))
-    both = heapq.merge(ours, theirs, key=lambda each: each[:2])
-    for name, group in itertools.groupby(both, lambda each: each[0]):
-        rows = {is_theirs: row for _, is_theirs, row in group}
-        brought = rows.get(True)
+def _news(theirs: Table, ours: Table, done: Brought) -> Iterator[Row]:
+    """Yield the merged row of each photo of which one table says what the other does not."""
+    both = heapq.merge(_keyed(ours), _keyed(theirs), key=itemgetter(0))
+    for name, group in itertools.groupby(both, itemgetter(0)):
+        rows = {table: row for _, table, row in group}
+        brought = rows.get(theirs)
         if brought is None:
             continue
         if not brought.facts():
@@ -87,7 +86,7 @@ def _news(path: str, table: Table, done: Brought) -> Iterator[Row]:
             continue
         if brought.ambiguous:
             done.ambiguous.append(name)
-        known = rows.get(False, Row(name))
+        known = rows.get(ours, Row(name))
         row = merge(known, brought).settled()
         if row == known:
             done.known += 1

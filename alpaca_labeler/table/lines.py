@@ -75,16 +75,6 @@ def quick_name(line: bytes) -> str | None:
         return None
 
 
-def parsed(lines: Iterable[Keyed], where: str) -> Iterator[tuple[Row, bytes]]:
-    """Yield each row with its line. Raises `ManifestError` naming `where` and the row."""
-    for name, line in lines:
-        try:
-            row = Row.from_line(line)
-        except ManifestError as error:
-            raise ManifestError(f"{where}: the row of {name}: {error}") from None
-        yield row, line
-
-
 def sort(rows: Iterable[Keyed], *, run_bytes: int = RUN_BYTES) -> Iterator[Keyed]:
     """Sort rows stably by `source-ref`: an external merge sort, in runs of about `run_bytes`."""
     runs: list[Iterator[Keyed]] = []

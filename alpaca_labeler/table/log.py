@@ -58,16 +58,11 @@ class LogError(LabelerError):
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read(path: str) -> Iterator[Row]:
+def read(path: str) -> Iterator[Keyed]:
     """Yield one row per photo, sorted by `source-ref`. A file that is not there has none.
 
     Raises `ManifestError` naming file and line, and `OSError`.
     """
-    return (row for row, _ in lines.parsed(read_lines(path), path))
-
-
-def read_lines(path: str) -> Iterator[Keyed]:
-    """Yield the same as (source-ref, line)."""
     if os.path.exists(path):
         with open(path, "rb") as file:
             yield from _merged(file, path, _end_of_rows(file, path))

@@ -17,6 +17,7 @@ from alpaca_labeler.table.lines import Keyed
 from alpaca_labeler.table.log import Log, LogError
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.row import Row, merge
+from alpaca_labeler.table.table import Table, open_table
 
 TRIED_AGAIN: Final = frozenset({"unreadable", "too-many-pixels"})
 """Failures that a user repairs without touching the photo: by chmod, `--max-pixels`."""
@@ -83,7 +84,7 @@ class Run:
         """
         known, failed, now = array("q"), array("q"), timestamp(self._clock())
         held = Held(set(), set())
-        for row in log.read(self._log.path):
+        for row, _ in self._table().read():
             if row.newest > now:
                 self._ahead[row.source_ref] = row.newest
             if row.people:
@@ -163,12 +164,15 @@ class Run:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the photos that are there."""
-        return (row for row in log.read(self._log.path) if not row.hidden)
+        return self._table().rows()
 
     def found(self) -> Iterator[Row]:
         """Yield the rows of the photos that this run has found: see `named`."""
         seen = _sorted(self._seen)
         return (row for row in self.rows() if _contains(seen, hash(row.source_ref)))
+
+    def _table(self) -> Table:
+        return open_table(self._log.path, missing_ok=True)
 
     def gone(self, listed: Iterable[str] = ()) -> list[Row]:
         """Return a row that says so for each photo that has a row and is no longer there.
@@ -179,7 +183,7 @@ class Run:
         seen, prefixes, now = _sorted(self._seen), tuple(listed), self._clock()
         files: list[Row] = []
         objects: list[str] = []
-        for name, line in log.read_lines(self._log.path):
+        for name, line in log.read(self._log.path):
             if _contains(seen, hash(name)) or (row := Row.from_line(line)).hidden:
                 continue
             if storage.is_s3(name):

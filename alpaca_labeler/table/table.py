@@ -10,9 +10,9 @@ from typing import Final, Protocol
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.table import log
-from alpaca_labeler.table.lines import Keyed, News, parsed
+from alpaca_labeler.table.lines import Keyed, News
 from alpaca_labeler.table.places import Places
-from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.row import ManifestError, Row
 
 DEFAULT: Final = "manifest.jsonl"
 
@@ -33,7 +33,7 @@ class Elsewhere(LabelerError):
 class Store(Protocol):
     """A kind of table, as a module: `log` for folders, `bucket` for buckets."""
 
-    def read_lines(self, where: str, /) -> Iterator[Keyed]:
+    def read(self, where: str, /) -> Iterator[Keyed]:
         """See `Table.read`."""
         ...
 
@@ -65,7 +65,12 @@ class Table:
 
     def read(self) -> Iterator[tuple[Row, bytes]]:
         """Yield each row with its line, also the rows of photos that are gone."""
-        return parsed(self._store.read_lines(self.name), self.name)
+        for name, line in self._store.read(self.name):
+            try:
+                row = Row.from_line(line)
+            except ManifestError as error:
+                raise ManifestError(f"{self.name}: the row of {name}: {error}") from None
+            yield row, line
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows, which count at once and survive a loss of power. Raises `LabelerError`."""

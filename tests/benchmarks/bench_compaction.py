@@ -26,6 +26,7 @@ from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Answer, Read
 from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import open_table
 from tests.benchmarks import harness
 
 RESULTS = "s3://results/labels/"
@@ -126,7 +127,7 @@ def run(rows: int) -> None:
         ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
         for number in range(0, 2 * rows, 2)
     )
-    states = Counter(found.state for found in compare(listed, bucket.read(RESULTS)))
+    states = Counter(found.state for found in compare(listed, open_table(RESULTS).rows()))
     assert states["stale"]
     figures = {
         "table MB": answer["ContentLength"] / 2**20,

@@ -38,6 +38,7 @@ from alpaca_labeler.table.facts import Answer, Failure, Read, from_json, to_json
 from alpaca_labeler.table.log import LogError
 from alpaca_labeler.table.row import ManifestError, Row, merge
 from alpaca_labeler.table.run import Run
+from alpaca_labeler.table.table import open_table
 from alpaca_labeler.training import description, provenance, recipe
 from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
@@ -184,7 +185,7 @@ def _run(file: Path) -> None:
 
 def _rows() -> list[Row]:
     with suppress(storage.NotFound):
-        return [*bucket.read(RESULTS)]
+        return [row for row, _ in open_table(RESULTS).read()]
     return []
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from alpaca_labeler.table import bucket
 from tests.support import stacks
 from tests.support.aws import account
 from tests.support.package import copied
+from tests.support.rows import rows_of
 from tests.support.runs import free_port, wait_for_port
 
 ROOT = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def test_a_cold_call_and_a_warm_call_label_the_photo(call):
     event = {"bucket": "photos", "keys": ["farm/ü +.jpg"]}
     cold = call(event)
     warm = call(event)
-    [row] = bucket.read("s3://results/labels/")  # each call has read the photo anew
+    [row] = rows_of("s3://results/labels/")  # each call has read the photo anew
     assert row.source_ref == "s3://photos/farm/ü +.jpg"
     assert row.label == "alpaca"
     assert cold["init"] + cold["calls"][0] < 5

@@ -7,6 +7,12 @@ from datetime import UTC, datetime
 
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.table import open_table
+
+
+def rows_of(table):
+    """All rows of a file or a bucket, also those of photos that are gone."""
+    return [row for row, _ in open_table(str(table), missing_ok=True).read()]
 
 
 def moment(minute):

@@ -13,11 +13,11 @@ import sys
 
 import pytest
 
-from alpaca_labeler.table import log
 from alpaca_labeler.table.row import Row
 from tests.support import runs
 from tests.support.aws import CREDENTIALS
 from tests.support.raw import directory, tiff
+from tests.support.rows import rows_of
 from tests.support.runs import alpaca, children, interrupt, is_alive, rows, start, wait_until
 
 
@@ -322,7 +322,7 @@ def test_kill_9_at_any_moment_loses_nothing_and_leaves_no_orphan(many, label):
         wait_until(lambda workers=workers: not any(map(is_alive, workers)))
         with open(many / "manifest.jsonl", "ab") as file:
             file.write(b'{"source-ref":"photos/000.jpg","alpaca":0,"alp')
-        found = {row.source_ref: row for row in log.read(str(many / "manifest.jsonl"))}
+        found = {row.source_ref: row for row in rows_of(many / "manifest.jsonl")}
         assert known.items() <= found.items()
         known = found
     report = label("photos")

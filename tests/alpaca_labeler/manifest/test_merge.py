@@ -15,6 +15,7 @@ from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Answer, Decision, Read, timestamp
 from alpaca_labeler.table.row import CURRENT, Row
 from alpaca_labeler.table.table import open_table
+from tests.support.rows import rows_of
 
 NOW = datetime.now(UTC)
 RESULTS = "s3://results/labels/"
@@ -68,7 +69,7 @@ def rows(table):
 def state(table):
     """What merging must not change a second time."""
     path = Path("manifest.jsonl")
-    return path.read_bytes() if path.exists() else [row for row, _ in table.read()]
+    return path.read_bytes() if path.exists() else rows_of(table.name)
 
 
 def test_a_persons_label_counts_and_merged_again_nothing_changes(table):

@@ -14,6 +14,7 @@ from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
+from tests.support.rows import rows_of
 
 RESULTS = "s3://results/labels/"
 
@@ -31,7 +32,7 @@ def row(name):
 
 def decide(where, name):
     """A person decides; return that row."""
-    [found] = [each for each, _ in open_table(str(where)).read() if each.source_ref == name]
+    [found] = [each for each in rows_of(where) if each.source_ref == name]
     said = found.decided("goat", "kim", datetime.now(UTC), index=0)
     open_table(str(where)).append([said])
     return said

@@ -8,7 +8,7 @@ import pytest
 
 from alpaca_labeler import storage
 from alpaca_labeler.table import bucket, incoming
-from alpaca_labeler.table.bucket import compact, read, write
+from alpaca_labeler.table.bucket import compact, write
 from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.row import ManifestError, Row
 from alpaca_labeler.table.table import open_table
@@ -36,7 +36,7 @@ def keys(s3, prefix="labels/"):
 
 
 def labels():
-    return {row.source_ref.rpartition("/")[2]: row.label for row in read(RESULTS) if not row.hidden}
+    return {row.source_ref.rpartition("/")[2]: row.label for row in open_table(RESULTS).rows()}
 
 
 @pytest.fixture

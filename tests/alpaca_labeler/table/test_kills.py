@@ -23,6 +23,7 @@ from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import open_table
+from tests.support.rows import rows_of
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "12"))
@@ -68,7 +69,7 @@ def read(run, name, content, _label):
 
 
 def present(name):
-    return next((row for row in log.read("manifest.jsonl") if row.source_ref == name), Row(name))
+    return next((row for row in rows_of("manifest.jsonl") if row.source_ref == name), Row(name))
 
 
 def decide(_run, name, _content, label):
@@ -156,7 +157,7 @@ def test_what_was_said_survives_a_kill_at_any_moment(tmp_path, monkeypatch):
             with Run("manifest.jsonl") as run:
                 run.settle()
             assert len(Path("manifest.jsonl").read_bytes().splitlines()) == PHOTOS
-        rows = {row.source_ref: row for row in log.read("manifest.jsonl")}
+        rows = {row.source_ref: row for row in rows_of("manifest.jsonl")}
         found = {name: None if row.hidden else row.label for name, row in rows.items()}
         wrong = {
             name: found.get(name) for name in possible if found.get(name) not in possible[name]

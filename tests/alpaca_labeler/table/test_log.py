@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_labeler.table import log
 from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.log import Log, LogError
 from alpaca_labeler.table.row import ManifestError, Row
+from tests.support.rows import rows_of
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -44,25 +44,25 @@ def settle(path, *keep):
 
 
 def names(path):
-    return [row.source_ref for row in log.read(path)]
+    return [row.source_ref for row in rows_of(path)]
 
 
 def test_what_is_appended_is_merged_when_it_is_read(path):
     append(path, row("b", 1), row("a", 1))
     append(path, row("b", 2, "goat"), sync=True)
-    assert [(r.source_ref, r.label) for r in log.read(path)] == [("a", "alpaca"), ("b", "goat")]
+    assert [(r.source_ref, r.label) for r in rows_of(path)] == [("a", "alpaca"), ("b", "goat")]
 
 
 def test_a_settled_file_has_one_sorted_row_per_photo(path):
     append(path, *(row(f"{n % 7}", n) for n in range(50)))
     settle(path)
     lines = Path(path).read_bytes().splitlines(keepends=True)
-    assert lines == [each.to_line() for each in log.read(path)]
+    assert lines == [each.to_line() for each in rows_of(path)]
     assert names(path) == [*"0123456"]
     before = os.stat(path).st_ino
     append(path, row("0", 100, "goat"))
     assert os.stat(path).st_ino == before  # one photo costs one append
-    assert next(log.read(path)).label == "goat"
+    assert rows_of(path)[0].label == "goat"
 
 
 def test_a_settled_file_is_left_alone(path):
@@ -93,7 +93,7 @@ def test_it_makes_no_difference_when_a_file_is_settled(tmp_path_factory, history
             append(each, row(name, at))
         if data.draw(st.booleans()):
             settle(paths[0])
-    assert [*log.read(paths[0])] == [*log.read(paths[1])]
+    assert rows_of(paths[0]) == rows_of(paths[1])
 
 
 def test_a_file_that_is_too_large_to_be_sorted_in_memory_is_sorted(path, monkeypatch):

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table import log
 from alpaca_labeler.table.facts import Answer, Failure, Read
 from alpaca_labeler.table.log import Log, LogError
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import EVER, RETENTION, TRIED_AGAIN, Run
+from tests.support.rows import rows_of
 
 pytestmark = pytest.mark.usefixtures("folder")
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -64,13 +64,13 @@ def label(clock, *rows, model="m1", decoder=""):
 
 
 def decide(clock, name, to="goat"):
-    [row] = [row for row in log.read("manifest.jsonl") if row.source_ref == name]
+    [row] = [row for row in rows_of("manifest.jsonl") if row.source_ref == name]
     with Log("manifest.jsonl") as table:
         table.append([row.decided(to, "kim", clock(), index=0, attribute="alpaca")])
 
 
 def labels():
-    return {row.source_ref: row.label for row in log.read("manifest.jsonl") if not row.hidden}
+    return {row.source_ref: row.label for row in rows_of("manifest.jsonl") if not row.hidden}
 
 
 def test_a_photo_that_changed_or_another_model_is_new(clock):

@@ -16,10 +16,11 @@ import pytest
 
 from alpaca_labeler import storage
 from alpaca_labeler.storage.upload import Upload
-from alpaca_labeler.table.bucket import compact, read, write
+from alpaca_labeler.table.bucket import compact, write
 from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.row import Row
 from tests.support.aws import account
+from tests.support.rows import rows_of
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("SEAWEEDFS"), reason="needs a server of 360 MB: `make test-s3`"
@@ -95,7 +96,7 @@ def row(name, label="alpaca"):
 
 
 def names():
-    return [row.source_ref.removeprefix("s3://photos/")[:6] for row in read(RESULTS)]
+    return [row.source_ref.removeprefix("s3://photos/")[:6] for row in rows_of(RESULTS)]
 
 
 def uploads(client):
@@ -155,7 +156,7 @@ def test_a_crash_between_any_two_calls_loses_nothing(monkeypatch):
             patch.setattr(storage, "_call", call)
             with suppress(Crash):
                 compact(RESULTS, part_bytes=PART, pause=0)
-        found = [*read(RESULTS)]
+        found = rows_of(RESULTS)
         assert len(found) == 6000
         assert {r.source_ref[:17] for r in found if r.label == "goat"} == {
             f"s3://photos/{n:06}"[:17] for n in range(1, crash + 1)
