@@ -18,14 +18,14 @@ import io
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Final
 
 from alpaca_labeler import storage
-from alpaca_labeler.storage import StorageError
+from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.storage.upload import PART_BYTES, Upload
 from alpaca_labeler.table import lines
 from alpaca_labeler.table.facts import Decision, timestamp
@@ -159,22 +159,18 @@ def _note(said: _Said, row: Keyed) -> None:
             said.setdefault(content, {})[row[0]] = decision
 
 
-def _said_elsewhere(said: _Said, row: Row) -> Row | None:
-    """Return what is said of the content that `row` has read under other names; None if nothing."""
-    content = row.read.content if row.read else None
-    found = said.get(content or "", {})
-    if not content or not found or row.source_ref in found:
-        return None
-    return merged(Row(row.source_ref, people={content: each}) for each in found.values())
-
-
 def _carry_over(results: str, merged_parts: list[str], said: _Said) -> None:
     """Give a person's label of a photo to the same photo under another name, as a part."""
     if not said:
         return
-    arrived = (Row.from_line(line) for _, line in _Gathered().rows(merged_parts))
-    copies = (_said_elsewhere(said, row) for row in arrived)
-    write(results, [row for row in copies if row is not None])
+    copies: list[Row] = []
+    for name, line in _Gathered().rows(merged_parts):
+        read = Row.from_line(line).read
+        content = read.content if read else None
+        if content and content in said and name not in said[content]:
+            about = (Row(name, people={content: each}) for each in said[content].values())
+            copies.append(merged(about))
+    write(results, copies)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -262,8 +258,14 @@ class _Gathered:
         with ThreadPoolExecutor(min(_READERS, len(uris) or 1), "part") as pool:
             for start in range(0, len(uris), _AT_ONCE):
                 some = uris[start : start + _AT_ONCE]
-                for uri, data in zip(some, pool.map(_read_part, some), strict=True):
-                    yield from self._rows(uri, data)
+                for uri, found in zip(some, pool.map(_read_part, some), strict=True):
+                    if isinstance(found, storage.Transient):
+                        self.missed.append(found)
+                    elif isinstance(found, LabelerError):
+                        self.broken.append(str(found))
+                    elif found is not None:
+                        self.merged.append(uri)
+                        yield from found
 
     def checked(self, uris: Sequence[str]) -> Iterator[Keyed]:
         """Yield the same, but raise the first error."""
@@ -273,27 +275,15 @@ class _Gathered:
         if self.broken:
             raise ManifestError(f"{self.broken[0]}; move it away to continue without it")
 
-    def _rows(self, uri: str, data: bytes | StorageError) -> Iterable[Keyed]:
-        try:
-            if isinstance(data, StorageError):
-                raise data
-            rows = [*lines.read(io.BytesIO(data), uri)]
-            for _, line in rows:
-                Row.from_line(line)  # what cannot be read must not reach the manifest
-        except storage.NotFound:  # another run has merged and deleted it
-            return []
-        except storage.Transient as error:
-            self.missed.append(error)
-            return []
-        except (ManifestError, storage.TooLarge) as error:
-            self.broken.append(str(error))
-            return []
-        self.merged.append(uri)
-        return rows
 
-
-def _read_part(uri: str) -> bytes | StorageError:
+def _read_part(uri: str) -> list[Keyed] | LabelerError | None:
+    """Return a part's rows, or why there are none; None if another run has deleted it."""
     try:
-        return storage.read(uri, MAX_PART_BYTES)
-    except StorageError as error:
+        rows = [*lines.read(io.BytesIO(storage.read(uri, MAX_PART_BYTES)), uri)]
+        for _, line in rows:
+            Row.from_line(line)  # what cannot be read must not reach the manifest
+    except storage.NotFound:
+        return None
+    except (ManifestError, storage.TooLarge, storage.Transient) as error:
         return error
+    return rows
