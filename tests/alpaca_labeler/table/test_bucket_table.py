@@ -162,27 +162,7 @@ def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     assert b"s3://photos/b" not in body
 
 
-# --- several runs --------------------------------------------------------------------------------
-
-
-def test_a_run_that_loses_a_race_begins_again(s3, monkeypatch):
-    real, others = storage.stream, iter(range(3))
-
-    def stream(uri):
-        opened = real(uri)
-        for number in others:  # another run commits, and another part arrives, before we do
-            compact(RESULTS, max_parts=1)
-            write(RESULTS, [row(f"late-{number}")])
-            break
-        return opened
-
-    for number in range(4):
-        write(RESULTS, [row(f"{number}")])
-    monkeypatch.setattr(storage, "stream", stream)
-    while compact(RESULTS, pause=0).waiting:
-        pass
-    assert labels().keys() == {*"0123", "late-0", "late-1", "late-2"}
-    assert keys(s3) == ["labels/manifest.jsonl"]
+# --- uploads in parts ----------------------------------------------------------------------------
 
 
 def test_a_large_manifest_is_uploaded_in_parts(s3):

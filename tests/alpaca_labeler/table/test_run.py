@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Answer, Failure, Read
-from alpaca_labeler.table.log import Log, LogError
+from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import EVER, RETENTION, TRIED_AGAIN, Run
 from tests.support.rows import rows_of
@@ -170,19 +169,3 @@ def test_what_is_gone_is_erased_after_a_time_or_at_once(folder, clock, until):
     clock.now += RETENTION + timedelta(seconds=1)
     label(clock)
     assert b"a.jpg" not in (folder / "manifest.jsonl").read_bytes()
-
-
-def test_a_drive_that_is_away_leaves_an_empty_folder_and_every_row(folder, clock):
-    (folder / "drive").mkdir()
-    (folder / "b.jpg").touch()
-    label(clock, read("drive/a.jpg"), read("b.jpg", "sha256:bb"))
-    assert prune(clock) == []
-    os.rmdir(folder / "drive")
-    assert prune(clock) == ["drive/a.jpg"]
-
-
-def test_a_manifest_without_any_of_its_photos_is_left_alone(clock):
-    label(clock, read("a.jpg"))
-    with pytest.raises(LogError, match="none of its 1 photos is there"):
-        prune(clock)
-    assert labels() == {"a.jpg": "alpaca"}

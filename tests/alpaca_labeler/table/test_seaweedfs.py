@@ -60,7 +60,7 @@ def endpoint(tmp_path_factory):
 
 def _ready(endpoint, log):
     with pytest.MonkeyPatch.context() as patch, _account(patch, endpoint):
-        for _ in range(int(os.environ.get("TRY", "120"))):
+        for _ in range(120):
             try:
                 storage.client().create_bucket(Bucket="results")
             except Exception as error:
