@@ -171,10 +171,11 @@ class Log:
         self.close()
 
     def close(self) -> None:
-        """Close it; a file without rows is removed, since there is nothing in it to look at."""
+        """Close it; a file without rows is removed, unless another run is about to write some."""
         if self._file is None:
             return
-        if os.fstat(self._file.fileno()).st_size == 0 and _is_named(self._file, self.path):
+        is_empty = os.fstat(self._file.fileno()).st_size == 0 and _is_named(self._file, self.path)
+        if is_empty and _lock(self._file, fcntl.F_WRLCK, RUNNING, 0.0):
             os.unlink(self.path)
         self._file.close()
 
@@ -218,17 +219,8 @@ class Log:
         with self._open() as file:
             if _is_settled(file, self.path, keep):
                 return
-            folder, name = os.path.split(self.path)
-            new_path = os.path.join(folder, f".{name}.new")
             try:
-                new = _new(new_path, file)
-                try:
-                    self._write_settled(new, file, keep)
-                    os.replace(new_path, self.path)
-                except BaseException:
-                    new.close()
-                    os.unlink(new_path)
-                    raise
+                new = self._replace(file, keep)
             except OSError as error:
                 if error.errno in _NO_RENAME:
                     return
@@ -237,16 +229,27 @@ class Log:
         file.close()
         _lock(new, fcntl.F_UNLCK, APPENDING, 0.0)
 
-    def _write_settled(self, new: IO[bytes], old: IO[bytes], keep: Callable[[Keyed], bool]) -> None:
-        with (
-            open(old.fileno(), "rb", closefd=False) as rows,
-            open(new.fileno(), "wb", buffering=2**18, closefd=False) as out,
-        ):
-            end = _whole(old, os.fstat(old.fileno()).st_size)
-            out.writelines(row[1] for row in _merged(rows, self.path, end) if keep(row))
-        _sync(new)
-        for byte in (APPENDING, RUNNING):  # before it has the name that others open
-            _lock(new, fcntl.F_WRLCK, byte, 0.0)
+    def _replace(self, old: IO[bytes], keep: Callable[[Keyed], bool]) -> IO[bytes]:
+        """Put a new file with both locks in the place of `old`, and return it."""
+        folder, name = os.path.split(self.path)
+        path = os.path.join(folder, f".{name}.new")
+        new = _new(path, old)
+        try:
+            with (
+                open(old.fileno(), "rb", closefd=False) as rows,
+                open(new.fileno(), "wb", buffering=2**18, closefd=False) as out,
+            ):
+                end = _whole(old, os.fstat(old.fileno()).st_size)
+                out.writelines(row[1] for row in _merged(rows, self.path, end) if keep(row))
+            _sync(new)
+            for byte in (APPENDING, RUNNING):  # before it has the name that others open
+                _lock(new, fcntl.F_WRLCK, byte, 0.0)
+            os.replace(path, self.path)
+        except BaseException:
+            new.close()
+            os.unlink(path)
+            raise
+        return new
 
     @contextmanager
     def _open(self) -> Iterator[IO[bytes]]:

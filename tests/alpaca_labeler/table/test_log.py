@@ -258,6 +258,17 @@ def test_two_runs_at_once_are_refused_and_a_page_shares_the_file_with_a_run(path
         other.run()
 
 
+def test_a_run_that_is_refused_leaves_the_other_its_lock_before_its_first_row(path):
+    with Log(path) as run:
+        run.run()
+        for _ in range(2):
+            with Log(path) as other, pytest.raises(LogError, match="another run is writing it"):
+                other.run()
+        run.append([row("a")])
+        with Log(path) as other, pytest.raises(LogError, match="another run is writing it"):
+            other.run()
+
+
 def _say(path, who, count):
     with Log(path) as table:
         for number in range(count):
