@@ -103,9 +103,9 @@ class Row:
         said, answer = self._labelled, self.answer
         if said is None or said.index is not None or answer is None:
             return said.index if said else None
-        if said.label == answer.label or answer.index not in {0, 1}:
-            return answer.index if said.label == answer.label else None
-        return 1 - answer.index  # of two classes
+        if said.label == answer.label:
+            return answer.index
+        return 1 - answer.index if answer.index in {0, 1} else None  # of two classes
 
     @property
     def failure(self) -> Failure | None:
