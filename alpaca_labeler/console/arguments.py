@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
+from alpaca_labeler.storage import files
 
 
 class Place(click.ParamType[str]):
@@ -30,7 +31,7 @@ class Place(click.ParamType[str]):
     ) -> str:
         """Return a path or an `s3://` URI. Raises `Refused`."""
         try:
-            place = storage.as_uri(value)
+            place = files.as_uri(value)
         except storage.StorageError as error:
             raise Refused(printable(str(error))) from error
         wrong = ""

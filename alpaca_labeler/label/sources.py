@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from alpaca_labeler import storage
 from alpaca_labeler.photos import skip, walk
 from alpaca_labeler.photos.skip import Kind, Skip, Skipped
+from alpaca_labeler.storage import files
 from alpaca_labeler.storage.image_version import ImageVersion
 
 
@@ -93,7 +94,7 @@ def _version(path: str, status: os.stat_result | None) -> ImageVersion:
     source_ref = storage.to_source_ref(path)
     if status is None:
         return ImageVersion(source_ref)
-    return ImageVersion(source_ref, status.st_size, storage.file_time(status.st_mtime_ns))
+    return ImageVersion(source_ref, status.st_size, files.file_time(status.st_mtime_ns))
 
 
 def _begins_like_a_photo(path: str) -> bool:

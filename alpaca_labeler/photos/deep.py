@@ -94,7 +94,7 @@ def remember_depth(image: Image.Image, data: bytes) -> None:
 def _stated_white(image: Image.Image) -> int | None:
     """Return the value that is white by the file's own tags; None if they say nothing."""
     tags: Any = getattr(image, "tag_v2", {})
-    if bits := image.info.get(_SIGNIFICANT):
+    if isinstance(bits := image.info.get(_SIGNIFICANT), int):  # and no text of that name
         return int(2**bits - 1)
     if said := tags.get(_MAX_SAMPLE_VALUE):
         return int(max(said) if isinstance(said, tuple) else said)

@@ -1,11 +1,22 @@
-"""Why a file cannot be opened: a kind that no decoder here reads, changed bytes, or no picture."""
+"""Why a file cannot be opened: a RAW photo or another kind, changed bytes, or no picture."""
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Final
 
-from alpaca_labeler.photos import raw, skip
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from alpaca_labeler.photos import skip
+
+_TIFF_MARKS: Final = (b"CR\2\0", b"IIII", b"MMMM")
+"""What Canon and Phase One write after the 8 bytes with which a TIFF begins."""
+
+# Tags of TIFF 6.0, its supplements, and DNG.
+_SUBFILE_TYPE, _PHOTOMETRIC, _MAKE, _SUB_IFDS, _DNG_VERSION = 254, 262, 271, 330, 50706
+_SENSOR: Final = frozenset({32803, 34892})
+"""Pixels as a sensor gives them: CFA and LinearRaw."""
 
 _BITS, _COMPRESSION, _BANDS, _SAMPLE_FORMAT = 258, 259, 277, 339
 _SAMPLES: Final = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
@@ -26,6 +37,29 @@ _AS_TEXT: Final = (
 )
 
 CHANGED: Final = "its bytes were changed as if it were text: upload the original in binary mode"
+
+
+def is_raw(data: bytes) -> bool:
+    """Tell whether a file is a RAW photo.
+
+    Most are TIFFs whose first picture, which is the one that opens, is a thumbnail of another.
+    """
+    if data.startswith(skip.RAW_STARTS) or data[6:14] == b"HEAPCCDR" or data[4:12] == b"ftypcrx ":
+        return True
+    if not data.startswith(skip.TIFF_STARTS):
+        return False
+    try:
+        first = _directory(data)
+    except Exception:  # a broken TIFF may raise nearly anything; its decoder says what is wrong
+        return False
+    is_thumbnail = first.get(_SUBFILE_TYPE, 0) & 1
+    return (
+        data.startswith(_TIFF_MARKS, 8)
+        or _DNG_VERSION in first
+        or first.get(_PHOTOMETRIC) in _SENSOR
+        or (_SUB_IFDS in first and (is_thumbnail or _MAKE in first))
+        or bool(is_thumbnail and first.next)
+    )
 
 
 def has_line_ends_of_text(data: bytes) -> bool:
@@ -59,7 +93,7 @@ def diagnose(data: bytes, error: Exception) -> tuple[str, str]:
 def _tiff_kind(data: bytes) -> str:
     """Return the bands, bits and compression of a TIFF; empty if its directory is broken."""
     try:
-        tags = raw.directory(data)
+        tags = _directory(data)
         bits, samples = set(tags[_BITS]), set(tags.get(_SAMPLE_FORMAT, (1,)))
         bands = int(tags.get(_BANDS, 1))
     except Exception:  # a broken TIFF may raise nearly anything
@@ -68,3 +102,12 @@ def _tiff_kind(data: bytes) -> str:
     depth = " ".join([f"{'/'.join(map(str, sorted(bits)))} bits", *words])
     plural = "" if bands == 1 else "s"
     return f"{bands} band{plural} of {depth} (compression {tags.get(_COMPRESSION, 1)})"
+
+
+def _directory(data: bytes) -> ImageFileDirectory_v2:
+    """Return the first directory of a TIFF. May raise any error if it is broken."""
+    first = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
+    file = io.BytesIO(data)
+    file.seek(first.next)
+    first.load(file)
+    return first

@@ -6,6 +6,7 @@ trained on. This module never touches a file, a network or a model.
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -15,7 +16,7 @@ import PIL
 from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.photos import deep, diagnosis, limits, raw, skip
+from alpaca_labeler.photos import deep, diagnosis, limits, skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,15 +32,15 @@ MAX_PIXELS: Final = 100_000_000
 """Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB.
 
 A JPEG counts at the size at which it is decoded, scaled down to as little as 1/8, so that a phone's
-108 or 200 megapixels become few. Formats that take more or less than 10 bytes have other limits:
-see `_LIMITS`.
+108 or 200 megapixels become few. Formats that take more or less than 10 bytes have other limits.
 """
 
-_LIMITS: Final = {"progressive JPEG": 2.02, "HEIC": 2.02, "WebP": 0.75, "run-length BMP": 0.25}
-"""Factors on the limit: these take up to 6, 7 and 17 bytes per pixel, by `tests/fuzz/bombs.py`.
-
-Photos of 200 megapixels (16384 x 12288) pass as progressive JPEG and as HEIC.
-"""
+_BYTES: Final = 10
+"""Memory that decoding takes per pixel, at most, but for the following."""
+_BYTES_OF: Final = {"HEIF": 7, "WEBP": 16}
+"""By `tests/fuzz/bombs.py`; the library of WebP keeps four canvases."""
+_BYTES_OF_RUN_LENGTHS: Final = 40
+"""Of a bitmap that is decoded in Python, which takes time instead of memory."""
 
 MAX_ASPECT: Final = 4 / 3
 """Ratio of the sides up to which a photo is squeezed into the square; a longer one is cropped at
@@ -51,18 +52,8 @@ A 4:3 photo is seen whole; a centre crop to the square would not see the animal 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
 
-_RUN_LENGTHS: Final = frozenset({1, 2})
-"""Compressions of a bitmap that are decoded in Python, which takes time instead of memory."""
-
-_JPEGS: Final = frozenset({"JPEG", "MPO"})
-_HELD_WHOLE: Final = "held whole"
-"""Key in Pillow's `info` of `limits.is_held_whole`."""
-
 _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
-
-_ALPHA_IS_OFTEN_EMPTY: Final = frozenset({"BMP", "TIFF"})
-"""Formats in which programs leave a fourth channel empty that means nothing."""
 
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
 
@@ -153,11 +144,10 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         limits.check(data)
-        image = _open(data, max_pixels)
-        with image:
+        with _open(data, max_pixels) as image:
             deep.remember_depth(image, data)
             if deep.is_coloured(image):
-                _check_pixels(image.size, image.size, max_pixels)
+                _check_pixels(image.size, max_pixels)
                 deep.brighten(image, lambda: _open(data, max_pixels))
             return use(image)
     except ImageError:
@@ -173,7 +163,7 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
 
 
 def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    if raw.is_raw(data):
+    if diagnosis.is_raw(data):
         raise ImageError(
             "unsupported",
             "a RAW photo, of which only the preview could be read: export it as a JPEG, or label "
@@ -184,9 +174,9 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         if data.startswith(b"\xff\xd8\xff"):
             if diagnosis.has_line_ends_of_text(data):
                 raise ImageError("corrupt", diagnosis.CHANGED)
-            held_whole = limits.is_held_whole(data, max_pixels)
+            held = limits.coefficient_bytes(data, max_pixels)
             image = JpegImagePlugin.jpeg_factory(limits.Metered(data))
-            image.info[_HELD_WHOLE] = held_whole
+            _check_pixels(image.size, max_pixels, held)
             return image
         if skip.is_heic(data[:_BRANDS_BYTES]) and data[8:12] not in skip.HEIC_BRANDS:
             # pillow-heif looks at the major brand only; an encoder may put its own there.
@@ -231,7 +221,7 @@ def from_picture(picture: Image.Image, size: int, *, max_pixels: int = MAX_PIXEL
 
     Raises `ImageError` with code `too-many-pixels`, or `corrupt` if its file cannot be decoded.
     """
-    _check_pixels(picture.size, picture.size, max_pixels)
+    _check_pixels(picture.size, max_pixels)
     try:
         whole = picture.copy()
     except Exception as error:  # a lazily opened file is decoded here, and may be anything
@@ -243,9 +233,8 @@ def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
     width, height = image.size
     crop_width = min(width, height * MAX_ASPECT)
     crop_height = min(height, width * MAX_ASPECT)
-    wanted = _ceil(size * width / crop_width), _ceil(size * height / crop_height)
-    _prepare(image, wanted, max_pixels)
-    turn = _orientation(image)
+    wanted = math.ceil(size * width / crop_width), math.ceil(size * height / crop_height)
+    turn = _prepare(image, wanted, max_pixels)
     scale_x, scale_y = image.width / width, image.height / height
     left, top = (width - crop_width) / 2 * scale_x, (height - crop_height) / 2 * scale_y
     square = _plain(image).resize(
@@ -266,42 +255,23 @@ def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
 def _picture(image: Image.Image, longest: int, max_pixels: int) -> Image.Image:
     scale = min(1.0, longest / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
-    _prepare(image, (width, height), max_pixels)
-    turn = _orientation(image)
+    turn = _prepare(image, (width, height), max_pixels)
     small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
     upright = _rgb(small)
     return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
 
 
-def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> None:
-    """Scale a JPEG while it is decoded, and refuse a picture that would still take too much.
+def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> int:
+    """Decode a picture, if that does not take too much, and return its EXIF orientation.
 
     libjpeg scales by 1/2, 1/4 or 1/8: the smallest that still covers `wanted`.
     """
-    size = image.size
-    kind = {"HEIF": "HEIC", "WEBP": "WebP"}.get(image.format or "", "")
-    if image.format == "BMP" and image.info.get("compression") in _RUN_LENGTHS:
-        kind = "run-length BMP"
-    if isinstance(image, ImageFile.ImageFile) and image.format in _JPEGS:
+    size, cost = image.size, _BYTES_OF.get(image.format or "", _BYTES)
+    if image.format == "BMP" and image.info.get("compression") in {1, 2}:
+        cost = _BYTES_OF_RUN_LENGTHS
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
         image.draft(None, wanted)
-        if image.info.get(_HELD_WHOLE):  # all of its coefficients, whatever the scale
-            kind = "progressive JPEG"
-    _check_pixels(size, size if kind else image.size, max_pixels, kind)
-
-
-def _check_pixels(
-    size: tuple[int, int], decoded: tuple[int, int], max_pixels: int, kind: str = ""
-) -> None:
-    limit = int(max_pixels * _LIMITS.get(kind, 1))
-    if decoded[0] * decoded[1] > limit:
-        raise ImageError(
-            "too-many-pixels",
-            f"{size[0]} x {size[1]} pixels is over the limit of {limit:,} pixels"
-            f"{f' for {kind}' if kind else ''}; --max-pixels raises it",
-        )
-
-
-def _orientation(image: Image.Image) -> int:
+    _check_pixels(size, max_pixels, cost, image.size)
     # pillow-heif has turned the picture already, and Pillow turns a TIFF while it loads.
     if image.format in {"HEIF", "TIFF"}:
         return 1
@@ -317,6 +287,21 @@ def _orientation(image: Image.Image) -> int:
     return turn if turn in _TRANSPOSE else 1
 
 
+def _check_pixels(
+    size: tuple[int, int],
+    max_pixels: int,
+    cost: float = _BYTES,
+    decoded: tuple[int, int] | None = None,
+) -> None:
+    """Refuse a picture that takes too much memory, at `cost` bytes for each pixel `decoded`."""
+    if math.prod(decoded or size) * cost > max_pixels * _BYTES:
+        raise ImageError(
+            "too-many-pixels",
+            f"{size[0]} x {size[1]} pixels is over the limit of "
+            f"{int(max_pixels * _BYTES / cost):,} pixels for its kind; --max-pixels raises it",
+        )
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """Return the picture in a mode that can be resized (a palette's indices cannot)."""
     if "transparency" in image.info and image.mode in {"1", "L", "RGB", "P"}:
@@ -325,14 +310,10 @@ def _plain(image: Image.Image) -> Image.Image:
         return image.convert(_RESIZABLE[image.mode])
     if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
         return deep.grey(image)
-    if image.mode == "RGBA" and image.format in _ALPHA_IS_OFTEN_EMPTY and not _alpha(image):
+    # Programs often leave a fourth channel empty that means nothing.
+    if image.mode == "RGBA" and image.format in {"BMP", "TIFF"} and not image.getbbox():
         return image.convert("RGB")
     return image
-
-
-def _alpha(image: Image.Image) -> float:
-    """Return the largest alpha, 0..255."""
-    return image.getchannel("A").getextrema()[1]  # type: ignore[return-value] # of one band
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -347,7 +328,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _not_an_image(data: bytes, error: Exception) -> ImageError:
     brands = {*skip.brands(data[:_BRANDS_BYTES])}
-    if brands & skip.HEIC_BRANDS and not brands & skip.AVIF_BRANDS and "HEIF" not in FORMATS:
+    if skip.is_heic(data[:_BRANDS_BYTES]) and "HEIF" not in FORMATS:
         return ImageError(
             "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
         )
@@ -362,7 +343,3 @@ def _not_an_image(data: bytes, error: Exception) -> ImageError:
 
 def _say(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _ceil(value: float) -> int:
-    return int(-(-value // 1))

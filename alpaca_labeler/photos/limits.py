@@ -7,6 +7,7 @@ memory. Everything here is far above what cameras and photo programs write.
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
@@ -97,31 +98,35 @@ def has_too_much_exif(info: Mapping[Any, Any]) -> bool:
     return any(len(block) > MAX_EXIF for block in blocks if block)
 
 
-def is_held_whole(data: bytes, max_pixels: int) -> bool:
-    """Tell whether a JPEG takes several scans, so that all its coefficients are held in memory.
+def coefficient_bytes(data: bytes, max_pixels: int) -> float:
+    """Return how many bytes per pixel libjpeg holds until a JPEG's last scan: 0 if it has only one.
 
     Raises `TooComplex` for too many scans or segments, or too much metadata.
     """
     exif = scans = components = 0
-    sequential, allowed = False, MAX_SCANS
+    sequential, allowed, held = False, MAX_SCANS, 0.0
     for kind, start, end in _segments(data):
         if kind == _APP1 and data.startswith(b"Exif\0\0", start + 2):
             exif += end - start
         elif kind in _FRAMES and not components:
             components = _number(data, start + 7, 1)
             sequential = kind in _SEQUENTIAL
+            # A coefficient takes 2 bytes, and a component may have fewer than there are pixels.
+            sides = [divmod(byte, 16) for byte in data[start + 9 : start + 8 + 3 * components : 3]]
+            full = math.prod(max(of, default=1) for of in zip(*sides, strict=True))
+            held = 2 * sum(map(math.prod, sides)) / max(1, full)
             pixels = _number(data, start + 3, 2) * _number(data, start + 5, 2)
             allowed = min(MAX_SCANS, SCANNED * max_pixels // max(1, pixels))
         elif kind == _SCAN:
             scans += 1
             # The common photo: one scan of all components, and whatever follows is not read.
             if sequential and _number(data, start + 2, 1) >= components:
-                return False
+                return 0
         if exif > MAX_EXIF:
             raise TooComplex(f"it has more than {MAX_EXIF:,} bytes of EXIF")
         if scans > allowed:
             raise TooComplex(f"it has more than {allowed} scans, each over all its pixels")
-    return True
+    return held
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -30,6 +30,7 @@ from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import cores
 from alpaca_labeler.pipeline.done import MAX_BYTES, Done, out_of_time
+from alpaca_labeler.storage import files
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row
@@ -310,7 +311,7 @@ def _valid(error: Exception) -> str:
     return str(error).encode(errors="backslashreplace").decode()
 
 
-def _fetch(image: ImageVersion, max_bytes: int) -> storage.Fetched:
+def _fetch(image: ImageVersion, max_bytes: int) -> files.Fetched:
     """Raise `StorageError`: whatever goes wrong before there are bytes is no verdict on them."""
     try:
         return storage.fetch(image, max_bytes)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
     from alpaca_labeler.storage.image_version import ImageVersion
 
-BYTES_PER_PIXEL: Final = 14
-"""Memory per pixel of the limit that a worker may take: WebP, which takes most, takes 13."""
+BYTES_PER_PIXEL: Final = 12
+"""Memory per pixel of the limit that a worker may take; what decodes is allowed 10."""
 
 ROOM: Final = 384 * 2**20
 """Bytes of memory that a worker may take for all else: metadata, threads, the model's tensors."""

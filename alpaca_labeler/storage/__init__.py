@@ -1,42 +1,27 @@
 """The one way to objects and files: `s3://bucket/key` URIs and local paths.
 
-Reads, listings, conditional writes, and the S3 client. Names and local files are in `files`, the
-errors in `s3_errors`; callers find all of them here.
+Reads, listings, conditional writes, and the S3 client. What callers need of `files` and
+`s3_errors` they find here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-from alpaca_labeler.storage import s3_body
-from alpaca_labeler.storage.files import (
-    FILE_SCHEME,
-    S3_SCHEME,
-    Fetched,
-    as_uri,
-    digest,
-    fetch_file,
-    file_time,
-    is_s3,
-    join,
-    split_s3,
-    to_path,
-    to_source_ref,
-)
+from alpaca_labeler.storage import files, s3_body, s3_errors
+from alpaca_labeler.storage.files import S3_SCHEME, is_s3, join, split_s3, to_path, to_source_ref
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.storage.s3_errors import (
-    NOT_S3,
     Conflict,
     Denied,
     NotFound,
@@ -44,12 +29,6 @@ from alpaca_labeler.storage.s3_errors import (
     TooLarge,
     Transient,
     Unavailable,
-    answer_of,
-    is_page,
-    pays,
-    refuse_redirect,
-    setup_error,
-    translate,
 )
 
 _CONFLICT_TRIES: Final = 5
@@ -65,17 +44,6 @@ class Stamp:
     """What `upload.Upload` calls this very write; None if another wrote it."""
 
 
-class Deleted(StorageError):
-    """An object was deleted that must not be. The message names the command that restores it."""
-
-    def __init__(self, uri: str, marker: str) -> None:
-        bucket, key = split_s3(uri)
-        super().__init__(
-            f"{uri}: it was deleted. To restore it: aws s3api delete-object --bucket {bucket} "
-            f"--key {key} --version-id {marker}"
-        )
-
-
 # --- reading -------------------------------------------------------------------------------------
 
 
@@ -84,7 +52,7 @@ def read(uri: str, max_bytes: int) -> bytes:
     return fetch(ImageVersion(uri), max_bytes).data
 
 
-def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
+def fetch(image: ImageVersion, max_bytes: int) -> files.Fetched:
     """Read an image as it is now, and return the version that was read with it.
 
     If the announced version has been replaced, the current one is read in its place. The
@@ -96,10 +64,10 @@ def fetch(image: ImageVersion, max_bytes: int) -> Fetched:
         raise TooLarge(f"{image.source_ref}: {image.size:,} bytes, over the limit of {max_bytes:,}")
     if is_s3(image.source_ref):
         return _fetch_object(image, max_bytes)
-    return fetch_file(image, max_bytes)
+    return files.fetch_file(image, max_bytes)
 
 
-def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
+def _fetch_object(image: ImageVersion, max_bytes: int) -> files.Fetched:
     uri = image.source_ref
     answer = call(uri, "get_object")
     with closing(answer["Body"]) as body:
@@ -108,19 +76,20 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> Fetched:
             raise TooLarge(f"{uri}: {size:,} bytes, over the limit of {max_bytes:,}")
         data = s3_body.read_whole(uri, body, max_bytes)
     _check_is_s3(uri, answer, answer.keys() & {"ETag", "LastModified"})
+    version_id = answer.get("VersionId")
     version = ImageVersion(
         uri,
         size=len(data),
         last_modified=_moment(answer),
         # If a store sends no ETag, the content is named as for a file.
-        etag=_etag(answer) or digest(data),
-        version_id=_real_version(answer.get("VersionId")),
+        etag=_etag(answer) or files.digest(data),
+        version_id=version_id if version_id != "null" else None,
     )
     announced = (image.version_id, image.etag)
     if announced in {(version.version_id, version.etag), (None, version.etag)}:
         version = replace(version, sequencer=image.sequencer)
     headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return Fetched(data, version, _date(headers))
+    return files.Fetched(data, version, _date(headers))
 
 
 def stamp_of(uri: str) -> Stamp | None:
@@ -134,7 +103,7 @@ def stamp_of(uri: str) -> Stamp | None:
 def stream(uri: str) -> tuple[Stamp | None, io.BufferedReader]:
     """Open an S3 object of any size as it is now; (None, nothing) if there was never one.
 
-    Raises `StorageError`: `Deleted` if there was one, in a bucket that keeps versions.
+    Raises `StorageError`: `Denied` if it was deleted, in a bucket that keeps versions.
     """
     try:
         answer = call(uri, "get_object")
@@ -148,9 +117,13 @@ def _check_never_there(uri: str) -> None:
     try:
         call(uri, "head_object")
     except NotFound as error:
-        _, headers = answer_of(error)
+        _, headers = s3_errors.answer_of(error)
         if headers.get("x-amz-delete-marker") == "true":
-            raise Deleted(uri, headers.get("x-amz-version-id", "ID")) from error
+            bucket, key = split_s3(uri)
+            raise Denied(
+                f"{uri}: it was deleted. To restore it: aws s3api delete-object --bucket {bucket} "
+                f"--key {key} --version-id {headers.get('x-amz-version-id', 'ID')}"
+            ) from error
     else:
         raise Transient(f"{uri}: it appeared just now; try again")
 
@@ -174,8 +147,7 @@ def list_objects(
 
     Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
     """
-    where = _where(uri)
-    bucket, prefix = where["Bucket"], where["Key"]
+    bucket, prefix = split_s3(uri)
     more: dict[str, str] = {}
     last = ""
     while True:
@@ -184,7 +156,7 @@ def list_objects(
         began = last
         for item in page.get("Contents", ()):
             if "Key" not in item:
-                raise Denied(f"{uri}: {NOT_S3}")
+                raise Denied(f"{uri}: {s3_errors.NOT_S3}")
             if in_order and item["Key"] < last:
                 raise Denied(
                     f"{uri}: the store does not list its objects in the order of their names, "
@@ -227,7 +199,7 @@ def _date(headers: Any) -> datetime | None:
 
 def date_of(error: StorageError) -> datetime | None:
     """Return when S3 gave the answer behind an error; None if it tells no time."""
-    return _date(answer_of(error)[1])
+    return _date(s3_errors.answer_of(error)[1])
 
 
 def _etag(answer: Any) -> str | None:
@@ -236,8 +208,8 @@ def _etag(answer: Any) -> str | None:
 
 def _check_is_s3(uri: str, answer: Any, facts: object) -> None:
     """Raise `Denied` for a web page, which has none of the `facts` that S3 sends."""
-    if not facts and is_page(answer):
-        raise Denied(f"{uri}: {NOT_S3}")
+    if not facts and s3_errors.is_page(answer):
+        raise Denied(f"{uri}: {s3_errors.NOT_S3}")
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -268,11 +240,11 @@ def delete(uris: list[str]) -> None:
             what = {"Objects": objects, "Quiet": True}
             answer = _call(some[0], "delete_objects", Bucket=bucket, Delete=what)
         except StorageError as error:
-            if answer_of(error)[0] not in _NO_SUCH_CALL:
+            if s3_errors.answer_of(error)[0] not in _NO_SUCH_CALL:
                 raise
             # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
             for uri in some:
-                with contextlib.suppress(NotFound):
+                with suppress(NotFound):
                     call(uri, "delete_object")
             continue
         for failed in answer.get("Errors", ()):
@@ -301,7 +273,7 @@ def _new_client(_pid: int) -> Any:
             max_pool_connections=64,
         ),
     )
-    made.meta.events.register_first("needs-retry.s3", refuse_redirect)
+    made.meta.events.register_first("needs-retry.s3", s3_errors.refuse_redirect)
     return made
 
 
@@ -335,14 +307,10 @@ def use_credentials(keys: tuple[str | None, ...]) -> None:
         _new_client.cache_clear()
 
 
-def _where(uri: str) -> dict[str, str]:
-    bucket, key = split_s3(uri)
-    return {"Bucket": bucket, "Key": key}
-
-
 def call(uri: str, operation: str, **arguments: Any) -> Any:
     """Make one S3 call about the object `uri`. Raises `StorageError`."""
-    return _call(uri, operation, **_where(uri), **arguments)
+    bucket, key = split_s3(uri)
+    return _call(uri, operation, Bucket=bucket, Key=key, **arguments)
 
 
 def _call(uri: str, operation: str, **arguments: Any) -> Any:
@@ -350,24 +318,16 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
     try:
         call = getattr(client(), operation)
     except Exception as error:
-        raise setup_error(uri, error) from error
-    if pays():
+        raise s3_errors.setup_error(uri, error) from error
+    if s3_errors.pays():
         arguments["RequestPayer"] = "requester"
     for attempt in range(_CONFLICT_TRIES):
         try:
             return call(**arguments)
         except Exception as error:
+            code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
             # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
-            if not _met_another(error) or attempt == _CONFLICT_TRIES - 1:
-                raise translate(uri, error) from error
+            if code != "ConditionalRequestConflict" or attempt == _CONFLICT_TRIES - 1:
+                raise s3_errors.translate(uri, error) from error
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")
-
-
-def _met_another(error: Exception) -> bool:
-    answer = getattr(error, "response", None) or {}
-    return bool(answer.get("Error", {}).get("Code") == "ConditionalRequestConflict")
-
-
-def _real_version(version_id: str | None) -> str | None:
-    return None if version_id in {None, "null"} else version_id

@@ -18,14 +18,7 @@ from typing import Final
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.storage.s3_errors import (
-    Denied,
-    NotFound,
-    StorageError,
-    TooLarge,
-    Transient,
-    Unavailable,
-)
+from alpaca_labeler.storage.s3_errors import Denied, NotFound, TooLarge, Transient, Unavailable
 
 S3_SCHEME: Final = "s3://"
 FILE_SCHEME: Final = "file:"
@@ -66,14 +59,14 @@ def as_uri(text: str) -> str:
     """Return a path, or an address in S3 as people may write it, in the one form used here.
 
     `S3://` and `s3a://`, an object's https URL and a bucket's ARN become `s3://bucket/key`, a
-    `file://` URI becomes its path, and paths stay as they are. Raises `StorageError` for an address
+    `file://` URI becomes its path, and paths stay as they are. Raises `NotFound` for an address
     that cannot be read: one of another store, one of an access point, or one without a bucket.
     """
     scheme, separator, rest = text.partition("://")
     if text.startswith("arn:"):
         scheme, separator, rest = "s3", "://", text.removeprefix("arn:aws:s3:::")
         if rest == text:
-            raise StorageError(f"{text}: name the bucket behind it, as s3://bucket/prefix/")
+            raise NotFound(f"{text}: name the bucket behind it, as s3://bucket/prefix/")
     if not separator or not scheme.isalnum() or os.path.lexists(text):
         return text
     scheme = scheme.lower()
@@ -83,12 +76,12 @@ def as_uri(text: str) -> str:
         host, _, path = rest.partition("/")
         found = _AWS_HOST.fullmatch(host.lower())
         if found is None or "?" in path:
-            raise StorageError(f"{text}: web addresses cannot be read; {_READABLE}")
+            raise NotFound(f"{text}: web addresses cannot be read; {_READABLE}")
         rest = f"{found[1]}/{unquote(path)}" if found[1] else unquote(path)
     elif scheme not in {"s3", "s3a", "s3n"}:
-        raise StorageError(f"{text}: {scheme}:// cannot be read; {_READABLE}")
+        raise NotFound(f"{text}: {scheme}:// cannot be read; {_READABLE}")
     if not _BUCKET.fullmatch(rest.partition("/")[0]):
-        raise StorageError(f"{text}: not of the form s3://bucket/key")
+        raise NotFound(f"{text}: not of the form s3://bucket/key")
     return S3_SCHEME + rest
 
 

@@ -1,13 +1,4 @@
-"""What can go wrong in storage, as one small tree, and how boto3's errors become it.
-
-    StorageError
-    |-- NotFound        no such object, version, bucket or file
-    |-- Denied          no permission, no credentials or a wrong setup: for the operator to repair
-    |-- TooLarge        more bytes than the caller allows
-    |-- Unavailable     archived, encrypted with a key that is not ours, only for readers who pay,
-    |                   or not a regular file: reading it again will not help
-    |-- Conflict        a conditional write found that the object had changed
-    `-- Transient       throttling, timeouts, 5xx, broken connections: worth another try, later
+"""What can go wrong in storage, as one small family of errors, and how boto3's become them.
 
 boto3 raises more than its own classes: an endpoint that redirects, a prompt without a terminal or
 a header that cannot be sent end in Python's errors. They are Transient unless they are known, so
@@ -33,7 +24,7 @@ class NotFound(StorageError):
 
 
 class Denied(StorageError):
-    """Permission or credentials are missing."""
+    """No permission, no credentials or a wrong setup: for the operator to repair."""
 
 
 class TooLarge(StorageError):
@@ -41,7 +32,7 @@ class TooLarge(StorageError):
 
 
 class Unavailable(StorageError):
-    """It exists but cannot be read as it is, now or later: the message says why."""
+    """Archived, encrypted, only for readers who pay, or no file: another try will not help."""
 
 
 class Conflict(StorageError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from types import TracebackType
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from alpaca_labeler import storage
@@ -35,14 +35,10 @@ class Upload:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._id:
-            try:
+            with suppress(StorageError):  # the bucket's lifecycle removes it
                 storage.call(self._uri, "abort_multipart_upload", UploadId=self._id)
-            except StorageError:
-                return  # the bucket's lifecycle removes it
 
     def write(self, data: bytes) -> None:
         """Add bytes. Raises `StorageError`."""
@@ -53,23 +49,20 @@ class Upload:
 
     def commit(self) -> None:
         """Make it the object. Raises `StorageError`: `Conflict` if somebody else has changed it."""
+        if self._id and self._data:
+            self._flush()
         try:
-            self._commit()
+            if self._id:
+                parts = {"MultipartUpload": {"Parts": self._parts}, "UploadId": self._id}
+                storage.call(self._uri, "complete_multipart_upload", **parts, **self._condition)
+            else:
+                body = {"Body": bytes(self._data), **self._about}
+                storage.call(self._uri, "put_object", **body, **self._condition)
         except (Conflict, NotFound) as error:  # with If-Match, an object that is gone answers 404
             stamp = storage.stamp_of(self._uri)
             if stamp is None or stamp.mark != self._mark:
                 raise Conflict(f"{self._uri}: it was changed by somebody else meanwhile") from error
         self._id = ""
-
-    def _commit(self) -> None:
-        if not self._id:
-            body = {"Body": bytes(self._data), **self._about}
-            storage.call(self._uri, "put_object", **body, **self._condition)
-            return
-        if self._data:
-            self._flush()
-        parts = {"MultipartUpload": {"Parts": self._parts}, "UploadId": self._id}
-        storage.call(self._uri, "complete_multipart_upload", **parts, **self._condition)
 
     def _flush(self) -> None:
         if not self._id:

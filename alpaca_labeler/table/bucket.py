@@ -100,7 +100,7 @@ def compact(
     `until` is dropped; without it, for longer than `RETENTION`. `pause`, in seconds, scales the
     random wait after a lost race. A manifest larger than `part_bytes` is uploaded in parts.
 
-    Raises `StorageError` (`Conflict`: other runs won every race; `Deleted`) and `ManifestError` if
+    Raises `StorageError` (`Conflict`: other runs won every race) and `ManifestError` if
     the manifest is damaged. None of them loses a row: run it again.
     """
     for attempt in range(_TRIES):

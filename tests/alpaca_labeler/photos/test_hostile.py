@@ -54,7 +54,7 @@ REFUSED = {
     "stray bytes": bombs.in_jpeg(b"\xff" * 100_001),
     "much of a segment": bombs.in_jpeg(bombs.segments(0xED, b"", bytes(33 * bombs.MB))),
     "scans": bombs.many_scans(10_000, 101),
-    "scans of many pixels": bombs.empty_scans(100_000_000, 20),
+    "scans of many pixels": bombs.empty_scans(200_000_000, 20),
 }
 
 

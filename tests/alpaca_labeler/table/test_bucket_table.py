@@ -113,7 +113,7 @@ def test_a_manifest_that_vanished_is_not_a_new_small_table(s3):
     marker = s3.delete_object(Bucket="results", Key="labels/manifest.jsonl")["VersionId"]
     write(RESULTS, [row("c")])
     for call in (lambda: compact(RESULTS), labels):
-        with pytest.raises(storage.Deleted, match=f"--version-id {marker}"):
+        with pytest.raises(storage.Denied, match=f"--version-id {marker}"):
             call()
     s3.delete_object(Bucket="results", Key="labels/manifest.jsonl", VersionId=marker)
     compact(RESULTS)
@@ -178,7 +178,7 @@ def test_a_large_manifest_is_uploaded_in_parts(s3):
 
 def test_an_upload_that_fails_is_abandoned(s3, monkeypatch):
     write(RESULTS, [row(f"{'x' * 1000}{number:05}") for number in range(9000)])
-    monkeypatch.setattr("alpaca_labeler.storage.upload.Upload._commit", lambda _: 1 / 0)
+    monkeypatch.setattr("alpaca_labeler.storage.upload.Upload.commit", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         compact(RESULTS, part_bytes=SMALL)
     assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
