@@ -150,7 +150,7 @@ def as_json(report: Report, manifest: str) -> str:
             "gone": report.gone,
             "overruled": report.overruled,
             "sorted": report.sorted and report.sorted.as_dict(),
-            "not_images": report.skipped.others,
+            "not_images": report.skipped.counts.total(),
             "skipped": {kind.value: count for kind, count in report.skipped.counts.items()},
             "not_downloaded": report.skipped.not_downloaded,
             "unreadable_folders": report.skipped.folders,
@@ -215,7 +215,7 @@ def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
 
 def nothing_found(paths: Iterable[str], report: Report) -> str:
     """Return the message if there is no photo at all."""
-    others = report.skipped.others
+    others = report.skipped.counts.total()
     skipped = f"; {counted(others, 'other file')} skipped" if others else ""
     formats = " ".join(sorted(suffix[1:] for suffix in skip.SUFFIXES - skip.RAW_SUFFIXES))
     return f"no photos in {', '.join(map(printable, paths))} (formats: {formats}){skipped}"

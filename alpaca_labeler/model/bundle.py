@@ -24,16 +24,12 @@ CARD_FORMAT: Final = 1
 MAX_MODEL_BYTES: Final = 64 * 2**20
 MAX_CARD_BYTES: Final = 4 * 2**20
 MAX_INPUT_SIZE: Final = 1024
-
 VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
 """What a version looks like: the name of one folder, which cannot lead anywhere else."""
-
 RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
 """A row's own keys: a label attribute of that name would overwrite them."""
-
 EMBEDDED: Final = str(Path(__file__).parent / "embedded")
 """The bundle that ships with the code, so that everything works with nothing configured."""
-
 EMBEDDED_NAME: Final = "embedded"
 """What people call it. A folder of that name is `./embedded`."""
 
@@ -84,10 +80,7 @@ class Bundle:
 
 
 def load(uri: str = EMBEDDED) -> Bundle:
-    """Read and verify a bundle: a folder, an `s3://…/` prefix, or an `s3://…/latest.json` pointer.
-
-    Raises `BundleError` when it is missing, damaged or made for other code.
-    """
+    """Read and verify a bundle: a folder, `s3://…/` prefix or pointer. Raises `BundleError`."""
     base = resolve(uri)
     try:
         document = storage.read(storage.join(base, CARD_FILE), MAX_CARD_BYTES)
@@ -103,9 +96,7 @@ def load(uri: str = EMBEDDED) -> Bundle:
 def resolve(uri: str, field: str = "version") -> str:
     """Follow a pointer (`….json`), or `embedded`, to the bundle it names; other URIs stay.
 
-    `field` is the pointer's field to follow: `version`, or `previous`, the one in use before.
-
-    Raises `BundleError` when the pointer cannot be read or does not name a bundle.
+    `field` of the pointer is followed: `version`, or `previous`. Raises `BundleError`.
     """
     if uri == EMBEDDED_NAME:
         return EMBEDDED
@@ -188,11 +179,8 @@ def _card(document: dict[str, Any]) -> Card:
     if not VERSION.fullmatch(card.version):
         raise ValueError(f"{card.version!r} is not a model version")
     name = card.attribute
-    if (
-        not re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name)
-        or name in RESERVED
-        or name.endswith("-metadata")
-    ):
+    is_name = re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name)
+    if not is_name or name in RESERVED or name.endswith("-metadata"):
         raise ValueError(f"{card.attribute!r} cannot be a label attribute name")
     return card
 

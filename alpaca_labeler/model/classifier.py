@@ -49,10 +49,8 @@ class Classifier:
             with _silenced():
                 self._interpreter = Interpreter(model_content=bundle.model, num_threads=1)
                 self._interpreter.allocate_tensors()
-            [entry], [result] = (
-                self._interpreter.get_input_details(),
-                self._interpreter.get_output_details(),
-            )
+            [entry] = self._interpreter.get_input_details()
+            [result] = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{bundle.card.version}: not a LiteRT model ({error})") from error
         if entry["dtype"] != np.uint8 or [*entry["shape"]] != [1, size, size, 3]:

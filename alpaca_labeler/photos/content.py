@@ -16,11 +16,7 @@ from typing import Final
 
 PREFIX: Final = "sha256:"
 
-_JPEG: Final = b"\xff\xd8"
-_START_OF_SCAN: Final = 0xDA
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_CHUNK_FRAME: Final = 12
-"""Bytes of a PNG chunk around its data: length, type and CRC."""
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _MOST: Final = 20_000
 """Segments or chunks that are told apart; a PNG of 100 MB has 13,000. The rest is taken whole."""
 
@@ -48,7 +44,7 @@ def _segments(data: memoryview) -> Iterator[memoryview]:
             break
         marker = data[at + 1]
         length = 2 + int.from_bytes(data[at + 2 : at + 4])
-        if marker == _START_OF_SCAN or not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:
+        if marker == 0xDA or not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:
             break
         if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             yield data[at : at + length]
@@ -59,9 +55,9 @@ def _segments(data: memoryview) -> Iterator[memoryview]:
 def _chunks(data: memoryview) -> Iterator[memoryview]:
     at = len(_PNG)
     for _ in range(_MOST):
-        if at + _CHUNK_FRAME > len(data):
+        if at + 12 > len(data):  # of a chunk's length, type and CRC
             break
-        length = _CHUNK_FRAME + int.from_bytes(data[at : at + 4])
+        length = 12 + int.from_bytes(data[at : at + 4])
         if chr(data[at + 4]).isupper():
             yield data[at : at + length]
         at += length

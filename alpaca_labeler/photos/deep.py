@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 _DEPTHS: Final = (8, 10, 12, 14, 16)
 """Bits that instruments give. What needs more than 14 has 16, so a photo of true 16 bits is never
 made brighter unless all of it is darker than a quarter of white."""
-
 _STRIP_PIXELS: Final = 2**20
-"""Pixels that are converted at a time; an array of the whole picture would take ten times its
-memory."""
-
+"""Pixels converted at a time; an array of the whole picture would take ten times its memory."""
 _BITS_PER_SAMPLE, _MAX_SAMPLE_VALUE = 258, 281
 _SIGNIFICANT: Final = "significant bits"
-"""Key in Pillow's `info` of what a PNG says."""
-_SBIT_WITHIN: Final = 1000
-"""Bytes at a PNG's start in which its chunk sBIT is looked for."""
-
+"""Key in Pillow's `info` of what a PNG says in its chunk sBIT."""
 _SWAPPED: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
-"""Byte orders: Pillow keeps the high byte of a colour of 16 bits, and in the other order the low
-one."""
+"""Byte orders: Pillow keeps the high byte of a colour of 16 bits, in the other order the low."""
 _COLOURS: Final = ("RGB;16", "RGBA;16", "RGBX;16")
 
 
@@ -86,7 +79,7 @@ def brighten(image: ImageFile.ImageFile, again: Callable[[], ImageFile.ImageFile
 
 def remember_depth(image: Image.Image, data: bytes) -> None:
     """Keep what a PNG says of its depth, which Pillow does not read."""
-    at = data.find(b"sBIT", 0, _SBIT_WITHIN)
+    at = data.find(b"sBIT", 0, 1000)
     if image.format == "PNG" and at >= 0:
         image.info[_SIGNIFICANT] = max(data[at + 4 : at + 7])
 
@@ -132,5 +125,4 @@ def _in_strips(
 
 
 def _finite(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    wide = values.astype(np.float64)
-    return np.where(np.isfinite(wide), wide, 0.0)
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)

@@ -22,9 +22,6 @@ _BITS, _COMPRESSION, _BANDS, _SAMPLE_FORMAT = 258, 259, 277, 339
 _SAMPLES: Final = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 _WITHIN: Final = 16
 """Stray bytes before a picture: line breaks and byte-order marks of scripts and editors."""
-_LINE_ENDS: Final = 16
-"""Line ends that are looked at first, so that an ordinary JPEG is not searched whole."""
-
 _BEGINNINGS: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|GIF8[79]a")
 _AS_TEXT: Final = (
     # Line ends of a PNG converted, and its high bit cut off.
@@ -65,7 +62,7 @@ def is_raw(data: bytes) -> bool:
 def has_line_ends_of_text(data: bytes) -> bool:
     """Tell whether a JPEG was transferred as text, which made two bytes of each line end."""
     at = len(data) // 2
-    for _ in range(_LINE_ENDS):
+    for _ in range(16):  # so that an ordinary JPEG is not searched whole
         at = data.find(b"\n", at) + 1
         if at < 2 or data[at - 2] != ord("\r"):
             return False

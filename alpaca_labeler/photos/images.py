@@ -6,51 +6,46 @@ trained on. This module never touches a file, a network or a model.
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import PIL
-from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import deep, diagnosis, limits, skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
-
-T = TypeVar("T")
 
 PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
 """Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
 
 MAX_PIXELS: Final = 100_000_000
-"""Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB.
-
-A JPEG counts at the size at which it is decoded, scaled down to as little as 1/8, so that a phone's
-108 or 200 megapixels become few. Formats that take more or less than 10 bytes have other limits.
-"""
+"""Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB. A JPEG
+counts at the size at which it is decoded, as little as 1/8: a phone's 200 megapixels become few."""
 
 _BYTES: Final = 10
-"""Memory that decoding takes per pixel, at most, but for the following."""
 _BYTES_OF: Final = {"HEIF": 7, "WEBP": 16}
-"""By `tests/fuzz/bombs.py`; the library of WebP keeps four canvases."""
+"""Memory that decoding takes per pixel, by `tests/fuzz/bombs.py`; WebP keeps four canvases."""
 _BYTES_OF_RUN_LENGTHS: Final = 40
 """Of a bitmap that is decoded in Python, which takes time instead of memory."""
 
 MAX_ASPECT: Final = 4 / 3
-"""Ratio of the sides up to which a photo is squeezed into the square; a longer one is cropped at
-both ends.
-
-A 4:3 photo is seen whole; a centre crop to the square would not see the animal at its edge.
-"""
+"""Ratio of the sides up to which a photo is squeezed into the square, so that an animal at its edge
+is seen; a longer one is cropped at both ends."""
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
+
+_QUALITY: Final = 82
+"""Of the JPEGs in pages, 0 to 100."""
 
 _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
@@ -68,10 +63,8 @@ _TRANSPOSE: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's own bomb check only warns up to twice its limit and knows one limit for the whole
-# process; ours is checked on every image before a pixel is decoded. But some of its readers
-# allocate memory for a picture while they open it (171 bytes of GIF took 5 GB), which only Pillow's
-# own check can stop.
+# Ours is checked on every image before a pixel is decoded. But some of Pillow's readers allocate
+# memory while they open a picture (171 bytes of GIF took 5 GB), which only its own check can stop.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 # Pillow warns about broken metadata, which does not matter here, and its warnings on the terminal
@@ -124,7 +117,8 @@ def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInpu
     Raises `ImageError` with code `empty`, `not-an-image`, `unsupported`, `too-many-pixels`,
     `too-complex` or `corrupt`.
     """
-    return _opened(data, max_pixels, lambda image: _model_input(image, size, max_pixels))
+    with _opened(data, max_pixels) as image:
+        return _model_input(image, size, max_pixels)
 
 
 def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -133,10 +127,25 @@ def picture(data: bytes, longest: int, *, max_pixels: int = MAX_PIXELS) -> Image
     `longest` is the longest side of the answer in pixels; a smaller picture stays as it is.
     Formats, limits and errors are those of `decode`.
     """
-    return _opened(data, max_pixels, lambda image: _picture(image, longest, max_pixels))
+    with _opened(data, max_pixels) as image:
+        scale = min(1.0, longest / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        turn = _prepare(image, (width, height), max_pixels)
+        small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        upright = _rgb(small)
+        return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
 
 
-def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
+def jpeg(picture: Image.Image) -> bytes:
+    """Return an RGB picture as a JPEG with nothing in it but its pixels."""
+    picture.info.clear()  # Pillow would write a comment of the original again
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+@contextmanager
+def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open an encoded image within the limits, and raise `ImageError` if anything is wrong."""
     if not data:
         raise ImageError("empty", "the file is empty (0 bytes)")
@@ -149,7 +158,7 @@ def _opened(data: bytes, max_pixels: int, use: Callable[[Image.Image], T]) -> T:
             if deep.is_coloured(image):
                 _check_pixels(image.size, max_pixels)
                 deep.brighten(image, lambda: _open(data, max_pixels))
-            return use(image)
+            yield image
     except ImageError:
         raise
     except limits.TooComplex as error:
@@ -252,15 +261,6 @@ def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
     return ModelInput(np.asarray(square), width, height)
 
 
-def _picture(image: Image.Image, longest: int, max_pixels: int) -> Image.Image:
-    scale = min(1.0, longest / max(image.size))
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    turn = _prepare(image, (width, height), max_pixels)
-    small = _plain(image).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    upright = _rgb(small)
-    return upright.transpose(_TRANSPOSE[turn]) if turn in _TRANSPOSE else upright
-
-
 def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> int:
     """Decode a picture, if that does not take too much, and return its EXIF orientation.
 
@@ -327,16 +327,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _not_an_image(data: bytes, error: Exception) -> ImageError:
-    brands = {*skip.brands(data[:_BRANDS_BYTES])}
     if skip.is_heic(data[:_BRANDS_BYTES]) and "HEIF" not in FORMATS:
         return ImageError(
             "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
         )
-    if brands & skip.AVIF_BRANDS and not features.check("avif"):
-        return ImageError(
-            "unsupported", "this build of Pillow cannot read AVIF: pip install -U pillow"
-        )
-    if brands & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
+    if {*skip.brands(data[:_BRANDS_BYTES])} & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
         return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
     return ImageError(*diagnosis.diagnose(data, error))
 

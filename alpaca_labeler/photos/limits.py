@@ -17,33 +17,25 @@ from alpaca_labeler.photos import skip
 
 MAX_READS: Final = 1_000_000
 """Most reads of a file: of segments, chunks and blocks, each of which takes some microseconds."""
-
 MAX_RUNS: Final = 4 * MAX_READS
 """Most reads of a bitmap: two for each run of equal pixels."""
-
 MAX_HEADER: Final = 32 * 2**20
 """Most bytes before the first scan of a JPEG; panoramas with depth and sound have some MB there."""
-
 MAX_EXIF: Final = 4 * 2**20
 """Most bytes of EXIF. A JPEG's segment has 64 KB at most."""
-
 MAX_NUMBERS: Final = 1_000_000
 """Most numbers in a directory of a TIFF; a picture in tiles of 16 x 16 has two for each tile."""
-
 MAX_SCANS: Final = 100
-"""Most scans of a JPEG. Progressive ones have about ten; each goes over the whole picture, so that
-a megabyte of empty scans would keep a core busy for an hour."""
-
+"""Most scans of a JPEG. Progressive ones have about ten."""
 SCANNED: Final = 35
-"""Pixels that all scans of a JPEG may go over, as a multiple of the limit on pixels: 16 scans of
-the largest progressive one that is decoded."""
-
+"""Pixels that all scans of a JPEG may go over, as a multiple of the limit on pixels: each scan goes
+over the whole picture, so that a megabyte of empty ones would keep a core busy for an hour."""
 _MAX_ENTRIES: Final = 2**16
 """Most entries of a directory; only BigTIFF can have more."""
-
 _MAX_DIRECTORIES: Final = 16
 """Most TIFF directories that are looked for in an AVIF, where one may be anywhere."""
 
+_TIFF_START: Final = re.compile(b"|".join(map(re.escape, skip.TIFF_STARTS)))
 _SEGMENT: Final = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 """Matches a marker that begins a segment with a length, or the end of a JPEG."""
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
@@ -64,7 +56,6 @@ class Metered(io.BytesIO):
     """A file in memory of which a decoder may read only so often."""
 
     def __init__(self, data: bytes) -> None:
-        """Allow `MAX_READS` reads, or `MAX_RUNS` for a bitmap."""
         super().__init__(data)
         self._left = MAX_RUNS if data.startswith(b"BM") else MAX_READS
 
@@ -81,15 +72,10 @@ def check(data: bytes) -> None:
     if data.startswith(skip.TIFF_STARTS):
         _check_directory(data, 0)
     elif len(data) > MAX_EXIF and data[4:8] == b"ftyp":
-        found = 0
-        for start in skip.TIFF_STARTS:
-            at = data.find(start)
-            while at >= 0:
-                _check_directory(data, at)
-                found += 1
-                if found > _MAX_DIRECTORIES:
-                    raise TooComplex(f"it has more than {_MAX_DIRECTORIES} blocks of metadata")
-                at = data.find(start, at + 1)
+        for number, found in enumerate(_TIFF_START.finditer(data), 1):
+            _check_directory(data, found.start())
+            if number > _MAX_DIRECTORIES:
+                raise TooComplex(f"it has more than {_MAX_DIRECTORIES} blocks of metadata")
 
 
 def has_too_much_exif(info: Mapping[Any, Any]) -> bool:

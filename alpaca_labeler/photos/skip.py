@@ -1,9 +1,7 @@
 """The one rule of which files, folders and keys are skipped by their names.
 
-Folders, buckets, the function, the audit and training all ask here. Pure: it reads names and the
-first bytes that it is given, never a disk or a network.
-
-`Kind.OTHER` does not decide alone: code that has the content checks that too.
+Folders, buckets, the function, the audit and training all ask here. It never touches a disk or a
+network. `Kind.OTHER` does not decide alone: code that has the content checks that too.
 """
 
 from __future__ import annotations
@@ -14,19 +12,16 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 RAW_SUFFIXES: Final = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef"
     " .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
 )
 """RAW photos. They are read, and fail with a message that says what to do, so none is missed."""
-
 SUFFIXES: Final = RAW_SUFFIXES | frozenset(
     ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .tif .tiff .avif .heic .heif .hif".split()
 )
-"""Suffixes of photos, in lower case."""
-
 SNIFFED_BYTES: Final = 32
 """Bytes at a file's start that `begins_like_a_photo` needs."""
 
@@ -53,9 +48,8 @@ _LIBRARIES: Final = (
     *(".photoslibrary", ".photolibrary", ".migratedphotolibrary", "iphoto library"),
     *(".aplibrary", ".cocatalog"),
 )
-"""Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), with copies of each photo."""
-_LIBRARY_PHOTOS: Final = frozenset({"originals", "masters"})
-"""The folders of a library that hold each photo once, as it was taken."""
+"""Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), with copies of each photo:
+only `originals` or `masters` hold it once, as it was taken."""
 
 _PLACEHOLDERS: Final = frozenset(
     ".icloud .nextcloud .owncloud .opencloud .cloud .rsls .crdownload .part".split()
@@ -66,13 +60,8 @@ TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, of either byte order."""
 RAW_STARTS: Final = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
 """RAW files that are not TIFF: of Fujifilm, Olympus, Panasonic, Sigma, Minolta."""
-_MAGIC: Final = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a"),
-    *TIFF_STARTS,
-    *RAW_STARTS,
-)
-_DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
-"""Sizes of the header that follows `BM` and 12 bytes in a bitmap."""
+_STARTS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", *TIFF_STARTS, *RAW_STARTS)
+_DIB_HEADERS: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # sizes, of bitmaps
 HEIC_BRANDS: Final = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
 AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
 _BRANDS: Final = HEIC_BRANDS | AVIF_BRANDS | {b"crx "}
@@ -97,8 +86,7 @@ class Kind(StrEnum):
     OTHER = "not-an-image", "not images"
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     """One file or folder that is skipped."""
 
     kind: Kind
@@ -118,11 +106,6 @@ class Skipped:
     _last: Skip | None = None
 
     SHOWN = 5
-
-    @property
-    def others(self) -> int:
-        """Number of all that was skipped, of every kind."""
-        return self.counts.total()
 
     def add(self, skip: Skip) -> None:
         """Count it. A bucket lists the keys of one folder in a row: only the first counts."""
@@ -180,7 +163,7 @@ def _of_folder(name: str, parent: str) -> Kind | None:
         or name.startswith("appdata_")  # of Nextcloud: previews, avatars
         or name.endswith((".lrdata", ".lrcat-data"))  # of Lightroom: previews
         or f"/{parent}/{name}".endswith(_PROGRAMS)
-        or (parent.endswith(_LIBRARIES) and name not in _LIBRARY_PHOTOS)
+        or (parent.endswith(_LIBRARIES) and name not in {"originals", "masters"})
     ):
         return Kind.SYSTEM
     return None
@@ -204,7 +187,7 @@ def begins_like_a_photo(start: bytes) -> bool:
     if not any(byte < 9 for byte in start):
         return False  # text may begin with a magic number, but only a photo has bytes below 9
     return (
-        start.startswith(_MAGIC)
+        start.startswith(_STARTS)
         or (start.startswith(b"BM") and int.from_bytes(start[14:18], "little") in _DIB_HEADERS)
         or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
         or not _BRANDS.isdisjoint(brands(start))

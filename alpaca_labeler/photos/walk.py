@@ -45,19 +45,21 @@ def files(
     while waiting:
         folder = waiting.pop()
         for entry in _entries(folder.path, unreadable):
-            place = _inside(folder, entry)
-            if place.real in apart:
+            real, below = (os.path.join(to, entry.name) for to in (folder.real, folder.below))
+            if real in apart:
                 continue
             is_folder = _is_folder(entry)
-            if found := _skip(place, is_folder=is_folder):
-                skipped(found)
+            by_name = skip.by_folder if is_folder else skip.by_path
+            found = by_name(below, real[: -len(below) - 1])
+            if found and found.kind is not Kind.OTHER:
+                skipped(Skip(found.kind, os.path.join(folder.top, found.place)))
             elif not is_folder:
                 yield entry
             elif entry.is_symlink():
                 links.append(_top(entry.path))
-            elif place.real not in read:
-                read.add(place.real)
-                waiting.append(place)
+            elif real not in read:
+                read.add(real)
+                waiting.append(_Place(entry.path, real, folder.top, below))
         links.sort(key=lambda link: (link.real, link.path), reverse=True)
         while links and not waiting:
             link = links.pop()  # an outer folder before those inside it
@@ -80,21 +82,8 @@ def _top(path: str) -> _Place:
     return _Place(path, os.path.realpath(path), path, "")
 
 
-def _inside(folder: _Place, entry: os.DirEntry[str]) -> _Place:
-    real = os.path.join(folder.real, entry.name)
-    return _Place(entry.path, real, folder.top, os.path.join(folder.below, entry.name))
-
-
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
-
-
-def _skip(place: _Place, *, is_folder: bool) -> Skip | None:
-    by_name = skip.by_folder if is_folder else skip.by_path
-    found = by_name(place.below, place.real[: -len(place.below) - 1])
-    if found is None or found.kind is Kind.OTHER:
-        return None
-    return Skip(found.kind, os.path.join(place.top, found.place))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Final
 
 from alpaca_labeler.storage.image_version import ImageVersion
+from alpaca_labeler.table.facts import Read, timestamp
 from alpaca_labeler.table.row import Row
 
 MAX_BYTES: Final = 100 * 2**20
@@ -29,6 +31,13 @@ class Done:
     def label(self) -> str | None:
         """The class of a labelled image."""
         return self.row.label if self.row else None
+
+
+def as_read(image: ImageVersion, at: datetime, content: str | None = None) -> Read:
+    """Return what a row says of an image that was read at a moment, as far as it is known."""
+    facts = asdict(image)
+    del facts["source_ref"]
+    return Read(timestamp(at), content, **facts)
 
 
 def out_of_time(image: ImageVersion) -> Done:

@@ -12,11 +12,10 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -29,25 +28,17 @@ from alpaca_labeler.model.classifier import Classifier, Prediction
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import cores
-from alpaca_labeler.pipeline.done import MAX_BYTES, Done, out_of_time
+from alpaca_labeler.pipeline.done import MAX_BYTES, Done, as_read, out_of_time
 from alpaca_labeler.storage import files
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read, timestamp
+from alpaca_labeler.table.facts import DECODER_CODES, Answer, Failure, Read
 from alpaca_labeler.table.row import Row
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    ImageSource = (
-        bytes
-        | bytearray
-        | memoryview
-        | str
-        | os.PathLike[str]
-        | IO[bytes]
-        | Image.Image
-        | npt.NDArray[np.uint8]
-    )
+    Encoded = bytes | bytearray | memoryview | IO[bytes]
+    ImageSource = Encoded | str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,9 +51,7 @@ FAILURE_CODES: Final[dict[type[storage.StorageError], str]] = {
     storage.TooLarge: "too-large",
     storage.Unavailable: "unavailable",
 }
-"""Storage errors that become a failure row. So does `Denied` for a file; on S3 the image is tried
-again once the operator has repaired the permission, unless other images of the batch can be read.
-"""
+"""Storage errors that become a failure row, as `Denied` does for a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +63,9 @@ class Limits:
     max_pixels: int = images.MAX_PIXELS
     """Width x height of the picture, checked before it is decoded."""
     decode_seconds: int = 0
-    """If decoding one image takes longer, SIGALRM ends this process, which must be a worker; 0 is
-    no limit. An exception cannot end a native decoder that hangs."""
+    """If decoding takes longer, SIGALRM ends this process, a worker; 0 is no limit."""
     held_bytes: int = 4 * MAX_BYTES
-    """Total size of the encoded images in memory at a time, over all threads; a larger image is
-    alone."""
-
-
-def _utc_now() -> datetime:  # a lambda could not be pickled
-    return datetime.now(UTC)
+    """Total size of the encoded images in memory at a time; a larger image is alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +73,10 @@ class Failed:
     """What `Labeler.predict_many` yields for an image that cannot be labelled."""
 
     error: LabelerError
-    """Says what is wrong with the image, for people."""
 
 
 class Labeler:
-    """Labels photos with one model. Threads may share one; it can be pickled.
+    """Labels photos with one model. Threads may share one.
 
     >>> Labeler().predict("tests/photos/alpaca.jpg").label
     'alpaca'
@@ -107,7 +89,7 @@ class Labeler:
         threads: int = 1,
         cores: int = 1,
         limits: Limits | None = None,
-        clock: Callable[[], datetime] = _utc_now,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Load a model: a bundle, or the URI of one (folder, `s3://` prefix or pointer).
 
@@ -130,18 +112,6 @@ class Labeler:
         for _ in range(self._classifier_count, cores):
             self._classifiers.put(Classifier(self.bundle))
             self._classifier_count += 1
-
-    def __reduce__(self) -> tuple[Any, tuple[()]]:
-        """Pickle what it was made of: interpreters cannot be pickled."""
-        make = partial(
-            type(self),
-            self.bundle,
-            threads=self._threads,
-            cores=self.cores,
-            limits=self.limits,
-            clock=self._clock,
-        )
-        return make, ()
 
     def predict(self, image: ImageSource) -> Prediction:
         """Label one image.
@@ -166,9 +136,8 @@ class Labeler:
         """Label many images and yield a result for each, in their order.
 
         `images` is any iterable of what `predict` takes, and may be endless: it is read as results
-        are asked for. `workers` images are read, decoded and classified at a time, by default one
-        per core that this process may use; at most `AHEAD` times as many are in memory. An image
-        that cannot be labelled yields a `Failed` with the error, and the rest goes on.
+        are asked for. `workers` images are worked on at a time, by default one per usable core, and
+        at most `AHEAD` times as many are in memory. What cannot be labelled yields a `Failed`.
         """
         workers = workers or cores.usable()
         self._grow(workers)
@@ -189,11 +158,7 @@ class Labeler:
         if isinstance(image, Image.Image):
             return partial(images.from_picture, image, max_pixels=max_pixels)
         if isinstance(image, str | os.PathLike):
-            name = os.fspath(image)
-            if name.startswith(("http://", "https://")):
-                raise storage.NotFound(
-                    f"{name}: web addresses are not read; download the image and give its bytes"
-                )
+            name = files.as_uri(os.fspath(image))
             return self._decoder(_fetch(ImageVersion(name), max_bytes).data)
         if hasattr(image, "read"):
             data = image.read(max_bytes + 1)
@@ -215,9 +180,8 @@ class Labeler:
     ) -> Iterator[Done]:
         """Label images and yield what became of each, in the order in which they finish.
 
-        `requests` is read as it is needed, so it may be endless. After `deadline` (of
-        `time.monotonic`) no more work is begun or waited for: the images that are left get no
-        row.
+        `requests` may be endless. After `deadline` (of `time.monotonic`) no more work is begun or
+        waited for: the images that are left get no row.
         """
         if self._threads == 1 and deadline is None:
             yield from map(self.label_one, requests)
@@ -241,7 +205,7 @@ class Labeler:
         read = as_read(image, self._clock())
         try:
             fetched = _fetch(image, self.limits.max_bytes)
-            read = as_read(fetched.version, fetched.at or self._clock(), fetched.data)
+            read = as_read(fetched.version, fetched.at or self._clock(), content_of(fetched.data))
             prediction, seen = self._decide(self._decoder(fetched.data), deadline)
         except images.ImageError as error:
             decoder = images.DECODER if error.code in DECODER_CODES else ""
@@ -250,26 +214,16 @@ class Labeler:
             code = FAILURE_CODES.get(type(error))
             if isinstance(error, storage.Denied) and not storage.is_s3(image.source_ref):
                 code = "unreadable"
-            if code is not None:
-                return self._failed(image, read, Failure(code, _valid(error)))
-            refused = None
-            if isinstance(error, storage.Denied):
-                refused = self._failed(image, read, Failure("denied", _valid(error))).row
+            failed = self._failed(image, read, Failure(code or "denied", _valid(error)))
+            if code:
+                return failed
+            refused = failed.row if isinstance(error, storage.Denied) else None
             return Done(image, None, str(error), refused=refused)
         read = read._replace(width=seen.width, height=seen.height)
-        return Done(image, Row(image.source_ref, read, self._answer(prediction)))
-
-    def _answer(self, prediction: Prediction) -> Answer:
-        card = self.card
-        return Answer(
-            card.version,
-            prediction.label,
-            prediction.index,
-            card.attribute,
-            prediction.probability,
-            card.threshold,
-            prediction.needs_review,
-        )
+        card, p = self.card, prediction
+        answer = Answer(card.version, p.label, p.index, card.attribute, p.probability)
+        answer = answer._replace(threshold=card.threshold, needs_review=p.needs_review)
+        return Done(image, Row(image.source_ref, read, answer))
 
     def _failed(self, image: ImageVersion, read: Read, failure: Failure) -> Done:
         answer = Answer(self.card.version, failure=failure)
@@ -286,24 +240,14 @@ class Labeler:
         try:
             if _seconds_left(deadline) == 0:
                 raise storage.Transient("no time left in this run")
-            with _ended_after(self.limits.decode_seconds):
-                seen = decode(self.card.input_size)
+            if self.limits.decode_seconds:
+                signal.alarm(self.limits.decode_seconds)
+            seen = decode(self.card.input_size)
             return classifier.predict(seen.pixels), seen
         finally:
+            if self.limits.decode_seconds:
+                signal.alarm(0)
             self._classifiers.put(classifier)
-
-
-def as_read(version: ImageVersion, at: datetime, data: bytes | None = None) -> Read:
-    """Return what a row says of an image that was read at a moment, as far as it is known."""
-    return Read(
-        timestamp(at),
-        content_of(data) if data is not None else None,
-        version.etag,
-        version.size,
-        version.last_modified,
-        version.version_id,
-        version.sequencer,
-    )
 
 
 def _valid(error: Exception) -> str:
@@ -364,18 +308,6 @@ def _overlapped(
     finally:
         # After the deadline nothing waits for a download that hangs: its own time limit ends it.
         pool.shutdown(wait=deadline is None, cancel_futures=True)
-
-
-@contextmanager
-def _ended_after(seconds: int) -> Iterator[None]:
-    if not seconds:
-        yield
-        return
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
 
 
 def _seconds_left(deadline: float | None) -> float | None:

@@ -1,12 +1,12 @@
 """Labelling in processes that are replaced when they die: a decoder's crash costs one image.
 
-The command line always labels this way, on all cores; the function does if an image may have killed
-an earlier call. If a worker dies, the standard library's pools end the whole run and cannot say
-which image the worker had.
+The command line always labels this way, and pages get their pictures so; the function does if an
+image may have killed an earlier call. The standard library's pools cannot say which image it was.
 """
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import signal
@@ -24,10 +24,10 @@ from typing import Final, Self
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.pipeline.done import Done, out_of_time
+from alpaca_labeler.pipeline.done import MAX_BYTES, Done, as_read, out_of_time
 from alpaca_labeler.pipeline.worker import Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table.facts import Answer, Failure, Read, timestamp
+from alpaca_labeler.table.facts import Answer, Failure
 from alpaca_labeler.table.row import Row
 
 AHEAD: Final = 8
@@ -58,8 +58,7 @@ class Workers:
     def __init__(self, job: Job, count: int, *, ahead: int = AHEAD) -> None:
         """Start `count` processes; they load the model while the caller goes on.
 
-        Each is given `ahead` images per thread at a time. With 1 it is known at once which of them
-        killed a worker; with more, they are tried again one by one.
+        Each is given `ahead` images per thread at a time. If one kills it, all are tried alone.
         """
         self._job = job
         self._batch = ahead * job.threads
@@ -165,16 +164,38 @@ class Workers:
         if slow and storage.is_s3(image.source_ref):
             return Done(image, None, failure.message)  # the network may have been slow
         version = self._ready.model_version if self._ready else ""
-        read = Read(
-            timestamp(datetime.now(UTC)),
-            etag=image.etag,
-            size=image.size,
-            last_modified=image.last_modified,
-            version_id=image.version_id,
-            sequencer=image.sequencer,
-        )
+        read = as_read(image, datetime.now(UTC))
         row = Row(image.source_ref, read, Answer(version, failure=failure))
         return Done(image, row, failure.message)
+
+
+_IDLE: Final[list[_Worker]] = []
+
+
+def jpeg(data: bytes, longest: int) -> bytes:
+    """Return a photo as a JPEG for a page, whole and upright. For use by any thread.
+
+    A worker makes it, so that a hostile photo costs itself alone. Raises `ImageError`.
+    """
+    from alpaca_labeler.model.bundle import EMBEDDED
+    from alpaca_labeler.photos import images
+
+    try:
+        worker = _IDLE.pop()
+    except IndexError:
+        worker = _start(Job(EMBEDDED, 1, MAX_BYTES, images.MAX_PIXELS))
+        atexit.register(_end, worker)
+        _greet(worker)
+    try:
+        worker.link.send((data, longest))
+        made: bytes | images.ImageError = worker.link.recv()
+    except Exception as error:  # as in `_hear`
+        _end(worker)
+        raise images.ImageError("crashed", "it crashed the decoder") from error
+    _IDLE.append(worker)
+    if isinstance(made, images.ImageError):
+        raise made
+    return made
 
 
 def _credentials(batch: list[ImageVersion]) -> tuple[str | None, ...]:
@@ -187,6 +208,8 @@ def _credentials(batch: list[ImageVersion]) -> tuple[str | None, ...]:
 
 def _start(job: Job) -> _Worker:
     ours, theirs = socket.socketpair()
+    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with theirs:
         process = subprocess.Popen(
             # -P: a file called numpy.py in a folder of photos must not be imported.
@@ -194,7 +217,7 @@ def _start(job: Job) -> _Worker:
             pass_fds=[theirs.fileno()],
             # On Lambda the package is not installed, and -P leaves the working directory out.
             # NumPy's linear algebra, which labelling never uses, takes 50 ms to start its threads.
-            env={**os.environ, "PYTHONPATH": _path(), "OPENBLAS_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, which decides about the rest
         )
@@ -215,11 +238,6 @@ def _greet(worker: _Worker) -> Ready:
         raise WorkerError(answer)
     worker.heard = time.monotonic()
     return answer
-
-
-def _path() -> str:
-    root = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
 
 
 def _end(worker: _Worker) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Bundle
-    from alpaca_labeler.storage.image_version import ImageVersion
+    from alpaca_labeler.photos.images import ImageError
 
 BYTES_PER_PIXEL: Final = 12
 """Memory per pixel of the limit that a worker may take; what decodes is allowed 10."""
@@ -50,7 +51,10 @@ class Ready:
 
 
 def serve(parent: Connection) -> None:
-    """Label batches until the parent hangs up. If the model is unusable, send the error's text."""
+    """Label batches, and show photos, until the parent hangs up.
+
+    If the model is unusable, send the error's text.
+    """
     from alpaca_labeler import storage
     from alpaca_labeler.model.bundle import BundleError
     from alpaca_labeler.photos import images
@@ -71,19 +75,33 @@ def serve(parent: Connection) -> None:
     _silence_libraries()
     _limit_memory(job)
     while True:
-        batch: list[ImageVersion]
-        batch, keys = parent.recv()
-        if keys:
-            storage.use_credentials(keys)
-        for done in labeler.label(batch):
+        work, more = parent.recv()
+        if isinstance(work, bytes):
+            parent.send(_shown(work, more, job))
+            continue
+        if more:
+            storage.use_credentials(more)
+        for done in labeler.label(work):
             parent.send(done)
+
+
+def _shown(data: bytes, longest: int, job: Job) -> bytes | ImageError:
+    """Make a JPEG of a photo, for a page."""
+    from alpaca_labeler.photos import images
+
+    signal.alarm(job.decode_seconds)
+    try:
+        return images.jpeg(images.picture(data, longest, max_pixels=job.max_pixels))
+    except images.ImageError as error:
+        return error
+    finally:
+        signal.alarm(0)
 
 
 def _limit_memory(job: Job) -> None:
     """Let a photo of a kind that nobody thought of end this process, not use up the machine.
 
-    What the model has taken does not count. Where the system does not say how much that is, as on
-    macOS, there is no limit.
+    What the model has taken does not count. Where that is not known, as on macOS, nothing is done.
     """
     with suppress(OSError, ValueError, AttributeError, TypeError):
         with open("/proc/self/status", encoding="ascii") as file:

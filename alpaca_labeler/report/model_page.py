@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
+from alpaca_labeler.photos import images
 from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import percent
 from alpaca_labeler.training.metrics import MEANINGS, wilson
@@ -197,7 +198,7 @@ def _mistakes(report: Report, decided: _Decided) -> list[dict[str, Any]]:
                 "style": CLASSES[mistake.truth],
                 "certainty": percent(mistake.probability),
                 "review": low <= round(mistake.probability, PROBABILITY_DIGITS) <= high,
-                "uri": thumbnails.data_uri(thumbnails.jpeg(picture)),
+                "uri": thumbnails.data_uri(images.jpeg(picture)),
             }
         )
     return shown

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline import pool
 from alpaca_labeler.pipeline.done import MAX_BYTES
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 SIDE: Final = 720
 """Longest side in pixels: enough to look at one photo alone."""
-
-QUALITY: Final = 82
-"""Of a JPEG, 0 to 100."""
 
 THREADS: Final = 4
 """Photos read at the same time: each may be `MAX_BYTES` large, and larger once it is decoded."""
@@ -39,14 +33,6 @@ class Thumbnail:
     """The folder or bucket of a photo that may not be shown: see `Table.shown`."""
 
 
-def jpeg(picture: Image.Image) -> bytes:
-    """Return an RGB picture as a JPEG with nothing in it but its pixels."""
-    picture.info.clear()  # Pillow would write a comment of the original again
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
-    return file.getvalue()
-
-
 def data_uri(encoded: bytes) -> str:
     """Return a JPEG for the `src` of an image in a page that loads nothing."""
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
@@ -60,7 +46,7 @@ def thumbnails(rows: Sequence[Row], place: Callable[[str], str]) -> list[Thumbna
 
 def _thumbnail(source_ref: str, place: Callable[[str], str]) -> Thumbnail:
     try:
-        picture = images.picture(storage.read(place(source_ref), MAX_BYTES), SIDE)
+        return Thumbnail(data_uri(pool.jpeg(storage.read(place(source_ref), MAX_BYTES), SIDE)))
     except Elsewhere as error:
         return Thumbnail(problem="Not shown: it is not beside the manifest", folder=error.folder)
     except storage.NotFound:
@@ -69,4 +55,3 @@ def _thumbnail(source_ref: str, place: Callable[[str], str]) -> Thumbnail:
         return Thumbnail(problem="The photo cannot be read")
     except images.ImageError as error:
         return Thumbnail(problem=f"Not shown: {error}")
-    return Thumbnail(data_uri(jpeg(picture)))

@@ -9,15 +9,14 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
+from alpaca_labeler.pipeline import pool
 from alpaca_labeler.pipeline.done import MAX_BYTES
-from alpaca_labeler.report import thumbnails
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere
@@ -47,8 +46,7 @@ class Photos:
         self._free = cache_bytes
         self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_FETCHED)
-        # Always the same few threads: memory that a decoder gives back is kept for its thread.
-        self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decode")
+        self._decoders = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))
 
     def jpeg(self, row: Row, size: str) -> bytes:
         """Return a row's photo at a size of `LONGEST`. Raises `PhotoError`."""
@@ -58,7 +56,12 @@ class Photos:
                 self._cache.move_to_end(name)
                 return self._cache[name]
         with self._turns:
-            made = self._decoders.submit(_make, self._fetch(row), LONGEST[size]).result()
+            data = self._fetch(row)
+            try:
+                with self._decoders:
+                    made = pool.jpeg(data, LONGEST[size])
+            except images.ImageError as error:
+                raise PhotoError(str(error)) from error
         with self._lock:
             if name not in self._cache:
                 self._cache[name] = made
@@ -75,14 +78,6 @@ class Photos:
         if row.read and _differs(row.read, data):
             raise PhotoError("the photo has changed since it was labelled; label it again first")
         return data
-
-
-def _make(data: bytes, longest: int) -> bytes:
-    try:
-        picture = images.picture(data, longest)
-    except images.ImageError as error:
-        raise PhotoError(str(error)) from error
-    return thumbnails.jpeg(picture)
 
 
 def _differs(read: Read, data: bytes) -> bool:

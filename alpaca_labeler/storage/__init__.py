@@ -7,6 +7,7 @@ Reads, listings, conditional writes, and the S3 client. What callers need of `fi
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import os
 import threading
@@ -31,8 +32,6 @@ from alpaca_labeler.storage.s3_errors import (
     Unavailable,
 )
 
-_CONFLICT_TRIES: Final = 5
-
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -55,10 +54,7 @@ def read(uri: str, max_bytes: int) -> bytes:
 def fetch(image: ImageVersion, max_bytes: int) -> files.Fetched:
     """Read an image as it is now, and return the version that was read with it.
 
-    If the announced version has been replaced, the current one is read in its place. The
-    announcement's sequencer is kept only if it belongs to the version that was read.
-
-    Raises `StorageError`.
+    The announcement's sequencer is kept only if it belongs to that. Raises `StorageError`.
     """
     if image.size is not None and image.size > max_bytes:
         raise TooLarge(f"{image.source_ref}: {image.size:,} bytes, over the limit of {max_bytes:,}")
@@ -81,8 +77,8 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> files.Fetched:
         uri,
         size=len(data),
         last_modified=_moment(answer),
-        # If a store sends no ETag, the content is named as for a file.
-        etag=_etag(answer) or files.digest(data),
+        # Some stores send no ETag.
+        etag=_etag(answer) or f"sha256:{hashlib.sha256(data).hexdigest()}",
         version_id=version_id if version_id != "null" else None,
     )
     announced = (image.version_id, image.etag)
@@ -142,10 +138,8 @@ def list_objects(
 ) -> Iterator[ImageVersion]:
     """List the objects whose URI starts with `uri`, in the order of the store.
 
-    That is key order, except in directory buckets (S3 Express) and some other stores. With
-    `in_order` any other order is refused, for a caller that compares the listing with sorted rows.
-
-    Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
+    With `in_order` any other order than that of the keys is refused, as in directory buckets (S3
+    Express). Raises `StorageError`: `NotFound` if there is no object, unless `missing_ok`.
     """
     bucket, prefix = split_s3(uri)
     more: dict[str, str] = {}
@@ -218,10 +212,7 @@ def _check_is_s3(uri: str, answer: Any, facts: object) -> None:
 def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
     """Create an S3 object; return False if one of that name exists already (it stays as it is).
 
-    False can also mean our own earlier write, whose answer was lost: if that matters to a caller,
-    it must compare the content.
-
-    Raises `StorageError`.
+    It may be our own earlier write, whose answer was lost. Raises `StorageError`.
     """
     try:
         call(uri, "put_object", Body=data, ContentType=content_type, IfNoneMatch="*")
@@ -240,7 +231,7 @@ def delete(uris: list[str]) -> None:
             what = {"Objects": objects, "Quiet": True}
             answer = _call(some[0], "delete_objects", Bucket=bucket, Delete=what)
         except StorageError as error:
-            if s3_errors.answer_of(error)[0] not in _NO_SUCH_CALL:
+            if s3_errors.answer_of(error)[0] not in {400, 405, 501}:
                 raise
             # Some stores require a Content-MD5, which boto3 no longer sends, or lack this call.
             for uri in some:
@@ -249,9 +240,6 @@ def delete(uris: list[str]) -> None:
             continue
         for failed in answer.get("Errors", ()):
             raise Transient(f"{failed.get('Key')}: not deleted ({failed.get('Code')})")
-
-
-_NO_SUCH_CALL: Final = frozenset({400, 405, 501})
 
 
 # --- the S3 client -------------------------------------------------------------------------------
@@ -284,9 +272,9 @@ def client() -> Any:
 
 
 def credentials() -> tuple[str | None, ...]:
-    """Return this process's key, secret and token, renewed in time; empty if it has none.
+    """Return this process's key, secret and token, if any. May ask a person for a code.
 
-    Finding them may ask a person for a code. Raises whatever boto3 does.
+    Raises whatever boto3 does.
     """
     import boto3
 
@@ -321,13 +309,13 @@ def _call(uri: str, operation: str, **arguments: Any) -> Any:
         raise s3_errors.setup_error(uri, error) from error
     if s3_errors.pays():
         arguments["RequestPayer"] = "requester"
-    for attempt in range(_CONFLICT_TRIES):
+    for attempt in range(5):
         try:
             return call(**arguments)
         except Exception as error:
             code = (getattr(error, "response", None) or {}).get("Error", {}).get("Code")
             # Two conditional writes met inside S3: neither has won, and boto3 does not try again.
-            if code != "ConditionalRequestConflict" or attempt == _CONFLICT_TRIES - 1:
+            if code != "ConditionalRequestConflict" or attempt == 4:
                 raise s3_errors.translate(uri, error) from error
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")

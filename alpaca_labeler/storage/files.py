@@ -6,12 +6,9 @@ Nothing here asks S3.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -26,8 +23,7 @@ FILE_SCHEME: Final = "file:"
 _NO_FILE_TO_READ: Final = frozenset(
     {errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.EINVAL}
 )
-"""System errors for a name that no second try can read. Other errors, of a disk or a network, may
-pass."""
+"""Errors of a name that no second try can read. Others, of a disk or a network, may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,39 +130,23 @@ def file_time(nanoseconds: int) -> str:
     return f"{moment.isoformat()[:19]}.{rest:09d}Z"
 
 
-def digest(data: bytes) -> str:
-    """Return a name for the content of an object whose store sends no ETag."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
 # --- files ---------------------------------------------------------------------------------------
 
 
 def fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:
     """Read a local file of at most `max_bytes`. Raises `StorageError`."""
-    path = to_path(image.source_ref)
-    with _errors_of(image.source_ref):
+    name = image.source_ref
+    try:
         # Without O_NONBLOCK, opening a pipe would wait for its writer for ever. Directories and
         # devices are refused below.
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.open(to_path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(handle, "rb", buffering=0) as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise Unavailable(f"{image.source_ref}: not a regular file")
+                raise Unavailable(f"{name}: not a regular file")
             if status.st_size > max_bytes:
-                raise TooLarge(
-                    f"{image.source_ref}: {status.st_size:,} bytes, over the limit of {max_bytes:,}"
-                )
+                raise TooLarge(f"{name}: {status.st_size:,} bytes, over the limit of {max_bytes:,}")
             data = file.read(status.st_size)
-    version = ImageVersion(image.source_ref, len(data), file_time(status.st_mtime_ns))
-    return Fetched(data, version)
-
-
-@contextmanager
-def _errors_of(name: str) -> Iterator[None]:
-    """Turn the operating system's errors about one file into ours."""
-    try:
-        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"{name}: there is no such file") from error
     except PermissionError as error:
@@ -176,3 +156,4 @@ def _errors_of(name: str) -> Iterator[None]:
         raise kind(f"{name}: {error.strerror or error}") from error
     except ValueError as error:  # a NUL byte in the name
         raise NotFound(f"{name}: not a file name ({error})") from error
+    return Fetched(data, ImageVersion(name, len(data), file_time(status.st_mtime_ns)))

@@ -7,20 +7,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
 from alpaca_labeler import storage
 from alpaca_labeler.storage.image_version import ImageVersion
 
 _Item = TypeVar("_Item")
-
-BATCH: Final = 10
-"""Messages that SQS takes in one call."""
-
-SECONDS_PER_RECEIVE: Final = 30
-"""A message that was received n times is visible again after n times as long."""
-_LONGEST: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +46,14 @@ def send(queue: str, images: Iterable[ImageVersion]) -> int:
 def soon(queue: str, messages: Iterable[Message]) -> None:
     """Make messages visible again, after 30 s for each receive. Raises `StorageError`.
 
-    Otherwise they would stay hidden for the queue's whole visibility timeout, which must be longer
-    than the function's and is a quarter of an hour.
+    Otherwise they would stay hidden for the queue's visibility timeout, a quarter of an hour.
     """
     for batch in _tens(messages):
         entries = [
             {
                 "Id": str(number),
                 "ReceiptHandle": message.receipt,
-                "VisibilityTimeout": min(SECONDS_PER_RECEIVE * message.receives, _LONGEST),
+                "VisibilityTimeout": min(30 * message.receives, 900),
             }
             for number, message in enumerate(batch)
         ]
@@ -91,7 +83,7 @@ def announcement(image: ImageVersion) -> dict[str, Any]:
 
 def _tens(items: Iterable[_Item]) -> Iterator[list[_Item]]:
     waiting = iter(items)
-    while batch := list(islice(waiting, BATCH)):
+    while batch := list(islice(waiting, 10)):  # what SQS takes in one call
         yield batch
 
 

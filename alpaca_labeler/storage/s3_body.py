@@ -12,9 +12,7 @@ from alpaca_labeler.storage.s3_errors import TooLarge, Transient
 DOWNLOAD_SECONDS: Final = 60.0
 """Longest time that one photo, or one MiB of a table of any size, may take to arrive. Socket
 timeouts alone would let a download trickle on."""
-
 _CHUNK: Final = 2**20
-_BUFFER: Final = 2**18
 
 
 def read_whole(uri: str, body: Any, max_bytes: int) -> bytes:
@@ -34,7 +32,7 @@ def read_whole(uri: str, body: Any, max_bytes: int) -> bytes:
 
 def stream(uri: str, body: Any) -> io.BufferedReader:
     """Return a table of any size, read as it arrives. Reading raises `StorageError`."""
-    return io.BufferedReader(_Stream(uri, body), _BUFFER)
+    return io.BufferedReader(_Stream(uri, body), 2**18)
 
 
 class _Stream(io.RawIOBase):
@@ -50,7 +48,11 @@ class _Stream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         if not self._rest:
             self._rest = memoryview(next(self._chunks, b""))
-            self._check_pace(len(self._rest))
+            self._arrived += len(self._rest)
+            if self._arrived >= _CHUNK:
+                self._ends, self._arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
+            elif self._rest and time.monotonic() > self._ends:
+                raise Transient(f"{self._uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
         some = self._rest[: len(buffer)]
         buffer[: len(some)] = some
         self._rest = self._rest[len(some) :]
@@ -59,13 +61,6 @@ class _Stream(io.RawIOBase):
     def close(self) -> None:
         self._body.close()
         super().close()
-
-    def _check_pace(self, arrived: int) -> None:
-        self._arrived += arrived
-        if self._arrived >= _CHUNK:
-            self._ends, self._arrived = time.monotonic() + DOWNLOAD_SECONDS, 0
-        elif arrived and time.monotonic() > self._ends:
-            raise Transient(f"{self._uri}: less than a MiB arrived in {DOWNLOAD_SECONDS:.0f} s")
 
 
 def _chunks(uri: str, body: Any) -> Iterator[bytes]:

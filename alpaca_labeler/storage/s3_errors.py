@@ -52,11 +52,11 @@ _KEY_IS_LOST: Final = frozenset(
     f"KMS.{kind}Exception" for kind in "Disabled InvalidKeyUsage KMSInvalidState NotFound".split()
 )
 _NOT_FOR_US: Final = ("server side encryption", "requester pays")
-"""Parts of S3's messages, because their codes mean other things too: InvalidRequest for an object
-that is encrypted with its writer's own key (SSE-C), AccessDenied for a bucket whose readers pay. A
-denied kms:Decrypt is not among them: once the operator permits it, every photo can be read."""
-_BAD_TOKEN: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
-"""Codes that come with status 400: only a new token helps."""
+"""Parts of S3's messages (of SSE-C, and of a bucket whose readers pay): their codes, InvalidRequest
+and AccessDenied, mean other things too."""
+_BAD_TOKEN: Final = frozenset(
+    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+)  # status 400
 _SECRET: Final = re.compile(r"Authorization|Credential=|Signature=|Security-Token|Invalid header")
 """Marks of a message that quotes a request's headers, and with them a key or a signature."""
 
@@ -72,13 +72,8 @@ def translate(uri: str, error: Exception) -> StorageError:  # noqa: PLR0911 - on
         return _translate_answer(uri, error)
     if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
         return Denied(f"{uri}: no valid AWS sign-in ({_said(error)}); run `aws sso login`")
-    if isinstance(
-        error,
-        boto.CredentialRetrievalError
-        | boto.NoCredentialsError
-        | boto.PartialCredentialsError
-        | boto.ProfileNotFound,
-    ):
+    no_keys = boto.CredentialRetrievalError | boto.NoCredentialsError
+    if isinstance(error, no_keys | boto.PartialCredentialsError | boto.ProfileNotFound):
         return Denied(f"{uri}: no usable AWS credentials ({_said(error)}); see `aws configure`")
     if isinstance(error, EOFError):
         return Denied(

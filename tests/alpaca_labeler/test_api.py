@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import multiprocessing
 import pickle
 import re
 import threading
@@ -107,7 +106,7 @@ def test_an_object_in_a_bucket_is_labelled(labeler, photos, aws):
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        ("https://example.org/a.jpg", "web addresses are not read; download the image"),
+        ("https://example.org/a.jpg", "web addresses cannot be read"),
         (["a.jpg"], "list is not an image.*predict_many takes several"),
         (7, "int is not an image"),
         (None, "NoneType is not an image"),
@@ -180,19 +179,11 @@ def test_an_error_of_the_callers_own_is_not_hidden(labeler):
         list(results)
 
 
-def test_a_labeler_and_its_answers_can_be_pickled(labeler, photos):
-    copy = pickle.loads(pickle.dumps(labeler))
-    prediction = copy.predict(photos / "alpaca.jpg")
-    assert prediction == labeler.predict(photos / "alpaca.jpg")
+def test_answers_can_be_pickled(labeler, photos):
+    prediction = labeler.predict(photos / "alpaca.jpg")
     assert pickle.loads(pickle.dumps(prediction)) == prediction
     [failed] = labeler.predict_many([b"no photo"])
     assert str(pickle.loads(pickle.dumps(failed)).error) == str(failed.error)
-
-
-def test_a_pool_of_processes_can_use_a_labeler(labeler, photos):
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        [found] = pool.map(labeler.predict, [str(photos / "cat.png")])
-    assert found == labeler.predict(photos / "cat.png")
 
 
 def test_no_module_is_loaded_under_two_names():

@@ -30,7 +30,7 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.model.classifier import Classifier, decide
 from alpaca_labeler.photos import images
-from alpaca_labeler.pipeline.labeler import as_read
+from alpaca_labeler.pipeline.done import as_read
 from alpaca_labeler.storage import StorageError
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket, lines

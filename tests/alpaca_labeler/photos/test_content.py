@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, PngImagePlugin
 
 from alpaca_labeler.photos.content import content_of
+from tests.fuzz.seeds import encoded
 
 PICTURE = Image.effect_noise((64, 48), 60).convert("RGB")
-
-
-def encoded(picture: Image.Image = PICTURE, kind: str = "JPEG", **how: object) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **how)
-    return file.getvalue()
 
 
 def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
@@ -27,25 +20,26 @@ def with_segment(data: bytes, marker: int, content: bytes) -> bytes:
 @pytest.mark.parametrize("how", [{}, {"progressive": True}, {"exif": b"Exif\0\0MM\0*"}])
 @given(st.sampled_from([*range(0xE0, 0xF0), 0xFE]), st.binary(max_size=300))
 def test_a_tag_in_a_jpeg_changes_nothing(how, marker, content):
-    data = encoded(**how)
+    data = encoded(PICTURE, "JPEG", **how)
     assert content_of(with_segment(data, marker, content)) == content_of(data)
 
 
 def test_text_in_a_png_changes_nothing():
     text = PngImagePlugin.PngInfo()
     text.add_text("Rating", "5" * 1000, zip=True)
-    assert content_of(encoded(kind="PNG", pnginfo=text)) == content_of(encoded(kind="PNG"))
+    tagged = encoded(PICTURE, "PNG", pnginfo=text)
+    assert content_of(tagged) == content_of(encoded(PICTURE, "PNG"))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 def test_another_picture_is_another_content(kind):
     other = PICTURE.filter(ImageFilter.BLUR)
-    assert content_of(encoded(kind=kind)) != content_of(encoded(other, kind=kind))
+    assert content_of(encoded(PICTURE, kind)) != content_of(encoded(other, kind))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_every_bit_of_the_pixels_counts(kind):
-    data = encoded(kind=kind)
+    data = encoded(PICTURE, kind)
     start = data.index(b"IDAT" if kind == "PNG" else b"\xff\xda")
     for at in range(start + 4, len(data), 97):
         assert content_of(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]) != content_of(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from alpaca_labeler.photos.images import decode
 from tests.fuzz.bombs import chunk
+from tests.fuzz.seeds import encoded
 from tests.support import raw
 
 Y, X = np.mgrid[0:48, 0:64]
@@ -21,9 +21,7 @@ COLOURS[0, 0] = 255
 
 
 def saved(values, form="TIFF", **options):
-    out = io.BytesIO()
-    Image.fromarray(values).save(out, form, **options)
-    return out.getvalue()
+    return encoded(Image.fromarray(values), form, **options)
 
 
 def png(values, bits=None):

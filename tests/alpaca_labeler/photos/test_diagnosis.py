@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alpaca_labeler.photos.images import ImageError, decode
+from tests.fuzz.seeds import encoded
 from tests.support import raw
 
 NOISE = Image.effect_noise((256, 192), 90).convert("RGB")
 
 
-def encoded(form):
-    out = io.BytesIO()
-    NOISE.save(out, form)
-    return out.getvalue()
-
-
-JPEG, PNG = encoded("JPEG"), encoded("PNG")
+JPEG, PNG = (encoded(NOISE, form) for form in ("JPEG", "PNG"))
 TWELVE = JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
 
 

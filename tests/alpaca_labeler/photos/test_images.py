@@ -19,6 +19,8 @@ from PIL import Image
 
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.images import ImageError, decode, from_array, picture
+from tests.fuzz.bombs import chunk
+from tests.fuzz.seeds import encoded
 from tests.support.raw import CFA, directory, tiff
 
 SIZE = 64
@@ -41,12 +43,6 @@ def scene(width=256, height=192):
     y, x = np.mgrid[0:height, 0:width]
     rgb = np.stack([255 * x / width, 255 * y / height, 128 + 100 * np.sin(x / 40)], axis=-1)
     return Image.fromarray(rgb.astype(np.uint8))
-
-
-def encoded(image, form, **options):
-    out = io.BytesIO()
-    image.save(out, form, **options)
-    return out.getvalue()
 
 
 def reference(image):
@@ -402,17 +398,13 @@ def test_a_photo_with_broken_bytes_gives_pixels_or_an_image_error(form, draw):
 
 def bomb(side):
     """A PNG header that claims side x side pixels, and next to nothing behind it."""
-
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    rows = zlib.compress(bytes(10_000))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    parts = (
+        chunk(b"IHDR", header),
+        chunk(b"IDAT", zlib.compress(bytes(10_000))),
+        chunk(b"IEND", b""),
     )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():

@@ -2,108 +2,62 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from PIL import Image
 
 from alpaca_labeler.photos import skip
 from alpaca_labeler.photos.skip import Kind, Skip, Skipped
+from tests.fuzz.seeds import drawn, encoded
 
+HEX, ZEROS = 32 * "a", 40 * "0"
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "a.jpg",
-        "farm/2026/A.JPEG",
-        "no suffix",
-        "a.b/c.PNG",
-        "DSC_1.NEF",
-        "x/../y/./a.jpg",
-        "//a.jpg",
-        "originals/a.jpg",
-        "resources/a.jpg",
-        "Photos.photoslibrary/originals/0/a.heic",
-        "iPhoto.photolibrary/Masters/2012/a.jpg",
-        "thumbnails/a.jpg",
-        "cache/IMG_20260131.jpg",
-        "previews/paris 2026/1.jpg",
-        "previews/2026/1.jpg",
-        "previews/dad/1.jpg",
-        "geocache/a/1.jpg",
-        "thumbs up/01/1.jpg",
-        "two thumbs/a/1.jpg",
-        f"{32 * 'a'}/ab/1.jpg",
-        "CaptureOne/a.jpg",
-        "recycled/a.jpg",
-        "Shoot.cocatalog/Originals/a.jpg",
-        "recycle/a.jpg",
-        "eaDir/a.jpg",
-        "cloud/a.jpg",
-    ],
-)
-def test_photos_are_not_skipped(path):
-    assert skip.by_path(path) is None
+PATHS = {
+    None: f"""
+        a.jpg farm/2026/A.JPEG a.b/c.PNG DSC_1.NEF x/../y/./a.jpg //a.jpg originals/a.jpg
+        resources/a.jpg Photos.photoslibrary/originals/0/a.heic thumbnails/a.jpg
+        previews/dad/1.jpg iPhoto.photolibrary/Masters/2012/a.jpg cache/IMG_20260131.jpg
+        previews/2026/1.jpg eaDir/a.jpg geocache/a/1.jpg {HEX}/ab/1.jpg CaptureOne/a.jpg
+        recycled/a.jpg recycle/a.jpg cloud/a.jpg Shoot.cocatalog/Originals/a.jpg no%suffix
+        previews/paris%2026/1.jpg thumbs%up/01/1.jpg two%thumbs/a/1.jpg""",
+    Kind.SYSTEM: f"""
+        farm/@eaDir|/a.jpg/SYNOPHOTO_THUMB_M.jpg #recycle|/a.jpg @Recycle|/a.jpg
+        x/__MACOSX|/._a.jpg $Recycle.Bin|/S-1-5/$R1.jpg c/Cat%Previews.lrdata|/0/1.jpg
+        System%Volume%Information|/a.jpg iPhoto%Library/Modified|/a.jpg
+        P.photoslibrary/resources|/derivatives/a.jpeg Shoot.cocatalog/Cache|/a.jpg
+        Old.aplibrary/Thumbnails|/a.jpg immich/thumbs|/kim/ab/cd/1_preview.jpeg
+        thumbs|/{UUID}/1-thumbnail.webp nc/appdata_oc1|/preview/12345/256-256-crop.jpg
+        nc/kim/files_trashbin|/files/a.jpg.d1700000000 nc/kim/files_versions|/a.jpg.v1700000000
+        storage/sidecar|/2026/a.heic.jpg
+        storage/cache|/thumbnails/a/b/c/{ZEROS}_224x224_center.jpg site/DeletedFiles|/b.jpg
+        s/CaptureOne/Cache|/Thumbnails/a.jpg.cot square_thumbnails_small|/{HEX}.webp
+        thumbs128|/thumb0000000000000001.jpg Thumbnails|/f/f0123456.jpg
+        _data/i|/upload/2026/a-th.jpg kim/thumbnails|/123456/36-36.png
+        mipmaps-{ZEROS}.d|/3/17.jpg""",
+    Kind.HIDDEN: """
+        .thumbnails|/a.jpg c/.ipynb_checkpoints|/a.jpg farm/._a.jpg| .trashed-17-a.jpg|
+        .notes.txt.icloud|""",
+    Kind.NOT_DOWNLOADED: "b/.IMG_1.HEIC.icloud| IMG_1.JPG.owncloud| IMG_1.jpg.crdownload|",
+    Kind.MARKER: "farm/| farm_$folder$|",
+    Kind.OTHER: "notes.txt| a.jpg.xmp|",
+}
+"""Kind: paths, in which `%` is a space and `|` ends the folder or name that is skipped."""
 
 
 @pytest.mark.parametrize(
-    ("path", "parts", "kind"),
-    [
-        ("farm/@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg", 2, Kind.SYSTEM),
-        ("#recycle/a.jpg", 1, Kind.SYSTEM),
-        ("@Recycle/a.jpg", 1, Kind.SYSTEM),
-        ("$Recycle.Bin/S-1-5/$R1.jpg", 1, Kind.SYSTEM),
-        ("System Volume Information/a.jpg", 1, Kind.SYSTEM),
-        ("x/__MACOSX/._a.jpg", 2, Kind.SYSTEM),
-        ("c/Cat Previews.lrdata/0/1.jpg", 2, Kind.SYSTEM),
-        ("P.photoslibrary/resources/derivatives/a.jpeg", 2, Kind.SYSTEM),
-        ("iPhoto Library/Modified/a.jpg", 2, Kind.SYSTEM),
-        ("Shoot.cocatalog/Cache/a.jpg", 2, Kind.SYSTEM),
-        ("Old.aplibrary/Thumbnails/a.jpg", 2, Kind.SYSTEM),
-        ("immich/thumbs/kim/ab/cd/1_preview.jpeg", 2, Kind.SYSTEM),
-        (f"thumbs/{UUID}/1-thumbnail.webp", 1, Kind.SYSTEM),
-        ("nc/appdata_oc1/preview/12345/256-256-crop.jpg", 2, Kind.SYSTEM),
-        ("nc/kim/files_trashbin/files/a.jpg.d1700000000", 3, Kind.SYSTEM),
-        ("nc/kim/files_versions/a.jpg.v1700000000", 3, Kind.SYSTEM),
-        (f"storage/cache/thumbnails/a/b/c/{40 * '0'}_224x224_center.jpg", 2, Kind.SYSTEM),
-        ("storage/sidecar/2026/a.heic.jpg", 2, Kind.SYSTEM),
-        ("s/CaptureOne/Cache/Thumbnails/a.jpg.cot", 3, Kind.SYSTEM),
-        ("site/DeletedFiles/b.jpg", 2, Kind.SYSTEM),
-        (f"square_thumbnails_small/{32 * 'a'}.webp", 1, Kind.SYSTEM),
-        ("thumbs128/thumb0000000000000001.jpg", 1, Kind.SYSTEM),
-        ("Thumbnails/f/f0123456.jpg", 1, Kind.SYSTEM),
-        ("kim/thumbnails/123456/36-36.png", 2, Kind.SYSTEM),
-        (f"mipmaps-{40 * '0'}.d/3/17.jpg", 1, Kind.SYSTEM),
-        ("_data/i/upload/2026/a-th.jpg", 2, Kind.SYSTEM),
-        (".thumbnails/a.jpg", 1, Kind.HIDDEN),
-        ("c/.ipynb_checkpoints/a.jpg", 2, Kind.HIDDEN),
-        ("farm/._a.jpg", 2, Kind.HIDDEN),
-        (".trashed-17-a.jpg", 1, Kind.HIDDEN),
-        (".notes.txt.icloud", 1, Kind.HIDDEN),
-        ("b/.IMG_1.HEIC.icloud", 2, Kind.NOT_DOWNLOADED),
-        ("IMG_1.JPG.owncloud", 1, Kind.NOT_DOWNLOADED),
-        ("IMG_1.jpg.crdownload", 1, Kind.NOT_DOWNLOADED),
-        ("farm/", 2, Kind.MARKER),
-        ("farm_$folder$", 1, Kind.MARKER),
-        ("notes.txt", 1, Kind.OTHER),
-        ("a.jpg.xmp", 1, Kind.OTHER),
-    ],
+    ("kind", "marked"), [(kind, path) for kind, paths in PATHS.items() for path in paths.split()]
 )
-def test_other_things_are_skipped_by_their_outermost_folder_or_name(path, parts, kind):
-    place = "/".join(path.split("/")[:parts])
-    assert skip.by_path(path) == Skip(kind, place)
-    if place != path:
-        folder = path.rpartition("/")[0]
+def test_a_path_is_skipped_by_its_outermost_folder_or_its_name(kind, marked):
+    place, _, rest = marked.replace("%", " ").partition("|")
+    assert skip.by_path(place + rest) == (Skip(kind, place) if kind else None)
+    if rest:
+        folder = (place + rest).rpartition("/")[0]
         assert skip.by_folder(folder) in (Skip(kind, place), None)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_photos_begin_like_photos(form):
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(file, form)
-    assert skip.begins_like_a_photo(file.getvalue()[: skip.SNIFFED_BYTES])
+    assert skip.begins_like_a_photo(encoded(drawn(), form)[: skip.SNIFFED_BYTES])
 
 
 @pytest.mark.parametrize(

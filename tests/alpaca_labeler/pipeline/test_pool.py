@@ -50,6 +50,11 @@ def decode(data, *rest, **options):
     if b"HOARDS" in data: bytearray(2**36)
     return real_decode(data, *rest, **options)
 images.decode = decode
+real_picture = images.picture
+def picture(data, *rest, **options):
+    if b"KILLS" in data: os.abort()
+    return real_picture(data, *rest, **options)
+images.picture = picture
 worker.main()
 """
 
@@ -141,6 +146,20 @@ def test_a_decoder_that_takes_all_memory_costs_one_photo(photos, tmp_path):
         workers.ready()
         done = list(workers.label([ImageVersion(str(hoarder)), ImageVersion(f"{photos}/cat.png")]))
     assert sorted(d.label or code(d) for d in done) == ["crashed", "not alpaca"]
+
+
+@pytest.mark.usefixtures("crafted")
+def test_a_photo_that_kills_its_decoder_costs_a_page_one_picture(monkeypatch, photos):
+    monkeypatch.setattr(pool, "_IDLE", [])
+    photo = (photos / "cat.png").read_bytes()
+    for _ in range(2):
+        with Image.open(io.BytesIO(pool.jpeg(photo, 64))) as shown:
+            assert (shown.format, max(shown.size)) == ("JPEG", 64)
+        for bad, words in ((photo + b"KILLS", "crashed the decoder"), (photo[:999], "be decoded")):
+            with pytest.raises(images.ImageError, match=words):
+                pool.jpeg(bad, 64)
+    [worker] = pool._IDLE
+    pool._end(worker)
 
 
 @pytest.mark.slow
