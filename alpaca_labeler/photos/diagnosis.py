@@ -6,6 +6,7 @@ import io
 import re
 from typing import Final
 
+from PIL import UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from alpaca_labeler.photos import skip
@@ -21,16 +22,17 @@ _SENSOR: Final = frozenset({32803, 34892})
 _BITS, _COMPRESSION, _BANDS, _SAMPLE_FORMAT = 258, 259, 277, 339
 _SAMPLES: Final = {2: "signed", 3: "floating point", 5: "complex", 6: "complex"}
 _WITHIN: Final = 16
-"""Stray bytes before a picture: line breaks and byte-order marks of scripts and editors."""
+"""Stray bytes before a picture: line breaks and byte-order marks of scripts and editors. The head
+of a form's part, which begins with two hyphens, is longer."""
 _BEGINNINGS: Final = re.compile(rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG\r\n\x1a\n|GIF8[79]a")
 _AS_TEXT: Final = (
     # Line ends of a PNG converted, and its high bit cut off.
     *(b"\x89PNG\n", b"\x89PNG\r\r\n", b"\x89PNG\r\n\x1a\r\n", b"\tPNG"),
     # Read as Latin-1 and written as UTF-8; read as UTF-8 and its bytes replaced.
     *(b"\xc3\xbf\xc3\x98\xc3\xbf", b"\xc2\x89PNG", b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"),
-    b"\xef\xbf\xbdPNG",
-    # Base64, also with what a web page writes before it.
-    *(b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"data:image/"),
+    *(b"\xef\xbf\xbdPNG", b"\xe2\x80\xb0PNG", b"\0\x10JFIF\0", b"PNG\r\n\x1a\n"),
+    # Base64, also with what a web page writes before it, and digits.
+    *(b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"data:image/", b"ffd8ff", b"89504e47"),
 )
 
 CHANGED: Final = "its bytes were changed as if it were text: upload the original in binary mode"
@@ -60,8 +62,11 @@ def is_raw(data: bytes) -> bool:
 
 
 def has_line_ends_of_text(data: bytes) -> bool:
-    """Tell whether a JPEG was transferred as text, which made two bytes of each line end."""
-    at = len(data) // 2
+    """Tell whether a file was transferred as text, which made two bytes of each line end.
+
+    Of pixels that are not compressed nothing can be told.
+    """
+    at = len(data) // 2 if not data.startswith((b"BM", *skip.TIFF_STARTS)) else len(data)
     for _ in range(16):  # so that an ordinary JPEG is not searched whole
         at = data.find(b"\n", at) + 1
         if at < 2 or data[at - 2] != ord("\r"):
@@ -75,13 +80,16 @@ def diagnose(data: bytes, error: Exception) -> tuple[str, str]:
         return "unsupported", f"a JPEG of a rare kind ({error}): save it as an 8-bit RGB JPEG"
     if data.startswith(skip.TIFF_STARTS) and (kind := _tiff_kind(data)):
         return "unsupported", f"a TIFF of {kind} cannot be read: save it as 8- or 16-bit RGB"
-    if data.startswith(_AS_TEXT):
+    if data.lstrip(b"\"' \r\n").startswith(_AS_TEXT):
         return "corrupt", CHANGED
-    if found := _BEGINNINGS.search(data, 1, _WITHIN + 10):
+    if found := _BEGINNINGS.search(data, 1, 1024 if data.startswith(b"--") else _WITHIN + 10):
         return "corrupt", (
             f"a picture begins only behind its first {found.start()} bytes: cut them off, or "
             "upload the original again"
         )
+    if skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
+        said = "broken, or cut off" if isinstance(error, UnidentifiedImageError) else str(error)
+        return "corrupt", f"the image header cannot be read: {said or type(error).__name__}"
     return "not-an-image", (
         "not a JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF or HEIC file, or cut off at its start"
     )

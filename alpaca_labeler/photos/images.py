@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import PIL
-from PIL import Image, ImageFile, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import deep, diagnosis, limits, skip
@@ -178,11 +178,11 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
             "a RAW photo, of which only the preview could be read: export it as a JPEG, or label "
             "the JPEG beside it",
         )
+    if diagnosis.has_line_ends_of_text(data):
+        raise ImageError("corrupt", diagnosis.CHANGED)
     try:
         # Pillow's check for bombs does not know that a JPEG is decoded at a fraction of its size.
         if data.startswith(b"\xff\xd8\xff"):
-            if diagnosis.has_line_ends_of_text(data):
-                raise ImageError("corrupt", diagnosis.CHANGED)
             held = limits.coefficient_bytes(data, max_pixels)
             image = JpegImagePlugin.jpeg_factory(limits.Metered(data))
             _check_pixels(image.size, max_pixels, held)
@@ -193,17 +193,16 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         return Image.open(limits.Metered(data), formats=FORMATS)
     except (ImageError, limits.TooComplex):
         raise
-    except (UnidentifiedImageError, SyntaxError) as error:
-        raise _not_an_image(data, error) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
         raise ImageError(
             "too-many-pixels",
             f"over the limit of {max_pixels:,} pixels: {_say(error)}; --max-pixels raises it",
         ) from error
     except Exception as error:
-        if not skip.begins_like_a_photo(data[: skip.SNIFFED_BYTES]):
-            raise _not_an_image(data, error) from None
-        raise ImageError("corrupt", f"the image header cannot be read: {_say(error)}") from error
+        if skip.is_heic(data[:_BRANDS_BYTES]) and "HEIF" not in FORMATS:
+            why = "HEIC needs the pillow-heif package: pip install pillow-heif"
+            raise ImageError("unsupported", why) from None
+        raise ImageError(*diagnosis.diagnose(data, error)) from error
 
 
 def from_array(array: npt.NDArray[np.uint8], size: int) -> ModelInput:
@@ -324,16 +323,6 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
-
-
-def _not_an_image(data: bytes, error: Exception) -> ImageError:
-    if skip.is_heic(data[:_BRANDS_BYTES]) and "HEIF" not in FORMATS:
-        return ImageError(
-            "unsupported", "HEIC needs the pillow-heif package: pip install pillow-heif"
-        )
-    if {*skip.brands(data[:_BRANDS_BYTES])} & (skip.HEIC_BRANDS | skip.AVIF_BRANDS):
-        return ImageError("corrupt", "the image header cannot be read: broken, or cut off")
-    return ImageError(*diagnosis.diagnose(data, error))
 
 
 def _say(error: Exception) -> str:

@@ -15,7 +15,7 @@ from tests.support import raw
 NOISE = Image.effect_noise((256, 192), 90).convert("RGB")
 
 
-JPEG, PNG = (encoded(NOISE, form) for form in ("JPEG", "PNG"))
+JPEG, PNG, GIF, WEBP = (encoded(NOISE, form) for form in ("JPEG", "PNG", "GIF", "WEBP"))
 TWELVE = JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
 
 
@@ -36,7 +36,10 @@ def test_a_kind_that_is_not_read_is_unsupported(data, kind):
     assert refusal.value.code == "unsupported"
 
 
-@pytest.mark.parametrize("stray", [b"\n", b"\r\n\r\n", b"\xef\xbb\xbf", bytes(16)])
+FORM = b'--0a1\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+
+
+@pytest.mark.parametrize("stray", [b"\n", b"\r\n\r\n", b"\xef\xbb\xbf", bytes(16), FORM])
 @pytest.mark.parametrize("photo", [JPEG, PNG], ids=["JPEG", "PNG"])
 def test_a_photo_behind_stray_bytes_is_named(stray, photo):
     with pytest.raises(ImageError, match=rf"behind its first {len(stray)} bytes") as refusal:
@@ -47,15 +50,18 @@ def test_a_photo_behind_stray_bytes_is_named(stray, photo):
 @pytest.mark.parametrize(
     "data",
     [
-        JPEG.replace(b"\n", b"\r\n"),
-        PNG.replace(b"\n", b"\r\n"),
+        *(photo.replace(b"\n", b"\r\n") for photo in (JPEG, PNG, GIF, WEBP)),
         PNG.replace(b"\r\n", b"\n"),
         bytes(byte & 0x7F for byte in PNG),
         *(photo.decode("latin-1").encode() for photo in (JPEG, PNG)),
         *(photo.decode(errors="replace").encode() for photo in (JPEG, PNG)),
-        *map(base64.b64encode, (JPEG, PNG)),
+        *(photo.decode("cp1252", "replace").encode() for photo in (JPEG, PNG)),
+        *(photo.decode(errors="ignore").encode() for photo in (JPEG, PNG)),
+        *(photo.hex().encode() for photo in (JPEG, PNG)),
+        *map(base64.b64encode, (JPEG, PNG, GIF, WEBP)),
+        b'"' + base64.b64encode(JPEG) + b'"',
     ],
-    ids=range(10),
+    ids=range(21),
 )
 def test_an_upload_that_changed_bytes_is_named(data):
     with pytest.raises(ImageError, match="changed as if it were text") as refusal:
