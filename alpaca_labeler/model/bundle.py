@@ -119,10 +119,7 @@ def resolve(uri: str, field: str = "version") -> str:
 
 
 def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
-    """Verify a card against its model. `name` is what error messages call the bundle.
-
-    Raises `BundleError`.
-    """
+    """Verify a card against its model. Raises `BundleError`, which calls the bundle `name`."""
     try:
         document = json.loads(card_json)
         if document["format"] != CARD_FORMAT:

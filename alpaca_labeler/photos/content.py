@@ -23,8 +23,7 @@ _MOST: Final = 20_000
 
 def content_of(data: bytes) -> str:
     """Return `sha256:<hex>` of what makes the picture in an encoded image."""
-    found = hashlib.sha256()
-    view = memoryview(data)
+    found, view = hashlib.sha256(), memoryview(data)
     if data.startswith(_JPEG):
         pieces = _segments(view)
     elif data.startswith(_PNG):

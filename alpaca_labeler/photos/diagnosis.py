@@ -34,7 +34,6 @@ _AS_TEXT: Final = (
     # Base64, also with what a web page writes before it, and digits.
     *(b"/9j/", b"iVBORw0KGgo", b"R0lGOD", b"UklGR", b"data:image/", b"ffd8ff", b"89504e47"),
 )
-
 CHANGED: Final = "its bytes were changed as if it were text: upload the original in binary mode"
 
 

@@ -26,32 +26,24 @@ if TYPE_CHECKING:
 
 PREPROCESSING_ID: Final = "crop-4:3-squeeze-bilinear-1"
 """Names the pixels this module makes. Any change to them is a new id, and needs a new model."""
-
 MAX_PIXELS: Final = 100_000_000
 """Default limit on the pixels that are decoded: at 10 bytes of memory per pixel, 1 GB. A JPEG
 counts at the size at which it is decoded, as little as 1/8: a phone's 200 megapixels become few."""
-
 _BYTES: Final = 10
 _BYTES_OF: Final = {"HEIF": 7, "WEBP": 16}
 """Memory that decoding takes per pixel, by `tests/fuzz/bombs.py`; WebP keeps four canvases."""
 _BYTES_OF_RUN_LENGTHS: Final = 40
 """Of a bitmap that is decoded in Python, which takes time instead of memory."""
-
 MAX_ASPECT: Final = 4 / 3
 """Ratio of the sides up to which a photo is squeezed into the square, so that an animal at its edge
 is seen; a longer one is cropped at both ends."""
-
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]
 """Formats that are opened, by Pillow's names; an MPO opens as a JPEG."""
-
 _QUALITY: Final = 82
 """Of the JPEGs in pages, 0 to 100."""
-
 _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
-
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
-
 _ORIENTATION_TAG: Final = 0x0112
 _TRANSPOSE: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -78,7 +70,6 @@ except ImportError:
 else:
     pillow_heif.register_heif_opener()
     FORMATS.append("HEIF")
-
 DECODER: Final = "-".join(
     ["pillow", PIL.__version__] + (["heif", pillow_heif.__version__] if "HEIF" in FORMATS else [])
 )

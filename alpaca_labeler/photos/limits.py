@@ -34,7 +34,6 @@ _MAX_ENTRIES: Final = 2**16
 """Most entries of a directory; only BigTIFF can have more."""
 _MAX_DIRECTORIES: Final = 16
 """Most TIFF directories that are looked for in an AVIF, where one may be anywhere."""
-
 _TIFF_START: Final = re.compile(b"|".join(map(re.escape, skip.TIFF_STARTS)))
 _SEGMENT: Final = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xfe]")
 """Matches a marker that begins a segment with a length, or the end of a JPEG."""
@@ -43,7 +42,6 @@ _FRAMES: Final = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _SEQUENTIAL: Final = frozenset({0xC0, 0xC1, 0xC3, 0xC9})
 _MAX_SEGMENTS: Final = 100_000
 """Most segments of a JPEG; before its first scan each stray byte counts as one."""
-
 _NUMBERS: Final = frozenset({3, 4, 5, 6, 8, 9, 10, 11, 12, 13, 16})
 """Types of TIFF values that become one object each."""
 

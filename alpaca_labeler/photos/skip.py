@@ -24,7 +24,6 @@ SUFFIXES: Final = RAW_SUFFIXES | frozenset(
 )
 SNIFFED_BYTES: Final = 32
 """Bytes at a file's start that `begins_like_a_photo` needs."""
-
 _SYSTEM_FOLDERS: Final = frozenset(
     # Synology, QNAP, Netgear, NetApp, Windows, Linux, macOS, Nextcloud, Timelapse
     "@eadir @tmp #recycle #snapshot ~snapshot @recycle @recently-snapshot @__thumb $recycle.bin"
@@ -32,7 +31,6 @@ _SYSTEM_FOLDERS: Final = frozenset(
 ) | {"system volume information", "network trash folder", "temporary items"}
 _PROGRAMS: Final = ("/captureone/cache", "/captureone/settings", "/storage/sidecar", "/_data/i")
 """Folders of Capture One, PhotoPrism and Piwigo, with the folder around each."""
-
 _CACHE: Final = re.compile(
     r"(?:thumbs?|(?:.*[^a-z])?(?:cache|previews?|thumbnails?|mipmaps?|proxies))"
     r"(?:[-_]?(?:[0-9x]+|big|small|medium|large|[0-9a-f]{16}.*))?"
@@ -43,19 +41,16 @@ _CONTENT_NAME: Final = re.compile(
     r"|.*[0-9a-f]{16}.*|.*[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}.*"
 )
 """... and is one if names in it are digests, or ids, or their first digits, as no person names."""
-
 _LIBRARIES: Final = (
     *(".photoslibrary", ".photolibrary", ".migratedphotolibrary", "iphoto library"),
     *(".aplibrary", ".cocatalog"),
 )
 """Ends of names of libraries (Photos, iPhoto, Aperture, Capture One), with copies of each photo:
 only `originals` or `masters` hold it once, as it was taken."""
-
 _PLACEHOLDERS: Final = frozenset(
     ".icloud .nextcloud .owncloud .opencloud .cloud .rsls .crdownload .part".split()
 )
 """Suffixes of iCloud, Nextcloud, ownCloud, OpenCloud, odrive, Resilio and unfinished downloads."""
-
 TIFF_STARTS: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """TIFF and BigTIFF, of either byte order."""
 RAW_STARTS: Final = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")

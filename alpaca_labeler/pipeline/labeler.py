@@ -94,9 +94,7 @@ class Labeler:
         """Load a model: a bundle, or the URI of one (folder, `s3://` prefix or pointer).
 
         `threads` images are fetched at a time (more than one helps with S3, which is mostly
-        waiting), and `cores` of them decoded and classified at a time.
-
-        Raises `BundleError`.
+        waiting), and `cores` of them decoded and classified at a time. Raises `BundleError`.
         """
         self.bundle = model if isinstance(model, Bundle) else bundle.load(model)
         self.card = self.bundle.card

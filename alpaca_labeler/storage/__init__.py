@@ -43,9 +43,6 @@ class Stamp:
     """What `upload.Upload` calls this very write; None if another wrote it."""
 
 
-# --- reading -------------------------------------------------------------------------------------
-
-
 def read(uri: str, max_bytes: int) -> bytes:
     """Return the content of an object or file of at most `max_bytes`. Raises `StorageError`."""
     return fetch(ImageVersion(uri), max_bytes).data
@@ -206,9 +203,6 @@ def _check_is_s3(uri: str, answer: Any, facts: object) -> None:
         raise Denied(f"{uri}: {s3_errors.NOT_S3}")
 
 
-# --- writing -------------------------------------------------------------------------------------
-
-
 def write_if_absent(uri: str, data: bytes, content_type: str) -> bool:
     """Create an S3 object; return False if one of that name exists already (it stays as it is).
 
@@ -241,8 +235,6 @@ def delete(uris: list[str]) -> None:
         for failed in answer.get("Errors", ()):
             raise Transient(f"{failed.get('Key')}: not deleted ({failed.get('Code')})")
 
-
-# --- the S3 client -------------------------------------------------------------------------------
 
 _client_lock = threading.Lock()
 

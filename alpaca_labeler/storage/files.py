@@ -36,9 +36,6 @@ class Fetched:
     """When it was read, by the store's clock; None if it tells no time."""
 
 
-# --- names ---------------------------------------------------------------------------------------
-
-
 def is_s3(uri: str) -> bool:
     """Tell an S3 URI from a local path."""
     return uri.startswith(S3_SCHEME)
@@ -128,9 +125,6 @@ def file_time(nanoseconds: int) -> str:
     except (OverflowError, ValueError, OSError):  # beyond what datetime can hold
         return f"@{nanoseconds}"
     return f"{moment.isoformat()[:19]}.{rest:09d}Z"
-
-
-# --- files ---------------------------------------------------------------------------------------
 
 
 def fetch_file(image: ImageVersion, max_bytes: int) -> Fetched:

@@ -72,8 +72,10 @@ def translate(uri: str, error: Exception) -> StorageError:  # noqa: PLR0911 - on
         return _translate_answer(uri, error)
     if isinstance(error, boto.SSOError | boto.TokenRetrievalError):
         return Denied(f"{uri}: no valid AWS sign-in ({_said(error)}); run `aws sso login`")
-    no_keys = boto.CredentialRetrievalError | boto.NoCredentialsError
-    if isinstance(error, no_keys | boto.PartialCredentialsError | boto.ProfileNotFound):
+    if type(error).__name__.startswith("Login"):  # older versions have none of these
+        return Denied(f"{uri}: no valid AWS sign-in ({_said(error)}); run `aws login`")
+    no_keys = boto.CredentialRetrievalError | boto.NoCredentialsError | boto.ProfileNotFound
+    if isinstance(error, no_keys | boto.PartialCredentialsError | boto.MissingDependencyException):
         return Denied(f"{uri}: no usable AWS credentials ({_said(error)}); see `aws configure`")
     if isinstance(error, EOFError):
         return Denied(

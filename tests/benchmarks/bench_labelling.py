@@ -24,7 +24,6 @@ NAMES = {
     "floor": "bare floor",
     "labeler": "this project, library",
     COMMAND: "this project, `alpaca label`",
-    "litert": "LiteRT, float",
     "keras": "Keras sample",
 }
 

@@ -4,8 +4,7 @@
     python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
     python contestants.py NAME MODELS PHOTO       prints the logit of one photo, and ends
 
-Each gets one thread. `keras` is what samples of serverless inference do; `litert` gets this
-project's decoding, so that it differs by its runtime alone.
+Each gets one thread. `keras` is what samples of serverless inference do.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks.harness import ROOT, peak
 
-KERAS, FLOAT = "model.keras", "float.tflite"
+KERAS = "model.keras"
 
 Contestant = Callable[[str], float]
 """A way to label photos, loaded and ready: path of a photo -> its logit."""
@@ -94,26 +93,9 @@ def keras(models: Path) -> Contestant:
     return label
 
 
-def litert_float(models: Path) -> Contestant:
-    """LiteRT with the weights as they were trained."""
-    import numpy as np
-
-    from alpaca_labeler.photos import images
-
-    size, run = _litert(models / FLOAT)
-
-    def label(path: str) -> float:
-        with open(path, "rb") as file:
-            pixels = images.decode(file.read(), size).pixels
-        return run(pixels[np.newaxis].astype(np.float32))
-
-    return label
-
-
 CONTESTANTS: dict[str, Callable[[Path], Contestant]] = {
     "floor": floor,
     "labeler": labeler,
-    "litert": litert_float,
     "keras": keras,
 }
 
@@ -142,12 +124,11 @@ def _logit(probability: float, calibration: tuple[float, float]) -> float:
 
 
 def make(models: Path, source: str) -> None:
-    """Write one network in the forms that the peers run.
+    """Write the network that the peer runs.
 
     Without a file of Keras it has random weights: as fast, but its labels mean nothing.
     """
     import keras
-    import tensorflow as tf
 
     from alpaca_labeler.model import bundle
     from alpaca_labeler.training import recipe
@@ -158,7 +139,6 @@ def make(models: Path, source: str) -> None:
     else:
         model = network.build(recipe.load("default"), None, bundle.load().card.input_size)
     model.save(models / KERAS)
-    (models / FLOAT).write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
 
 
 def main() -> None:

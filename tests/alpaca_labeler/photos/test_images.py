@@ -210,13 +210,6 @@ def test_an_orientation_in_xmp_counts_if_exif_has_none():
     assert (seen.width, seen.height) == stored.size
 
 
-def columns(width, height):
-    """Left half black, right half white, so that what was cropped can be told."""
-    array = np.zeros((height, width, 3), np.uint8)
-    array[:, width // 2 :] = 255
-    return array
-
-
 def test_a_4_to_3_photo_is_seen_whole():
     framed = np.zeros((192, 256, 3), np.uint8)
     framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 255, 255, 255, 255
@@ -250,20 +243,11 @@ def test_a_jpeg_scaled_while_decoding_looks_like_one_decoded_in_full(photos):
         assert distance(decode(data, 224).pixels, from_array(whole, 224).pixels) < 3
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros(5, np.uint8),
-        np.zeros((4, 4), np.float32),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((1, 4, 4, 3), np.uint8),
-        np.zeros((), np.uint8),
-    ],
-)
-def test_arrays_of_another_shape_or_type_are_refused(array):
+@pytest.mark.parametrize("shape", [5, (0, 4, 3), (4, 4, 4), (1, 4, 4, 3), (), (4, 4)], ids=str)
+def test_arrays_of_another_shape_or_type_are_refused(shape):
+    kind = np.float32 if shape == (4, 4) else np.uint8
     with pytest.raises(ImageError) as refusal:
-        from_array(array, SIZE)
+        from_array(np.zeros(shape, kind), SIZE)
     assert refusal.value.code == "unsupported"
 
 
@@ -279,23 +263,18 @@ def test_a_truncated_file_is_corrupt_wherever_it_ends(form):
         assert refusal.value.code in {"corrupt", "not-an-image"}
 
 
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (b"", "empty"),
-        (b"GIF8", "not-an-image"),
-        (b"Dear reader, this is no photo. " * 99, "not-an-image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not-an-image"),
-        (b"%PDF-1.7\n", "not-an-image"),
-        (bytes(4096), "not-an-image"),
-        (b"BMW notes: the oil was changed in May.\n" * 99, "not-an-image"),
-        (b"GIF89a is a format of 1989.\n" * 99, "not-an-image"),
-    ],
-)
-def test_a_file_that_is_not_an_image_says_so(data, code):
+TEXTS = [
+    *(b"", b"GIF8", b"Dear reader, this is no photo. " * 99, b"%PDF-1.7\n", bytes(4096)),
+    *(b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"GIF89a is a format of 1989.\n" * 99),
+    b"BMW notes: the oil was changed in May.\n" * 99,
+]
+
+
+@pytest.mark.parametrize("data", TEXTS)
+def test_a_file_that_is_not_an_image_says_so(data):
     with pytest.raises(ImageError) as refusal:
         decode(data, SIZE)
-    assert refusal.value.code == code
+    assert refusal.value.code == ("not-an-image" if data else "empty")
 
 
 THUMBNAIL, FULL = directory(16, tag_254=1), directory(64)
@@ -328,18 +307,13 @@ def test_a_raw_file_is_not_taken_for_its_thumbnail(parts, order):
     assert refusal.value.code == "unsupported"
 
 
-@pytest.mark.parametrize(
-    "start",
-    [
-        b"FUJIFILMCCD-RAW 0201",
-        b"IIRO\x08\0\0\0",
-        b"IIU\0\x18\0\0\0",
-        b"FOVb\2\0\2\0",
-        b"\0MRM\0\1",
-        b"II\x1a\0\0\0HEAPCCDR",
-        b"\0\0\0\x18ftypcrx \0\0\0\1",
-    ],
-)
+RAW_STARTS = [
+    *(b"FUJIFILMCCD-RAW 0201", b"IIRO\x08\0\0\0", b"IIU\0\x18\0\0\0", b"FOVb\2\0\2\0"),
+    *(b"\0MRM\0\1", b"II\x1a\0\0\0HEAPCCDR", b"\0\0\0\x18ftypcrx \0\0\0\1"),
+]
+
+
+@pytest.mark.parametrize("start", RAW_STARTS)
 def test_a_raw_file_that_is_not_a_tiff_is_unsupported(start):
     with pytest.raises(ImageError, match="RAW photo") as refusal:
         decode(start + bytes(100), SIZE)
@@ -364,18 +338,9 @@ def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(parts
 
 
 STARTS = [
-    b"",
-    b"\xff\xd8\xff\xe0\0\x10JFIF\0",
-    b"\xff\xd8\xff\xe1",
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF89a",
-    b"BM",
-    b"II*\0\x08\0\0\0",
-    b"MM\0*",
-    b"RIFF\0\0\0\0WEBPVP8 ",
-    b"\0\0\0\x18ftypavif",
-    b"\0\0\0\x18ftypheic",
-    b"\0\0\0\x18ftypmif1",
+    *(b"", b"\xff\xd8\xff\xe0\0\x10JFIF\0", b"\xff\xd8\xff\xe1", b"\x89PNG\r\n\x1a\n", b"GIF89a"),
+    *(b"BM", b"II*\0\x08\0\0\0", b"MM\0*", b"RIFF\0\0\0\0WEBPVP8 "),
+    *(b"\0\0\0\x18ftyp" + brand for brand in (b"avif", b"heic", b"mif1")),
 ]
 
 
