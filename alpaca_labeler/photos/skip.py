@@ -99,7 +99,6 @@ class Skipped:
     folders: list[str] = field(default_factory=list)
     """Folders that cannot be read."""
     _last: Skip | None = None
-
     SHOWN = 5
 
     def add(self, skip: Skip) -> None:
