@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
+from alpaca_labeler.table.progress import wilson
 
 from . import logistic
 from .arrays import Flags, Floats, Indices
@@ -31,8 +32,6 @@ PRIOR_PHOTOS = 100
 SHARPEN_PHOTOS = 200
 """Held-out photos below which calibration makes no probability more certain."""
 _TINY = 1e-6
-_Z95 = 1.959964
-"""Standard deviations on either side that hold 95 % of a normal distribution."""
 
 
 MEANINGS: Final = {
@@ -174,14 +173,6 @@ def figures(
             ends = none if of is None else wilson(figure.value, len(np.unique(groups[of])))
             found[name] = Figure(figure.value, *ends)
     return found
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share of `count` (Wilson, 1927), which is wide for few."""
-    z2 = _Z95**2 / count
-    middle = (share + z2 / 2) / (1 + z2)
-    reach = _Z95 * math.sqrt(share * (1 - share) / count + z2 / count / 4) / (1 + z2)
-    return (max(middle - reach, 0.0), min(middle + reach, 1.0))
 
 
 def bootstrap(

@@ -138,7 +138,7 @@ def stats(*, table: Table, as_json: bool) -> None:
         labels[label] += count
     found: dict[str, dict[str, int]] = {
         "label": labels,
-        "by": {"person": counts.people, "model": labels.total() - counts.people},
+        "by": {"person": counts.progress.decided, "model": counts.progress.left},
         "model": counts.models,
         "failure": {code: reason.count for code, reason in counts.reasons.items()},
         "probability": {f"{i / BINS:.2f}": n for i, n in enumerate(map(sum, counts.scores)) if n},
@@ -148,7 +148,7 @@ def stats(*, table: Table, as_json: bool) -> None:
         total = {
             "rows": counts.rows,
             "needs_review": counts.review,
-            "changed": counts.changed(),
+            "progress": counts.progress.as_dict(),
             "ambiguous": counts.ambiguous,
             "other_tasks": counts.unlabelled,
         }
@@ -156,8 +156,8 @@ def stats(*, table: Table, as_json: bool) -> None:
         return
     need = "needs" if counts.review == 1 else "need"
     click.echo(f"{counted(counts.rows, 'row')}, {counts.review:,} {need} review")
-    if judged := counts.judged.total():
-        click.echo(f"people changed {counts.changed():,} of {judged:,} labels")
+    for text in filter(None, (counts.progress, counts.progress.check())):
+        click.echo(text)
     if counts.ambiguous:
         click.echo(f"{counts.ambiguous:,} with several labels, of which the first counts")
     if counts.unlabelled:

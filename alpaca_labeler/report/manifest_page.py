@@ -13,7 +13,6 @@ from alpaca_labeler.report.charts import SERIES, percent
 from alpaca_labeler.report.thumbnails import Thumbnail
 from alpaca_labeler.table.counts import Counts, Group
 from alpaca_labeler.table.row import Row
-from alpaca_labeler.training.metrics import wilson
 
 SHOWN: Final = 12
 """Reasons on the page: the most common."""
@@ -23,9 +22,6 @@ SHOWN_LABELS: Final = 4
 
 SHOWN_FOLDERS: Final = 100
 """Folders on the page: those with the most photos."""
-
-JUDGED: Final = 50
-"""Fewest labels by people on which the model is measured."""
 
 LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Review these first."
 
@@ -63,7 +59,6 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
         "names": names,
         "labels": shown,
         "figures": _figures(counts, shown),
-        "judged": _judged(counts, names),
         "scores": _scores(counts, names),
         "parent": above,
         "folders": folders,
@@ -76,39 +71,15 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
 
 def _figures(counts: Counts, labels: Sequence[tuple[str, int]]) -> list[tuple[str, str, str, str]]:
     labelled = counts.labels.total()
-    by = "labelled or confirmed by a person"
-    if judged := counts.judged.total():
-        by = f"{counts.changed():,} of {judged:,} changed"
     tiles = [
         *((name, count, f"{percent(count / labelled)} of the labels") for name, count in labels),
         ("Needs review", counts.review, "in the review band, not yet seen by a person"),
-        ("By people", counts.people, by),
+        ("By people", counts.progress.decided, f"{counts.progress.changed:,} of them changed"),
         ("Failed", counts.failed, "could not be labelled"),
     ]
     if counts.unlabelled:
         tiles.append(("Without a label", counts.unlabelled, "rows with no label and no failure"))
     return [(name, f"{count:,}", "", text) for name, count, text in tiles]
-
-
-def _judged(counts: Counts, names: Sequence[str]) -> list[tuple[str, str, str, str]]:
-    """Return tiles that measure the model on people's labels, if they are enough."""
-    total = counts.judged.total()
-    if total < JUDGED:
-        return []
-    shares = [("Accuracy", total - counts.changed(), total, "of all are labelled right")]
-    for truth, name in ((True, names[0]), (False, names[1])):
-        if of_class := counts.judged[truth, True] + counts.judged[truth, False]:
-            meaning = f"of those that are “{name}” are found"
-            shares.append((f"Recall of {name}", counts.judged[truth, truth], of_class, meaning))
-    return [
-        (
-            name,
-            percent(share := right / count),
-            charts.range_text(*wilson(share, count)),
-            f"{right:,} of {count:,}: {meaning}",
-        )
-        for name, right, count, meaning in shares
-    ]
 
 
 def _scores(counts: Counts, names: Sequence[str]) -> dict[str, object] | None:

@@ -19,7 +19,8 @@ from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.photos import images
 from alpaca_labeler.report import charts, page, thumbnails
 from alpaca_labeler.report.charts import percent
-from alpaca_labeler.training.metrics import MEANINGS, wilson
+from alpaca_labeler.table.progress import wilson
+from alpaca_labeler.training.metrics import MEANINGS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

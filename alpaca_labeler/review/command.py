@@ -35,6 +35,14 @@ if TYPE_CHECKING:
     help="The page's port. To forward it, use the same number on both sides: "
     "ssh -L 8080:localhost:8080 HOST.  [default: a free one]",
 )
+@click.option(
+    "--host",
+    metavar="NAME",
+    default="127.0.0.1",
+    help="This machine's name or address in a network that you trust, to review on a tablet there: "
+    "anyone who has the printed address sees the photos and decides, and nothing is encrypted.  "
+    "[default: this machine only]",
+)
 @click.option("--no-browser", is_flag=True, help="Only print the page's address.")
 @shown_manifest_argument
 def review(
@@ -43,6 +51,7 @@ def review(
     annotator: str | None,
     labels: tuple[str, str] | None,
     port: int,
+    host: str,
     no_browser: bool,
 ) -> None:
     """Correct labels in a browser, many at once.
@@ -51,10 +60,12 @@ def review(
         alpaca review
         alpaca review labels.jsonl --photos-root /mnt/photos
         alpaca review s3://results/labels/ --allow s3://photos/ --annotator kim
+        alpaca review --host 192.168.1.20
 
-    MANIFEST is a file, by default manifest.jsonl, or a bucket's results. The page is served on
-    this machine only, to anyone who knows its address. Each decision is written at once and counts
-    at once; several people may decide about one manifest. Ctrl-C ends it.
+    MANIFEST is a file, by default manifest.jsonl, or a bucket's results. The page is served to
+    anyone who knows its address, on this machine only unless --host says more. Each decision is
+    written at once and counts at once; several people may decide about one manifest. Ctrl-C ends
+    it, and says about how many labels are still wrong.
     """
     from alpaca_labeler.review.photos import Photos
     from alpaca_labeler.review.server import Server
@@ -62,7 +73,9 @@ def review(
 
     session = Session(table, dict(enumerate(labels or ())), annotator or _user())
     _check(session)
-    server = Server(session, Photos(table.shown), port)
+    if host in {"", "0.0.0.0"}:  # noqa: S104 - refused
+        raise click.UsageError(f"--host {host}: name the address that the other device asks for")
+    server = Server(session, Photos(table.shown), port, host.lower())
     try:
         click.echo(f"{counted(len(session.index), 'photo')}. Ctrl-C ends the review.", err=True)
         click.echo(server.address)
@@ -86,8 +99,6 @@ def _check(session: Session) -> None:
     source = session.table.name
     if len(session.index) == 0:
         raise click.ClickException(f"{source}: no rows to review")
-    if not session.index.attribute:
-        raise click.ClickException(f"{source}: no row of it has a label that could be corrected")
     if set(session.classes) != {0, 1}:
         known = ", ".join(printable(name) for name in session.classes.values())
         raise click.ClickException(
@@ -97,14 +108,15 @@ def _check(session: Session) -> None:
 
 
 def _farewell(session: Session) -> str:
-    changed, confirmed = session.progress()
-    now = f"{counted(session.made, 'photo')} decided" if session.made else "No photo was decided"
-    if changed + confirmed == 0:
-        return f"\n{now}."
-    name = printable(shlex.quote(session.table.name))
-    return (
-        f"\n{now} in this session. In all, people have changed {changed:,} and confirmed "
-        f"{confirmed:,}; every command counts that. Next:\n"
-        f"  alpaca report {name} --open\n"
-        f"  alpaca manifest export {name} --format csv -o labels.csv"
-    )
+    progress = session.index.progress
+    lines = [f"{progress}."]
+    if check := progress.check():
+        lines.append(f"{check}.")
+    if progress.decided:
+        name = printable(shlex.quote(session.table.name))
+        lines += [
+            "Every command counts that. Next:",
+            f"  alpaca report {name} --open",
+            f"  alpaca manifest export {name} --format csv -o labels.csv",
+        ]
+    return "\n" + "\n".join(lines)

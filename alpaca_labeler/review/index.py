@@ -6,43 +6,47 @@ value of the wrong type counts as missing.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
-from alpaca_labeler.table.facts import Answer
+from alpaca_labeler.table.facts import RANDOM, Answer
+from alpaca_labeler.table.progress import CHECK, Progress, doubt, is_changed
 from alpaca_labeler.table.row import Row, merge
 
 CLASSES: Final = (0, 1)
 UNKNOWN: Final = "?"
-_BATCH: Final = 5000
-"""Rows that are read, then written."""
+_SEED: Final = b"1"
+"""The same table always gives the same random check."""
 
-LEFT, CONFIRMED, CHANGED, FAILED = range(4)
-"""Status of a photo. A failure that somebody has decided is no longer one."""
+LEFT, CONFIRMED, CHANGED = range(3)
+"""Status of a photo."""
 
-_STATUS: Final = (
-    f"CASE WHEN said IS NULL THEN iif(label IS NULL, {FAILED}, {LEFT}) "
-    f"WHEN said IS label THEN {CONFIRMED} ELSE {CHANGED} END"
-)
-
-_SCHEMA: Final = f"""
+_SCHEMA: Final = """
     CREATE TABLE photo (
-        id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT, folder TEXT,
-        label TEXT,      -- what the model says; NULL for a failure
-        model TEXT, reason TEXT, certainty REAL, confidence REAL, review INT,
-        content TEXT,
-        said TEXT, who TEXT,  -- what a person says, and who
-        status INT GENERATED ALWAYS AS ({_STATUS}) STORED
+        id INTEGER PRIMARY KEY, name TEXT UNIQUE, folded TEXT,
+        class INT, label TEXT,  -- the person's, else the model's
+        was TEXT,               -- what the model says
+        model TEXT, certainty REAL, confidence REAL, review INT, content TEXT,
+        who TEXT, status INT,
+        sample INT, draw INT,   -- whether it was checked at random; its place in that order
+        line BLOB
     );
-    CREATE TABLE line (id INTEGER PRIMARY KEY, line BLOB);
+    CREATE INDEX undecided ON photo (draw) WHERE status = 0;
+    CREATE INDEX sampled ON photo (id) WHERE sample;
 """
 
-_WRITE: Final = "INSERT OR REPLACE INTO photo VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE: Final = f"INSERT OR REPLACE INTO photo VALUES ({', '.join('?' * 16)})"  # noqa: S608 - ours
+
+_DRAWN: Final = f"""(sample OR id IN (
+    SELECT id FROM photo WHERE status = {LEFT} ORDER BY draw
+    LIMIT max(0, {CHECK} - (SELECT count(*) FROM photo WHERE sample))
+))"""  # noqa: S608 - ours
+"""What was checked, then the next of what is left: the same photos, however often it is resumed."""
 
 SHOW: Final = {
     "all": "1",
@@ -50,31 +54,25 @@ SHOW: Final = {
     "review": f"status = {LEFT} AND review",
     "changed": f"status = {CHANGED}",
     "confirmed": f"status = {CONFIRMED}",
-    "failed": f"status = {FAILED}",
+    "random": _DRAWN,
 }
 
-# A person's decision is certain, and a failure has no certainty: both come last.
-_LAST: Final = "status = 3, said IS NOT NULL, certainty IS NULL"
-ORDERS: Final = {
-    "doubt": f"{_LAST}, certainty, id",
-    "name": "folder, folded",
-}
+_DOUBT: Final = f"status <> {LEFT}, certainty IS NULL, certainty, id"
+"""A person's decision is certain: it comes last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which photos to show, in which order. An empty text asks for any."""
+    """Which photos to show, the least certain first. An empty text asks for any."""
 
     search: str = ""
     show: str = "all"
     label: str = ""
-    """A class name: the person's, or the model's if nobody has decided."""
-    folder: str = ""
-    sort: str = "doubt"
+    """A class index: the person's, or the model's if nobody has decided."""
 
 
 class Index:
-    """The photos of one table, by number. Not for use by two threads at once."""
+    """The photos of one table that have a label, by number. Not for use by two threads at once."""
 
     def __init__(self, rows: Iterable[tuple[Row, bytes]]) -> None:
         """Read rows with their lines, one per photo. Raises `ManifestError`."""
@@ -82,38 +80,39 @@ class Index:
         self._db.row_factory = sqlite3.Row
         self._db.executescript(_SCHEMA)
         self._classes: Counter[tuple[str, int, str]] = Counter()
+        self.progress = Progress()
         self._db.execute("PRAGMA journal_mode = OFF")  # no other process uses it
-        numbered = enumerate(each for each in rows if not each[0].hidden)
-        while some := list(islice(numbered, _BATCH)):
-            self.write(
-                "INSERT INTO line VALUES (?, ?)", ((number, line) for number, (_, line) in some)
-            )
-            self.write(_WRITE, ((number, *self._facts(row)) for number, (row, _) in some))
-        self._db.execute("CREATE INDEX decided ON photo (said, label) WHERE said IS NOT NULL")
-        self._size: int = self.ask("SELECT count(*) FROM photo")[0][0]
+        self._size = 0
+        self._write(self._read(rows))
         self.attribute, self.classes = self._meant()
 
     def __len__(self) -> int:
         return self._size
 
+    def _read(self, rows: Iterable[tuple[Row, bytes]]) -> Iterator[tuple[object, ...]]:
+        for row, line in rows:
+            if not row.hidden and not row.failure:
+                self.progress.add(row)
+                yield self._size, *self._facts(row), line
+                self._size += 1
+
     def ask(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Run one statement and return its rows."""
         return self._db.execute(sql, values).fetchall()
 
-    def write(self, sql: str, values: Iterable[tuple[object, ...]]) -> None:
-        """Write for many photos at once."""
+    def _write(self, photos: Iterable[tuple[object, ...]]) -> None:
         self._db.execute("BEGIN")
-        self._db.executemany(sql, values)
+        self._db.executemany(_WRITE, photos)
         self._db.execute("COMMIT")
 
     def row(self, number: int) -> Row:
         """Return what is known of a photo."""
-        [(line,)] = self.ask("SELECT line FROM line WHERE id = ?", number)
+        [(line,)] = self.ask("SELECT line FROM photo WHERE id = ?", number)
         return Row.from_line(line)
 
     def merge(self, rows: Iterable[Row]) -> list[int]:
         """Merge rows into those that are here; return the photos that look different now."""
-        changed = {}
+        changed = set()
         for row in rows:
             number = self.number(row.source_ref)
             if number is None:
@@ -122,11 +121,12 @@ class Index:
             after = merge(before, row)
             if after == before:
                 continue
-            self.write("UPDATE line SET line = ? WHERE id = ?", [(after.to_line(), number)])
+            self.progress.add(before, -1)
+            self.progress.add(after)
             facts = self._facts(after)
+            self._write([(number, *facts, after.to_line())])
             if facts != self._facts(before):
-                changed[number] = facts
-        self.write(_WRITE, ((number, *facts) for number, facts in changed.items()))
+                changed.add(number)
         return sorted(changed)
 
     def number(self, name: str) -> int | None:
@@ -139,41 +139,42 @@ class Index:
         where, values = [SHOW[query.show]], []
         for sql, value in (
             ("instr(folded, ?)", folded(query.search)),
-            ("coalesce(said, label) = ?", query.label),
-            ("folder = ?", query.folder),
+            ("class = CAST(? AS INT)", query.label),
         ):
             if value:
                 where.append(sql)
                 values.append(value)
+        order = "draw" if query.show == "random" else _DOUBT
         found = self.ask(
             f"SELECT id, status FROM photo WHERE {' AND '.join(where)} "  # noqa: S608 - ours
-            f"ORDER BY {ORDERS[query.sort]}",
+            f"ORDER BY {order}",
             *values,
         )
         return list(map(tuple, found))
 
     def _facts(self, row: Row) -> tuple[object, ...]:
-        answer = row.answer or Answer()
-        for said in (row.answer, row.decision):
+        answer, decision = row.answer or Answer(), row.decision
+        for said in (row.answer, decision):
             if said and said.label and said.attribute and said.index in CLASSES:
                 self._classes[said.attribute, said.index, said.label] += 1
-        failure = answer.failure
-        label = None if failure else answer.label or row.label or UNKNOWN
-        probability = answer.probability
-        sure = None if probability is None else round(max(probability, 1 - probability), 4)
+        probability, wrong = answer.probability, doubt(row)
+        threshold = 0.5 if answer.threshold is None else answer.threshold
+        status = LEFT if decision is None else CHANGED if is_changed(row) else CONFIRMED
         return (
             row.source_ref,
             folded(row.source_ref),
-            folder(row.source_ref),
-            label,
+            row.index,
+            row.label or UNKNOWN,
+            answer.label or UNKNOWN,
             row.model or UNKNOWN,
-            f"{failure.code}: {failure.message}" if failure else None,
-            certainty(answer),
-            sure,
+            None if probability is None else abs(probability - threshold),
+            None if wrong is None else round(1 - wrong, 4),
             answer.needs_review,
             row.read.content if row.read else None,
-            row.decision and row.decision.label,
-            row.decision and row.decision.who,
+            decision and decision.who,
+            status,
+            bool(decision and decision.sample == RANDOM),
+            _draw(row.source_ref),
         )
 
     def _meant(self) -> tuple[str, dict[int, str]]:
@@ -183,22 +184,12 @@ class Index:
         return chosen, {index: name for of, index, name in reversed(found) if of == chosen}
 
 
-def certainty(answer: Answer) -> float | None:
-    """Return how far the probability lies from the threshold: 0 at it, 1 at 0 or 1."""
-    probability, threshold = answer.probability, answer.threshold
-    if probability is None:
-        return None
-    if threshold is None or not 0 < threshold < 1:
-        threshold = 0.5
-    room = 1 - threshold if probability >= threshold else threshold
-    return min(1.0, abs(probability - threshold) / room)
-
-
-def folder(name: str) -> str:
-    """Return an image's name up to and including the last slash."""
-    return name[: name.rfind("/") + 1] or "./"
-
-
 def folded(name: str) -> str:
     """Return a name as it is searched and sorted: without capitals, accents in one form."""
     return name.lower() if name.isascii() else unicodedata.normalize("NFC", name.casefold())
+
+
+def _draw(name: str) -> int:
+    """Return a photo's place in a random order that follows from its name alone."""
+    digest = hashlib.blake2b(name.encode(), digest_size=6, key=_SEED).digest()
+    return int.from_bytes(digest)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 from alpaca_labeler import storage
@@ -25,8 +25,8 @@ LONGEST: Final = {"tile": 384, "large": 1600, "full": 4096}
 """Longest side in pixels: about twice a tile's for dense screens, a laptop's window, and what is
 fetched when somebody zooms in."""
 
-CACHE_BYTES: Final = 32 * 2**20
-"""Of encoded pictures that are kept: some thousand tiles."""
+KEPT: Final = {"tile": 1000, "large": 16, "full": 1}
+"""Encoded pictures of each size that are kept: some 30 MB in all."""
 
 _FETCHED: Final = 8
 """Photos in memory at a time; from S3, most of the time is waiting."""
@@ -37,45 +37,34 @@ class PhotoError(LabelerError):
 
 
 class Photos:
-    """Makes pictures, a few at a time, and caches the latest. For use by any thread."""
+    """Makes pictures, a few at a time, and keeps the latest. For use by any thread."""
 
-    def __init__(self, place: Callable[[str], str], *, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, place: Callable[[str], str]) -> None:
         """`place` is `Table.shown`."""
         self._place = place
-        self._cache: OrderedDict[tuple[str, Read | None, str], bytes] = OrderedDict()
-        self._free = cache_bytes
-        self._lock = threading.Lock()
         self._turns = threading.BoundedSemaphore(_FETCHED)
         self._decoders = threading.BoundedSemaphore(min(4, os.cpu_count() or 1))
+        self._kept = {size: lru_cache(KEPT[size])(self._made) for size in LONGEST}
 
     def jpeg(self, row: Row, size: str) -> bytes:
         """Return a row's photo at a size of `LONGEST`. Raises `PhotoError`."""
-        name = row.source_ref, row.read, size
-        with self._lock:
-            if name in self._cache:
-                self._cache.move_to_end(name)
-                return self._cache[name]
+        return self._kept[size](row.source_ref, row.read, LONGEST[size])
+
+    def _made(self, name: str, read: Read | None, longest: int) -> bytes:
         with self._turns:
-            data = self._fetch(row)
+            data = self._fetch(name, read)
             try:
                 with self._decoders:
-                    made = pool.jpeg(data, LONGEST[size])
+                    return pool.jpeg(data, longest)
             except images.ImageError as error:
                 raise PhotoError(str(error)) from error
-        with self._lock:
-            if name not in self._cache:
-                self._cache[name] = made
-                self._free -= len(made)
-            while self._free < 0:
-                self._free += len(self._cache.popitem(last=False)[1])
-        return made
 
-    def _fetch(self, row: Row) -> bytes:
+    def _fetch(self, name: str, read: Read | None) -> bytes:
         try:
-            data = storage.read(self._place(row.source_ref), MAX_BYTES)
+            data = storage.read(self._place(name), MAX_BYTES)
         except (storage.StorageError, Elsewhere) as error:
             raise PhotoError(str(error)) from error
-        if row.read and _differs(row.read, data):
+        if read and _differs(read, data):
             raise PhotoError("the photo has changed since it was labelled; label it again first")
         return data
 

@@ -1,4 +1,4 @@
-"""The page's server: on this machine only, for anyone who knows the token in its address.
+"""The page's server: for anyone who knows the token in its address.
 
 Every request names the token and this host; what writes comes from the page itself. No path is ever
 taken from a request: pages are by name from a fixed list, photos by their number.
@@ -6,7 +6,6 @@ taken from a request: pages are by name from a fixed list, photos by their numbe
 
 from __future__ import annotations
 
-import functools
 import hmac
 import importlib.resources
 import secrets
@@ -20,11 +19,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.review.index import CLASSES, ORDERS, SHOW, Query
+from alpaca_labeler.review.index import CLASSES, SHOW, Query
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session
-
-HOST: Final = "127.0.0.1"
 
 _SCRIPT: Final = "text/javascript; charset=utf-8"
 _STYLE: Final = "text/css; charset=utf-8"
@@ -35,7 +32,7 @@ PAGES: Final = {
     "icon.svg": ("review/pages/icon.svg", "image/svg+xml"),
     **{
         name: (f"review/pages/{name}", _SCRIPT)
-        for name in ("page.js", "frame.js", "server.js", "grid.js", "large.js")
+        for name in ("page.js", "frame.js", "server.js", "grid.js")
     },
 }
 
@@ -75,37 +72,31 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, session: Session, photos: Photos, port: int = 0) -> None:
-        """Listen on `port` of 127.0.0.1; 0 is any free one. Raises `OSError`."""
+    def __init__(
+        self, session: Session, photos: Photos, port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
+        """Listen on `port` of `host`; 0 is any free one. Raises `OSError`.
+
+        `host` is the name or IPv4 address that a browser asks for, so that no other site's page
+        reaches us under a name of its own.
+        """
         self.session = session
         self.photos = photos
         self.token = secrets.token_urlsafe(24)
-        self._codes = {secrets.token_urlsafe(24)}
-        super().__init__((HOST, port), _Handler)
-        self.hosts = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
+        code = secrets.token_urlsafe(24)
+        self.codes = {code: True}
+        """Each leads to the page once."""
+        super().__init__((host, port), _Handler)
+        names = {host, "localhost"} if host == "127.0.0.1" else {host}
+        self.hosts = {f"{name}:{self.server_port}" for name in names}
+        self.address, self.one_time_address = (
+            f"http://{host}:{self.server_port}/{each}/" for each in (self.token, code)
+        )
+        """Where a browser finds the page; any user of this machine sees how one was started."""
         folder = importlib.resources.files("alpaca_labeler")
         self.pages = {
             name: ((folder / file).read_bytes(), kind) for name, (file, kind) in PAGES.items()
         }
-
-    @property
-    def address(self) -> str:
-        """Where a browser finds the page."""
-        return f"http://{HOST}:{self.server_port}/{self.token}/"
-
-    @property
-    def one_time_address(self) -> str:
-        """Leads to the page once: any user of this machine sees how a browser was started."""
-        [code] = self._codes
-        return f"http://{HOST}:{self.server_port}/{code}/"
-
-    def spend(self, code: str) -> bool:
-        """Tell whether `code` may be led to the page; after that it no longer may."""
-        try:
-            self._codes.remove(code)
-        except KeyError:
-            return False
-        return True
 
     def handle_error(self, *_: object) -> None:
         """Ignore a browser that went away; report any other error in one line."""
@@ -156,13 +147,13 @@ class _Handler(BaseHTTPRequestHandler):
             port = self.server.server_port
             raise _Answer(
                 403,
-                f"this page answers only at localhost:{port}. If you forward a port, use the same "
-                f"number on both sides: ssh -L {port}:localhost:{port} HOST",
+                f"this page answers only at {max(self.server.hosts)}. If you forward a port, use "
+                f"the same number on both sides: ssh -L {port}:localhost:{port} HOST",
             )
         path, _, query = self.path.partition("?")
         token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            if self.command == "GET" and self.server.spend(token):
+            if self.command == "GET" and self.server.codes.pop(token, False):
                 raise _Answer(_SEE_OTHER, "the page has another address")
             raise _Answer(404, "there is nothing here")
         return name, query
@@ -177,14 +168,12 @@ class _Handler(BaseHTTPRequestHandler):
             asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
         except ValueError:
             raise _Answer(400, "the query cannot be read") from None
-        if name not in {"start", "list", "state", "tiles", "photo"}:
+        if name not in {"list", "tiles", "photo"}:
             raise _Answer(404, "there is nothing here")
         given = {key: values[-1] for key, values in asked.items()}
         generation = _integer(given, "generation") if "generation" in given else 0
         answers: dict[str, Callable[[], object]] = {
-            "start": session.start,
             "list": lambda: session.select(_query(given), given.get("photo", "")),
-            "state": lambda: session.state(_integer(given, "since")),
             "tiles": lambda: session.tiles(generation, _integers(given.get("ids", "").split(","))),
         }
         if name in answers:
@@ -208,8 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
         generation, since = _integer(body, "generation"), _integer(body, "since")
         if name == "decide":
             wanted = _wanted(body.get("classes"))
-            see = functools.partial(self.server.photos.jpeg, size="tile")
-            return _json(session.decide(generation, since, wanted, see))
+            check = body.get("check") is True
+            return _json(session.decide(generation, since, wanted, check=check))
         if name == "undo":
             return _json(session.undo(since))
         raise _Answer(404, "there is nothing here")
@@ -288,6 +277,10 @@ def _wanted(classes: object) -> dict[int, int]:
 
 def _query(given: dict[str, str]) -> Query:
     query = Query(**{f.name: given[f.name] for f in fields(Query) if f.name in given})
-    if query.show not in SHOW or query.sort not in ORDERS or len(query.search) > MAX_SEARCH:
+    if (
+        query.show not in SHOW
+        or query.label not in {"", *map(str, CLASSES)}
+        or len(query.search) > MAX_SEARCH
+    ):
         raise _Answer(400, "no such list")
     return query

@@ -8,35 +8,23 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from alpaca_labeler.console import printable
-from alpaca_labeler.review.index import CHANGED, CONFIRMED, FAILED, Index, Query
-from alpaca_labeler.review.photos import PhotoError
-from alpaca_labeler.table.facts import Decision
+from alpaca_labeler.review.index import CHANGED, Index, Query
+from alpaca_labeler.table.facts import RANDOM, Decision
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Table
 
-MAX_TILES: Final = 1000
-"""Photos that one answer describes."""
-MAX_CHOICES: Final = 200
-"""Folders or labels to choose from: those with the most photos; search finds the others."""
 MAX_TEXT: Final = 2000
 """Characters that are shown of one text."""
 
 _TILES: Final = """
-    SELECT id, name, folder, label, coalesce(said, label) AS now, said, who,
-        confidence, review, reason, status, content, model
+    SELECT id, name, label, class, was, who, confidence, review, status, content, model
     FROM photo WHERE id IN (SELECT value FROM json_each(?))
 """
 _STATUS: Final = "SELECT id, status FROM photo WHERE id IN (SELECT value FROM json_each(?))"
-
-
-See = Callable[[Row], object]
-"""Shows a photo, or raises `PhotoError`: what cannot be seen is not decided."""
 
 _Step = dict[str, tuple[str, Decision | None]]
 """Of each photo, by name: the label that it was given, and the decision that stood before."""
@@ -49,14 +37,7 @@ class Outdated(Exception):
 class Session:
     """A review of one table."""
 
-    def __init__(
-        self,
-        table: Table,
-        classes: dict[int, str],
-        annotator: str,
-        *,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
+    def __init__(self, table: Table, classes: dict[int, str], annotator: str) -> None:
         """Read the table; `classes` are names by index, for those that no row tells.
 
         Raises `ManifestError`, `StorageError` and `OSError`.
@@ -64,15 +45,12 @@ class Session:
         self.annotator = annotator
         self.table = table
         self._given_classes = classes
-        self._clock = clock
         self._lock = threading.RLock()
         self.generation = 0
         self._log: list[int] = []
         """Photos in the order in which decisions about them became known."""
-        self.made = 0
-        """Photos that were decided here, less those that were taken back."""
+        self._steps: list[_Step] = []
         self.reload()
-        self._steps = self._earlier_steps()
 
     def reload(self) -> None:
         """Read the table again."""
@@ -83,48 +61,7 @@ class Session:
             self.classes = {**self.index.classes, **self._given_classes}
             self.generation += 1
 
-    def _earlier_steps(self) -> list[_Step]:
-        """Return the annotator's steps of earlier sessions, of which only the result is known."""
-        steps: dict[str, _Step] = {}
-        for (number,) in self.index.ask("SELECT id FROM photo WHERE who = ?", self.annotator):
-            row = self.index.row(number)
-            if row.decision and row.decision.label:
-                step = steps.setdefault(row.decision.at, {})
-                step[row.source_ref] = row.decision.label, None
-        return [steps[made] for made in sorted(steps)]
-
     # --- reading ---------------------------------------------------------------------------------
-
-    def start(self) -> dict[str, Any]:
-        """Return what a page needs to begin."""
-        with self._lock:
-            return {
-                "name": printable(self.table.name),
-                "annotator": printable(self.annotator),
-                "classes": [text(self.classes[number]) for number in sorted(self.classes)],
-                "labels": self._choices("coalesce(said, label)"),
-                "folders": self._choices("folder"),
-            }
-
-    def progress(self) -> tuple[int, int]:
-        """Return how many labels people have (changed, confirmed)."""
-        with self._lock:
-            found = self.index.ask("SELECT status FROM photo WHERE said NOT NULL")
-            counts = Counter(status for (status,) in found)
-            return counts[CHANGED], counts[CONFIRMED]
-
-    def _choices(self, column: str) -> list[dict[str, Any]]:
-        """Return what there is to choose from, by name, with the decided and all photos of each."""
-        found = self.index.ask(
-            # The column is one of ours.
-            f"SELECT {column} AS value, count(*) AS photos, count(said) AS decided, "  # noqa: S608
-            f"sum(status = {FAILED}) FROM photo "
-            f"WHERE value NOT NULL GROUP BY value ORDER BY photos DESC LIMIT {MAX_CHOICES}"
-        )
-        return [
-            {"value": value, "text": text(value), "photos": photos - failed, "decided": decided}
-            for value, photos, decided, failed in sorted(map(tuple, found))
-        ]
 
     def select(self, query: Query, name: str = "") -> dict[str, Any]:
         """Return the photos of a list, and the status of each as one digit.
@@ -140,6 +77,9 @@ class Session:
                 "ids": ids,
                 "status": "".join(str(status) for _, status in found),
                 "at": ids.index(number) if number in ids else -1,
+                "name": printable(self.table.name),
+                "annotator": printable(self.annotator),
+                "classes": [text(self.classes[index]) for index in sorted(self.classes)],
                 **self._state(len(self._log)),
             }
 
@@ -147,28 +87,25 @@ class Session:
         """Return the content of the tiles of photos. Raises `Outdated`."""
         with self._lock:
             self._check(generation)
-            found = self.index.ask(_TILES, str(numbers[:MAX_TILES]))
+            found = self.index.ask(_TILES, str(numbers))
             tiles = {row["id"]: self._tile(row) for row in found}
             return [tiles[number] for number in numbers if number in tiles]
 
     def _tile(self, row: sqlite3.Row) -> dict[str, Any]:
-        now, label, status = row["now"], row["label"], row["status"]
-        was = label if status == CHANGED else ""
-        indexes = {name: index for index, name in self.classes.items()}
+        folder, _, name = row["name"].rpartition("/")
+        index = row["class"] if row["class"] in self.classes else -1
         return {
             **{key: row[key] for key in ("id", "confidence", "status")},
             "ref": row["name"],
-            "name": text(row["name"].rpartition("/")[2]),
-            "folder": text(row["folder"]),
-            "label": text(now or ""),
-            "class": indexes.get(now, -1),
-            "was": text(was or ""),
-            "wasClass": indexes.get(was, -1),
+            "name": text(name),
+            "folder": text(f"{folder or '.'}/"),
+            "label": text(row["label"]),
+            "class": index,
+            "was": text(row["was"]) if row["status"] == CHANGED else "",
             "who": text(row["who"] or ""),
             "review": bool(row["review"]),
             "model": text(row["model"]),
             "content": row["content"] or "",
-            "reason": text(row["reason"] or "") if status == FAILED else "",
         }
 
     def row(self, generation: int, number: int) -> Row:
@@ -177,19 +114,15 @@ class Session:
             self._check(generation, number)
             return self.index.row(number)
 
-    def state(self, since: int) -> dict[str, Any]:
-        """Return what has changed since a page last asked. Raises `LabelerError`."""
-        with self._lock:
-            self._follow()
-            return self._state(since)
-
     def _state(self, since: int) -> dict[str, Any]:
+        progress = self.index.progress
         changed = self.index.ask(_STATUS, str(sorted(set(self._log[since:]))))
         return {
             "generation": self.generation,
             "since": len(self._log),
             "changed": [tuple(row) for row in changed],
-            "undo": bool(self._steps),
+            "progress": str(progress),
+            "check": progress.check(),
         }
 
     def _check(self, generation: int, *numbers: int) -> None:
@@ -199,13 +132,13 @@ class Session:
     # --- decisions -------------------------------------------------------------------------------
 
     def decide(
-        self, generation: int, since: int, wanted: dict[int, int], see: See
+        self, generation: int, since: int, wanted: dict[int, int], *, check: bool = False
     ) -> dict[str, Any]:
         """Write decisions about photos, all in one step, and return the state.
 
-        `wanted` is the class index per photo; `since` is the state that the page has seen. `unseen`
-        is how many were refused because somebody else has decided them since, `refused` says why
-        others were: they could not be labelled and cannot be seen, or do not stand.
+        `wanted` is the class index per photo; `since` is the state that the page has seen; `check`
+        says that these photos were drawn at random. `unseen` is how many were refused because
+        somebody else has decided them since, `refused` names those that do not stand.
 
         Raises `Outdated`, and `LabelerError` or `OSError`: then nothing is written.
         """
@@ -215,59 +148,54 @@ class Session:
             if not set(wanted.values()) <= set(self.classes):
                 raise Outdated
             unseen = wanted.keys() & set(self._log[since:])
-            refused, rows = [], []
+            drawn = {number for number, _ in self.index.select(Query(show="random")) if check}
+            rows, refused = [], []
             step: _Step = {}
             for number, index in wanted.items():
                 row, label = self.index.row(number), self.classes[index]
                 before = row.decision
                 if number in unseen or (before and before.label == label):
                     continue
-                try:
-                    if row.answer and row.answer.failure:
-                        see(row)
-                except PhotoError as error:
-                    refused.append(text(str(error)))
-                    continue
-                rows.append(self._said(row, label, self.annotator, index))
+                sample = RANDOM if number in drawn else before.sample if before else None
+                said = Decision("", self.annotator, label, index, self.index.attribute, sample)
+                rows.append(self._said(row, said))
                 step[row.source_ref] = label, before
             if rows:
                 self._write(rows)
                 self._steps.append(step)
-                self.made += len(rows)
                 standing = {row.source_ref for row, _ in self._still_counting(step)}
-                refused += [f"{text(name)}: not decided" for name in step.keys() - standing]
+                refused = [f"{text(name)}: not decided" for name in step.keys() - standing]
             return {**self._state(since), "unseen": len(unseen), "refused": refused}
 
     def undo(self, since: int) -> dict[str, Any]:
-        """Take back the annotator's last step that still counts.
+        """Take back this session's last step that still counts.
 
-        Returns the state, the photos of that step and what to say about it.
-
-        A photo gets the label that it had before the step; of a step of an earlier session, the
-        model's. Raises `LabelerError` or `OSError`: then nothing is taken back.
+        Returns the state and the photos of that step, each of which has the label that it had
+        before. Raises `LabelerError` or `OSError`: then nothing is taken back.
         """
         with self._lock:
             self._follow()
-            while self._steps:
+            back: list[tuple[Row, Decision | None]] = []
+            while self._steps and not back:
                 back = self._still_counting(self._steps[-1])
                 rows = [
-                    self._said(row, before.label, before.who, before.index)
-                    if before
-                    else self._said(row, None, self.annotator, None)
-                    for row, before in back
+                    self._said(row, before or Decision("", self.annotator)) for row, before in back
                 ]
                 self._write(rows)
                 self._steps.pop()
-                self.made = max(0, self.made - len(back))
-                if back:
-                    numbers = (self.index.number(row.source_ref) for row, _ in back)
-                    again = sorted(number for number in numbers if number is not None)
-                    return {**self._state(since), **self._again(again)}
-            return {**self._state(since), **self._again([])}
+            numbers = (self.index.number(row.source_ref) for row, _ in back)
+            again = sorted(number for number in numbers if number is not None)
+            return {**self._state(since), "ids": again}
 
-    def _said(self, row: Row, label: str | None, who: str, index: int | None) -> Row:
-        now, attribute = self._clock(), self.index.attribute
-        return row.decided(label, who, now, index=index, attribute=attribute)
+    def _said(self, row: Row, said: Decision) -> Row:
+        return row.decided(
+            said.label,
+            said.who,
+            datetime.now(UTC),
+            index=said.index,
+            attribute=said.attribute,
+            sample=said.sample,
+        )
 
     def _still_counting(self, step: _Step) -> list[tuple[Row, Decision | None]]:
         """Return what was said before, by photo, where nobody has said anything else since."""
@@ -284,15 +212,6 @@ class Session:
         if rows:
             self.table.append(rows)
             self._follow()
-
-    def _again(self, numbers: list[int]) -> dict[str, Any]:
-        """Say what photos are after a step was taken back."""
-        if len(numbers) != 1:
-            return {"ids": numbers, "text": f"{len(numbers):,} photos are as they were before"}
-        [tile] = self.tiles(self.generation, numbers)
-        who = f", as {tile['who']} said" if tile["who"] else ""
-        is_again = f"is {tile['label']} again{who}" if tile["label"] else "has no label again"
-        return {"ids": numbers, "text": f"{tile['name']} {is_again}"}
 
     def _follow(self) -> None:
         """Merge what was appended since, here or elsewhere; read again what was replaced."""

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Final
 
 from alpaca_labeler.table.facts import Failure
+from alpaca_labeler.table.progress import Progress
 from alpaca_labeler.table.row import Row
 
 BINS: Final = 20
@@ -80,8 +81,7 @@ class Counts:
     """How many labels of either class to sample."""
     rows: int = 0
     review: int = 0
-    people: int = 0
-    """Labels that a person gave or confirmed."""
+    progress: Progress = field(default_factory=Progress)
     failed: int = 0
     unlabelled: int = 0
     """Rows that are neither a label nor a failure."""
@@ -91,8 +91,6 @@ class Counts:
     """By (index, class name); index -1 if a row has none."""
     models: Counter[str] = field(default_factory=Counter)
     """Labels by model version."""
-    judged: Counter[tuple[bool, bool]] = field(default_factory=Counter)
-    """People's labels of photos that a model had labelled: by (person says label 1, model did)."""
     reasons: dict[str, Reason] = field(default_factory=dict)
     scores: list[list[int]] = field(default_factory=lambda: [[0, 0] for _ in range(BINS)])
     """Models' labels by probability: [label 1, others] for each of `BINS`."""
@@ -135,13 +133,9 @@ class Counts:
         self.review += row.needs_review
         # The rows with the greatest random numbers are a sample: every row is equally likely.
         self._samples[positive].offer(self._random.random(), row)
+        self.progress.add(row)
         if not row.decision:
             self._add_score(row, positive=positive)
-            return
-        self.people += 1
-        if row.answer and row.answer.label:
-            # Of two classes: a model that did not say this one said the other.
-            self.judged[positive, positive == (row.answer.label == name)] += 1
 
     def _add_score(self, row: Row, *, positive: bool) -> None:
         probability = row.probability
@@ -162,10 +156,6 @@ class Counts:
         reason.count += 1
         if len(reason.examples) < EXAMPLES:
             reason.examples.append((name, failure.message))
-
-    def changed(self) -> int:
-        """Return how many of the people's labels are not what the model had said."""
-        return self.judged[True, False] + self.judged[False, True]
 
     def least_certain(self) -> list[Row]:
         """Return the rows nearest to their threshold, the nearest first."""

@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 EARLIEST: Final = ""
 """The moment of a date that cannot be read."""
 
+RANDOM: Final = "random"
+"""`Decision.sample` of a photo that was drawn at random to be checked."""
+
 _LAST_YEAR: Final = 9000
 
 _OURS: Final = re.compile(
@@ -79,6 +82,8 @@ class Decision(NamedTuple):
     label: str | None = None
     index: int | None = None  # type: ignore[assignment]
     attribute: str | None = None
+    sample: str | None = None
+    """`RANDOM` if the photo was drawn at random."""
 
 
 Fact = Read | Failure | Answer | Decision

@@ -161,13 +161,14 @@ class Row:
         *,
         index: int | None = None,
         attribute: str | None = None,
+        sample: str | None = None,
     ) -> Row:
         """Return the row that says that `who` calls this photo `label` (None: takes it back).
 
         It holds nothing but the decision, dated after all that is known of the photo: the last
         decision counts, whatever the clocks say. `now` has a time zone.
         """
-        said = Decision(later(now, self.newest), who, label, index, attribute)
+        said = Decision(later(now, self.newest), who, label, index, attribute, sample)
         return Row(self.source_ref, people={(self.read and self.read.content) or CURRENT: said})
 
     def settled(self) -> Row:

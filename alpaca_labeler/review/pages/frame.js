@@ -1,13 +1,12 @@
 // @ts-check
-// What stands around the photos: filters, progress, the end of the list.
+// What stands around the photos: filters, progress, messages, the end of the list.
 
-import { make } from "./grid.js";
+/** @typedef {import("./server.js").List} List */
 
-/** @typedef {import("./server.js").Start} Start */
+const MESSAGE = 8000; // milliseconds
+const SIZE = 140; // pixels, of a tile
 
-const TOAST = 8000; // milliseconds
-
-export const FILTERS = ["search", "label", "show", "folder", "sort"];
+export const FILTERS = ["search", "label", "show"];
 
 /** @param {string} id @returns {any} */
 export const element = (id) => document.getElementById(id);
@@ -15,26 +14,34 @@ export const element = (id) => document.getElementById(id);
 export const number = (value) => value.toLocaleString("en");
 /** @param {number} count */
 export const photos = (count) => `${number(count)} photo${count === 1 ? "" : "s"}`;
+/** @param {string} does @returns {any} */
+export const button = (does) => element("bar").querySelector(`[data-does=${does}]`);
 
 /** The filters that are on. @param {Record<string, string>} query */
-export const filtered = (query) => FILTERS.filter((name) => query[name] && name !== "sort");
+export const filtered = (query) => FILTERS.filter((name) => query[name]);
 
-/** Show what there is to choose from, and what was chosen. @param {Start} start @param {Record<string, string>} query */
-export function begin(start, query) {
-  document.title = `${start.name} - review`;
-  element("name").textContent = start.name;
+/** The key of each class besides its number: its initial, if that is nothing else. @param {string[]} classes */
+export function initials(classes) {
+  const found = classes.map((name) => name[0].toLowerCase());
+  const clear = found[0] !== found[1] && found.every((key) => /[a-z]/.test(key) && !"rxz".includes(key));
+  return clear ? found : ["1", "2"];
+}
+
+/** Show what there is to choose from, and what was chosen. @param {List} list @param {Record<string, string>} query */
+export function begin(list, query) {
+  document.title = `${list.name} - review`;
+  element("name").textContent = list.name;
   element("help-file").textContent =
-    `Each decision is written at once to ${start.name}, as ${start.annotator}'s.`;
-  [element("no"), element("yes")].forEach((each, index) => {
-    each.textContent = start.classes[index];
+    `Each decision is written at once to ${list.name}, as ${list.annotator}'s.`;
+  element("help-classes").textContent = `${list.classes[1]}, ${list.classes[0]}`;
+  const keys = initials(list.classes);
+  ["no", "yes"].forEach((does, index) => {
+    button(does).title = list.classes[index];
+    button(does).querySelector(".what").textContent = list.classes[index];
+    button(does).querySelector("kbd").textContent = keys[index];
   });
-  const choices = { label: start.labels, folder: start.folders };
-  for (const [id, found] of Object.entries(choices)) {
-    element(id).replaceChildren(new Option("any", ""), ...found.map((each) => new Option(
-      `${each.text} (${id === "folder" ? `${number(each.decided)} of ` : ""}${number(each.photos)})`,
-      each.value)));
-    element(id).parentElement.hidden = found.length < 2 && !query[id];
-  }
+  element("label").replaceChildren(new Option("any", ""),
+    ...list.classes.map((name, index) => new Option(name, String(index))));
   for (const name of FILTERS) {
     if (element(name) !== document.activeElement) element(name).value = query[name];
   }
@@ -43,53 +50,42 @@ export function begin(start, query) {
 /** Say what is shown. @param {Record<string, string>} query @param {number} count of photos */
 export function shown(query, count) {
   const on = filtered(query);
-  element("shown").textContent = [photos(count), ...on.map((name) => {
-    const field = element(name);
-    const chosen = field.selectedOptions?.[0]?.text.replace(/ \([^(]*\)$/, "") ?? query[name];
-    return `${field.parentElement.firstChild.data}: ${chosen}`;
-  })].join(" · ");
+  element("shown").textContent = [photos(count), ...on.map((name) =>
+    element(name).selectedOptions?.[0]?.text ?? query[name])].join(" · ");
   element("clear").hidden = !on.length;
+  element("random").hidden = query.show === "random";
 }
 
 /**
- * Show what was done with this list and, on its last page, what comes next.
- * @param {Uint8Array} status of each photo @param {number} page @param {number} pages
+ * Show what was done and, on a list's last page, what comes next.
+ * @param {List} state @param {number[]} left place of each photo that is not decided
+ * @param {number} count of photos @param {number} page @param {number} pages
  */
-export function summary(status, page, pages) {
-  const counts = [0, 0, 0, 0];
-  for (const each of status) counts[each] += 1;
-  const [left, confirmed, changed, failures] = counts;
-  const decided = confirmed + changed;
-  element("progress").textContent =
-    `${number(decided)} of ${number(left + decided)} decided, ${number(changed)} changed`;
-  element("done").style.width = `${100 * decided / Math.max(1, left + decided)}%`;
+export function summary(state, left, count, page, pages) {
+  const checking = element("show").value === "random" && state.check;
+  element("progress").textContent = checking || state.progress;
   element("pages").hidden = pages < 2;
   element("page").textContent = `Page ${number(page + 1)} of ${number(pages)}`;
   element("previous").disabled = page === 0;
   element("next").disabled = page === pages - 1;
   element("summary").hidden = page < pages - 1;
-  if (page < pages - 1) return;
-  element("end-title").textContent = !status.length ? "No photos match these filters"
-    : left ? "End of the list" : `All ${photos(decided)} here are decided`;
-  const all = photos(left + decided);
-  element("end-left").textContent = [
-    status.length && `People changed ${number(changed)} and confirmed ${number(confirmed)} of ${all}.`,
-    failures && `${photos(failures)} could not be labelled.`,
-    left && `${photos(left)} ${left === 1 ? "is" : "are"} left above.`,
-  ].filter(Boolean).join(" ");
-  element("to-left").hidden = !left;
+  element("end-title").textContent = !count ? "No photos match these filters"
+    : left.length ? `${photos(left.length)} above ${left.length === 1 ? "is" : "are"} not decided`
+      : count === 1 ? "The photo here is decided" : `All ${photos(count)} here are decided`;
+  element("end-left").textContent = [state.progress, state.check].filter(Boolean).join("; ");
+  element("to-left").hidden = !left.length;
 }
 
-/** Offer what can be done where the page is. @param {import("./grid.js").Grid} grid @param {boolean} ended */
-export function offer(grid, ended) {
+/** Offer what can be done where the page is. @param {import("./grid.js").Grid} grid */
+export function offer(grid) {
   const left = grid.rest.length;
-  const button = (/** @type {string} */ does) => element("bar").querySelector(`[data-does=${does}]`);
-  const none = ended || !grid.targets.some((place) => !grid.isBroken(place));
+  const none = !grid.targets.some((place) => !grid.isBroken(place));
   for (const does of ["no", "yes"]) button(does).disabled = none;
-  button("rest").disabled = ended || !left;
-  button("rest").firstElementChild.textContent = `The rest here is right${left ? ` (${left})` : ""}`;
+  button("rest").disabled = !left;
+  button("rest").firstElementChild.textContent =
+    grid.isLarge ? "This is right" : `The rest is right${left ? ` (${left})` : ""}`;
   button("open").disabled = !grid.tiles[grid.active];
-  if (ended) button("undo").disabled = true;
+  button("open").firstElementChild.textContent = grid.isLarge ? "All" : "Large";
   const many = grid.selected.size;
   element("selected").textContent = many > 1 ? `${number(many)} selected` : "";
 }
@@ -103,10 +99,23 @@ export function later(name, rest, does) {
 }
 
 /** Say something for a moment. @param {string} text */
-export function toast(text) {
-  element("toast").replaceChildren(make("p", "", text));
-  (document.querySelector("dialog[open]") ?? document.body).append(element("toast"));
-  later("toast", TOAST, () => element("toast").replaceChildren());
+export function say(text) {
+  element("message").textContent = element("message").title = text;
+  later("message", MESSAGE, () => element("message").textContent = "");
+}
+
+/** Make tiles larger or smaller, and remember it: a cookie, because the port is another each time. @param {number} [by] steps */
+export function resize(by = 0) {
+  const field = element("size");
+  field.value = Number(field.value) + by * Number(field.step);
+  element("grid").style.setProperty("--tile", `${field.value}px`);
+  document.cookie = `tile=${field.value}; path=/; max-age=31536000; samesite=strict`;
+}
+
+/** Take the size of tiles that was chosen last. */
+export function remember() {
+  element("size").value = /\btile=(\d+)/.exec(document.cookie)?.[1] ?? SIZE;
+  resize();
 }
 
 /** How many photos a key moves by; the end is far. @param {string} key @param {number} columns */
@@ -117,17 +126,4 @@ export function distance(key, columns) {
     ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns,
     PageUp: -screen, PageDown: screen, Home: -Infinity, End: Infinity,
   }[key];
-}
-
-/** Begin to search. */
-export function search() {
-  reveal(true);
-  element("search").focus();
-  element("search").select();
-}
-
-/** Show the filters on a narrow screen. @param {boolean} shown */
-export function reveal(shown) {
-  element("filters").classList.toggle("open", shown);
-  element("filters-open").setAttribute("aria-expanded", String(shown));
 }

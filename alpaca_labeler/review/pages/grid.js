@@ -1,15 +1,15 @@
 // @ts-check
-// The photos of one page as tiles: which are selected, which one the keys are about, which are in view.
+// The photos of one page as tiles: which are selected, which one the keys are about, which were seen.
 
-import { CHANGED, CONFIRMED, FAILED, LEFT, photo, reason } from "./server.js";
+import { CHANGED, CONFIRMED, LEFT, photo, reason } from "./server.js";
 
 /** @typedef {import("./server.js").Tile} Tile */
 /** @typedef {"none" | "only" | "extend" | "toggle"} How what becomes of the selection */
 
-const SEEN = 0.9; // share of a tile that is in view
+const GLANCE = 300; // milliseconds that photos must have been in view, in place, to have been seen
 
 /** Make an element. @param {string} kind @param {string} [style] @param {string} [text] */
-export function make(kind, style = "", text = "") {
+function make(kind, style = "", text = "") {
   const made = document.createElement(kind);
   made.className = style;
   made.textContent = text;
@@ -17,23 +17,18 @@ export function make(kind, style = "", text = "") {
 }
 
 /** What a photo is, by shape and colour, and what it was. @param {Tile} tile */
-export function label(tile) {
-  if (tile.status === FAILED) return [make("b", "failed", "could not be labelled")];
+function label(tile) {
   const shape = (/** @type {number} */ of) => make("span", `shape class${of}`);
-  return [...(tile.was ? [shape(tile.wasClass), make("span", "", "→")] : []), shape(tile.class),
+  return [...(tile.was ? [shape(1 - tile.class), make("span", "", "→")] : []), shape(tile.class),
     make("b", "", tile.label)];
 }
 
-/** How sure the model is. @param {Tile} tile */
-export const percent = ({ confidence }) =>
-  confidence === null ? "" : `${(100 * confidence).toFixed(1)} %`;
-
 /** What else there is to know, in words. @param {Tile} tile */
-export function notes(tile) {
+function notes(tile) {
   const by = tile.who && ` by ${tile.who}`;
-  if (tile.status === CHANGED) return `changed from ${tile.was || "no label"}${by}`;
+  if (tile.status === CHANGED) return `changed from ${tile.was}${by}`;
   if (tile.status === CONFIRMED) return `confirmed${by}`;
-  return tile.status === LEFT && tile.review ? "needs review" : "";
+  return tile.review ? "needs review" : "";
 }
 
 export class Grid {
@@ -42,12 +37,12 @@ export class Grid {
   /** Place of the photo that the keys are about; as many as there are photos is the end. */
   active = 0;
   #anchor = 0;
-  /** @type {Set<number>} */ #seen = new Set();
+  /** When the photos were last moved under the eye. */ #moved = 0;
+  #timer = 0;
   #generation = 0;
   #root;
   #scroller;
   #tell;
-  #watch;
 
   /**
    * @param {HTMLElement} root @param {HTMLElement} scroller
@@ -57,26 +52,28 @@ export class Grid {
     this.#root = root;
     this.#scroller = scroller;
     this.#tell = tell;
-    this.#watch = new IntersectionObserver((entries) => {
-      for (const { target, isIntersecting } of entries) {
-        const place = this.#place(target);
-        if (isIntersecting) this.#seen.add(place);
-        else this.#seen.delete(place);
-      }
-      tell.moved();
-    }, { root: scroller, threshold: SEEN });
+    const stir = () => this.#stir();
+    scroller.addEventListener("scroll", stir);
+    new ResizeObserver(stir).observe(scroller);
+    root.addEventListener("load", ({ target }) => {
+      if (this.inView.includes(this.#place(target))) stir();
+    }, true);
+    root.addEventListener("error", (event) => this.#broken(event.target), true);
     root.addEventListener("pointerdown", (event) => this.#press(event));
     root.addEventListener("click", (event) => {
       const place = this.#place(event.target);
       if (place >= 0 && /** @type {any} */ (event).pointerType === "touch") this.go(place, "toggle");
     });
     root.addEventListener("dblclick", (event) => {
-      if (this.#place(event.target) < 0) return;
-      this.go(this.#place(event.target));
+      const place = this.#place(event.target);
+      if (place < 0) return;
+      if (this.isLarge) {
+        open(photo(this.#generation, this.tiles[place], "full"), "_blank", "noopener");
+        return;
+      }
+      this.go(place);
       tell.open();
     });
-    root.addEventListener("error", (event) => this.#broken(event.target), true);
-    root.addEventListener("load", () => tell.moved(), true);
   }
 
   /** @param {Tile[]} tiles @param {number} generation */
@@ -84,11 +81,9 @@ export class Grid {
     this.tiles = tiles;
     this.#generation = generation;
     this.selected.clear();
-    this.#seen.clear();
-    this.#watch.disconnect();
     this.#root.replaceChildren(...tiles.map((tile, place) => this.#made(tile, place)));
-    for (const child of this.#root.children) this.#watch.observe(child);
     this.#scroller.scrollTop = 0;
+    this.#stir();
   }
 
   /** Show what is new of a photo. @param {Tile} tile */
@@ -97,8 +92,23 @@ export class Grid {
     if (place < 0) return;
     const shown = this.tiles[place].content;
     this.tiles[place] = tile;
-    if (tile.content !== shown) this.#image(place).src = photo(this.#generation, tile, "tile");
+    if (tile.content !== shown) this.#image(place).src = this.#address(tile);
     this.#say(this.#root.children[place], tile);
+  }
+
+  /** Whether one photo fills the view. */
+  get isLarge() {
+    return document.body.classList.contains("large");
+  }
+
+  /** Show one photo at a time, or many. */
+  enlarge() {
+    document.body.classList.toggle("large");
+    this.tiles.forEach((tile, place) => {
+      this.#image(place).src = this.#address(tile);
+    });
+    this.go(this.active);
+    this.#stir();
   }
 
   /** Whether there is nothing to see of a photo. @param {number} place */
@@ -112,16 +122,25 @@ export class Grid {
     return this.active < this.tiles.length ? [this.active] : [];
   }
 
-  /** Places in view that are not decided and not selected. */
-  get rest() {
-    return [...this.#seen].sort((a, b) => a - b).filter((place) =>
-      this.tiles[place]?.status === LEFT && !this.selected.has(place) && !this.isBroken(place) &&
-      !this.#root.children[place].classList.contains("pending") && this.#image(place).complete);
+  /** Places of the photos that are whole in view. */
+  get inView() {
+    const { top, bottom } = this.#scroller.getBoundingClientRect();
+    return [...this.#root.children].flatMap((child, place) => {
+      const box = child.getBoundingClientRect();
+      return box.top >= top - 1 && box.bottom <= bottom + 1 ? [place] : [];
+    });
   }
 
-  /** Place of the last photo in view. */
-  get lastSeen() {
-    return Math.max(this.active, ...this.#seen);
+  /** Places in view of what is not decided and can be seen. */
+  get left() {
+    return this.inView.filter((place) => this.tiles[place]?.status === LEFT && !this.isBroken(place) &&
+      !this.#root.children[place].classList.contains("pending"));
+  }
+
+  /** Of those, the ones that somebody has had the time to see, and has not selected. */
+  get rest() {
+    if (performance.now() - this.#moved < GLANCE) return [];
+    return this.left.filter((place) => !this.selected.has(place) && this.#image(place).complete);
   }
 
   get columns() {
@@ -139,9 +158,16 @@ export class Grid {
     } else {
       this.#anchor = this.active;
     }
-    if (how === "toggle" && !this.selected.delete(this.active)) this.selected.add(this.active);
-    this.#root.children[this.active]?.scrollIntoView({ block: "nearest" });
+    if (how === "toggle" && this.active < this.tiles.length && !this.selected.delete(this.active)) {
+      this.selected.add(this.active);
+    }
+    this.#scroll("nearest");
     this.#mark();
+  }
+
+  /** Bring the active photo to the top. */
+  turn() {
+    this.#scroll("start");
   }
 
   selectAll() {
@@ -154,14 +180,24 @@ export class Grid {
     this.#mark();
   }
 
-  /** Bring a photo to the top. @param {number} place */
-  turn(place) {
-    this.#root.children[place]?.scrollIntoView({ block: "start" });
-  }
-
   /** Have photos look as if they were being written. @param {number[]} places @param {boolean} is */
   pending(places, is) {
     for (const place of places) this.#root.children[place]?.classList.toggle("pending", is);
+  }
+
+  /** @param {"nearest" | "start"} block */
+  #scroll(block) {
+    const before = this.#scroller.scrollTop;
+    this.#root.children[this.active]?.scrollIntoView({ block });
+    // Its event comes with the next frame, and a key may come before.
+    if (this.#scroller.scrollTop !== before) this.#stir();
+  }
+
+  /** Something else is in view: from now on it takes a glance to have seen it. */
+  #stir() {
+    this.#moved = performance.now();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#tell.moved(), GLANCE + 10);
   }
 
   #mark() {
@@ -175,6 +211,11 @@ export class Grid {
     else this.#root.removeAttribute("aria-activedescendant");
     if (activeElement === document.body) this.#root.focus({ preventScroll: true });
     this.#tell.moved();
+  }
+
+  /** @param {Tile} tile */
+  #address(tile) {
+    return photo(this.#generation, tile, this.isLarge ? "large" : "tile");
   }
 
   /** @param {number} place */
@@ -196,44 +237,45 @@ export class Grid {
     const mat = make("div", "mat");
     const image = /** @type {HTMLImageElement} */ (make("img"));
     Object.assign(image, { loading: "lazy", decoding: "async", draggable: false, alt: "" });
-    image.src = photo(this.#generation, tile, "tile");
+    image.src = this.#address(tile);
     mat.append(image, make("p", "reason"), make("span", "check"));
-    made.append(mat, make("p", "says"), make("p", "name", tile.name));
+    const below = make("p", "below");
+    below.append(make("span", "name", tile.name), make("span", "sure"));
+    made.append(mat, make("p", "says"), below);
     this.#say(made, tile);
     return made;
   }
 
   /** @param {Element} made @param {Tile} tile */
   #say(made, tile) {
-    const [check, says] = [".check", ".says"].map(
+    const [check, says, sure] = [".check", ".says", ".sure"].map(
       (each) => /** @type {HTMLElement} */ (made.querySelector(each)));
-    const decided = tile.status === CHANGED || tile.status === CONFIRMED;
     const note = notes(tile);
-    made.setAttribute("title", `${tile.folder}${tile.name}${note && `: ${note}`}`);
-    made.classList.toggle("decided", decided);
-    check.textContent = decided ? "✓" : "";
+    const left = tile.status === LEFT;
+    made.setAttribute("title",
+      `${tile.folder}${tile.name}: ${tile.label}${note && `, ${note}`}; labelled by ${tile.model}`);
+    made.classList.toggle("decided", !left);
+    check.textContent = left ? "" : "✓";
+    sure.textContent = left && tile.confidence !== null ? `${(100 * tile.confidence).toFixed(1)} %` : "";
     says.replaceChildren(...label(tile), make("span", "unseen", note),
-      ...(tile.review && tile.status === LEFT ? [make("span", "flag", "?")] : []),
-      ...(decided ? [] : [make("span", "sure", percent(tile))]));
+      ...(left && tile.review ? [make("span", "flag", "?")] : []));
   }
 
   /** @param {EventTarget?} image */
   async #broken(image) {
     if (!(image instanceof HTMLImageElement)) return;
     const made = image.closest(".tile");
-    const place = this.#place(made);
-    if (!made || place < 0) return;
+    if (!made) return;
     made.classList.add("broken");
     this.#tell.moved();
-    const says = /** @type {HTMLElement} */ (made.querySelector(".reason"));
     try {
-      says.textContent = this.tiles[place].reason || await reason(image.src);
+      /** @type {HTMLElement} */ (made.querySelector(".reason")).textContent = await reason(image.src);
     } catch (error) {
       this.#tell.failed(error);
     }
   }
 
-  /** A press selects: one photo, or all up to where it goes. @param {PointerEvent} event */
+  /** A press selects: one photo, or all up to it. @param {PointerEvent} event */
   #press(event) {
     if (event.button !== 0) return;
     const place = this.#place(event.target);
@@ -243,17 +285,5 @@ export class Grid {
     event.preventDefault();
     if (place >= 0) this.go(place, event.shiftKey ? "extend" : more ? "toggle" : "only");
     else if (!more) this.selectNone();
-    if (place >= 0 && !more) this.#drag();
-  }
-
-  /** Select up to where the pointer is, until it is lifted. */
-  #drag() {
-    const done = new AbortController();
-    const options = { signal: done.signal };
-    addEventListener("pointermove", ({ target }) => {
-      const place = this.#place(target);
-      if (place >= 0 && place !== this.active) this.go(place, "extend");
-    }, options);
-    for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => done.abort(), options);
   }
 }

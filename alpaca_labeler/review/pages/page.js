@@ -2,50 +2,38 @@
 // The page: lists and their place in the address, decisions and their undoing, keys.
 
 import {
-  FILTERS, begin, distance, element, filtered, later, number, offer, photos, reveal, search, shown,
-  summary, toast,
+  FILTERS, begin, button, distance, element, filtered, initials, later, offer, photos, remember,
+  resize, say, shown, summary,
 } from "./frame.js";
 import { Grid } from "./grid.js";
-import { Large, STEP } from "./large.js";
-import { Gone, LEFT, Outdated, get, post } from "./server.js";
+import { LEFT, Outdated, get, post } from "./server.js";
 
-/** @typedef {import("./server.js").List} List @typedef {import("./server.js").Start} Start */
+/** @typedef {import("./server.js").List} List */
 /** @typedef {import("./server.js").State} State @typedef {import("./server.js").Done} Done */
 
 const PAGE = 240; // photos
 const TYPING = 200; // milliseconds of rest that end a search text
 
 const grid = new Grid(element("grid"), element("main"), { moved, open, failed });
-const large = new Large({ closed, failed });
 
 /** @type {List} */ let list;
-/** @type {Start} */ let start;
 /** @type {Uint8Array} of each photo of the list */ let status;
 /** @type {Map<number, number>} id: place in the list */ let places;
 /** Ends when the page is there that was asked for: keys wait for it. */
 let turning = Promise.resolve();
 let page = 0;
-let ended = false;
 
 // --- the address ---------------------------------------------------------------------------------
 
+const asked = new URLSearchParams(location.search);
 /** @type {Record<string, string>} what is asked for */
-let query = asked();
+let query = Object.fromEntries(FILTERS.map((name) => [name, asked.get(name) ?? ""]));
 
-function asked() {
-  const given = new URLSearchParams(location.search);
-  return Object.fromEntries(FILTERS.map((name) => [name, given.get(name) ?? ""]));
-}
-
-/** @param {boolean} [push] */
-function address(push = false) {
+function address() {
   const given = new URLSearchParams(Object.entries(query).filter(([, value]) => value));
-  if (page) given.set("page", String(page + 1));
   const tile = grid.tiles[grid.active];
   if (tile) given.set("photo", tile.ref);
-  const text = given.size ? `?${given}` : location.pathname;
-  if (push) history.pushState(null, "", text);
-  else history.replaceState(null, "", text);
+  history.replaceState(null, "", given.size ? `?${given}` : location.pathname);
 }
 
 // --- lists ---------------------------------------------------------------------------------------
@@ -54,10 +42,10 @@ function address(push = false) {
 async function load(ref = "", near = 0) {
   try {
     const known = Object.fromEntries(Object.entries(query).filter(([, value]) => value));
-    [list, start] = await Promise.all([get("list", { ...known, photo: ref }), get("start")]);
+    list = await get("list", { ...known, photo: ref });
     status = Uint8Array.from(list.status, Number);
     places = new Map(list.ids.map((id, place) => [id, place]));
-    begin(start, query);
+    begin(list, query);
     shown(query, list.ids.length);
     const place = list.at < 0 ? Math.min(near, Math.max(0, list.ids.length - 1)) : list.at;
     await go(place, "none", true);
@@ -67,12 +55,12 @@ async function load(ref = "", near = 0) {
   }
 }
 
-/** Ask for another list. @param {Record<string, string>} wanted @param {boolean} [push] */
-function change(wanted, push = true) {
+/** Ask for another list. @param {Record<string, string>} wanted */
+function change(wanted) {
   query = { ...query, ...wanted };
   page = 0;
   grid.tiles = [];
-  address(push);
+  address();
   turning = load();
 }
 
@@ -98,11 +86,12 @@ async function go(place, how = "none", again = false) {
     grid.go(place - page * PAGE, how);
   }
   sum();
-  if (place > last && list.ids.length) end();
+  if (place > last && list.ids.length) element("end").scrollIntoView({ block: "nearest" });
 }
 
 function sum() {
-  summary(status, page, Math.ceil(status.length / PAGE));
+  const left = [...status.keys()].filter((place) => status[place] === LEFT);
+  summary(list, left, status.length, page, Math.ceil(status.length / PAGE));
 }
 
 const here = () => page * PAGE + grid.active;
@@ -113,15 +102,10 @@ function nextLeft(from) {
   return found < 0 ? status.length : found;
 }
 
-/** Take all filters off. */
-function clear() {
-  change(Object.fromEntries(filtered(query).map((name) => [name, ""])));
+/** Take all filters off, but for one. @param {Record<string, string>} [wanted] */
+function clear(wanted = {}) {
+  change({ ...Object.fromEntries(filtered(query).map((name) => [name, ""])), ...wanted });
   element("grid").focus();
-}
-
-function end() {
-  if (large.isOpen) large.close();
-  element("end").scrollIntoView({ block: "nearest" });
 }
 
 // --- what is new ---------------------------------------------------------------------------------
@@ -129,8 +113,8 @@ function end() {
 /** Show what has changed on the server. @param {State} state @param {Set<number>} [own] photos that this page has just decided */
 async function showChanges(state, own = new Set()) {
   if (state.generation !== list.generation) return load(grid.tiles[grid.active]?.ref, here());
-  list.since = state.since;
-  element("bar").querySelector("[data-does=undo]").disabled = !state.undo;
+  const { since, progress, check } = state;
+  Object.assign(list, { since, progress, check });
   for (const [id, now] of state.changed) {
     const place = places.get(id);
     if (place !== undefined) status[place] = now;
@@ -142,14 +126,9 @@ async function showChanges(state, own = new Set()) {
     for (const tile of await get("tiles", { generation, ids })) grid.update(tile);
   }
   const others = [...changed].filter((id) => !own.has(id));
-  if (others.length) toast(`${photos(others.length)} decided in another window or by somebody else`);
+  if (others.length) say(`${photos(others.length)} decided in another window or by somebody else`);
   sum();
   moved();
-}
-
-async function look() {
-  if (!list || ended) return;
-  await next(async () => showChanges(await get("state", { since: list.since })));
 }
 
 /** Say what is wrong, where it is seen. @param {unknown} error @param {string} [ref] of the photo it is about */
@@ -157,7 +136,6 @@ function failed(error, ref = grid.tiles[grid.active]?.ref) {
   if (error instanceof Outdated) {
     return load(ref, list ? here() : 0);
   }
-  ended ||= error instanceof Gone;
   element("problem").textContent = error instanceof Error ? error.message : String(error);
   element("problem").hidden = false;
   moved();
@@ -187,7 +165,7 @@ async function send(path, body) {
 function decide(chosen, index) {
   const seen = chosen.filter((place) => !grid.isBroken(place));
   const missing = chosen.length - seen.length;
-  if (missing) toast(`${photos(missing)} cannot be seen: nothing was decided there`);
+  if (missing) say(`${photos(missing)} cannot be seen: nothing was decided there`);
   const classes = [0, 1].map((each) => seen.filter((place) =>
     (index ?? grid.tiles[place].class) === each).map((place) => grid.tiles[place].id));
   const all = classes.flat();
@@ -196,16 +174,16 @@ function decide(chosen, index) {
   grid.pending(seen, true);
   next(async () => {
     try {
-      const done = await send("decide", { classes });
+      const done = await send("decide", { classes, check: query.show === "random" });
       await showChanges(done, new Set(all));
       const problems = [...(done.refused ?? [])];
       if (done.unseen) problems.push(`${photos(done.unseen)} decided elsewhere just now: look again`);
-      const what = index === undefined ? "confirmed" : start.classes[index];
-      if (problems.length) toast(problems.join("; "));
-      else if (all.length > 1) toast(`${photos(all.length)}: ${what}`);
+      const what = index === undefined ? "confirmed" : list.classes[index];
+      if (problems.length) say(problems.join("; "));
+      else if (all.length > 1) say(`${photos(all.length)}: ${what}`);
     } catch (error) {
       await failed(error, before[seen[0]].ref);
-      if (error instanceof Outdated) toast("The table is new, so nothing was saved just now: look again");
+      if (error instanceof Outdated) say("The table is new, so nothing was saved just now: look again");
     } finally {
       if (before === grid.tiles) grid.pending(seen, false);
     }
@@ -215,41 +193,49 @@ function decide(chosen, index) {
 /** @param {number} index of a class */
 function label(index) {
   const { targets } = grid;
-  if (ended || !list) return;
-  if (!targets.length) return toast("This is the end of the list");
-  const many = grid.selected.size > 0;
+  if (!targets.length) return say("This is the end of the list");
+  const last = targets[targets.length - 1];
+  const again = grid.tiles[last].status !== LEFT;
   decide(targets, index);
-  const last = page * PAGE + (targets.at(-1) ?? 0);
   grid.selectNone();
-  // While something in view is left to look at, nothing moves under the eye.
-  if (many && grid.rest.length) return;
-  return go(many ? nextLeft(last + 1) : last + 1).catch(failed);
+  return again ? go(page * PAGE + last + 1).catch(failed) : onward(last);
 }
 
-/** Confirm all in view that is not decided, and turn to what is left. */
-async function rest() {
-  const chosen = grid.rest;
-  if (ended || large.isOpen) return;
-  if (!chosen.length && !grid.selected.size) toast("Nothing in view is left to confirm");
+/** Go to what is left in view, where nothing moves under the eye; else turn to what comes after. @param {number} from place on the page */
+async function onward(from) {
+  const { left } = grid;
+  if (left.length) return grid.go(left.find((place) => place > from) ?? left[0]);
+  const { inView } = grid;
+  const last = Math.max(from, ...(inView.length ? inView : [grid.active]));
+  const place = nextLeft(page * PAGE + last + 1);
+  await go(place).catch(failed);
+  if (place < status.length) grid.turn();
+}
+
+/** Confirm all that was seen whole and is not decided, and turn to what is left. */
+function rest() {
+  const { rest: chosen, selected } = grid;
   decide(chosen);
-  const from = page * PAGE + (chosen.at(-1) ?? grid.lastSeen) + 1;
-  if (grid.selected.size) return;
-  const left = nextLeft(from);
-  await go(left).catch(failed);
-  if (left < status.length) grid.turn(left - page * PAGE);
+  if (selected.size) {
+    if (!chosen.length) say("The selected photos are left here: say what they are");
+    return;
+  }
+  if (!chosen.length && grid.left.length) return say("Look first: these have just come into view");
+  return onward(-1);
 }
 
 /** Take back the last step and show what the photos are again. */
 function undo() {
-  if (ended || !list) return;
   next(async () => {
     const done = await send("undo", {});
     const back = done.ids ?? [];
     await showChanges(done, new Set(back));
-    if (!back.length) return toast("There is nothing to undo");
+    if (!back.length) return say("There is nothing to undo");
     const place = places.get(back[0]);
     if (place !== undefined) await go(place);
-    toast(`${done.text}${place === undefined ? ". It is not in this list" : ""}`);
+    const tile = grid.tiles.find(({ id }) => id === back[0]);
+    say(back.length > 1 || !tile ? `${photos(back.length)}: as before, ${tile ? "here" : "not in this list"}`
+      : `${tile.name} is ${tile.label} again`);
   });
 }
 
@@ -258,72 +244,48 @@ function undo() {
 /** What follows from where we are. */
 function moved() {
   if (!list) return;
-  offer(grid, ended);
-  const tile = grid.tiles[grid.active];
-  if (large.isOpen && tile) {
-    large.show(tile, grid.tiles[grid.active + 1],
-      `${number(here() + 1)} of ${number(list.ids.length)}`, list.generation);
-  }
+  offer(grid);
   later("address", 300, address);
 }
 
-function step(/** @type {number} */ by) {
-  const place = Math.max(0, here() + by);
-  return go(large.isOpen ? Math.min(place, list.ids.length - 1) : place).catch(failed);
-}
-
 function open() {
-  if (!grid.tiles[grid.active] || large.isOpen) return;
-  large.open();
-  element("large-bar").append(element("bar"));
-  moved();
-}
-
-function closed() {
-  document.querySelector("footer")?.append(element("bar"));
-  element("grid").focus({ preventScroll: true });
+  if (grid.tiles[grid.active]) grid.enlarge();
 }
 
 /** Go where a key leads. @param {string} key @param {KeyboardEvent} event */
 function travel(key, event) {
   const by = /** @type {number} */ (distance(key, grid.columns));
-  const last = list.ids.length - 1;
-  const from = here();
-  if (event.shiftKey && !large.isOpen) {
-    const place = Math.max(0, Math.min(grid.active + by, grid.tiles.length - 1));
-    return grid.go(place, "extend");
+  if (event.shiftKey) {
+    return grid.go(Math.max(0, Math.min(grid.active + by, grid.tiles.length - 1)), "extend");
   }
-  if (large.isOpen) return step(Math.abs(by) === 1 ? by : Math.sign(by));
-  // Only a step to the right leads behind the last photo.
-  const place = by === 1 ? from + 1 : Math.min(from + by, Math.max(last, from));
-  return go(Math.max(0, Math.min(place, last + 1))).catch(failed);
+  return go(Math.max(0, Math.min(here() + by, list.ids.length - 1))).catch(failed);
 }
 
 /** @type {Record<string, () => unknown>} what buttons do, by `data-does` */
 const DOES = {
   no: () => label(0), yes: () => label(1), rest, undo, open,
-  back: () => step(-1), on: () => step(1), close: () => large.close(),
   previous: () => turnPage(-1), next: () => turnPage(1), left: () => go(nextLeft(0)),
-  help: () => element("help").showModal(), clear,
-  filters: () => reveal(!element("filters").classList.contains("open")),
+  help: () => element("help").showModal(), clear: () => clear(), random: () => clear({ show: "random" }),
 };
 /** @type {Record<string, () => unknown>} */
 const KEYS = {
-  a: DOES.yes, n: DOES.no, r: rest, z: undo,
+  1: DOES.no, 2: DOES.yes, r: rest, z: undo,
   x: () => grid.go(grid.active, "toggle"), "/": search, "?": DOES.help,
-  "[": DOES.previous, "]": DOES.next, Enter: DOES.open, " ": DOES.open,
-  Escape: () => grid.selectNone(),
+  "[": DOES.previous, "]": DOES.next, Enter: open, " ": open,
+  "+": () => resize(1), "=": () => resize(1), "-": () => resize(-1),
+  Escape: () => grid.isLarge ? open() : grid.selectNone(),
 };
-/** @type {Record<string, () => unknown>} */
-const LARGE_KEYS = {
-  ...KEYS, "+": () => large.zoom(), "=": () => large.zoom(), "-": () => large.zoom(1 / STEP),
-  0: () => large.fit(),
-  Enter: DOES.close, " ": DOES.close, Escape: DOES.close,
-};
+
+/** Begin to search: on a narrow screen the filters are closed. */
+function search() {
+  if (grid.isLarge) open();
+  if (!element("filters").checkVisibility()) element("filters").showPopover();
+  element("search").focus();
+}
 
 function turnPage(/** @type {number} */ by) {
   const place = (page + by) * PAGE;
-  if (!large.isOpen && place >= 0 && place < list.ids.length) return go(place);
+  if (place >= 0 && place < list.ids.length) return go(place);
 }
 
 /** Do what was asked for, on the page that was asked for. @param {() => unknown} does */
@@ -333,7 +295,7 @@ document.addEventListener("keydown", (event) => {
   const target = /** @type {HTMLElement} */ (event.target);
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (!list || event.altKey || element("help").open) return;
-  if (target.matches("input, select")) {
+  if (target.matches("input, select") && (target.id !== "size" || key.startsWith("Arrow"))) {
     if (key === "Escape" || (key === "Enter" && target.matches("input"))) {
       event.preventDefault();
       element("grid").focus();
@@ -341,48 +303,36 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (target.matches("button, summary") && (key === "Enter" || key === " ")) return;
-  if (target.matches("aside") && /^(Arrow(Up|Down)|Page|Home|End)/.test(key)) return;
   /** @type {(() => unknown) | undefined} */
-  let does = (large.isOpen ? LARGE_KEYS : KEYS)[key];
+  let does = KEYS[key] ?? [DOES.no, DOES.yes][initials(list.classes).indexOf(key)];
   if (event.ctrlKey || event.metaKey) {
-    does = { z: undo, a: large.isOpen ? undefined : () => grid.selectAll() }[key];
+    does = { z: undo, a: () => grid.selectAll() }[key];
   } else if (distance(key, grid.columns) !== undefined) {
     does = () => travel(key, event);
   }
   if (!does) return;
   event.preventDefault();
-  // A key that is held down goes on moving and zooming, but decides once: nobody has looked at what
-  // follows.
-  if (event.repeat && distance(key, grid.columns) === undefined && !"+=-".includes(key)) return;
+  // A key that is held down goes on moving, but decides once: nobody has looked at what follows.
+  if (event.repeat && distance(key, grid.columns) === undefined) return;
   act(does);
 });
 document.addEventListener("click", (event) => {
-  const button = /** @type {Element} */ (event.target).closest("[data-does]");
-  if (!list || !(button instanceof HTMLElement)) return;
-  act(DOES[button.dataset.does ?? ""]);
-  if (button.closest("main, .notice")) element("grid").focus();
+  const pressed = /** @type {Element} */ (event.target).closest("[data-does]");
+  if (!list || !(pressed instanceof HTMLElement)) return;
+  act(DOES[pressed.dataset.does ?? ""]);
+  if (pressed.closest("main")) element("grid").focus();
 });
 element("search").addEventListener("input", () => later("search", TYPING, () =>
-  change({ search: element("search").value }, false)));
+  change({ search: element("search").value })));
 for (const name of FILTERS) {
   if (name === "search") continue;
   element(name).addEventListener("change", (/** @type {any} */ { target }) => {
     change({ [name]: target.value });
+    element("filters").hidePopover();
     element("grid").focus(); // the keys are about the photos again
   });
 }
 element("filters").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
-addEventListener("focus", look);
-addEventListener("popstate", () => {
-  large.close();
-  query = asked();
-  turning = arrive();
-});
-
-/** Show what the address asks for. */
-async function arrive() {
-  const given = new URLSearchParams(location.search);
-  await load(given.get("photo") ?? "", (Number(given.get("page") ?? 1) - 1) * PAGE);
-}
-
-arrive().then(() => element("grid").focus());
+element("size").addEventListener("input", () => resize());
+remember();
+load(asked.get("photo") ?? "").then(() => element("grid").focus());

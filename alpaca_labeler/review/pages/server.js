@@ -3,24 +3,20 @@
 
 /**
  * @typedef {{id: number, ref: string, name: string, folder: string, label: string, class: number,
- *   was: string, wasClass: number, who: string, confidence: number?,
- *   review: boolean, model: string, content: string, reason: string, status: number}} Tile
- * @typedef {{generation: number, since: number, changed: [number, number][], undo: boolean}} State
- * @typedef {{value: string, text: string, photos: number, decided: number}} Choice
- * @typedef {State & {ids: number[], status: string, at: number}} List
- * @typedef {{name: string, annotator: string, classes: string[], labels: Choice[],
- *   folders: Choice[]}} Start
- * @typedef {State & {unseen?: number, refused?: string[], ids?: number[], text?: string}} Done
+ *   was: string, who: string, confidence: number?, review: boolean, model: string,
+ *   content: string, status: number}} Tile
+ * @typedef {{generation: number, since: number, changed: [number, number][],
+ *   progress: string, check: string}} State
+ * @typedef {State & {ids: number[], status: string, at: number, name: string, annotator: string,
+ *   classes: string[]}} List
+ * @typedef {State & {unseen?: number, refused?: string[], ids?: number[]}} Done
  */
 
-/** What a photo's status may be; 3 is one that could not be labelled. */
-export const LEFT = 0, CONFIRMED = 1, CHANGED = 2, FAILED = 3;
+/** What a photo's status may be. */
+export const LEFT = 0, CONFIRMED = 1, CHANGED = 2;
 
 /** The manifest that was asked about has been read again. */
 export class Outdated extends Error {}
-
-/** The server does not answer. */
-export class Gone extends Error {}
 
 /** @param {string} path @param {RequestInit} [options] @returns {Promise<any>} */
 async function answer(path, options) {
@@ -28,7 +24,7 @@ async function answer(path, options) {
   try {
     found = await fetch(path, options);
   } catch {
-    throw new Gone("The review has ended. Start it again to go on; what was saved is saved.");
+    throw new Error("The review has ended. Start it again to go on; what was saved is saved.");
   }
   const body = await found.json().catch(() => ({ error: `answer ${found.status}` }));
   if (found.status === 409) throw new Outdated();

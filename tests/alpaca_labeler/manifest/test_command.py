@@ -67,7 +67,15 @@ def test_stats_counts_everything(run):
     assert json.loads(run("stats", "--json").stdout) == {
         "rows": 14,
         "needs_review": 1,
-        "changed": 1,
+        "progress": {
+            "decided": 1,
+            "changed": 1,
+            "left": 3,
+            "wrong_left": 1.0,
+            "checked": 0,
+            "checked_wrong": 0,
+            "checked_right": None,
+        },
         "ambiguous": 1,
         "other_tasks": 9,
         "label": {"alpaca": 1, "cat": 1, "not": 2},
@@ -79,7 +87,7 @@ def test_stats_counts_everything(run):
     shown = run("stats").stdout
     for said in (
         "14 rows, 1 needs review\n",
-        "people changed 1 of 1 labels\n",
+        "\n1 of 4 decided, 1 changed; about 1 wrong in the 3 left\n",
         "1 with several labels, of which the first counts\n",
         "9 of another kind of task, without a class name\n",
     ):
@@ -122,6 +130,6 @@ def test_what_a_person_decides_is_in_every_command_with_no_step_between(run, aws
         assert printed["labeler"]["answer"]["label"] == "alpaca"
     done = CliRunner().invoke(main, ["report", name, "--no-photos", "-o", "report.html"])
     assert done.exit_code == 0
-    assert "1 of 1 changed" in (tmp_path / "report.html").read_text()
+    assert "1 of 3 decided, 1 changed; fewer than" in (tmp_path / "report.html").read_text()
     table.append([next(table.rows()).decided(None, "kim", datetime.now(UTC))])
     assert json.loads(run("stats", name, "--json").stdout)["label"] == {"alpaca": 3}

@@ -1,4 +1,4 @@
-"""A manifest of six rows, for the tests of the review's server side."""
+"""A manifest of five rows, for the tests of the review's server side."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.support.reviews import CARD, draw, failure, of, row, write
 
 NEWER = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
 
-PHOTOS = ("a/dog.png", "a/Köter.png", "b/cat.png", "cat2.png", "late.png")
+PHOTOS = ("a/dog.png", "a/Köter.png", "b/cat.png", "cat2.png")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six rows: two dogs, two cats, one of them doubtful, and two failures."""
+    """Five rows: two dogs, two cats, one of them doubtful, and a failure."""
     photos = {name: tmp_path / name for name in PHOTOS}
     for path in photos.values():
         draw(path)
@@ -24,6 +24,5 @@ def folder(tmp_path):
         *(of(photos[name], row(name, logit)) for name, logit in logits),
         of(photos["cat2.png"], row("cat2.png", -3.0, card=NEWER)),
         failure("broken.jpg"),
-        of(photos["late.png"], failure("late.png", code="unreadable")),
     )
     return tmp_path

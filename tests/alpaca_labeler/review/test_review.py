@@ -22,7 +22,6 @@ from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import open_table
 from tests.support.reviews import (
     draw,
-    failure,
     labels,
     of,
     row,
@@ -38,10 +37,6 @@ def names(found, **query):
     return [tile["ref"] for tile in tiles(found, **query)]
 
 
-def seen(_row):
-    """Nothing that could not be labelled is decided in these tests, or it can be seen."""
-
-
 def append(manifest, *rows):
     """Append what another tool writes."""
     with open(manifest, "ab") as file:
@@ -51,24 +46,31 @@ def append(manifest, *rows):
 def decide(found, index, *searches):
     """Have the page that knows all decisions so far say that photos are of a class."""
     wanted = {tile_of(found, each)["id"]: index for each in searches}
-    return found.decide(found.generation, found.state(0)["since"], wanted, seen)
+    return found.decide(found.generation, found.select(Query())["since"], wanted)
+
+
+def undone(found):
+    """Take back a step; return what its photos are again."""
+    ids = found.undo(0)["ids"]
+    return [
+        (tile["ref"], tile["label"], tile["who"]) for tile in found.tiles(found.generation, ids)
+    ]
 
 
 # --- lists ---------------------------------------------------------------------------------------
 
 
 LISTS = """
-sort=doubt: b/cat.png a/Köter.png cat2.png a/dog.png broken.jpg late.png
-sort=name: broken.jpg cat2.png late.png a/dog.png a/Köter.png b/cat.png
+show=all: b/cat.png a/Köter.png cat2.png a/dog.png
 show=review: b/cat.png
-sort=name&folder=a/: a/dog.png a/Köter.png
-sort=name&label=cat: cat2.png b/cat.png
-sort=name&show=failed: broken.jpg late.png
-sort=name&search=CAT: cat2.png b/cat.png
+search=a/: a/Köter.png a/dog.png
+label=0: b/cat.png cat2.png
+search=CAT: b/cat.png cat2.png
 search=kÖTER: a/Köter.png
 search=Ko\u0308ter: a/Köter.png
 search=pngb:
-label=' OR 1 --:
+search=' OR 1 --:
+label=1&show=left: a/Köter.png a/dog.png
 show=changed:
 """
 
@@ -106,13 +108,11 @@ def test_no_row_that_json_can_hold_is_too_strange(tmp_path_factory, strange):
     named = [{**each, "source-ref": f"s{number}"} for number, each in enumerate(strange)]
     append(write(folder, row("a", -1.0), row("b")), *named)
     found = session(folder)
-    for sort in ("doubt", "name"):
-        count = len(names(found, sort=sort))
-    for number in range(count):
-        assert found.decide(1, 10**6, {number: 1}, seen)["refused"] == []
+    for number in range(len(names(found))):
+        assert found.decide(1, 10**6, {number: 1})["refused"] == []
     assert json.dumps(tiles(found))
     assert set(found.select(Query())["status"]) <= {"1", "2"}
-    assert set(labels(folder).values()) == {"dog"}
+    assert set(labels(folder).values()) <= {"dog", None}  # failures are not shown
 
 
 def test_what_steers_a_terminal_or_a_reader_is_shown_as_what_it_is_and_cut(folder):
@@ -136,19 +136,19 @@ def test_a_manifest_that_a_run_has_settled_is_read_again_and_loses_no_decision(f
         assert decide(found, 0, "Köter")["unseen"] == 0
         run.settle()
     with pytest.raises(Outdated):  # what the page shows is not what is there now
-        found.decide(1, 10**6, {0: 1}, seen)
+        found.decide(1, 10**6, {0: 1})
     assert len(said(folder)) == 2
     assert found.generation == 2
     assert "new.png" in names(found)
-    assert found.undo(0)["text"] == "Köter.png is dog again"
+    assert undone(found) == [("a/Köter.png", "dog", "")]
     for wanted in ({0: 2}, {99: 0}, {-1: 0}):
         with pytest.raises(Outdated):
-            found.decide(2, 10**6, wanted, seen)
+            found.decide(2, 10**6, wanted)
     with pytest.raises(Outdated):
         found.tiles(1, [0])
     (folder / "manifest.jsonl").unlink()
     with pytest.raises(OSError, match="No such file"):
-        found.decide(2, 10**6, {0: 1}, seen)
+        found.decide(2, 10**6, {0: 1})
     assert not (folder / "manifest.jsonl").exists()
 
 
@@ -158,7 +158,7 @@ def test_what_a_run_reads_meanwhile_must_be_seen_before_it_is_decided(folder):
     draw(folder / "a/dog.png", "brown")
     with Log(str(folder / "manifest.jsonl")) as log:
         log.append([of(folder / "a/dog.png", row("a/dog.png", -5.0, minute=1))])
-    done = found.decide(1, 0, {dog["id"]: 1}, seen)
+    done = found.decide(1, 0, {dog["id"]: 1})
     assert (done["unseen"], done["changed"]) == (1, [(dog["id"], 0)])
     now = tile_of(found, "dog")
     assert (dog["label"], now["label"]) == ("dog", "cat")
@@ -173,23 +173,23 @@ def test_a_table_in_a_bucket_is_reviewed_as_a_folder_is(aws, tmp_path):
     )
     for name in ("results", "photos"):
         aws.create_bucket(Bucket=name)
-    bucket.write(results, [aws_row("a.png"), aws_row("b.png", -1.0)])
-    bucket.write(results, [failure("s3://photos/c.png")])
+    bucket.write(results, [aws_row("a.png")])
+    bucket.write(results, [aws_row("b.png", -1.0)])
     table = open_table(results, allowed=["s3://photos/"])
     found, theirs = (Session(table, {}, annotator) for annotator in ("kim", "sam"))
-    assert names(found, sort="name") == [f"s3://photos/{name}.png" for name in "abc"]
+    assert names(found)[::-1] == [f"s3://photos/{name}.png" for name in "ab"]
     decide(found, 0, "a.png")
-    assert [row.label for row in table.rows()] == ["cat", "cat", None]
+    assert [row.label for row in table.rows()] == ["cat", "cat"]
     # Who has not seen that overwrites nothing, and goes on once it is merged into the manifest.
     number = tile_of(found, "a.png")["id"]
-    assert theirs.decide(1, 0, {number: 1}, seen)["unseen"] == 1
+    assert theirs.decide(1, 0, {number: 1})["unseen"] == 1
     bucket.compact(results)
     with pytest.raises(Outdated):
-        theirs.decide(1, 1, {number: 1}, seen)
+        theirs.decide(1, 1, {number: 1})
     assert decide(theirs, 1, "a.png")["unseen"] == 0
     assert tile_of(theirs, "a.png")["who"] == "sam"
     decide(found, 0, "a.png")
-    assert found.undo(0)["text"] == "a.png is dog again, as sam said"
+    assert undone(found) == [("s3://photos/a.png", "dog", "sam")]
     draw(tmp_path / "a.png")
     aws.upload_file(str(tmp_path / "a.png"), "photos", "a.png")
     assert Photos(table.shown).jpeg(Row("s3://photos/a.png"), "tile")
@@ -205,23 +205,12 @@ def test_decisions_are_written_at_once_and_count_at_once(folder):
     decide(found, 0, "dog", "cat2")
     assert said(folder) == [("a/dog.png", 0, "kim"), ("cat2.png", 0, "kim")]
     assert labels(folder)["a/dog.png"] == "cat"
-    assert found.progress() == (1, 1)
+    assert str(found.index.progress).startswith("2 of 4 decided, 1 changed; ")
     decide(found, 0, "dog", "cat2")
-    assert len((folder / "manifest.jsonl").read_bytes().splitlines()) == 8  # not written again
+    assert len((folder / "manifest.jsonl").read_bytes().splitlines()) == 7  # not written again
     assert names(found, show="confirmed") == ["cat2.png"]
     tile = tile_of(found, "dog")
-    assert (tile["label"], tile["was"], tile["wasClass"], tile["who"]) == ("cat", "dog", 1, "kim")
-
-
-def test_undo_reaches_the_annotators_earlier_sessions(folder):
-    decide(session(folder), 1, "cat2")
-    decide(session(folder, annotator="sam"), 0, "Köter")
-    found = session(folder)  # another day
-    decide(found, 0, "a/dog", "cat2")
-    assert found.undo(0)["text"] == "2 photos are as they were before"
-    assert found.undo(0)["text"] == "cat2.png is cat again"
-    assert found.undo(0)["ids"] == []
-    assert labels(folder)["a/Köter.png"] == "cat"  # what sam said stands
+    assert (tile["label"], tile["class"], tile["was"], tile["who"]) == ("cat", 0, "dog", "kim")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.booleans()), max_size=12))
@@ -234,28 +223,30 @@ def test_undoing_all_steps_gives_back_what_the_model_said(tmp_path_factory, step
         if back:
             found.undo(0)
         else:
-            found.decide(1, 10**6, {number: index, (number + 1) % 4: index}, seen)
+            found.decide(1, 10**6, {number: index, (number + 1) % 4: index}, check=number == 0)
     for _ in steps:
         found.undo(0)
     assert labels(folder) == before
-    assert found.progress() == (0, 0)
+    fresh = session(folder).index.progress
+    assert str(found.index.progress) == str(fresh)
+    assert (fresh.decided, fresh.checked, found.index.progress.checked) == (0, 0, 0)
 
 
 def test_nobody_takes_back_what_somebody_else_said(folder):
     ours, theirs = session(folder), session(folder, annotator="sam")
     decide(ours, 0, "dog", "cat2")
     decide(theirs, 1, "dog")
-    assert ours.undo(0)["text"] == "cat2.png is cat again"
+    assert undone(ours) == [("cat2.png", "cat", "")]
     assert labels(folder)["a/dog.png"] == "dog"
     decide(ours, 0, "dog")
-    assert ours.undo(0)["text"] == "dog.png is dog again, as sam said"
+    assert undone(ours) == [("a/dog.png", "dog", "sam")]
 
 
 REFUSED = {
     "none": "`alpaca label FOLDER` writes one",
     "empty": "empty.jsonl: no rows",
     "notes": "notes.jsonl: line 1: not JSON",
-    "plain": "no row of it has a label",
+    "plain": "do not name both classes (none)",
     "one": "do not name both classes (dog); name them with --labels NO YES",
 }
 
@@ -280,7 +271,54 @@ def test_the_end_says_what_stands_in_all_and_what_is_next(folder, monkeypatch):
 
     monkeypatch.setattr(server_module.Server, "serve_forever", decides)
     monkeypatch.chdir(folder)
-    for made in ("1 photo decided", "No photo was decided"):
+    for _ in range(2):
         words = CliRunner().invoke(main, ["review", "--no-browser"]).stderr
-        assert f"{made} in this session. In all, people have changed 0 and confirmed 1;" in words
+        assert "\n1 of 4 decided, 0 changed; fewer than 1 wrong in the 3 left.\n" in words
         assert "alpaca report" in words
+
+
+# --- the random check ----------------------------------------------------------------------------
+
+
+def many(folder, count=300):
+    """A table of which the model is sure, and doubts a third."""
+    rows = [row(f"{number:03}.png", 0.3 if number % 3 == 0 else 4.0) for number in range(count)]
+    write(folder, *rows)
+    return session(folder, classes={0: "cat"})
+
+
+def check(found, ids, index):
+    return found.decide(found.generation, 10**9, dict.fromkeys(ids, index), check=True)
+
+
+def test_check_60_at_random_is_drawn_once_from_what_is_undecided_and_resumed(tmp_path):
+    found = many(tmp_path)
+    doubted = found.select(Query())["ids"][:100]
+    found.decide(1, 0, dict.fromkeys(doubted, 1))
+    drawn = found.select(Query(show="random"))["ids"]
+    assert len(drawn) == 60
+    assert not {*drawn} & {*doubted}
+    assert drawn != sorted(drawn)  # not by name
+    check(found, drawn[:20], 1)
+    later = session(tmp_path, annotator="sam", classes={0: "cat"})  # another day, another person
+    assert later.select(Query(show="random"))["ids"] == drawn
+    assert later.index.progress.check() == "random check: 20 of 60, 0 wrong so far"
+    check(later, drawn[20:59], 1)
+    check(later, drawn[59:], 0)
+    assert later.select(Query(show="random"))["ids"] == drawn
+    assert (
+        later.index.progress.check() == "random check: 1 of 60 wrong: 98.3 % right (91.1 to 99.7 %)"
+    )
+    later.undo(0)
+    later.decide(1, 10**9, {drawn[0]: 0})  # a second thought, elsewhere, is about the same sample
+    assert later.index.progress.check() == "random check: 59 of 60, 1 wrong so far"
+
+
+def test_only_what_was_drawn_counts_as_drawn(tmp_path):
+    found = many(tmp_path)
+    drawn = found.select(Query(show="random"))["ids"]
+    others = [number for number in range(300) if number not in drawn]
+    check(found, others[:5], 0)  # a page that shows an earlier draw
+    found.decide(1, 10**9, {drawn[0]: 0})  # met by chance, in another list
+    assert found.index.progress.check() == ""
+    assert found.select(Query(show="random"))["ids"][:59] == drawn[1:]

@@ -22,15 +22,14 @@ def counted(*rows, **sizes):
 
 def test_labels_people_and_failures_are_counted():
     found = counted(label("a"), label("b", probability=0.2), human("c"), failure("d"), Row("e"))
-    assert (found.rows, found.people, found.failed, found.unlabelled) == (5, 1, 1, 1)
+    assert (found.rows, found.progress.decided, found.failed, found.unlabelled) == (5, 1, 1, 1)
     assert found.labels == {(1, "alpaca"): 1, (0, "not"): 2}
     assert {code: reason.count for code, reason in found.reasons.items()} == {"corrupt": 1}
 
 
 def test_what_people_changed_is_told_from_what_they_confirmed():
-    found = counted(human("a", was="alpaca"), human("b", was="not"), human("c"))
-    assert (found.people, found.judged.total(), found.changed()) == (3, 2, 1)
-    assert found.judged == {(False, True): 1, (False, False): 1}
+    found = counted(human("a", was="alpaca"), human("b", was="not"), human("c")).progress
+    assert (found.decided, found.changed, found.confirmed) == (3, 1, 2)
 
 
 def test_photos_are_counted_by_folder():
