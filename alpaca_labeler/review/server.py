@@ -158,8 +158,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(404, "there is nothing here")
         return name, query
 
-    # --- reading ---------------------------------------------------------------------------------
-
     def _get(self, name: str, query: str) -> tuple[bytes, str]:
         if name in self.server.pages:
             return self.server.pages[name]
@@ -186,8 +184,6 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.photos.jpeg(row, size), "image/jpeg"
         except PhotoError as error:  # an ordinary answer, not a fault of the page
             return _said(str(error))
-
-    # --- writing ---------------------------------------------------------------------------------
 
     def _post(self, name: str, _query: str) -> tuple[bytes, str]:
         if self.headers.get("Origin") not in {f"http://{host}" for host in self.server.hosts}:
@@ -218,8 +214,6 @@ class _Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict):
             raise _Answer(400, "not a JSON object")
         return body
-
-    # --- answering -------------------------------------------------------------------------------
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)

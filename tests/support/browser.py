@@ -54,11 +54,8 @@ def chromium():
 
 
 @contextmanager
-def reviewing(folder, *words, kill=False):
-    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C.
-
-    With `kill` it ends without a chance to do anything.
-    """
+def reviewing(folder, *words):
+    """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "alpaca_labeler", "review", "--no-browser", *words],
         cwd=folder,
@@ -71,7 +68,7 @@ def reviewing(folder, *words, kill=False):
     try:
         yield process.stdout.readline().strip()
     finally:
-        process.send_signal(signal.SIGKILL if kill else signal.SIGINT)
+        process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=20)
     assert "Traceback" not in said, said
 

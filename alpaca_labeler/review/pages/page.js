@@ -23,8 +23,6 @@ const grid = new Grid(element("grid"), element("main"), { moved, open, failed })
 let turning = Promise.resolve();
 let page = 0;
 
-// --- the address ---------------------------------------------------------------------------------
-
 const asked = new URLSearchParams(location.search);
 /** @type {Record<string, string>} what is asked for */
 let query = Object.fromEntries(FILTERS.map((name) => [name, asked.get(name) ?? ""]));
@@ -107,8 +105,6 @@ function clear(wanted = {}) {
   change({ ...Object.fromEntries(filtered(query).map((name) => [name, ""])), ...wanted });
   element("grid").focus();
 }
-
-// --- what is new ---------------------------------------------------------------------------------
 
 /** Show what has changed on the server. @param {State} state @param {Set<number>} [own] photos that this page has just decided */
 async function showChanges(state, own = new Set()) {

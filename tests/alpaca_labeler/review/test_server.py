@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import io
 import os
-import random
-import re
 import socket
-import threading
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from alpaca_labeler.main import main
 from alpaca_labeler.review import photos as photos_module
 from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
+from alpaca_labeler.review.server import Server
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
-from tests.support.browser import reviewing
 from tests.support.reviews import (
     ask,
     draw,
-    row,
     said,
     served,
     session,
     tile_of,
     write,
 )
-
-# --- photos --------------------------------------------------------------------------------------
 
 
 def shown(folder, **options):
@@ -116,9 +108,6 @@ def test_pictures_are_kept_within_a_limit(tmp_path, monkeypatch):
     assert [photos.jpeg(each, "tile") for each in found[1:]]
     with pytest.raises(PhotoError):
         photos.jpeg(found[0], "tile")
-
-
-# --- the server ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -225,35 +214,18 @@ def test_only_the_page_itself_writes_and_only_what_is_understood(server, folder)
     assert said(folder) == []
 
 
-def test_what_was_acknowledged_is_there_after_a_kill(tmp_path):
-    """Four pages decide until the server is killed, again and again."""
-    write(tmp_path, *(row(f"{number:02}.png", number % 2 - 0.5) for number in range(40)))
-    known: dict[int, int] = {}
-
-    def work(server, first):
-        chance = random.Random(first)
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            while True:
-                number, index = chance.randrange(first, 40, 4), chance.randrange(2)
-                chosen = [[number], []] if index == 0 else [[], [number]]
-                known.pop(number, None)  # until it is acknowledged again, either may stand
-                status, _, answer = ask(server, "decide", wanted(*chosen, since=10**9))
-                assert (status, answer["refused"]) == (200, [])
-                known[number] = index
-
-    for _ in range(4):
-        with reviewing(tmp_path, kill=True) as address:
-            _, _, port, token, _ = re.split(r"[:/]+", address)
-            server = SimpleNamespace(server_port=int(port), token=token)
-            threads = [threading.Thread(target=work, args=(server, n)) for n in range(4)]
-            for thread in threads:
-                thread.start()
-            time.sleep(0.4)
-        for thread in threads:
-            thread.join()
-        found = {int(name[:2]): index for name, index, _ in said(tmp_path)}
-        assert known.items() <= found.items()
-    assert known
+def test_another_device_is_answered_only_by_the_name_that_was_given(folder):
+    found = session(folder)
+    server = Server(found, Photos(found.table.shown), 0, "127.0.0.2")
+    try:
+        assert server.address == f"http://127.0.0.2:{server.server_port}/{server.token}/"
+        assert server.hosts == {f"127.0.0.2:{server.server_port}"}
+        with pytest.raises(ConnectionRefusedError):
+            ask(server, "list")  # on 127.0.0.1
+    finally:
+        server.server_close()
+    done = CliRunner().invoke(main, ["review", "--host", "0.0.0.0", str(folder / "manifest.jsonl")])
+    assert (done.exit_code, "name the address" in done.stderr) == (2, True)
 
 
 def test_a_malformed_request_gets_no_traceback(server, capfd):

@@ -24,7 +24,7 @@ def progress(*rows):
 
 def drawn(row):
     """The same decision, about a photo that was drawn at random."""
-    people = {key: replace(said, sample=RANDOM) for key, said in row.people.items()}
+    people = {key: said._replace(sample=RANDOM) for key, said in row.people.items()}
     return Row.from_line(replace(row, people=people).to_line())
 
 
@@ -77,7 +77,7 @@ def test_the_estimate_is_sane_from_the_first_decision(kinds):
 
 def test_without_a_confidence_nothing_is_estimated():
     row = label("a")
-    unsure = replace(row, answer=replace(row.answer, probability=None))
+    unsure = replace(row, answer=row.answer._replace(probability=None))
     assert str(progress(unsure, human("b"))) == "1 of 2 decided, 0 changed"
     assert progress(unsure).as_dict()["wrong_left"] is None
 
