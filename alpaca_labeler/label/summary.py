@@ -16,6 +16,7 @@ from alpaca_labeler.label.sort_into import Sorted
 from alpaca_labeler.photos import skip
 from alpaca_labeler.photos.skip import Kind, Skipped
 from alpaca_labeler.pipeline.done import Done
+from alpaca_labeler.table.progress import Progress
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import DEFAULT
@@ -39,7 +40,7 @@ class Report:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     """Of the photos that this run has tried."""
     needs_review: int = 0
-    by_people: int = 0
+    progress: Progress = field(default_factory=Progress)
     failed: int = 0
     gone: int = 0
     """Rows of photos that are no longer there."""
@@ -77,7 +78,7 @@ class Report:
             else:
                 self.labels[row.label or "unknown"] += 1
             self.needs_review += row.needs_review
-            self.by_people += row.decision is not None
+            self.progress.add(row)
 
     @property
     def new(self) -> Counter[str]:
@@ -141,7 +142,7 @@ def as_json(report: Report, manifest: str) -> str:
             "photos": report.photos,
             "labels": dict(report.labels),
             "needs_review": report.needs_review,
-            "by_people": report.by_people,
+            "by_people": report.progress.decided,
             "failed": report.failed,
             "failed_before": report.failed - report.newly_failed,
             "unreached": report.unreached,
@@ -181,6 +182,8 @@ def as_table(report: Report, manifest: str) -> str:
         total = "photos" if report.interrupted else f"of {report.photos:,} photos"
         done = f"  {labelled:,} {total} labelled in {report.seconds:.1f} s{rate}"
     lines += ["", done]
+    if report.progress.decided:
+        lines.append(f"  {report.progress}")
     if report.sorted is not None:
         lines.append(f"  {report.sorted}")
     lines += [f"  model     {report.model_version}", f"  manifest  {printable(manifest)}"]
@@ -195,8 +198,8 @@ def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
     for name, count in report.labels.items():
         yield printable(name), count, new[name], ""
     yield "needs review", report.needs_review, 0, "of these"
-    if report.by_people:
-        yield "by people", report.by_people, 0, "as they said"
+    if decided := report.progress.decided:
+        yield "by people", decided, 0, "as they said"
     before = report.failed - report.newly_failed
     as_before = ", as before" if before and not report.newly_failed else ""
     see = f"see: {_show_failed(manifest)}{as_before}" if report.failed else ""

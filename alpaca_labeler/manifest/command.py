@@ -31,6 +31,7 @@ from alpaca_labeler.manifest.out import opened
 from alpaca_labeler.manifest.sidecars import sidecar_options
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.incoming import bring_in
+from alpaca_labeler.table.progress import Progress
 from alpaca_labeler.table.prune import gone_in_s3
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import EVER, Run
@@ -209,10 +210,12 @@ def export(*, table: Table, form: str, output: str | None, local_files_root: str
     """
     if local_files_root is not None and form != "label-studio":
         raise click.UsageError("--local-files-root is for --format label-studio")
-    rows = spared(output, table)
+    progress = Progress()
     with opened(table.place, output, local_files_root) as out:
-        exports.FORMATS[form](rows, out)
+        exports.FORMATS[form](progress.counting(spared(output, table)), out)
     click.echo(f"{out.written:,} written", err=True)
+    if progress.decided:
+        click.echo(progress, err=True)
     if out.ambiguous:
         click.echo(f"{out.ambiguous:,} with several labels, of which the first counts", err=True)
     for reason, count in sorted(out.left_out.items()):

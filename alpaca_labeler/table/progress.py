@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,6 +54,12 @@ class Progress:
         self.checked += times * checked
         self.found_wrong += times * (checked and changed)
         self.doubt_decided += times * (wrong or 0.0)
+
+    def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows, counted as they pass by."""
+        for row in rows:
+            self.add(row)
+            yield row
 
     @property
     def decided(self) -> int:

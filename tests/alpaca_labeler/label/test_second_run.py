@@ -61,6 +61,7 @@ def test_totals_are_those_of_the_manifest(folder, label, run):
         done = run("photos", *options)
         assert f"alpaca 2 {new}not alpaca 1 " in squeezed(done)
         assert "by people 1 as they said" in squeezed(done)
+        assert "1 of 3 decided, 1 changed; " in squeezed(done)
     report = label("photos")
     assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
     assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
@@ -289,7 +290,7 @@ def test_the_summary_fits_80_columns():
     from alpaca_labeler.photos.skip import Kind, Skipped
 
     report = Report("20261124T042724Z-f14ba719655d", Counter(alpaca=100_000))
-    report.labels["not alpaca"], report.failed, report.by_people = 123_456, 100_000, 326
+    report.labels["not alpaca"], report.failed, report.progress.confirmed = 123_456, 100_000, 326
     report.outcomes[UNREACHED], report.gone, report.overruled = 17, 12, ["a.jpg"]
     report.skipped = Skipped(Counter(dict.fromkeys(Kind, 123_456)))
     text = click.unstyle(as_table(report, "manifest.jsonl"))

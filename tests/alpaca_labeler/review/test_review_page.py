@@ -312,6 +312,20 @@ def test_filters_are_said_and_in_the_address(page, folder):
     until(page, lambda: said(page) == "1 photo: as before, not in this list")
 
 
+def test_a_random_check_says_in_the_header_how_many_are_right(page, folder):
+    (folder / "gone.jpg").hardlink_to(folder / "rocket.jpg")
+    page.get_by_role("button", name="Check 60 at random").click()
+    until(page, lambda: "60 at random" in page.locator("#shown").text_content())
+    until(page, lambda: "(5)" in bar(page, "rest").text_content())
+    page.keyboard.press("n")
+    until(page, lambda: "random check: 1 of 5" in page.locator("#progress").text_content())
+    until(page, lambda: "(4)" in bar(page, "rest").text_content())
+    page.keyboard.press("r")
+    says = " of 5 wrong: "
+    until(page, lambda: says in page.locator("#progress").text_content())
+    assert says in page.locator("#end-left").text_content()
+
+
 def test_one_photo_at_a_time_is_large_and_decided_as_many_are(page, folder):
     page.keyboard.press("Enter")
     width = "document.querySelector('.active img').naturalWidth"
