@@ -8,12 +8,19 @@ from typing import Any
 
 import click
 
-from alpaca_labeler.console import Refused, printable
+from alpaca_labeler.console import Refused, printable, settings
 from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, Table, TableError, open_table
 
-_argument = click.argument("source", metavar="[MANIFEST]", required=False, type=MANIFEST)
+_argument = click.argument(
+    "source",
+    metavar="[MANIFEST]",
+    required=False,
+    type=MANIFEST,
+    is_eager=True,
+    callback=settings.beside,
+)
 
 
 def manifest_argument(

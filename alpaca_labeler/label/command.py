@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from alpaca_labeler.console import (
     printable,
     quiet_option,
     say,
+    settings,
     warn,
 )
 from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
@@ -61,6 +63,8 @@ EXIT_INTERRUPTED: Final = 130
     default="manifest.jsonl",
     show_default=True,
     metavar="FILE",
+    is_eager=True,
+    callback=settings.beside,
     help="Where the labels go. Its folder is made.",
 )
 @model_option
@@ -246,19 +250,21 @@ def _check_question(options: Options, held: Held, ready: Ready) -> None:
     A second model must not replace the first one's labels without a word.
     """
     manifest = printable(options.manifest_path)
+    before = held.models - {ready.model_version}
+    source = click.get_current_context().get_parameter_source("model")
+    if before and source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
+        known, model = printable(", ".join(sorted(before))), printable(shlex.quote(options.model))
+        raise RunError(
+            f"{manifest} was labelled by another model, {known}. Go on with it by --model BUNDLE, "
+            f"or by [label] model = 'BUNDLE' in {settings.NAME} beside the manifest; "
+            f"--model {model} labels again with this one"
+        )
     others = printable(", ".join(sorted(held.labels - {*ready.labels})))
     if others:
         raise RunError(
             f"{manifest} answers another question: it holds {others}, and this model says "
             f"{printable(' or '.join(reversed(ready.labels)))}. Name another manifest: "
             f"--manifest {printable(ready.labels[1])}.jsonl"
-        )
-    source = click.get_current_context().get_parameter_source("model")
-    if source is ParameterSource.DEFAULT and held.models - {ready.model_version}:
-        models = printable(", ".join(sorted(held.models - {ready.model_version})))
-        raise RunError(
-            f"{manifest} was labelled by another model, {models}. Go on with it by --model FOLDER, "
-            "or label again with the built-in one by --model embedded"
         )
 
 

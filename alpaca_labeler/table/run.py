@@ -38,7 +38,7 @@ class Held(NamedTuple):
 
     labels: set[str]
     models: set[str]
-    """Versions."""
+    """Versions of those whose labels count: nobody has decided about them."""
 
 
 class Run:
@@ -93,7 +93,8 @@ class Run:
                 continue
             if row.answer and row.answer.label:
                 held.labels.add(row.answer.label)
-                held.models.add(row.model)
+                if not row.decision:
+                    held.models.add(row.model)
             failure = row.failure
             if failure and failure.code in TRIED_AGAIN:
                 failed.append(_key(row.source_ref, row.read))

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
+from alpaca_labeler.table.table import open_table
 from tests.support import bundles
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -21,49 +30,189 @@ def retrained(tmp_path):
     return bundles.make(tmp_path / "retrained", calibration=(0.0, -9.0))
 
 
+@pytest.fixture
+def alpaca(tmp_path, monkeypatch):
+    """Run `alpaca WORDS` in the folder, and return its output as one line."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(words, code=0):
+        done = CliRunner().invoke(main, shlex.split(words))
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    return run
+
+
 def rows(folder, name="manifest.jsonl"):
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def models(folder):
-    return {row["labeler"]["answer"]["model"] for row in rows(folder)}
+def models(folder, name="manifest.jsonl"):
+    return {row["labeler"]["answer"]["model"] for row in rows(folder, name)}
 
 
-def test_a_model_with_other_classes_is_refused_before_anything_is_written(folder, run, goats):
-    run("photos")
+def version(folder=""):
+    return bundle.load(*[folder] * bool(folder)).card.version
+
+
+def test_a_model_with_other_classes_is_refused_before_anything_is_written(folder, alpaca, goats):
+    alpaca("label photos")
     before = rows(folder)
-    said = run("photos", "--model", goats, code=1).output
-    assert "manifest.jsonl answers another question: it holds alpaca, not alpaca" in said
-    assert "this model says goat or sheep" in said
-    assert "--manifest goat.jsonl" in said
-    assert rows(folder) == before
-    run("photos", "--model", goats, "--dry-run", code=1)
-    run("photos", "--model", goats, "--manifest", "goat.jsonl")
+    for more in ("", " --dry-run"):
+        said = alpaca(f"label photos --model {goats}{more}", code=1)
+        assert "manifest.jsonl answers another question: it holds alpaca, not alpaca" in said
+        assert "this model says goat or sheep" in said
+        assert "--manifest goat.jsonl" in said
+    alpaca(f"label photos --model {goats} --manifest goat.jsonl")
     assert len(rows(folder, "goat.jsonl")) == 3
     assert rows(folder) == before
 
 
-def test_the_built_in_model_never_replaces_one_that_was_chosen_by_hand(folder, run, retrained):
-    run("photos", "--model", retrained)
+def test_a_run_without_a_model_never_replaces_rows_of_one_that_was_chosen_by_hand(
+    folder, alpaca, retrained, goats
+):
+    for chosen in (retrained, goats):
+        name = f"{Path(chosen).name}.jsonl"
+        alpaca(f"label photos --model {chosen} --manifest {name}")
+        before = rows(folder, name)
+        said = alpaca(f"label photos --manifest {name}", code=1)
+        assert f"was labelled by another model, {version(chosen)}. Go on with it by --model" in said
+        assert "in alpaca.toml beside the manifest; --model embedded labels again" in said
+        assert rows(folder, name) == before
+    alpaca("label photos --manifest retrained.jsonl --model embedded")
+    assert models(folder, "retrained.jsonl") == {version()}
+
+
+@pytest.mark.parametrize("named", ["relative", "absolute"])
+def test_it_goes_on_with_the_model_that_alpaca_toml_beside_the_manifest_names(
+    folder, alpaca, retrained, named
+):
+    (folder / "out").mkdir()
+    alpaca(f"label photos/cat.png --model {retrained} --manifest out/m.jsonl")
+    model = "retrained" if named == "relative" else retrained
+    (folder / "out/alpaca.toml").write_text(f'[label]\nmodel = "{model}"\n')
+    alpaca("label photos --manifest out/m.jsonl")
+    assert len(rows(folder, "out/m.jsonl")) == 3
+    assert models(folder, "out/m.jsonl") == {version(retrained)}
+
+
+def test_a_file_never_replaces_rows_of_another_model_either(folder, alpaca, retrained):
+    alpaca("label photos")
     before = rows(folder)
-    [version] = models(folder)
-    said = run("photos", code=1).output
-    assert f"was labelled by another model, {version}" in said
+    (folder / "alpaca.toml").write_text('[label]\nmodel = "retrained"\n')
+    assert "--model retrained labels again with this one" in alpaca("label photos", code=1)
     assert rows(folder) == before
-    run("photos", "--model", retrained)
-    assert models(folder) == {version}
+    assert alpaca("label photos --model retrained")
+    assert models(folder) == {version(retrained)}
 
 
-def test_a_model_that_is_named_labels_again(folder, run, retrained):
-    run("photos")
-    run("photos", "--model", retrained)
-    assert bundle.load().card.version not in models(folder)
-    run("photos", "--model", "embedded")
-    assert models(folder) == {bundle.load().card.version}
+def test_what_people_decided_before_a_model_was_chosen_does_not_stand_in_its_way(
+    folder, alpaca, retrained
+):
+    alpaca("label photos")
+    table = open_table("manifest.jsonl")
+    row = next(table.rows())
+    table.append([row.decided("alpaca", "kim", datetime.now(UTC))])
+    alpaca(f"label photos --model {retrained}")
+    (folder / "alpaca.toml").write_text('[label]\nmodel = "retrained"\n')
+    assert "nothing new among 3 photos" in alpaca("label photos")
 
 
-def test_a_model_in_the_environment_was_chosen(folder, run, retrained, monkeypatch):
+def test_a_model_in_the_environment_was_chosen(folder, alpaca, retrained, monkeypatch):
     monkeypatch.setenv("ALPACA_LABEL_MODEL", retrained)
-    run("photos")
-    run("photos")
-    assert bundle.load().card.version not in models(folder)
+    alpaca("label photos")
+    alpaca("label photos")
+    assert models(folder) == {version(retrained)}
+
+
+def test_a_stranger_who_runs_the_commands_of_the_readme_never_mixes_two_models(
+    folder, alpaca, goats
+):
+    (folder / "photos").rename(folder / "holiday")
+    (folder / "runs").mkdir()
+    Path(goats).rename(folder / "runs/first")
+    commands = re.findall(r"(?m)^alpaca (label holiday/.*?|manifest .*?) *(?:#.*)?$", README)
+    assert sum("--model runs/first" in command for command in commands) == 1
+    for command in [*commands, "label holiday/"]:
+        alpaca(command)
+    assert models(folder) == {version()}
+    assert models(folder, "cats.jsonl") == {version("runs/first")}
+    for wrong in ("label holiday/ --model runs/first", "label holiday/ --manifest cats.jsonl"):
+        alpaca(wrong, code=1)
+    assert models(folder) == {version()}
+    assert models(folder, "cats.jsonl") == {version("runs/first")}
+
+
+# --- alpaca.toml ---------------------------------------------------------------------------------
+
+
+def test_any_option_of_any_command_may_stand_in_alpaca_toml(folder, alpaca):
+    (folder / "alpaca.toml").write_text("""
+        [label]
+        manifest = "out/m.jsonl"
+        workers = 1
+        json = true
+        [manifest.export]
+        format = "csv"
+        output = "labels.csv"
+        only = []
+        [report]
+        allow = ["photos"]
+    """)
+    assert json.loads(alpaca("label photos"))["manifest"] == "out/m.jsonl"
+    alpaca("manifest export out/m.jsonl")
+    assert (folder / "labels.csv").read_text().count("\n") == 4
+    alpaca("report out/m.jsonl --no-photos")
+
+
+def test_the_file_in_the_manifests_folder_comes_before_the_one_in_the_current_folder(
+    folder, alpaca, monkeypatch
+):
+    (folder / "out").mkdir()
+    (folder / "alpaca.toml").write_text("[label]\njson = true\nworkers = 1\n")
+    (folder / "out/alpaca.toml").write_text('[label]\njson = true\ncopy-to = "sorted"\n')
+    found = json.loads(alpaca("label photos --manifest out/m.jsonl"))
+    assert (found["sorted"]["photos"], found["manifest"]) == (3, "out/m.jsonl")
+    assert (folder / "out/sorted/alpaca/photos/alpaca.jpg").exists()
+    assert json.loads(alpaca("label photos"))["sorted"] is None
+    monkeypatch.setenv("ALPACA_LABEL_COPY_TO", "elsewhere")
+    alpaca("label photos --manifest out/m.jsonl")
+    alpaca("label photos --manifest out/m.jsonl --copy-to last")
+    assert (folder / "elsewhere").exists()
+    assert (folder / "last").exists()
+
+
+WRONG = {
+    "label =": "alpaca.toml: cannot be read (Invalid value",
+    "label = 3": "alpaca.toml: options of `alpaca label` stand below a line [label]",
+    "[lable]": "alpaca.toml: alpaca has no lable; see alpaca -h",
+    "[label]\nmodle = 1": "alpaca.toml: alpaca label has no modle; see alpaca label -h",
+    "[label]\npaths = 1": "alpaca.toml: alpaca label has no paths; see alpaca label -h",
+    "[label]\nworkers = 'lots'": "[label] workers: 'lots' is not a valid integer range.",
+    "[label]\nworkers = true": "[label] workers: no such value. See alpaca label -h",
+    "[label]\nworkers = [1]": "[label] workers: no such value.",
+    "[label]\nprune = 'yes'": "[label] prune: true or false is meant.",
+    "[label]\nmax-failure-rate = 2.0": "2.0 is not in the range",
+    "[label]\nmodel = 's3://b/k'": "[label] model: give an address in S3 on the command line.",
+    "[label]\nmodel = 'ftp://b/k'": "[label] model: ftp://b/k: ftp:// cannot be read",
+    "[label]\ncopy-to = '/tmp/s'": "[label] copy-to: /tmp/s is outside the folder",
+    "[label]\ncopy-to = 'a/../../s'": "is outside the folder; give it on the command line.",
+    "[label]\ncopy-to = 'away/s'": "[label] copy-to: away/s is outside the folder",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_a_wrong_key_or_value_is_refused_with_the_files_name_and_the_remedy(folder, alpaca, text):
+    (folder / "away").symlink_to("/tmp")
+    (folder / "alpaca.toml").write_text(text)
+    assert WRONG[text] in alpaca("label photos", code=2)
+    assert not (folder / "manifest.jsonl").exists()
+    alpaca("label -h")
+
+
+def test_a_strangers_file_shows_none_of_our_photos(folder, alpaca):
+    (folder / "theirs").mkdir()
+    alpaca("label photos --manifest theirs/m.jsonl")
+    for name in ('allow = ["/"]', 'photos-root = ".."', 'output = "../report.html"'):
+        (folder / "theirs/alpaca.toml").write_text(f"[report]\n{name}\n")
+        assert "is outside the folder" in alpaca("report theirs/m.jsonl", code=2)
