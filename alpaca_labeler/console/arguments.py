@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any, Final
 
@@ -72,22 +71,6 @@ class Local(click.Path):
         return super().convert(Place(in_s3=False).convert(value, param, ctx), param, ctx)
 
 
-class Share(click.FloatRange):
-    """A number from 0 to 1. Python also reads `nan`, which no comparison would ever reach."""
-
-    name = "n"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number."""
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number from 0 to 1.", param, ctx)
-        return number
-
-
-SHARE: Final = Share(0, 1)
 PHOTOS: Final = Place(missing="there is no such file or folder")
 MANIFEST: Final = Place()
 BUCKET: Final = Place(in_s3=True)
@@ -105,11 +88,4 @@ model_option = click.option(
     type=BUNDLE,
     metavar="BUNDLE",
     help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
-)
-
-photos_root_option = click.option(
-    "--photos-root",
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Folder that relative names start from.  [default: the manifest's folder]",
 )

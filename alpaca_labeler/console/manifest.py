@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from alpaca_labeler.console import Refused, printable, settings
-from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
+from alpaca_labeler.console.arguments import FOLDER, MANIFEST, PHOTOS
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, Table, TableError, open_table
 
@@ -50,7 +50,12 @@ def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]
     """
 
     @_argument
-    @photos_root_option
+    @click.option(
+        "--photos-root",
+        metavar="FOLDER",
+        type=FOLDER,
+        help="Folder that relative names start from.  [default: the manifest's folder]",
+    )
     @click.option(
         "--allow",
         "allowed",

@@ -8,6 +8,7 @@ import click
 
 from alpaca_labeler import storage
 from alpaca_labeler.console.arguments import Local, model_option
+from alpaca_labeler.errors import install
 from alpaca_labeler.manifest.command import line
 from alpaca_labeler.photos import skip, walk
 from alpaca_labeler.photos.skip import Skipped
@@ -38,7 +39,8 @@ def sandbox(*, model: str, upload: tuple[str, ...]) -> None:
         from alpaca_labeler.job import local_aws
     except ImportError as error:
         raise click.ClickException(
-            f"{error}: the sandbox needs more packages: pip install 'alpaca-labeler[sandbox]'"
+            f"{error}: the sandbox needs more packages: "
+            + install("aws-lambda-powertools", "moto[s3,server,sqs]")
         ) from error
 
     def show(row: Row) -> None:

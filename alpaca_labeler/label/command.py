@@ -29,7 +29,7 @@ from alpaca_labeler.console import (
     settings,
     warn,
 )
-from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, SHARE, model_option
+from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, model_option
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.label import sources, summary, watch
 from alpaca_labeler.label.sort_into import Sorter
@@ -76,18 +76,15 @@ EXIT_INTERRUPTED: Final = 130
     help="Processes that label at the same time.  [default: one per core of this process]",
 )
 @click.option("--relabel", is_flag=True, help="Label all photos again, not only new ones.")
-@click.option("--prune", is_flag=True, help="Hide the rows of photos that are gone.")
+@click.option("--prune", is_flag=True, help="Hide the rows of photos that are gone; remove copies.")
 @click.option("--watch", is_flag=True, help="Then label what arrives in PATH, until Ctrl-C.")
 @click.option(
-    "--copy-to",
-    type=NEW_FOLDER,
-    metavar="DIR",
-    help="Then copy the photos into DIR/LABEL/.",
+    "--copy-to", type=NEW_FOLDER, metavar="DIR", help="Then copy the photos into DIR/LABEL/."
 )
 @click.option("--link", is_flag=True, help="With --copy-to: hard links instead of copies.")
 @click.option(
     "--max-failure-rate",
-    type=SHARE,
+    type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
     help="Exit with 1 if a larger share of the photos has no label.",
@@ -119,7 +116,8 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
     gets a row with the reason: alpaca manifest show --failed.
 
     With --copy-to, a photo that has changed is copied again, and its copy under a former label
-    goes. Nothing else in DIR is touched: DIR/.alpaca-sorted.jsonl says which copies are ours.
+    goes; with --prune, that of a photo that is gone too. Nothing else in DIR is touched:
+    DIR/.alpaca-sorted.jsonl says which copies are ours.
 
     With --watch, a photo counts once it is no longer being written, and a folder that goes away is
     waited for. Ctrl-C sorts the manifest, and does what --prune says.
@@ -225,7 +223,6 @@ def _label(options: Options) -> Report:
                 Sorter(run.places, options.paths, options.copy_to, link=options.link)
             )
         report = Report(ready.model_version, Counter(dict.fromkeys(reversed(ready.labels), 0)))
-        report.latest = {} if options.watch else None
         held = run.load(None if options.relabel else ready.model_version, ready.decoder)
         _check_question(options, held, ready)
         began = time.monotonic()
@@ -288,6 +285,8 @@ def _finish(options: Options, run: Run, report: Report, sorter: Sorter | None) -
     run.settle()
     if sorter and not report.interrupted:
         sorter.sort(run.rows())
+        if options.prune:
+            sorter.prune()
         report.sorted = sorter.done
     report.hold(run.found())
     report.overruled = run.overruled

@@ -11,13 +11,14 @@ import errno
 import filecmp
 import json
 import os
+import re
 import shutil
 import stat
 import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Final, Self
+from typing import Final, Self
 
 from alpaca_labeler.console import printable
 from alpaca_labeler.console.output import replaced
@@ -30,6 +31,9 @@ RECORD: Final = ".alpaca-sorted.jsonl"
 
 ACROSS_DRIVES = "hard links cannot lead to another drive: leave out --link, or name a folder there"
 
+
+_UNSAFE: Final = re.compile(r'[%/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]\Z')
+"""What leads elsewhere, or what some system does not allow in the name of a folder."""
 
 _Noted = tuple[str, int, int]
 """The folder of a label, and the size (bytes) and date (ns) of the file that was put there."""
@@ -50,14 +54,13 @@ class Sorted:
     """Photos of these that lay under another label before."""
     in_the_way: int = 0
     """Photos that were not sorted: another file has their name."""
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the counts."""
-        return {"photos": self.photos, "moved": self.moved, "in_the_way": self.in_the_way}
+    removed: int = 0
+    """Copies of photos that are gone."""
 
     def __str__(self) -> str:
-        target = printable(self.target)
-        text = f"{self.photos:,} sorted into {target}, {self.moved:,} moved"
+        text = f"{self.photos:,} sorted into {printable(self.target)}, {self.moved:,} moved"
+        if self.removed:
+            text += f", {self.removed:,} removed"
         if self.in_the_way:
             text += f"; {self.in_the_way:,} not: another file has the name there"
         return text
@@ -80,8 +83,14 @@ class Sorter:
     def __enter__(self) -> Self:
         """Make the folder and read its record. Raises `OSError`."""
         os.makedirs(self._target, exist_ok=True)
-        self._file = _open_record(self._target)
-        self._record = _read(self._file)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        record = os.open(os.path.join(self._target, RECORD), flags, 0o666)
+        self._file = open(record, "r+", encoding="utf-8")
+        self._record: dict[str, _Noted] = {}
+        for line in self._file:
+            with suppress(ValueError, TypeError):  # not written to its end, or not by us
+                inside, folder, size, date = json.loads(line)
+                self._record[inside] = folder, size, date
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,10 +102,25 @@ class Sorter:
         for row in rows:
             self.put(row)
 
+    def prune(self) -> None:
+        """Remove the copies of photos that are gone from below `paths`. Raises `OSError`."""
+        paths = {name: top for top, name in self._tops.items()}
+        for inside, noted in self._record.items():
+            name, _, below = inside.partition(os.sep)
+            source = os.path.join(paths.get(name, ""), below).rstrip(os.sep)
+            if (
+                name in paths
+                and self._places.is_gone(source)
+                and _is_as_noted(self._target, inside, noted)
+            ):
+                _take_away(self._target, os.path.join(self._target, noted[0], inside))
+                self.done.removed += 1
+
     def put(self, row: Row) -> None:
         """Put a photo in its place, if it has a label. Raises `OSError` and `SortError`."""
         source = self._places.path(row.source_ref)
-        top = next((top for top in self._tops if _is_below(source, top)), None)
+        above = (top for top in self._tops if f"{source}/".startswith(os.path.join(top, "")))
+        top = next(above, None)
         if row.label is None or top is None or not os.path.isfile(source):
             return
         inside = "" if source == top else os.path.relpath(source, top)
@@ -126,19 +150,11 @@ class Sorter:
 def folder_name(label: str) -> str:
     """Return the folder of a label: the label itself, in any script.
 
-    A manifest is not trusted to name a folder: what leads elsewhere, or what some system does not
-    allow in a name, is percent-encoded, so that two labels never share a folder.
+    A manifest is not trusted to name a folder: what is unsafe is percent-encoded, so that two
+    labels never share a folder.
     """
     name = unicodedata.normalize("NFC", label)
-    safe = "".join(
-        f"%{ord(c):02X}" if c in '%/\\:*?"<>|' or unicodedata.category(c) in {"Cc", "Cs"} else c
-        for c in name
-    )
-    if safe[:1] in {".", " "}:
-        safe = f"%{ord(safe[0]):02X}{safe[1:]}"
-    if safe[-1:] in {".", " "}:
-        safe = f"{safe[:-1]}%{ord(safe[-1]):02X}"
-    return safe or "unnamed"
+    return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", name) or "unnamed"
 
 
 def _names(paths: Sequence[str], places: Places) -> dict[str, str]:
@@ -155,24 +171,6 @@ def _names(paths: Sequence[str], places: Places) -> dict[str, str]:
             name = f"{stem}-{number}{suffix}"
         names[top] = name
     return {top: names[top] for top in sorted(names, key=len, reverse=True)}
-
-
-def _is_below(source: str, top: str) -> bool:
-    return source == top or source.startswith(os.path.join(top, ""))
-
-
-def _open_record(target: str) -> IO[str]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    return open(os.open(os.path.join(target, RECORD), flags, 0o666), "r+", encoding="utf-8")
-
-
-def _read(file: IO[str]) -> dict[str, _Noted]:
-    record: dict[str, _Noted] = {}
-    for line in file:
-        with suppress(ValueError, TypeError):  # not written to its end, or not by us
-            inside, folder, size, date = json.loads(line)
-            record[inside] = folder, size, date
-    return record
 
 
 def _is_as_noted(target: str, inside: str, noted: _Noted) -> bool:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import click
 
@@ -21,14 +21,6 @@ from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import DEFAULT
 
-Outcome = tuple[str, str | None]
-"""What became of a photo that was tried: ("labelled", the model's label), or why there is none."""
-
-FAILED: Outcome = "failed", None
-UNREACHED: Outcome = "not reached", None
-DECIDED: Outcome = "decided", None
-"""The model could not label it, but a person has."""
-
 
 @dataclass(slots=True)
 class Report:
@@ -37,11 +29,15 @@ class Report:
     model_version: str
     labels: Counter[str]
     """Photos by label as the manifest has them, the model's positive class first."""
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    """Of the photos that this run has tried."""
+    new: Counter[str] = field(default_factory=Counter)
+    """Photos by the label that the model gave them in this run."""
     needs_review: int = 0
     progress: Progress = field(default_factory=Progress)
     failed: int = 0
+    newly_failed: int = 0
+    """Photos that have failed in this run, and that nobody has labelled."""
+    unreached: set[str] = field(default_factory=set)
+    """Photos that may be labelled by another run: throttled, no connection, no permission."""
     gone: int = 0
     """Rows of photos that are no longer there."""
     pruned: bool = False
@@ -51,64 +47,37 @@ class Report:
     skipped: Skipped = field(default_factory=Skipped)
     seconds: float = 0.0
     interrupted: bool = False
-    latest: dict[str, Outcome] | None = None
-    """Of a watch, which may try a photo again: by name."""
 
     def keep(self, done: Done, run: Run) -> Row | None:
-        """Write the result for a photo, and count it. Return what the manifest says of it now."""
-        row = run.append(done.row) if done.row and not has_gone(done) else None
-        outcome = _outcome(done, row)
-        if self.latest is not None:
-            if before := self.latest.get(done.image.source_ref):
-                self.outcomes[before] -= 1
-            self.latest[done.image.source_ref] = outcome
-        self.outcomes[outcome] += 1
-        return row
+        """Write the result for a photo. Return what the manifest says of it now."""
+        if done.row is None or has_gone(done):
+            self.unreached.add(done.image.source_ref)
+            return None
+        self.unreached.discard(done.image.source_ref)
+        return run.append(done.row)
 
-    def has_said(self, done: Done) -> bool:
-        """Tell whether a photo could not be reached, and could not the last time."""
-        last = self.latest and self.latest.get(done.image.source_ref)
-        return done.row is None and last == UNREACHED
-
-    def hold(self, rows: Iterable[Row]) -> None:
-        """Count the rows that the manifest holds for the photos of this run."""
-        for row in rows:
+    def hold(self, found: Iterable[tuple[Row, bool]]) -> None:
+        """Count the rows that the manifest holds for the photos of this run, and the new ones."""
+        for row, is_new in found:
             if row.failure:
                 self.failed += 1
+                self.newly_failed += is_new
             else:
                 self.labels[row.label or "unknown"] += 1
+            if is_new and row.answer and row.answer.label:
+                self.new[row.answer.label] += 1
             self.needs_review += row.needs_review
             self.progress.add(row)
 
     @property
-    def new(self) -> Counter[str]:
-        """Photos by the label that the model gave them in this run."""
-        return Counter({label: count for (_, label), count in self.outcomes.items() if label})
-
-    @property
-    def newly_failed(self) -> int:
-        """Photos that have failed in this run."""
-        return self.outcomes[FAILED]
-
-    @property
-    def unreached(self) -> int:
-        """Photos that may be labelled by another run: throttled, no connection, no permission."""
-        return self.outcomes[UNREACHED]
-
-    @property
     def photos(self) -> int:
         """Photos that have a row, or could not be reached."""
-        return self.labels.total() + self.failed + self.unreached
-
-    @property
-    def tried(self) -> int:
-        """Photos that this run has labelled or tried to."""
-        return self.outcomes.total()
+        return self.labels.total() + self.failed + len(self.unreached)
 
     @property
     def lost(self) -> float:
         """Share of the photos that have no label, 0..1."""
-        return (self.failed + self.unreached) / max(self.photos, 1)
+        return (self.failed + len(self.unreached)) / max(self.photos, 1)
 
     @property
     def unchanged(self) -> int:
@@ -126,17 +95,8 @@ def has_gone(done: Done) -> bool:
     return bool(failure and failure.code == "not-found" and was_there)
 
 
-def _outcome(done: Done, row: Row | None) -> Outcome:
-    if done.label:
-        return "labelled", done.label
-    if row is None:
-        return UNREACHED
-    return FAILED if row.failure else DECIDED
-
-
 def as_json(report: Report, manifest: str) -> str:
     """Return the summary for programs."""
-    new = report.new
     return json.dumps(
         {
             "photos": report.photos,
@@ -145,12 +105,12 @@ def as_json(report: Report, manifest: str) -> str:
             "by_people": report.progress.decided,
             "failed": report.failed,
             "failed_before": report.failed - report.newly_failed,
-            "unreached": report.unreached,
-            "new": {name: new[name] for name in report.labels},
+            "unreached": len(report.unreached),
+            "new": {name: report.new[name] for name in report.labels},
             "unchanged": report.unchanged,
             "gone": report.gone,
             "overruled": report.overruled,
-            "sorted": report.sorted and report.sorted.as_dict(),
+            "sorted": report.sorted and asdict(report.sorted),
             "not_images": report.skipped.counts.total(),
             "skipped": {kind.value: count for kind, count in report.skipped.counts.items()},
             "not_downloaded": report.skipped.not_downloaded,
@@ -177,7 +137,7 @@ def as_table(report: Report, manifest: str) -> str:
     labelled = report.new.total()
     rate = f", {labelled / report.seconds:,.0f}/s" if labelled and report.seconds > 0 else ""
     done = f"  nothing new among {counted(report.photos, 'photo')}"
-    if report.tried or report.interrupted:
+    if labelled or report.newly_failed or report.unreached or report.interrupted:
         # Before all are found, nobody knows how many there are.
         total = "photos" if report.interrupted else f"of {report.photos:,} photos"
         done = f"  {labelled:,} {total} labelled in {report.seconds:.1f} s{rate}"
@@ -194,9 +154,8 @@ _COLOURS = {"needs review": "yellow", "failed": "red", "not reached": "red"}
 
 
 def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
-    new = report.new
     for name, count in report.labels.items():
-        yield printable(name), count, new[name], ""
+        yield printable(name), count, report.new[name], ""
     yield "needs review", report.needs_review, 0, "of these"
     if decided := report.progress.decided:
         yield "by people", decided, 0, "as they said"
@@ -205,7 +164,7 @@ def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
     see = f"see: {_show_failed(manifest)}{as_before}" if report.failed else ""
     yield "failed", report.failed, report.newly_failed, see
     more = (
-        ("not reached", report.unreached, "run again"),
+        ("not reached", len(report.unreached), "run again"),
         ("unchanged", report.unchanged, "labelled before"),
         ("gone", report.gone, "rows hidden" if report.pruned else "see --prune"),
         ("overruled", len(report.overruled), "review them again"),
@@ -228,7 +187,7 @@ def too_few(report: Report, manifest: str) -> str:
     """Return the message if too many photos have no label: it names only what is there."""
     text = f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate allows"
     if report.unreached:
-        text += f"; {report.unreached:,} could not be reached: run the same command again"
+        text += f"; {len(report.unreached):,} could not be reached: run the same command again"
     return f"{text}; see: {_show_failed(manifest)}" if report.failed else text
 
 

@@ -73,13 +73,14 @@ def label(watch: Watch, pool: Workers, run: Run, report: Report, sorter: Sorter 
             arrived = {run.named(image): image for image in watch.arrived()}
             began = time.monotonic()
             for done in pool.label(arrived):
+                name = done.image.source_ref
                 if done.row is None or has_gone(done):
                     watch.again(arrived[done.image])
-                if has_gone(done) or report.has_said(done):
-                    continue
+                    if done.row or name in report.unreached:
+                        continue
                 row = report.keep(done, run)
                 label = "not reached" if row is None else row.label or "failed"
-                say(f"{printable(label):<12}  {printable(done.image.source_ref)}")
+                say(f"{printable(label):<12}  {printable(name)}")
                 if sorter and row:
                     sorter.put(row)
             report.seconds += (time.monotonic() - began) * bool(arrived)

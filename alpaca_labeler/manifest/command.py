@@ -284,7 +284,8 @@ def merge(*, theirs: str, table: Table, dry_run: bool) -> None:
 @manifest_argument()
 @click.option("--erase", is_flag=True, help="Also erase all that is known of photos that are gone.")
 @dry_run_option
-def prune(*, table: Table, erase: bool, dry_run: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the names of these photos as JSON.")
+def prune(*, table: Table, erase: bool, dry_run: bool, as_json: bool) -> None:
     """Hide the rows of photos that are no longer there.
 
     \b
@@ -307,7 +308,10 @@ def prune(*, table: Table, erase: bool, dry_run: bool) -> None:
                 _name_broken(bucket.compact(table.name, max_parts=sys.maxsize, until=EVER))
     else:
         gone = _prune_folder(table.name, gone_in_s3(in_s3), erase=erase, dry_run=dry_run)
-    for row in gone if dry_run else ():
+    if as_json:
+        names = [row.source_ref for row in gone]
+        click.echo(json.dumps({"removed": not dry_run, "photos": names}, indent=2))
+    for row in gone if dry_run and not as_json else ():
         click.echo(printable(row.source_ref))
     say(f"{counted(len(gone), 'row')} {'would be ' * dry_run}removed")
 

@@ -16,6 +16,7 @@ import click
 
 from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable, quiet_option, say, warn
 from alpaca_labeler.console.arguments import BUNDLE, FOLDER, NAME_OR_FILE, NEW_FOLDER, Place
+from alpaca_labeler.errors import install
 from alpaca_labeler.models.figures import print_figures, print_table
 from alpaca_labeler.models.options import (
     check_classes,
@@ -34,10 +35,10 @@ if TYPE_CHECKING:
     from alpaca_labeler.training.dataset import Dataset
     from alpaca_labeler.training.recipe import Recipe
 
-NEEDS_TENSORFLOW = "training needs TensorFlow: pip install 'alpaca-labeler[train]'"
+NEEDS_TENSORFLOW = f"training needs TensorFlow: {install('tensorflow')}"
 NO_TENSORFLOW_YET = (
-    "training needs TensorFlow, which has no release for Python {} yet: install "
-    "'alpaca-labeler[train]' with Python 3.11 to 3.13. Labelling works with this one"
+    "training needs TensorFlow, which has no release for Python {} yet: install alpaca with "
+    "Python 3.11 to 3.13 for it. Labelling works with this one"
 )
 
 SEED = 42

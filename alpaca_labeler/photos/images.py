@@ -18,7 +18,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, JpegImagePlugin
 
-from alpaca_labeler.errors import LabelerError
+from alpaca_labeler.errors import LabelerError, install
 from alpaca_labeler.photos import deep, diagnosis, limits, skip
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _open(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
         ) from error
     except Exception as error:
         if skip.is_heic(data[:_BRANDS_BYTES]) and "HEIF" not in FORMATS:
-            why = "HEIC needs the pillow-heif package: pip install pillow-heif"
+            why = f"HEIC needs the pillow-heif package: {install('pillow-heif')}"
             raise ImageError("unsupported", why) from None
         raise ImageError(*diagnosis.diagnose(data, error)) from error
 

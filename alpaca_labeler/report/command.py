@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import webbrowser
 from collections import Counter
@@ -36,8 +37,9 @@ NAMED = 3
 )
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 @click.option("--no-photos", is_flag=True, help="List the photos' names only.")
+@click.option("--json", "as_json", is_flag=True, help="Print where the page is, and its counts.")
 @shown_manifest_argument
-def report(*, table: Table, output: str, open_page: bool, no_photos: bool) -> None:
+def report(*, table: Table, output: str, open_page: bool, no_photos: bool, as_json: bool) -> None:
     """Make one HTML page from a manifest.
 
     \b
@@ -67,9 +69,13 @@ def report(*, table: Table, output: str, open_page: bool, no_photos: bool) -> No
     )
     with whole(output) as file:
         file.write(page)
-    say(f"{counted(counts.rows, 'row')} -> {printable(output)}")
     pictures = [picture for _, sheet in sheets for picture in sheet or ()]
-    if missing := sum(bool(picture.problem) for picture in pictures):
+    missing = sum(bool(picture.problem) for picture in pictures)
+    if as_json:
+        click.echo(json.dumps({"report": output, "rows": counts.rows, "not_shown": missing}))
+    else:
+        say(f"{counted(counts.rows, 'row')} -> {printable(output)}")
+    if missing:
         say(f"{counted(missing, 'photo')} could not be shown; the page says why")
     folders = Counter(picture.folder for picture in pictures if picture.folder)
     for folder, count in folders.most_common(NAMED):

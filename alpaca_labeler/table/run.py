@@ -54,7 +54,7 @@ class Run:
         self._log = Log(path)
         self._clock = clock
         self._known = self._failed = array("q")
-        self._seen = array("q")
+        self._seen, self._written = array("q"), array("q")
         self._said: dict[str, Decision] = {}
         """By content: what a person called it, under any name."""
         self._judged: dict[str, Row] = {}
@@ -151,6 +151,7 @@ class Run:
         if before.decision and not known.decision:
             self.overruled.append(name)
         self._log.append([row])
+        self._written.append(hash(name))
         return known
 
     def settle(self, until: str | None = None) -> None:
@@ -167,10 +168,12 @@ class Run:
         """Yield the rows of the photos that are there."""
         return self._table().rows()
 
-    def found(self) -> Iterator[Row]:
-        """Yield the rows of the photos that this run has found: see `named`."""
-        seen = _sorted(self._seen)
-        return (row for row in self.rows() if _contains(seen, hash(row.source_ref)))
+    def found(self) -> Iterator[tuple[Row, bool]]:
+        """Yield the rows of the photos that this run has found, and whether it wrote them."""
+        seen, written = _sorted(self._seen), _sorted(self._written)
+        for row in self.rows():
+            if _contains(seen, key := hash(row.source_ref)):
+                yield row, _contains(written, key)
 
     def _table(self) -> Table:
         return open_table(self._log.path, missing_ok=True)

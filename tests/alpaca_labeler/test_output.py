@@ -92,14 +92,7 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
 
 
 @pytest.mark.parametrize(
-    "output",
-    [
-        "manifest.jsonl",
-        "./manifest.jsonl",
-        "photos/goat.jpg",
-        "link.csv",
-        "link.html",
-    ],
+    "output", ["manifest.jsonl", "./manifest.jsonl", "photos/goat.jpg", "link.csv", "link.html"]
 )
 def test_neither_the_table_nor_a_photo_is_overwritten(folder, output):
     (folder / "link.csv").symlink_to("photos/goat.jpg")

@@ -132,11 +132,7 @@ def test_what_only_looks_like_a_photo_is_skipped_or_named(folder, label):
 @pytest.mark.slow
 def test_dry_run_names_the_photos_and_writes_nothing(folder, label, run):
     done = run("photos", "--dry-run")
-    assert done.stdout.split() == [
-        "photos/alpaca.jpg",
-        "photos/cat.png",
-        "photos/coffee.jpg",
-    ]
+    assert done.stdout.split() == ["photos/alpaca.jpg", "photos/cat.png", "photos/coffee.jpg"]
     assert os.listdir(folder) == ["photos"]
     label("photos")
     with open(folder / "manifest.jsonl", "ab") as file:
@@ -366,10 +362,7 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     assert done.returncode == 1
     assert done.stderr.startswith("Error: manifest.jsonl: File too large. What is labelled")
     written = (folder / "manifest.jsonl").read_bytes()
-    assert (written[-1:], written.count(b"\n")) == (
-        b"\n",
-        2,
-    )  # no cut row
+    assert (written[-1:], written.count(b"\n")) == (b"\n", 2)  # no cut row
     assert runs.label("photos", cwd=folder)["unchanged"] == 2
     assert len(rows(folder / "manifest.jsonl")) == 3
 
