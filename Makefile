@@ -6,7 +6,7 @@ PHOTOS ?= tests/photos
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-s3 test-sam test-peers test-deploy sam-local lint format wheel bench fuzz audit lock clean
+.PHONY: help run check test test-s3 test-sam test-peers test-deploy test-install sam-local lint format wheel bench fuzz audit lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test-peers:  ## read the exports with the tools of Hugging Face, Label Studio, p
 	$(PYTHON) -m venv build/peers
 	build/peers/bin/pip install --quiet --editable '.[peers]'
 	TEST_PEERS=1 build/peers/bin/python -m pytest tests/peers
+
+test-install: $(VENV)/.test  ## install it in each way that the README names, and follow each remedy
+	TEST_INSTALL=1 $(BIN)/python -m pytest tests/test_install.py
 
 lint: $(VENV)/.test  ## check style, types, scripts (if npx is installed) and the template
 	$(BIN)/ruff check .

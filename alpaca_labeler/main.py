@@ -72,7 +72,7 @@ class _Main(Group):
         except (click.UsageError, click.exceptions.Exit, console.Failed):
             raise
         except (click.Abort, KeyboardInterrupt):
-            click.echo("\nInterrupted.", err=True)
+            click.echo("\nInterrupted. Run the same command again to go on.", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except click.ClickException as error:
             raise console.Failed(error.message) from error

@@ -30,6 +30,7 @@ from tests.support.pets_photos import (
     paint,
     save_base,
 )
+from tests.support.stacks import server
 
 pytestmark = [pytest.mark.filterwarnings(KERAS_SAVES), pytest.mark.slow]
 
@@ -90,16 +91,9 @@ def farm(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """S3 over HTTP, because the workers that label are processes of their own."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with account(monkeypatch, f"http://{host}:{port}"):
+    with server() as endpoint, account(monkeypatch, endpoint):
         storage.client().create_bucket(Bucket="models")
         yield
-    server.stop()
 
 
 @pytest.mark.usefixtures("bucket")

@@ -16,13 +16,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
+from alpaca_labeler import storage
 from alpaca_labeler.table.table import open_table
-from tests.support.aws import CREDENTIALS
+from tests.support.aws import account
 from tests.support.pets_photos import KERAS_SAVES, TINY, paint, save_base
+from tests.support.stacks import server
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,26 +56,16 @@ def place(tmp_path_factory):
 exec "{sys.executable}" -m alpaca_labeler "$@"
 """)
     (folder / "bin/alpaca").chmod(0o755)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-    environment = {
-        **os.environ,
-        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "HOME": str(folder),
-        "BROWSER": "true",  # opens nothing
-        "AWS_ENDPOINT_URL": endpoint,
-        **CREDENTIALS,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="my-photos")
-        s3.upload_file(str(ROOT / "tests/photos/cat.png"), "my-photos", "2026/cat.png")
-    yield folder, environment
-    server.stop()
+    with server() as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("HOME", str(folder))
+        patch.setenv("BROWSER", "true")  # opens nothing
+        with account(patch, endpoint):
+            s3 = storage.client()
+            s3.create_bucket(Bucket="my-photos")
+            s3.upload_file(str(ROOT / "tests/photos/cat.png"), "my-photos", "2026/cat.png")
+            yield folder
 
 
 @pytest.fixture(scope="module")
@@ -84,35 +74,23 @@ def weights(place):
     pytest.importorskip("tensorflow")
     from alpaca_labeler.training import dataset, recipe
 
-    folder, _ = place
-    pixels = dataset.load(str(folder / "photos"), 32).pixels
-    save_base(pixels, recipe.load(str(folder / "tiny.toml")), folder / "base.weights.h5")
-
-
-def confirm_one(folder):
-    """Do what a person does on the review page: confirm a label."""
-    table = open_table(str(folder / "cats.jsonl"))
-    row = next(row for row in table.rows() if row.label)
-    table.append([row.decided(row.label, "kim", datetime.now(UTC))])
-
-
-def needs_training(command):
-    return "runs/" in command or command.startswith("alpaca train")
+    pixels = dataset.load(str(place / "photos"), 32).pixels
+    save_base(pixels, recipe.load(str(place / "tiny.toml")), place / "base.weights.h5")
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(KERAS_SAVES)
 @pytest.mark.parametrize("command", OURS)
 def test_the_command_works_as_written(command, place, request):
-    if needs_training(command):
+    if "runs/" in command:
         request.getfixturevalue("weights")
-    folder, environment = place
-    if "--corrections" in command:
-        confirm_one(folder)
+    if "--corrections" in command:  # confirm a label, as a person does on the page
+        table = open_table(str(place / "cats.jsonl"))
+        row = next(row for row in table.rows() if row.label)
+        table.append([row.decided(row.label, "kim", datetime.now(UTC))])
     process = subprocess.Popen(
         shlex.split(command),
-        cwd=folder,
-        env=environment,
+        cwd=place,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from datetime import timedelta
 from typing import IO, Any, Final, Self
 
 import click
@@ -194,20 +195,17 @@ class Progress:
 def progress_line(label: str, done: int, total: int | None, seconds: float, width: int) -> str:
     """Return a progress line of at most `width` characters; the least useful facts go first."""
     rate = done / seconds if seconds >= 1 else 0.0  # sooner it is a guess
-    count = f"{done:,}" if total is None else f"{done:,}/{total:,}"
-    facts = [label, count]
+    facts = [label, f"{done:,}" if total is None else f"{done:,}/{total:,}"]
     if total:
         facts.append(f"{done / total:.0%}")
+    if total and rate:
+        facts.append(f"{timedelta(seconds=round((total - done) / rate))} left")
     if rate:
-        if total:
-            minutes, rest = divmod(round((total - done) / rate), 60)
-            facts.append(f"{minutes // 60}:{minutes % 60:02}:{rest:02} left")
         facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
-    while len(facts) > 2 and len("  ".join(facts)) > width:
+    while len("  ".join(facts)) > width and len(facts) > 2:
         facts.pop()
-    if len("  ".join(facts)) > width:
-        facts = [count]
-    return "  ".join(facts)[:width]
+    text = "  ".join(facts)
+    return text if len(text) <= width else facts[1][:width]
 
 
 def _columns() -> int:

@@ -11,7 +11,7 @@ import click
 from alpaca_labeler.console import Refused, printable, settings
 from alpaca_labeler.console.arguments import FOLDER, MANIFEST, PHOTOS
 from alpaca_labeler.console.stack import from_stack
-from alpaca_labeler.table.table import DEFAULT, Table, TableError, open_table
+from alpaca_labeler.table.table import DEFAULT, TableError, open_table
 
 _argument = click.argument(
     "source",
@@ -23,67 +23,59 @@ _argument = click.argument(
 )
 
 
+_root_option = click.option(
+    "--photos-root",
+    metavar="FOLDER",
+    type=FOLDER,
+    help="Folder that relative names start from.  [default: the manifest's folder]",
+)
+_allow_option = click.option(
+    "--allow",
+    "allowed",
+    multiple=True,
+    metavar="PLACE",
+    type=PHOTOS,
+    help="Also show photos from this folder or s3:// address. Those beside the manifest are shown "
+    "anyway.",
+)
+
+
 def manifest_argument(
-    *, missing_ok: bool = False
+    *, missing_ok: bool = False, shown: bool = False
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command [MANIFEST] as `table`, and --stack, which fills it in.
 
-    It need not be there yet if `missing_ok`.
+    It need not be there yet if `missing_ok`. A command by which photos are `shown` has options that
+    say which it may show; with --stack, also those that the stack labels.
     """
+    labelled = {"labelled": ("[photos]", "InputUri")} if shown else {}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @_argument
-        @from_stack(source=("[manifest]", "ResultsUri"))
+        @from_stack(source=("[manifest]", "ResultsUri"), **labelled)
         @functools.wraps(command)
-        def run(*, source: str | None, **given: Any) -> None:
-            command(table=_opened(source, missing_ok=missing_ok), **given)
+        def run(
+            *,
+            source: str | None,
+            photos_root: str | None = None,
+            allowed: tuple[str, ...] = (),
+            labelled: str | None = None,
+            **given: Any,
+        ) -> None:
+            allowed += (labelled,) if labelled else ()
+            try:
+                table = open_table(
+                    source or DEFAULT,
+                    photos_root=photos_root,
+                    allowed=allowed,
+                    missing_ok=missing_ok,
+                )
+            except TableError as error:  # a wrong use of the command
+                raise Refused(printable(str(error))) from error
+            command(table=table, **given)
 
-        return run
+        return _argument(_root_option(_allow_option(run)) if shown else run)
 
     return decorate
 
 
-def shown_manifest_argument(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that shows photos [MANIFEST] as `table`, and say which it may show.
-
-    With --stack, it may show those that the stack labels.
-    """
-
-    @_argument
-    @click.option(
-        "--photos-root",
-        metavar="FOLDER",
-        type=FOLDER,
-        help="Folder that relative names start from.  [default: the manifest's folder]",
-    )
-    @click.option(
-        "--allow",
-        "allowed",
-        multiple=True,
-        metavar="PLACE",
-        type=PHOTOS,
-        help="Also show photos from this folder or s3:// address. Those beside the manifest are "
-        "shown anyway.",
-    )
-    @from_stack(source=("[manifest]", "ResultsUri"), labelled=("[photos]", "InputUri"))
-    @functools.wraps(command)
-    def run(
-        *,
-        source: str | None,
-        photos_root: str | None,
-        allowed: tuple[str, ...],
-        labelled: str | None = None,
-        **given: Any,
-    ) -> None:
-        places = [*allowed, labelled] if labelled else allowed
-        command(table=_opened(source, photos_root=photos_root, allowed=places), **given)
-
-    return run
-
-
-def _opened(source: str | None, **how: Any) -> Table:
-    """Open a table; one that is not there is a wrong use of the command."""
-    try:
-        return open_table(source or DEFAULT, **how)
-    except TableError as error:
-        raise Refused(printable(str(error))) from error
+shown_manifest_argument = manifest_argument(shown=True)

@@ -35,11 +35,11 @@ def defaults(path: str, context: click.Context, words: Sequence[str]) -> dict[st
 
     None if there is no such file. Raises `Refused`.
     """
+    if not os.path.isfile(path):
+        return None
     try:
         with open(path, "rb") as file:
             table: Any = tomllib.load(file)
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError) as error:
         raise Refused(printable(f"{path}: cannot be read ({error}); correct it")) from error
     command: Any = context.find_root().command

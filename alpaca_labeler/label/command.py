@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -51,8 +50,6 @@ LOOK_AHEAD: Final = 10_000
 
 MAX_WORKERS: Final = 256
 
-EXIT_INTERRUPTED: Final = 130
-
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=PHOTOS)
@@ -85,6 +82,7 @@ EXIT_INTERRUPTED: Final = 130
 @click.option(
     "--max-failure-rate",
     type=click.FloatRange(0, 1),
+    metavar="SHARE",
     default=0.5,
     show_default=True,
     help="Exit with 1 if a larger share of the photos has no label.",
@@ -139,28 +137,22 @@ def label(*, max_failure_rate: float, dry_run: bool, as_json: bool, **given: Any
             f"{error.filename or manifest}: {error.strerror}. What is labelled so far is "
             "kept; run the same command again to go on"
         ) from error
-    except KeyboardInterrupt:
-        _exit_interrupted()
     if as_json:
         click.echo(summary.as_json(report, manifest))
     elif not report.photos and not report.interrupted:
         warn(summary.nothing_found(options.paths, report))
     elif not is_quiet():
         click.echo(summary.as_table(report, manifest))
-        say(summary.next_steps(manifest))
+        steps = summary.steps(manifest)[: 3 if report.failed else 2]
+        say("\n  Next: " + "\n        ".join(steps))
     if report.interrupted:
-        _exit_interrupted()
+        raise KeyboardInterrupt
     if report.lost > max_failure_rate:
         raise RunError(summary.too_few(report, manifest))
 
 
 class RunError(LabelerError):
     """A run cannot go on, or has labelled too few. The message says what to do."""
-
-
-def _exit_interrupted() -> NoReturn:
-    warn("Interrupted. Run the same command again to go on.")
-    sys.exit(EXIT_INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,18 +29,11 @@ from alpaca_labeler.table.row import Row
 RECORD: Final = ".alpaca-sorted.jsonl"
 """The file in the target that says, line by line, what was put where."""
 
-ACROSS_DRIVES = "hard links cannot lead to another drive: leave out --link, or name a folder there"
-
-
 _UNSAFE: Final = re.compile(r'[%/\\:*?"<>|\x00-\x1f\x7f-\x9f\ud800-\udfff]|^[. ]|[. ]\Z')
 """What leads elsewhere, or what some system does not allow in the name of a folder."""
 
 _Noted = tuple[str, int, int]
 """The folder of a label, and the size (bytes) and date (ns) of the file that was put there."""
-
-
-class SortError(LabelerError):
-    """Photos cannot be sorted there. The message names the file and the remedy."""
 
 
 @dataclass(slots=True)
@@ -117,7 +110,7 @@ class Sorter:
                 self.done.removed += 1
 
     def put(self, row: Row) -> None:
-        """Put a photo in its place, if it has a label. Raises `OSError` and `SortError`."""
+        """Put a photo in its place, if it has a label. Raises `OSError` and `LabelerError`."""
         source = self._places.path(row.source_ref)
         above = (top for top in self._tops if f"{source}/".startswith(os.path.join(top, "")))
         top = next(above, None)
@@ -209,7 +202,10 @@ def _put(source: str, place: str, *, link: bool) -> None:
                 shutil.copystat(source, temporary)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            raise SortError(f"{source}: {ACROSS_DRIVES}") from error
+            raise LabelerError(
+                f"{source}: hard links cannot lead to another drive: leave out --link, or name a "
+                "folder there"
+            ) from error
         raise OSError(error.errno, error.strerror, place) from error
 
 

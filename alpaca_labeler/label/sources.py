@@ -29,7 +29,7 @@ def find(paths: Sequence[str], skipped: Skipped) -> Iterator[ImageVersion]:
     folders = []
     for path in named.values():
         if storage.is_s3(path):
-            if not any(_is_within(path, other) for other in named):
+            if not any(path != other and path.startswith(other) for other in named):
                 yield from _objects(path, skipped)
         elif (status := _status(path)) and stat.S_ISDIR(status.st_mode):
             folders.append(path)
@@ -46,10 +46,6 @@ def place(path: str) -> str:
         return os.path.realpath(path)
     folder, name = os.path.split(path)
     return os.path.join(os.path.realpath(folder), name)
-
-
-def _is_within(uri: str, other: str) -> bool:
-    return storage.is_s3(other) and uri != other and uri.startswith(other)
 
 
 def _objects(uri: str, skipped: Skipped) -> Iterator[ImageVersion]:

@@ -126,7 +126,7 @@ def as_json(report: Report, manifest: str) -> str:
 
 def as_table(report: Report, manifest: str) -> str:
     """Return the summary for people."""
-    rows = list(_rows(report, manifest))
+    rows = list(_rows(report))
     width = max(len(name) for name, *_ in rows)
     digits = max(len("photos"), *(len(f"{count:,}") for _, count, *_ in rows))
     lines = [f"  {'':<{width}}  {'photos':>{digits}}  {'new':>{digits}}"]
@@ -153,16 +153,15 @@ def as_table(report: Report, manifest: str) -> str:
 _COLOURS = {"needs review": "yellow", "failed": "red", "not reached": "red"}
 
 
-def _rows(report: Report, manifest: str) -> Iterator[tuple[str, int, int, str]]:
+def _rows(report: Report) -> Iterator[tuple[str, int, int, str]]:
     for name, count in report.labels.items():
         yield printable(name), count, report.new[name], ""
     yield "needs review", report.needs_review, 0, "of these"
     if decided := report.progress.decided:
         yield "by people", decided, 0, "as they said"
     before = report.failed - report.newly_failed
-    as_before = ", as before" if before and not report.newly_failed else ""
-    see = f"see: {_show_failed(manifest)}{as_before}" if report.failed else ""
-    yield "failed", report.failed, report.newly_failed, see
+    as_before = "as before" if before and not report.newly_failed else ""
+    yield "failed", report.failed, report.newly_failed, as_before
     more = (
         ("not reached", len(report.unreached), "run again"),
         ("unchanged", report.unchanged, "labelled before"),
@@ -188,18 +187,14 @@ def too_few(report: Report, manifest: str) -> str:
     text = f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate allows"
     if report.unreached:
         text += f"; {len(report.unreached):,} could not be reached: run the same command again"
-    return f"{text}; see: {_show_failed(manifest)}" if report.failed else text
+    return f"{text}; see: {steps(manifest)[-1]}" if report.failed else text
 
 
-def next_steps(manifest: str) -> str:
-    """Return the commands that usually come next."""
-    name = _argument(manifest)
-    return f"\n  Next: alpaca review{name}\n        alpaca report{name} --open"
-
-
-def _show_failed(manifest: str) -> str:
-    return f"alpaca manifest show{_argument(manifest)} --failed"
-
-
-def _argument(manifest: str) -> str:
-    return "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"
+def steps(manifest: str) -> list[str]:
+    """Return the commands that come next: to review, to report, to see what failed."""
+    name = "" if manifest == DEFAULT else f" {printable(shlex.quote(manifest))}"
+    return [
+        f"alpaca review{name}",
+        f"alpaca report{name} --open",
+        f"alpaca manifest show{name} --failed",
+    ]

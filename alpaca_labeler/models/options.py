@@ -21,6 +21,7 @@ dataset_argument = click.argument("dataset", type=Local(exists=True))
 max_pixels_option = click.option(
     "--max-pixels",
     type=click.IntRange(1),
+    metavar="N",
     default=MAX_PIXELS,
     show_default=True,
     help="Largest width x height that is decoded.",

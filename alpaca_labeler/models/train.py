@@ -87,11 +87,14 @@ MANIFEST = "manifest.jsonl"
     metavar="NAME",
     help="Where the base starts: imagenet (downloaded once), a weights file, or none.",
 )
-@click.option("--seed", default=SEED, show_default=True, type=click.IntRange(0, 2**32 - 1))
+@click.option(
+    "--seed", default=SEED, show_default=True, metavar="N", type=click.IntRange(0, 2**32 - 1)
+)
 @click.option(
     "--folds",
     default=0,
     type=click.IntRange(0, 100),
+    metavar="N",
     help="Cross-validate with this many models, then train one on all photos. After an "
     "interruption the same command goes on with the fold that it was at.",
 )

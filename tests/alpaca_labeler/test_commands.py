@@ -177,17 +177,6 @@ def test_a_mistyped_command_gets_a_suggestion(words, meant):
     assert f"Did you mean '{meant}'?" in done.stderr
 
 
-@pytest.mark.parametrize("value", ["nan", "-0.1", "1.1", "inf", "half"])
-def test_a_share_is_a_number_from_0_to_1(value):
-    assert [arguments.SHARE.convert(text, None, None) for text in ("0", "0.25", "1")] == [
-        0,
-        0.25,
-        1,
-    ]
-    with pytest.raises(click.BadParameter):
-        arguments.SHARE.convert(value, None, None)
-
-
 def fail_with(monkeypatch, tmp_path, error):
     def fail(*_, **__):
         raise error
@@ -200,7 +189,10 @@ def fail_with(monkeypatch, tmp_path, error):
 def test_ctrl_c_says_so_and_exits_with_130(monkeypatch, tmp_path):
     fail_with(monkeypatch, tmp_path, KeyboardInterrupt())
     done = run("report")
-    assert (done.exit_code, done.stderr) == (130, "\nInterrupted.\n")
+    assert (done.exit_code, done.stderr) == (
+        130,
+        "\nInterrupted. Run the same command again to go on.\n",
+    )
 
 
 def test_an_unexpected_error_is_said_in_one_sentence_and_shown_on_request(monkeypatch, tmp_path):

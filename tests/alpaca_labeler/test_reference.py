@@ -8,7 +8,3 @@ from tests.support.reference import PAGE, reference
 def test_the_page_of_commands_is_up_to_date():
     found = PAGE.read_text(encoding="utf-8")
     assert found == reference(), "run `python -m tests.support.reference`"
-
-
-def test_every_line_of_the_page_of_commands_fits_80_columns():
-    assert [line for line in reference().splitlines() if len(line) > 80] == []
