@@ -199,7 +199,7 @@ def progress_line(label: str, done: int, total: int | None, seconds: float, widt
     if total:
         facts.append(f"{done / total:.0%}")
     if total and rate:
-        facts.append(f"{timedelta(seconds=round((total - done) / rate))} left")
+        facts.append(f"{timedelta(seconds=min(round((total - done) / rate), 10**9))} left")
     if rate:
         facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
     while len("  ".join(facts)) > width and len(facts) > 2:
