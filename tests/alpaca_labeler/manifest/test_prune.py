@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 
@@ -67,6 +68,8 @@ def folder(tmp_path, monkeypatch):
 def test_a_dry_run_names_what_is_gone_and_writes_nothing(folder):
     before = (folder / "manifest.jsonl").read_bytes()
     assert prune("--dry-run", "--erase") == ("a.jpg\n", "1 row would be removed\n")
+    found = {"removed": False, "photos": ["a.jpg"]}
+    assert json.loads(prune("--dry-run", "--json")[0]) == found
     assert (folder / "manifest.jsonl").read_bytes() == before
     assert sorted(os.listdir(folder)) == ["b.jpg", "manifest.jsonl"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import webbrowser
@@ -86,6 +87,8 @@ def test_the_page_counts_labels_reviews_people_and_failures():
     failures = failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes")
     write("manifest.jsonl", *SOME, *failures)
     assert report("--no-photos") == "8 rows -> report.html\n"
+    said = CliRunner().invoke(main, ["report", "--no-photos", "--json"]).stdout
+    assert json.loads(said) == {"report": "report.html", "rows": 8, "not_shown": 0}
     words = page().words()
     for said in (
         "8 photos",
