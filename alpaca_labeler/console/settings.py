@@ -16,6 +16,7 @@ import click
 from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
 from alpaca_labeler.console.arguments import BUNDLE, NAME_OR_FILE, Local, Place
+from alpaca_labeler.storage import files
 from alpaca_labeler.table.places import Places
 
 NAME: Final = "alpaca.toml"
@@ -83,7 +84,7 @@ def _one(folder: str, option: click.Option, value: object) -> object:
         raise click.BadParameter("true or false is meant." if option.is_flag else "no such value.")
     if not isinstance(option.type, Place | Local):
         return value
-    path = storage.as_uri(str(value))
+    path = files.as_uri(str(value))
     if storage.is_s3(path):
         raise click.BadParameter("give an address in S3 on the command line.")
     place = os.path.join(folder, path)
