@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -37,43 +37,13 @@ class PublishError(LabelerError):
     """Something cannot be published or pointed to. The message names it and says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """What happened to the pointer."""
-
-    pointer: str
-    """URI of the pointer."""
-    before: str | None
-    """Version in use before; None if there was no pointer."""
-    after: str | None
-    """Version in use now; None if there is no pointer."""
-    stays: str
-    """Why it stays, as the end of a sentence; empty if it moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One published version, as far as listing can tell without reading its model."""
-
-    version: str
-    current: bool
-    accuracy: float | None
-    """Share of photos labelled right, 0..1, by its card."""
-    problem: str | None
-    """Why it cannot be used, or None."""
-
-
 def publish(
-    folder: str,
-    store: str,
-    *,
-    promote: bool = True,
-    say: Callable[[str], None] = lambda _: None,
-) -> tuple[str, Move]:
+    folder: str, store: str, *, promote: bool = True, say: Callable[[str], None] = lambda _: None
+) -> str:
     """Upload a bundle to `store` (`s3://bucket/prefix`), then move the pointer if that is forward.
 
-    Returns the URI of the published bundle and what happened to the pointer. It is idempotent: run
-    it again after any failure, or beside other publishers. `say` is called with each step as text.
+    Returns the URI of the published bundle. It is idempotent: run it again after any failure, or
+    beside other publishers. `say` is called with each step as text.
 
     Raises `PublishError`, `BundleError` or `StorageError`.
     """
@@ -98,19 +68,12 @@ def publish(
             say(f"{name}: {len(data):,} bytes {'uploaded' if new else 'already there'}")
     _verified(store, version)
     say(f"{uri}: read back and verified")
-
-    def stays(now: str | None, previous: str | None) -> str:
-        if not promote:
-            return "it was not asked to move"
-        # What was replaced by an older version was rolled back: publishing must not undo that.
-        if version <= max(now or "", previous or ""):
-            return "a newer version is or was in use; promote this one by name to use it"
-        return ""
-
-    return f"{uri}/", _move(store, whole.card, stays)
+    if promote:
+        _move(store, whole.card, say, only_forward=True)
+    return f"{uri}/"
 
 
-def promote(store: str, version: str) -> Move:
+def promote(store: str, version: str, *, say: Callable[[str], None] = lambda _: None) -> None:
     """Point to a published version, older or newer, once it has been read back whole.
 
     Raises `PublishError`, `BundleError` or `StorageError`.
@@ -118,13 +81,16 @@ def promote(store: str, version: str) -> Move:
     store = _store(store)
     if not bundle.VERSION.fullmatch(version):
         raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
-    return _move(store, _verified(store, version), lambda _now, _previous: "")
+    _move(store, _verified(store, version), say, only_forward=False)
 
 
-def versions(store: str) -> list[Version]:
-    """List what is published, newest first, unusable versions included.
+def versions(store: str) -> list[dict[str, Any]]:
+    """List what is published, for JSON, newest first, incomplete versions included.
 
-    Models are not read, so a version without a `problem` here can still be refused by `promote`.
+    version, current: its name, and whether it is in use
+    accuracy: share of photos labelled right, 0..1, by its card; None if that does not say
+    missing: the files that it lacks; models are not read, so even a version that lacks none can be
+        refused by `promote`
 
     Raises `PublishError` or `StorageError`.
     """
@@ -136,8 +102,15 @@ def versions(store: str) -> list[Version]:
         if name and bundle.VERSION.fullmatch(version):
             files.setdefault(version, set()).add(name)
     return [
-        Version(name, name == current, *_described(store, name, files[name]))
-        for name in sorted(files, reverse=True)
+        {
+            "version": version,
+            "current": version == current,
+            "accuracy": _accuracy(storage.join(store, version)),
+            "missing": [
+                name for name in (bundle.MODEL_FILE, bundle.CARD_FILE) if name not in found
+            ],
+        }
+        for version, found in sorted(files.items(), reverse=True)
     ]
 
 
@@ -164,16 +137,13 @@ def _create(uri: str, data: bytes, content_type: str) -> bool:
     if storage.write_if_absent(uri, data, content_type):
         return True
     # It was written before: by another publisher, an earlier try, or this call (a lost answer).
-    try:
-        same = storage.read(uri, len(data)) == data
-    except storage.TooLarge:
-        same = False
-    if not same:
-        raise PublishError(
-            f"{uri}: other content is published under this version. A published file is never "
-            "replaced: export the bundle again, which gives it a new version."
-        )
-    return False
+    with suppress(storage.TooLarge):
+        if storage.read(uri, len(data)) == data:
+            return False
+    raise PublishError(
+        f"{uri}: other content is published under this version. A published file is never "
+        "replaced: export the bundle again, which gives it a new version."
+    )
 
 
 def _verified(store: str, version: str) -> bundle.Card:
@@ -187,38 +157,36 @@ def _verified(store: str, version: str) -> bundle.Card:
     return card
 
 
-def _described(store: str, version: str, files: set[str]) -> tuple[float | None, str | None]:
-    """Return a version's accuracy and its problem, as far as its card tells."""
-    missing = [name for name in (bundle.MODEL_FILE, bundle.CARD_FILE) if name not in files]
-    if missing:
-        return None, f"incomplete: no {' and no '.join(missing)}"
-    uri = storage.join(storage.join(store, version), bundle.CARD_FILE)
+def _accuracy(base: str) -> float | None:
+    """Return the accuracy that a bundle's card states."""
     try:
-        card: dict[str, Any] = json.loads(storage.read(uri, bundle.MAX_CARD_BYTES))
-        named = card["version"]
+        card = json.loads(storage.read(storage.join(base, bundle.CARD_FILE), bundle.MAX_CARD_BYTES))
+        return float(card["metrics"]["accuracy"]["value"])
     except (ValueError, KeyError, TypeError, storage.NotFound, storage.TooLarge):
-        return None, f"{bundle.CARD_FILE} is not a model card"
-    try:
-        accuracy = float(card["metrics"]["accuracy"]["value"])
-    except (ValueError, KeyError, TypeError):
-        accuracy = None
-    return accuracy, None if named == version else f"its card is of version {named}"
+        return None
 
 
 # --- the pointer ---------------------------------------------------------------------------------
 
 
-def _move(store: str, card: bundle.Card, stays: Callable[[str | None, str | None], str]) -> Move:
-    """Point to a bundle, unless `stays` says of the version in use, and the one before, why not.
+def _move(store: str, card: bundle.Card, say: Callable[[str], None], *, only_forward: bool) -> None:
+    """Point to a bundle and say so; with `only_forward` not if a newer one is or was in use.
 
     Concurrency is optimistic: after a lost race the pointer is read and decided again.
     """
     uri = storage.join(store, POINTER_FILE)
     for _ in range(_MOVE_TRIES):
         now, previous, etag = _read_pointer(store)
-        why = "it already names this version" if now == card.version else stays(now, previous)
-        if why:
-            return Move(uri, now, now, why)
+        if now == card.version:
+            say(f"{uri}: stays at {now}; it already names this version")
+            return
+        # What was replaced by an older version was rolled back: publishing must not undo that.
+        if only_forward and card.version <= max(now or "", previous or ""):
+            say(
+                f"{uri}: stays at {now}; a newer version is or was in use; promote this one by "
+                "name to use it"
+            )
+            return
         pointer = {
             "version": card.version,
             "sha256": card.sha256,
@@ -231,7 +199,8 @@ def _move(store: str, card: bundle.Card, stays: Callable[[str | None, str | None
                 upload.commit()
         except storage.Conflict:
             continue
-        return Move(uri, now, card.version, "")
+        say(f"{uri}: moved from {now or 'nothing'} to {card.version}")
+        return
     raise PublishError(f"{uri}: others keep moving it; try again when they have finished")
 
 

@@ -5,16 +5,13 @@ Only the command line is here: the work is in `training.registry`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
 
 import click
 
 from alpaca_labeler.console import say
 from alpaca_labeler.console.arguments import BUCKET, BUNDLE
 from alpaca_labeler.console.help import Group
-
-if TYPE_CHECKING:
-    from alpaca_labeler.training import registry
 
 
 @click.group(cls=Group, name="models")
@@ -43,9 +40,7 @@ def publish_command(bundle: str, uri: str, *, no_promote: bool) -> None:
     """
     from alpaca_labeler.training import registry
 
-    published, move = registry.publish(bundle, uri, promote=not no_promote, say=say)
-    _tell(move)
-    click.echo(published)
+    click.echo(registry.publish(bundle, uri, promote=not no_promote, say=say))
 
 
 @models.command(name="list")
@@ -62,17 +57,14 @@ def list_command(uri: str, *, as_json: bool) -> None:
 
     found = registry.versions(uri)
     if as_json:
-        import json
-        from dataclasses import asdict
-
-        click.echo(json.dumps([asdict(version) for version in found], indent=2))
+        click.echo(json.dumps(found, indent=2))
     elif found:
-        width = max(len(each.version) for each in found)
+        width = max(len(each["version"]) for each in found)
         click.echo(f"{'VERSION':{width}}  ACCURACY  STATE")
         for each in found:
-            accuracy = "" if each.accuracy is None else f"{each.accuracy:.3f}"
-            state = ", ".join(["current"] * each.current + ([each.problem] if each.problem else []))
-            click.echo(f"{each.version:{width}}  {accuracy:8}  {state}".rstrip())
+            accuracy = "" if each["accuracy"] is None else f"{each['accuracy']:.3f}"
+            state = ["current"] * each["current"] + [f"no {name}" for name in each["missing"]]
+            click.echo(f"{each['version']:{width}}  {accuracy:8}  {', '.join(state)}".rstrip())
     else:
         say(f"{uri}: nothing is published there")
 
@@ -90,14 +82,5 @@ def promote_command(uri: str, version: str) -> None:
     """
     from alpaca_labeler.training import registry
 
-    move = registry.promote(uri, version)
-    _tell(move)
-    click.echo(move.after)
-
-
-def _tell(move: registry.Move) -> None:
-    before = move.before or "nothing"
-    if move.stays:
-        say(f"{move.pointer}: stays at {before}; {move.stays}")
-    else:
-        say(f"{move.pointer}: moved from {before} to {move.after}")
+    registry.promote(uri, version, say=say)
+    click.echo(version)

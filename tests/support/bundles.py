@@ -1,4 +1,4 @@
-"""Bundles made of the built-in model, for tests that need none of their own training."""
+"""Bundles for tests that train none: of the built-in model, or of bytes that are no model."""
 
 from __future__ import annotations
 
@@ -9,9 +9,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alpaca_labeler.model import bundle
+from alpaca_labeler.photos import images
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+MODEL = b"a model"
+CARD = bundle.Card(
+    version="",
+    attribute="alpaca",
+    labels=("not alpaca", "alpaca"),
+    threshold=0.5,
+    review_band=(0.2, 0.8),
+    input_size=256,
+    preprocessing=images.PREPROCESSING_ID,
+    calibration=(1.0, 0.0),
+    sha256="",
+)
+
+
+def document(model: bytes = MODEL, *, day: int = 1, **changes: Any) -> dict[str, Any]:
+    """Return the content of a card, made on a day of December; `changes` may be anything."""
+    deciding = {name: value for name, value in changes.items() if name in bundle.Card.__slots__}
+    card = replace(CARD, **{"sha256": hashlib.sha256(model).hexdigest(), **deciding})
+    try:
+        digest = card.digest()
+    except (TypeError, ValueError):
+        digest = "0"
+    known = {name: getattr(card, name) for name in bundle.Card.__slots__}
+    return {"format": 1, **known, "version": f"202612{day:02}T000000Z-{digest}", **changes}
+
+
+def write(folder: Path, model: bytes = MODEL, *, day: int = 1, **changes: Any) -> str:
+    """Write a bundle of `document` and return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / bundle.MODEL_FILE).write_bytes(model)
+    (folder / bundle.CARD_FILE).write_text(json.dumps(document(model, day=day, **changes)))
+    return str(folder)
 
 
 def make(
@@ -27,16 +61,13 @@ def make(
     none. `record`: sha256 of photos, each with its `use` and its `probability` as text.
     """
     made = bundle.load()
-    card = replace(made.card, **changes)
-    card = replace(card, version=f"202612{day:02}T000000Z-{card.digest()}")
-    folder.mkdir(parents=True)
-    (folder / bundle.MODEL_FILE).write_bytes(made.model)
-    document = {"format": bundle.CARD_FORMAT, **asdict(card), "dataset": {}}
+    card = {**asdict(made.card), "dataset": {}, **changes}
+    del card["version"]
     if record is not None:
         lines = ["sha256,group,use,probability"]
         lines += [f"{sha256},{n},{','.join(use)}" for n, (sha256, use) in enumerate(record.items())]
         data = ("\n".join(lines) + "\n").encode()
+        folder.mkdir(parents=True)
         (folder / "photos.csv").write_bytes(data)
-        document["dataset"] = {"record": hashlib.sha256(data).hexdigest()}
-    (folder / bundle.CARD_FILE).write_text(json.dumps(document), encoding="utf-8")
-    return str(folder)
+        card["dataset"] = {"record": hashlib.sha256(data).hexdigest()}
+    return write(folder, made.model, day=day, **card)

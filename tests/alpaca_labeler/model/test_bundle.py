@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-from dataclasses import replace
 
 import pytest
 
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
-from alpaca_labeler.photos import images
+from tests.support.bundles import MODEL, document, write
 
-MODEL = b"a model"
-CARD = bundle.Card(
-    version="",
-    attribute="alpaca",
-    labels=("not alpaca", "alpaca"),
-    threshold=0.5,
-    review_band=(0.2, 0.8),
-    input_size=256,
-    preprocessing=images.PREPROCESSING_ID,
-    calibration=(1.0, 0.0),
-    sha256=hashlib.sha256(MODEL).hexdigest(),
-)
-
-
-def document(**changes):
-    card = replace(CARD, **{k: v for k, v in changes.items() if k in bundle.Card.__slots__})
-    try:
-        digest = card.digest()
-    except (TypeError, ValueError):
-        digest = "0"
-    known = {name: getattr(card, name) for name in bundle.Card.__slots__}
-    return {"format": 1, **known, "version": f"20260101T000000Z-{digest}", **changes}
-
-
-def write(folder, **changes):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.tflite").write_bytes(MODEL)
-    (folder / "model.json").write_text(json.dumps(document(**changes)))
-    return str(folder)
+DIGEST = document()["version"].split("-")[1]
 
 
 def test_a_whole_bundle_is_loaded_by_folder_or_card(tmp_path, monkeypatch):
@@ -69,7 +39,7 @@ def test_a_whole_bundle_is_loaded_by_folder_or_card(tmp_path, monkeypatch):
         ),
         *({"preprocessing": "another"}, {"sha256": "0" * 64}),
         {"version": "20260101T000000Z-000000000000"},
-        *({"version": f"{start}-{CARD.digest()}"} for start in ("\x1b[2J", "../up")),
+        *({"version": f"{start}-{DIGEST}"} for start in ("\x1b[2J", "../up")),
     ],
     ids=str,
 )
