@@ -9,177 +9,103 @@ models has neither are left out.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
-from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model.classifier import Classifier
 
-from .arrays import Flags, Floats, Indices
-from .dataset import Dataset
-from .provenance import Model
+from .arrays import Flags
+from .dataset import Dataset, at_size
+from .metrics import Decision, Judged
+from .provenance import Model, Record
 
 SIGNIFICANCE: Final = 0.05
 """A difference counts if chance alone would make one this large with a lower probability."""
 
 
-class CompareError(LabelerError):
-    """Two models cannot be compared. The message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """A model's labels for photos; each array has the shape (photos,)."""
-
-    probabilities: Floats
-    """Probability of the positive class, 0..1."""
-    predicted: Indices
-    """Class indices."""
-    review: Flags
-    """Whether the label needs human review."""
-    seen: Flags
-    """Whether the model was trained on the photo or its group, as far as its record tells."""
-    folds: Flags
-    """Whether the answer is out-of-fold: of a cross-validation model that saw neither."""
-
-    @property
-    def sound(self) -> Flags:
-        """Whether each answer comes from a model that has not seen the photo."""
-        return ~self.seen | self.folds
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What two models make of the same photos."""
-
-    photos: int
-    old_right: int
-    """Number of photos that the old model labels right."""
-    new_right: int
-    only_old: int
-    """Number of photos that only the old model labels right."""
-    only_new: int
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two models, photo by photo."""
-
-    old: str
-    """Version of the old model."""
-    new: str
-    unrecorded: tuple[str, ...]
-    """Those of the two versions that do not say what they were trained on."""
-    left_out: int
-    """Number of photos that do not count, because a model was trained on them."""
-    flattering: bool
-    """Every photo was in training. So all of them count, and the figures flatter the models."""
-    total: Counts
-    kinds: dict[str, Counts]
-    """The same for each kind of photo."""
-
-    @property
-    def p_value(self) -> float:
-        """Return the p value of `mcnemar` for the photos on which the two models differ."""
-        return mcnemar(self.total.only_old, self.total.only_new)
-
-    @property
-    def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """Tell whether the new model is better; undecided if the difference may be chance."""
-        if self.p_value >= SIGNIFICANCE:
-            return "undecided"
-        return "better" if self.total.only_new > self.total.only_old else "worse"
-
-
 def answer(
-    model: Model,
-    data: Dataset,
-    *,
-    folds: bool = False,
-    at: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Answers:
+    model: Model, data: Dataset, *, at: Callable[[int, int], None] = lambda _done, _total: None
+) -> tuple[Judged, Flags]:
     """Label photos as the handler does; `data` has the model's input size.
 
-    With `folds`, photos that the model has seen get their out-of-fold answer, if its record has
-    one. `at` is called with how many photos of how many have been labelled.
+    Also returns, with the shape (photos,), whether each answer comes from a model that has seen
+    neither the photo nor its group, as far as the record tells: a photo that the model has seen
+    gets its out-of-fold answer, if there is one. `at` is called with how many photos of how many
+    have been labelled.
 
     Raises `BundleError`.
     """
     classifier, card = Classifier(model.bundle), model.bundle.card
-    probabilities = np.zeros(len(data.pixels))
-    for done, pixels in enumerate(data.pixels):
-        probabilities[done] = classifier.predict(pixels).probability
-        at(done + 1, len(data.pixels))
-    seen = by_folds = np.zeros(len(data.photos), dtype=np.bool_)
-    if model.record:
-        seen = np.array([photo.sha256 in model.record.seen for photo in data.photos])
-        judged = model.record.judged
-        if folds:
-            by_folds = seen & np.array([photo.sha256 in judged for photo in data.photos])
-            for place in np.flatnonzero(by_folds):
-                probabilities[place] = judged[data.photos[place].sha256]
-    low, high = card.review_band
-    return Answers(
-        probabilities,
-        (probabilities >= card.threshold).astype(np.int64),
-        (probabilities >= low) & (probabilities <= high),
-        seen,
-        by_folds,
-    )
+    record = model.record or Record(frozenset(), {})
+    probabilities, sound = np.zeros(len(data.photos)), np.ones(len(data.photos), dtype=np.bool_)
+    for place, (photo, pixels) in enumerate(zip(data.photos, data.pixels, strict=True)):
+        if photo.sha256 in record.seen and photo.sha256 in record.judged:
+            probabilities[place] = record.judged[photo.sha256]
+        else:
+            probabilities[place] = classifier.predict(pixels).probability
+            sound[place] = photo.sha256 not in record.seen
+        at(place + 1, len(data.photos))
+    decision = Decision(card.calibration, card.threshold, card.review_band)
+    return decision.judge(data.truth(), probabilities), sound
 
 
 def compare(
     old: Model,
     new: Model,
-    load: Callable[[int], Dataset],
+    data: Dataset,
     *,
     at: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Comparison:
-    """Compare two models on the photos that `load` reads at a given input size.
+) -> dict[str, Any]:
+    """Compare two models of the same classes, for JSON; `data` has the old model's input size.
 
-    Raises `CompareError`, `BundleError` or `DatasetError`.
+    verdict: `better` or `worse`; `undecided` if the difference may be chance
+    p: `mcnemar` of the photos on which the models differ
+    left_out: number of photos that do not count, because a model was trained on them
+    flattering: every photo was in training, so all of them count, and the figures flatter
+    total: number of photos, of those that each model labels right, and that it alone labels right
+    kinds: the same for each kind of photo
+
+    Raises `BundleError`, and `DatasetError` if the new model needs the photos at another size and
+    they have changed.
     """
-    cards = old.bundle.card, new.bundle.card
-    if cards[0].labels != cards[1].labels:
-        raise CompareError(
-            f"{cards[0].version} tells {_classes(cards[0].labels)}, {cards[1].version} tells "
-            f"{_classes(cards[1].labels)}: only models of the same classes, in the same order, "
-            "can be compared"
-        )
-    data = load(cards[0].input_size)
-    photos, truth = data.photos, data.truth()
-    before = answer(old, data, folds=True, at=at)
-    if cards[1].input_size != cards[0].input_size:
-        del data  # one set of pixels at a time
-        data = load(cards[1].input_size)
-        if data.photos != photos:
-            raise CompareError("the photos changed while they were read; compare again")
-    after = answer(new, data, folds=True, at=at)
+    before, sound_before = answer(old, data, at=at)
+    size = new.bundle.card.input_size
+    if size != old.bundle.card.input_size:
+        data = replace(data, pixels=at_size(data, size))
+    after, sound_after = answer(new, data, at=at)
 
-    sound = before.sound & after.sound
+    kinds = np.array([photo.kind for photo in data.photos])
+    sound = sound_before & sound_after
     flattering = not sound.any()
     counted = sound | flattering
-    right = before.predicted == truth, after.predicted == truth
-    kinds = np.array([photo.kind for photo in photos])
-    return Comparison(
-        cards[0].version,
-        cards[1].version,
-        tuple(model.bundle.card.version for model in (old, new) if model.record is None),
-        int((~counted).sum()),
-        flattering,
-        _count(*right, counted),
-        {
-            str(kind): _count(*right, counted & (kinds == kind))
+    total = _count(before.right, after.right, counted)
+    p = mcnemar(total["only_old"], total["only_new"])
+    better = "better" if total["only_new"] > total["only_old"] else "worse"
+    return {
+        "verdict": better if p < SIGNIFICANCE else "undecided",
+        "p": p,
+        "left_out": int((~counted).sum()),
+        "flattering": flattering,
+        "total": total,
+        "kinds": {
+            str(kind): _count(before.right, after.right, counted & (kinds == kind))
             for kind in np.unique(kinds[counted])
         },
-    )
+    }
 
 
-def _count(old: Flags, new: Flags, of: Flags) -> Counts:
+def _count(old: Flags, new: Flags, of: Flags) -> dict[str, int]:
     """Count some of the photos; `old` and `new` tell which each model labels right."""
-    return Counts(*(int(x[of].sum()) for x in (of, old, new, old & ~new, new & ~old)))
+    parts = {
+        "photos": of,
+        "old_right": old,
+        "new_right": new,
+        "only_old": old & ~new,
+        "only_new": new & ~old,
+    }
+    return {name: int(part[of].sum()) for name, part in parts.items()}
 
 
 def mcnemar(only_old: int, only_new: int) -> float:
@@ -197,7 +123,3 @@ def mcnemar(only_old: int, only_new: int) -> float:
         ways += term
     share: float = 2 * ways / 2**count  # only this step rounds: the integers are exact
     return min(1.0, share)
-
-
-def _classes(labels: tuple[str, str]) -> str:
-    return f"{labels[0]!r} from {labels[1]!r}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -61,8 +61,6 @@ class Dataset:
     """What the model sees, shape (photos, size, size, 3), RGB 0..255."""
     skipped: tuple[str, ...]
     """`<name>: <reason>` of every file that is not a photo."""
-    max_pixels: int = images.MAX_PIXELS
-    """Largest width x height that was decoded."""
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """`Description.groups`."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -71,6 +69,10 @@ class Dataset:
     def truth(self) -> Indices:
         """Return the class indices, shape (photos,)."""
         return np.array([photo.label for photo in self.photos])
+
+    def strata(self) -> list[str]:
+        """Return the class and kind of each photo."""
+        return [f"{photo.label} {photo.kind}" for photo in self.photos]
 
     def fingerprint(self) -> str:
         """Return a hex sha256 of names, labels and contents: equal only if all of them are."""
@@ -84,7 +86,6 @@ def load(
     *,
     positive: str | None = None,
     validation: str | None = None,
-    max_pixels: int = images.MAX_PIXELS,
     at: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Dataset:
     """Read the photos of a data set that `description.read` finds.
@@ -95,36 +96,31 @@ def load(
     Raises `DatasetError`.
     """
     told = description.read(source, positive, validation)
-    found = [
-        (folder, path, f"{folder.name}/{Path(path).relative_to(folder.path).as_posix()}")
-        for folder in told.folders
-        for path in _files(folder.path)
-    ]
+    found = [(folder, path) for folder in told.folders for path in _files(folder.path)]
     excluded = dict.fromkeys(told.excluded, "")
     photos, pixels, skipped = [], [], []
-    decode = partial(_decode, size=size, max_pixels=max_pixels)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
-        answers = pool.map(decode, (path for _, path, _ in found))
-        for done, ((folder, path, name), answer) in enumerate(
-            zip(found, answers, strict=True), start=1
-        ):
-            at(done, len(found))
-            if isinstance(answer, str):
-                skipped.append(f"{name}: {answer}")
-                continue
-            photos.append(
-                Photo(
-                    name,
-                    path,
-                    told.labels.index(folder.label),
-                    folder.kind or _kind(folder.path, path),
-                    answer.sha256,
-                    answer.content,
-                    held_out=folder.held_out,
-                    excluded=named(path, excluded) is not None,
-                )
+    answers = _decoded([path for _, path in found], size)
+    for done, ((folder, path), answer) in enumerate(zip(found, answers, strict=True), start=1):
+        at(done, len(found))
+        inside = Path(path).relative_to(folder.path)
+        name = f"{folder.name}/{inside.as_posix()}"
+        if isinstance(answer, str):
+            skipped.append(f"{name}: {answer}")
+            continue
+        kind = inside.parts[0] if len(inside.parts) > 1 else Path(folder.path).name
+        photos.append(
+            Photo(
+                name,
+                path,
+                told.labels.index(folder.label),
+                folder.kind or same(kind),
+                answer.sha256,
+                answer.content,
+                held_out=folder.held_out,
+                excluded=named(path, excluded) is not None,
             )
-            pixels.append(answer.pixels)
+        )
+        pixels.append(answer.pixels)
     for index, label in enumerate(told.labels):
         if not any(photo.label == index for photo in photos):
             raise DatasetError(f"{source}: there are no photos of {label!r}")
@@ -132,13 +128,7 @@ def load(
         if not any(named(photo.path, {name: ""}) is not None for photo in photos):
             raise DatasetError(f"{source}: no photo is called {name}, which it excludes")
     return Dataset(
-        told.labels,
-        tuple(photos),
-        np.stack(pixels),
-        tuple(skipped),
-        max_pixels,
-        told.groups,
-        told.card,
+        told.labels, tuple(photos), np.stack(pixels), tuple(skipped), told.groups, told.card
     )
 
 
@@ -158,26 +148,19 @@ def _files(folder: str) -> Iterator[str]:
     yield from sorted(paths, key=os.path.split)
 
 
-def _kind(folder: str, path: str) -> str:
-    parts = Path(path).relative_to(folder).parts
-    return same(parts[0] if len(parts) > 1 else Path(folder).name)
-
-
-def enlarged(data: Dataset, size: int) -> Pixels:
+def at_size(data: Dataset, size: int) -> Pixels:
     """Read all photos again at another size: (photos, size, size, 3), RGB 0..255.
 
     Raises `DatasetError` for a photo that has changed or is gone.
     """
     pixels = np.empty((len(data.photos), size, size, 3), np.uint8)
-    decode = partial(_decode, size=size, max_pixels=data.max_pixels)
-    with ThreadPoolExecutor() as pool:
-        answers = pool.map(decode, (photo.path for photo in data.photos))
-        for index, (photo, answer) in enumerate(zip(data.photos, answers, strict=True)):
-            if isinstance(answer, str):
-                raise DatasetError(f"{photo.name}: {answer}")
-            if answer.sha256 != photo.sha256:
-                raise DatasetError(f"{photo.name}: it changed while it was read; train again")
-            pixels[index] = answer.pixels
+    answers = _decoded([photo.path for photo in data.photos], size)
+    for index, (photo, answer) in enumerate(zip(data.photos, answers, strict=True)):
+        if isinstance(answer, str):
+            raise DatasetError(f"{photo.name}: {answer}")
+        if answer.sha256 != photo.sha256:
+            raise DatasetError(f"{photo.name}: it changed while it was read; run again")
+        pixels[index] = answer.pixels
     return pixels
 
 
@@ -187,11 +170,16 @@ class _Decoded(NamedTuple):
     pixels: Pixels
 
 
-def _decode(path: str, size: int, max_pixels: int) -> _Decoded | str:
-    """Return a photo, or why the file is not one."""
+def _decoded(paths: Sequence[str], size: int) -> Iterator[_Decoded | str]:
+    """Yield each photo, or why the file is not one."""
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside Python's lock
+        yield from pool.map(partial(_decode, size=size), paths)
+
+
+def _decode(path: str, size: int) -> _Decoded | str:
     try:
         data = storage.read(path, MAX_BYTES)
-        square = images.decode(data, size, max_pixels=max_pixels).pixels
+        square = images.decode(data, size).pixels
     except (images.ImageError, storage.StorageError) as error:
         return str(error)
     return _Decoded(hashlib.sha256(data).hexdigest(), content_of(data), square)

@@ -34,6 +34,8 @@ from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
 from alpaca_labeler.photos import skip
 
+FOLDS: Final = ".folds"
+"""Name of the folder, beside the bundles, that holds the finished folds of a run."""
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
 _SPLIT_ORDER: Final = ("train", "val", "dev", "hold", "", "test")
 """What the names of a split's parts contain: first what to train on, then what to judge by, and
@@ -104,41 +106,26 @@ def read(source: str, positive: str | None = None, validation: str | None = None
 
     Raises `DatasetError`.
     """
-    folders, told = _found(source, positive)
+    if os.path.isfile(source):
+        folders, told = _read_file(source)
+    else:
+        folders, told = _class_folders(source, positive), {}
     names = {folder.label for folder in folders}
     if validation is not None:
         held_out = _class_folders(validation, positive)
-        if {*held_out} != names:
+        if {folder.label for folder in held_out} != names:
             raise DatasetError(
                 f"--validation {validation}: its classes are not those of {source}, "
                 f"{_listed(names)}"
             )
-        folders += _folders(held_out, prefix="validation/", held_out=True)
+        folders += [
+            replace(folder, name=f"validation/{folder.name}", held_out=True) for folder in held_out
+        ]
     labels = _labels(names, source, positive)
-    return Description(labels, tuple(_of_two(folder, labels) for folder in folders), **told)
-
-
-def classes(source: str, positive: str) -> tuple[str, ...]:
-    """Return the classes of a data set for a model that finds `positive`, sorted.
-
-    They are two if it has that one, else all that it has. Raises `DatasetError`.
-    """
-    names = {folder.label for folder in _found(source, positive)[0]}
-    return tuple(sorted(_labels(names, source, positive) if same(positive) in names else names))
-
-
-def _found(source: str, positive: str | None) -> tuple[tuple[Folder, ...], dict[str, Any]]:
-    """Return the folders of all classes, and the other fields of a description."""
-    if os.path.isfile(source):
-        return _read_file(source)
-    return _folders(_class_folders(source, positive)), {}
-
-
-def _of_two(folder: Folder, labels: tuple[str, str]) -> Folder:
-    """Return a folder of one of many classes as one of two, of which the class is a kind."""
-    if folder.label in labels:
-        return folder
-    return replace(folder, label=labels[0], kind=folder.kind or folder.label)
+    for place, folder in enumerate(folders):
+        if folder.label not in labels:  # of three or more: a kind of "not" the one to find
+            folders[place] = replace(folder, label=labels[0], kind=folder.kind or folder.label)
+    return Description(labels, tuple(folders), **told)
 
 
 def _labels(found: Collection[str], source: str, positive: str | None) -> tuple[str, str]:
@@ -153,7 +140,9 @@ def _labels(found: Collection[str], source: str, positive: str | None) -> tuple[
             "each in a sub-folder of its own. Put photos of everything else into a second one"
         )
     if positive is not None and same(positive) not in names:
-        raise DatasetError(f"--positive {positive}: the classes are {_listed(names)}")
+        raise DatasetError(
+            f"{source}: there is no class {positive!r} in it: its classes are {_listed(names)}"
+        )
     if len(names) > 2:
         if positive is None:
             raise DatasetError(
@@ -161,8 +150,8 @@ def _labels(found: Collection[str], source: str, positive: str | None) -> tuple[
                 f"--positive {shlex.quote(names[0])} trains {names[0]!r} against all others"
             )
         return (f"not {same(positive)}", same(positive))
-    positive = _positive(names[0], names[1]) if positive is None else same(positive)
-    return (names[1 - names.index(positive)], positive)
+    index = names.index(_positive(*names) if positive is None else same(positive))
+    return (names[1 - index], names[index])
 
 
 def _listed(names: Collection[str]) -> str:
@@ -181,8 +170,8 @@ def _positive(first: str, second: str) -> str:
 # --- a folder ------------------------------------------------------------------------------------
 
 
-def _class_folders(source: str, positive: str | None) -> dict[str, str]:
-    """Map the name of each class, in Unicode's composed form, to the path of its folder.
+def _class_folders(source: str, positive: str | None) -> list[Folder]:
+    """Return the folders of all classes.
 
     Raises `DatasetError` for a folder that cannot be read, or whose sub-folders are the parts of a
     split: several with the same sub-folders. `positive` may say that they are classes after all.
@@ -197,7 +186,9 @@ def _class_folders(source: str, positive: str | None) -> dict[str, str]:
             f"{_listed(parts)} hold folders of classes. Train on one and judge by another: alpaca "
             f"train {' '.join(words)}. If they are classes, name the one to find with --positive"
         )
-    return {same(name): os.path.join(source, name) for name in names}
+    return [
+        Folder(str(Path(source, name)), same(name), same(name)) for name in sorted(names, key=same)
+    ]
 
 
 def _sub_folders(folder: str) -> list[str]:
@@ -210,11 +201,11 @@ def _sub_folders(folder: str) -> list[str]:
 
 
 def _is_output(folder: str) -> bool:
-    """Tell whether a folder holds models that were trained, and no photos."""
+    """Tell whether a folder holds models that were trained or begun, and no photos."""
     path = Path(folder)
-    return any(any(path.glob(at + bundle.CARD_FILE)) for at in ("", "*/")) and not any(
-        file.suffix.lower() in skip.SUFFIXES for file in path.rglob("*")
-    )
+    return any(
+        any(path.glob(mark)) for mark in (bundle.CARD_FILE, f"*/{bundle.CARD_FILE}", FOLDS)
+    ) and not any(file.suffix.lower() in skip.SUFFIXES for file in path.rglob("*"))
 
 
 def _parts_of_split(source: str, names: Sequence[str]) -> list[str]:
@@ -240,22 +231,13 @@ def _rank(name: str) -> int:
     return next(known, _UNKNOWN)
 
 
-def _folders(
-    classes: Mapping[str, str], prefix: str = "", *, held_out: bool = False
-) -> tuple[Folder, ...]:
-    return tuple(
-        Folder(str(Path(classes[label])), label, f"{prefix}{label}", held_out=held_out)
-        for label in sorted(classes)
-    )
-
-
 # --- a file --------------------------------------------------------------------------------------
 
 
-def _read_file(source: str) -> tuple[tuple[Folder, ...], dict[str, Any]]:
+def _read_file(source: str) -> tuple[list[Folder], dict[str, Any]]:
     try:
         table = tomllib.loads(Path(source).read_text("utf-8"))
-        folders = tuple(_folder(**each) for each in table.pop("photos"))
+        folders = [_folder(**each) for each in table.pop("photos")]
         groups = {file: _groups(file) for file in table.pop("groups", ())}
         for number, names in enumerate(table.pop("scenes", ())):
             groups.setdefault(source, {}).update({same(name): f"{number}" for name in names})

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from . import metrics, split
-from .arrays import Flags, Floats, Indices
+from .arrays import Floats, Indices
 from .dataset import Dataset
 from .description import DatasetError
-from .keras import fit, reader
-from .metrics import Decision, Figure
+from .keras import fit
+from .metrics import Decision, Judged
 from .recipe import Recipe
 from .report import Epoch
 
@@ -32,28 +33,10 @@ class Settings:
     recipe: Recipe
     weights: str | None
     seed: int
+    done: str
+    """Folder in which the results of finished folds are kept."""
     folds: int = 0
     """0: one split. K: K-fold cross-validation, then one model of all photos, which is kept."""
-    folder: str = ""
-    """The data set's folder, for recipes that let Keras read it."""
-    done: str = ""
-    """Folder in which the results of finished folds are kept; empty: nowhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Photos judged by a model that was not trained on them; each array has the shape (n,)."""
-
-    indices: Indices
-    """Their indices in the data set."""
-    probabilities: Floats
-    """Probability of the positive class, 0..1, calibrated on other photos than these."""
-    predicted: Indices
-    """Class indices, by the same decision."""
-    reviewed: Flags
-    """Whether the photo lies inside the review band of the same decision."""
-    groups: Indices
-    """Photos of one scene or source share a number: see `split.groups`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +47,10 @@ class Outcome:
     fit: fit.Fit
     """With folds, its seconds are those of all trainings."""
     decision: Decision
+    judged_on: Indices
+    """Indices of the photos that were judged by a model that was not trained on them."""
     judged: Judged
+    """What it said of them, each calibrated on others of them: see `judged_by_others`."""
     trained_on: Indices
     """Indices of the photos to train on, excluded ones included; shape (n,)."""
 
@@ -94,25 +80,12 @@ def train(
 
     `group` is `split.groups`, shape (photos,); `say` is called with each step as text, `progress`
     with each epoch. Cross-validation continues where an earlier one of the same photos and settings
-    stopped, if `settings.done` is the same folder.
+    stopped.
 
     Raises `NetworkError`, `DatasetError`.
     """
     job = _Job(data, group, settings, progress, say)
-    if settings.recipe.reader == "keras":
-        return job.by_keras()
     return job.cross_validated() if settings.folds else job.single()
-
-
-def figures(data: Dataset, judged: Judged, *, seed: int) -> dict[str, Figure]:
-    """Return the figures of the judged photos, each with its interval."""
-    return metrics.figures(
-        data.truth()[judged.indices],
-        judged.probabilities,
-        judged.predicted,
-        seed=seed,
-        groups=judged.groups,
-    )
 
 
 @dataclass(frozen=True)
@@ -131,24 +104,10 @@ class _Job:
             self.data, self.group, settings.recipe, settings.weights, seed=settings.seed
         )
 
-    @property
-    def strata(self) -> list[str]:
-        """What folds are stratified by: class, and kind within a class."""
-        return [f"{photo.label} {photo.kind}" for photo in self.data.photos]
-
     def trained(self, train: Indices, validation: Indices | None) -> fit.Fit:
         kept = np.array([index for index in train if not self.data.photos[index].excluded])
         seed = self.settings.seed
         return fit.fit(self.start, kept, validation, seed=seed, progress=self.progress)
-
-    def by_keras(self) -> Outcome:
-        settings = self.settings
-        photos, train, validation = reader.from_directory(
-            settings.folder, self.data, settings.recipe, seed=settings.seed
-        )
-        self._say_split(train, validation)
-        result = fit.fit_directory(self.start, photos, seed=settings.seed, progress=self.progress)
-        return self._judged_by_split(result, train, validation)
 
     def single(self) -> Outcome:
         held_out = np.array([photo.held_out for photo in self.data.photos])
@@ -162,140 +121,91 @@ class _Job:
                     "--validation has too; add photos of others to train on"
                 )
         else:
-            split.check_enough(self.data, self.group, round(1 / split.VALIDATION_SHARE))
-            train, validation = split.holdout(self.strata, self.group, self.settings.seed)
-        self._say_split(train, validation)
-        return self._judged_by_split(self.trained(train, validation), train, validation)
-
-    def _say_split(self, train: Indices, validation: Indices) -> None:
+            split.check_enough(self.data, self.group, split.VALIDATION_FOLDS)
+            train, validation = split.holdout(self.data.strata(), self.group, self.settings.seed)
         self.say(f"{len(train)} photos to train on, {len(validation)} to validate")
-
-    def _judged_by_split(self, result: fit.Fit, train: Indices, validation: Indices) -> Outcome:
+        result = self.trained(train, validation)
         logits = fit.logits(result.network, self.data, validation)
-        strata = [self.strata[index] for index in validation]
+        strata = np.array(self.data.strata())[validation].tolist()
         fold = split.folds(strata, self.group[validation], JUDGES, self.settings.seed)
-        judged = self._judge_by_others(validation, fold, logits)
         decision = metrics.decide(self.data.truth()[validation], logits)
-        return Outcome(self.settings, result, decision, judged, train)
+        judged = judged_by_others(self.data.truth()[validation], logits, fold)
+        return Outcome(self.settings, result, decision, validation, judged, train)
 
     def cross_validated(self) -> Outcome:
         settings, count, truth = self.settings, self.settings.folds, self.data.truth()
         split.check_enough(self.data, self.group, count)
-        fold = split.folds(self.strata, self.group, count, settings.seed)
-        kept = _Kept(settings, self.data, self.group)
-        logits = np.full(len(fold), np.nan)
-        done = []
+        fold = split.folds(self.data.strata(), self.group, count, settings.seed)
+        kept = folder_of_folds(settings, self.data, self.group)
+        kept.mkdir(parents=True, exist_ok=True)
+        logits, seconds = np.full(len(fold), np.nan), 0.0
         for number in range(count):
             test, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            name = f"fold {number + 1} of {count}"
-            if (found := kept.read(number)) is None:
+            name, file = f"fold {number + 1} of {count}", kept / f"{number + 1}.json"
+            if not file.exists():
                 self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
-                found = self._fold(rest, test)
-                kept.write(number, found)
-            logits[test] = found.logits
-            done.append(found)
+                found = self.fold(rest, test)
+                partial = file.with_suffix(".partial")
+                partial.write_text(json.dumps(found), "utf-8")
+                partial.replace(file)  # atomic: the file is whole, or does not exist
+            logits[test], took = json.loads(file.read_text("utf-8"))
+            seconds += took
             right = (logits[test] > 0) == truth[test]
-            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {found.seconds:.0f} s")
+            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {took:.0f} s")
         self.say(f"all {len(fold)} photos")
         everything = np.arange(len(fold))
         result = self.trained(everything, None)
-        whole = replace(result, seconds=result.seconds + sum(each.seconds for each in done))
-        judged = self._judge_by_others(everything, fold, logits)
-        return Outcome(settings, whole, metrics.decide(truth, logits), judged, everything)
+        whole = replace(result, seconds=result.seconds + seconds)
+        judged = judged_by_others(truth, logits, fold)
+        decision = metrics.decide(truth, logits)
+        return Outcome(settings, whole, decision, everything, judged, everything)
 
-    def _fold(self, rest: Indices, test: Indices) -> _Fold:
+    def fold(self, rest: Indices, test: Indices) -> tuple[list[float], float]:
+        """Return the logits of a fold's photos, and the seconds that its training took."""
         # No photos are held out for early stopping: the few dozen that could be spared tell less
         # about when to stop than the recipe's own number of epochs does.
         result = self.trained(rest, None)
         if result.interrupted:
             raise KeyboardInterrupt
-        logits = fit.logits(result.network, self.data, test)
-        return _Fold(logits.tolist(), result.seconds)
+        return fit.logits(result.network, self.data, test).tolist(), result.seconds
 
-    def _judge_by_others(self, indices: Indices, fold: Indices, logits: Floats) -> Judged:
-        """Choose each fold's decision on the other folds: no photo is judged by its own."""
-        parts, truth = [], self.data.truth()[indices]
-        for number in np.unique(fold):
-            mine = fold == number
-            decision = metrics.decide(truth[~mine], logits[~mine])
-            parts.append(self._judge(decision, indices[mine], logits[mine]))
-        order = np.argsort(np.concatenate([part.indices for part in parts]))
-        names = ("indices", "probabilities", "predicted", "reviewed", "groups")
-        return Judged(
-            *(np.concatenate([getattr(part, name) for part in parts])[order] for name in names)
-        )
 
-    def _judge(self, decision: Decision, indices: Indices, logits: Floats) -> Judged:
-        probabilities = decision.probabilities(logits)
-        predicted = (probabilities >= decision.threshold).astype(np.int64)
-        low, high = decision.review_band
-        reviewed = (probabilities >= low) & (probabilities <= high)
-        return Judged(indices, probabilities, predicted, reviewed, self.group[indices])
+def judged_by_others(truth: Indices, logits: Floats, fold: Indices) -> Judged:
+    """Judge each fold by the decision of the other folds: no photo has a say in its own.
+
+    All arrays have the shape (n,).
+    """
+    probabilities, predicted = np.empty(len(fold)), np.empty(len(fold), np.int64)
+    reviewed = np.empty(len(fold), np.bool_)
+    for number in np.unique(fold):
+        mine = fold == number
+        decision = metrics.decide(truth[~mine], logits[~mine])
+        found = decision.judge(truth[mine], decision.probabilities(logits[mine]))
+        probabilities[mine], predicted[mine] = found.probabilities, found.predicted
+        reviewed[mine] = found.reviewed
+    return Judged(truth, probabilities, predicted, reviewed)
 
 
 # --- finished folds, kept for a run that continues -----------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Fold:
-    """The result of one fold: what its model says about its photos."""
-
-    logits: Sequence[float]
-    seconds: float
+def folder_of_folds(settings: Settings, data: Dataset, group: Indices) -> Path:
+    """Return the folder of finished folds: another for other photos or settings."""
+    weights = settings.weights
+    if weights and weights != "imagenet":
+        weights = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+    same = {
+        **asdict(replace(settings, weights=weights, done="")),
+        "photos": data.fingerprint(),
+        "used": [(photo.kind, photo.excluded) for photo in data.photos],
+        "group": group.tolist(),
+    }
+    key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
+    return Path(settings.done, key)
 
 
 def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
     """Remove the folds that were kept for this run, now that its bundle is written."""
-    _Kept(settings, data, group).remove()
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Finished folds, one file each, so that the same command continues after an interruption."""
-
-    settings: Settings
-    data: Dataset = field(repr=False)
-    group: Indices = field(repr=False)
-
-    @cached_property
-    def key(self) -> str:
-        """What the folds of the same photos and settings have in common."""
-        weights = self.settings.weights
-        if weights and weights != "imagenet":
-            weights = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-        same = {
-            **asdict(replace(self.settings, weights=weights, folder="", done="")),
-            "photos": self.data.fingerprint(),
-            "used": [(photo.kind, photo.excluded) for photo in self.data.photos],
-            "group": self.group.tolist(),
-        }
-        return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
-
-    def read(self, number: int) -> _Fold | None:
-        """Return a fold that an earlier run of the same photos and settings has finished."""
-        if not self.settings.done or not (file := self._file(number)).exists():
-            return None
-        return _Fold(**json.loads(file.read_text("utf-8")))
-
-    def write(self, number: int, fold: _Fold) -> None:
-        """Keep a fold, if there is a place for it."""
-        if not self.settings.done:
-            return
-        file = self._file(number)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(fold)), "utf-8")
-        partial.replace(file)  # atomic: the file is whole, or does not exist
-
-    def remove(self) -> None:
-        """Remove what `write` has kept, and the folder if no other run has folds in it."""
-        folder = Path(self.settings.done)
-        if not self.settings.done or not folder.is_dir():
-            return
-        for file in folder.glob(f"{self.key}-fold-*"):
-            file.unlink()
-        with suppress(OSError):
-            folder.rmdir()
-
-    def _file(self, number: int) -> Path:
-        return Path(self.settings.done, f"{self.key}-fold-{number + 1}.json")
+    shutil.rmtree(folder_of_folds(settings, data, group), ignore_errors=True)
+    with suppress(OSError):  # other runs have folds in it, or there were none
+        Path(settings.done).rmdir()

@@ -6,9 +6,9 @@ Arrays have the shape (photos,) unless said otherwise; `truth` and `predicted` a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,8 +19,6 @@ from . import logistic
 from .arrays import Flags, Floats, Indices
 
 BOOTSTRAP_DRAWS = 1000
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap: a 95 % interval."""
 ECE_BINS = 10
 THRESHOLD = 0.5
 REVIEW_SHARE = 0.25
@@ -43,7 +41,6 @@ MEANINGS: Final = {
     "ece": "stated against true share, 0 at best",
 }
 """What each figure means; `{0}` and `{1}` are the negative and the positive label."""
-FIGURES: Final = tuple(MEANINGS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +59,39 @@ class Decision:
         scale, offset = self.calibration
         return np.round(logistic.sigmoid(scale * logits + offset), PROBABILITY_DIGITS)
 
+    def judge(self, truth: Indices, probabilities: Floats) -> Judged:
+        """Return what the decision makes of probabilities; both arrays have the shape (n,)."""
+        low, high = self.review_band
+        reviewed = (probabilities >= low) & (probabilities <= high)
+        predicted = (probabilities >= self.threshold).astype(np.int64)
+        return Judged(truth, probabilities, predicted, reviewed)
+
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A measured value and its 95 % interval, whose ends are nan without an interval."""
+class Judged:
+    """Photos of known classes, and what was said of them; each array has the shape (n,)."""
 
-    value: float
-    low: float
-    high: float
+    truth: Indices
+    probabilities: Floats
+    """Probability of the positive class, 0..1."""
+    predicted: Indices
+    """Class indices."""
+    reviewed: Flags
+    """Whether the label needs human review."""
 
-    def __str__(self) -> str:
-        if math.isnan(self.low):
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+    @property
+    def right(self) -> Flags:
+        """Whether the label is right."""
+        right: Flags = self.predicted == self.truth
+        return right
+
+    def __getitem__(self, which: Indices | Flags) -> Judged:
+        return Judged(
+            self.truth[which],
+            self.probabilities[which],
+            self.predicted[which],
+            self.reviewed[which],
+        )
 
 
 def decide(truth: Indices, logits: Floats) -> Decision:
@@ -124,13 +141,37 @@ def class_weights(truth: Indices) -> Floats:
     return weights
 
 
-def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[str, float]:
+def measured(judged: Judged, groups: Indices, kinds: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Return what cards say of photos: `figures`, `review`, a confusion matrix and `by_kind`.
+
+    `groups` and `kinds` are those of the photos, shape (n,). Numbers are rounded to 4 digits; None
+    stands for what has no meaning.
+    """
+    truth, predicted = judged.truth, judged.predicted
+    return {
+        "metrics": {
+            **figures(judged, groups, seed=seed),
+            # [[true negatives, false positives], [false negatives, true positives]]
+            "confusion": [
+                [int(((truth == t) & (predicted == p)).sum()) for p in (0, 1)] for t in (0, 1)
+            ],
+            **{name: _number(value) for name, value in review(judged).items()},
+        },
+        "kinds": by_kind(judged, kinds),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 4)
+
+
+def measure(judged: Judged) -> dict[str, float]:
     """Return accuracy, balanced accuracy, precision, recall, auc and ece.
 
     Balanced accuracy is the mean of both classes' recalls. A figure that has no meaning on these
     photos is nan.
     """
-    right = predicted == truth
+    truth, predicted, right = judged.truth, judged.predicted, judged.right
     hit = int((predicted & truth).sum())
     recall = _ratio(hit, int(truth.sum()))
     specificity = _ratio(int(right[truth == 0].sum()), int((truth == 0).sum()))
@@ -139,66 +180,35 @@ def measure(truth: Indices, probabilities: Floats, predicted: Indices) -> dict[s
         "balanced_accuracy": (recall + specificity) / 2,
         "precision": _ratio(hit, int(predicted.sum())),
         "recall": recall,
-        "auc": auc(truth, probabilities),
-        "ece": calibration_error(truth, probabilities),
+        "auc": auc(truth, judged.probabilities),
+        "ece": calibration_error(truth, judged.probabilities),
     }
 
 
-def figures(
-    truth: Indices,
-    probabilities: Floats,
-    predicted: Indices,
-    *,
-    seed: int,
-    groups: Indices | None = None,
-) -> dict[str, Figure]:
-    """Return the figures of `measure`, each with a 95 % interval.
+def figures(judged: Judged, groups: Indices, *, seed: int) -> dict[str, Any]:
+    """Return the figures of `measure`, each as a value with a low and a high end, for JSON.
 
-    It is the interval of `bootstrap`, unless every draw gives the same value, as when no photo is
-    labelled wrong. Then a share has Wilson's interval, and another figure none.
+    Between the ends lie 95 % of the figures of photos that are drawn with replacement, in whole
+    groups (cluster bootstrap): photos of one scene or source are right or wrong together, and drawn
+    alone they would give too narrow an interval (Field and Welsh, Bootstrapping clustered data,
+    2007). If every draw gives the same value, as when no photo is labelled wrong, a share has
+    Wilson's interval, and another figure none.
     """
-    if groups is None:
-        groups = np.arange(len(truth))
-
-    def statistic(index: Indices) -> dict[str, float]:
-        return measure(truth[index], probabilities[index], predicted[index])
-
-    found = bootstrap(statistic, len(truth), seed=seed, groups=groups)
-    # Photos of one group are right or wrong together: they count as one.
+    draws = [measure(judged[index]) for index in _draws(groups, seed)]
+    # Photos of one group count as one.
+    truth, predicted = judged.truth, judged.predicted
     shares_of = {"accuracy": truth >= 0, "recall": truth == 1, "precision": predicted == 1}
-    for name, figure in found.items():
-        if figure.high - figure.low < _TINY:
+    found: dict[str, Any] = {}
+    for name, value in measure(judged).items():
+        sound = [draw[name] for draw in draws if not math.isnan(draw[name])]
+        low, high = np.percentile(sound, (2.5, 97.5)).tolist() if sound else (math.nan, math.nan)
+        if high - low < _TINY:
             of = shares_of.get(name)
             none = math.nan, math.nan
-            ends = none if of is None else wilson(figure.value, len(np.unique(groups[of])))
-            found[name] = Figure(figure.value, *ends)
+            low, high = none if of is None else wilson(value, len(np.unique(groups[of])))
+        ends = {"value": _number(value), "low": _number(low), "high": _number(high)}
+        found[name] = None if math.isnan(value) else ends
     return found
-
-
-def bootstrap(
-    statistic: Callable[[Indices], Mapping[str, float]],
-    count: int,
-    *,
-    seed: int,
-    groups: Indices | None = None,
-) -> dict[str, Figure]:
-    """Return `statistic` of photos 0..count-1, with 95 % percentile intervals.
-
-    `statistic` is called with indices of photos; a nan in a draw is skipped. Photos are resampled
-    with replacement. With `groups`, shape (count,), whole groups are (cluster bootstrap), because
-    photos of one scene or source are right or wrong together, and drawn alone they would give too
-    narrow an interval (Field and Welsh, Bootstrapping clustered data, 2007).
-    """
-    drawn: dict[str, list[float]] = {}
-    for index in _draws(np.arange(count) if groups is None else groups, seed):
-        for name, value in statistic(index).items():
-            drawn.setdefault(name, []).append(value)
-    result = {}
-    for name, value in statistic(np.arange(count)).items():
-        sound = [draw for draw in drawn[name] if not np.isnan(draw)]
-        low, high = np.percentile(sound, INTERVAL) if sound else (np.nan, np.nan)
-        result[name] = Figure(value, float(low), float(high))
-    return result
 
 
 def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
@@ -211,14 +221,6 @@ def _draws(groups: Indices, seed: int) -> Iterator[Indices]:
         length = sizes[chosen]
         within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
         yield order[np.repeat(starts[chosen], length) + within]
-
-
-def numbers(figure: Figure) -> dict[str, float | None] | None:
-    """Return a figure for JSON, rounded to 4 digits: None stands for what has no meaning."""
-    if math.isnan(figure.value):
-        return None
-    ends = asdict(figure).items()
-    return {name: None if math.isnan(value) else round(value, 4) for name, value in ends}
 
 
 def auc(truth: Indices, scores: Floats) -> float:
@@ -247,37 +249,27 @@ def calibration_error(truth: Indices, probabilities: Floats) -> float:
     return float(np.abs(gaps).sum())
 
 
-def confusion(truth: Indices, predicted: Indices) -> list[list[int]]:
-    """Return [[true negatives, false positives], [false negatives, true positives]]."""
-    return [[int(((truth == t) & (predicted == p)).sum()) for p in (0, 1)] for t in (0, 1)]
-
-
-def by_kind(
-    kinds: Sequence[str], truth: Indices, predicted: Indices, reviewed: Flags
-) -> dict[str, dict[str, int]]:
-    """Count each kind's photos: all, right, called positive, for review, and errors among those."""
-    right = predicted == truth
+def by_kind(judged: Judged, kinds: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Count each kind's photos: all, those labelled right, and those for review."""
     names = np.array(kinds)
     return {
         str(kind): {
             "photos": int(of.sum()),
-            "right": int(right[of].sum()),
-            "called_positive": int(predicted[of].sum()),
-            "needs_review": int(reviewed[of].sum()),
-            "errors_in_review": int((reviewed & ~right)[of].sum()),
+            "right": int(judged.right[of].sum()),
+            "needs_review": int(judged.reviewed[of].sum()),
         }
         for kind in np.unique(names)
         for of in [names == kind]
     }
 
 
-def review(truth: Indices, predicted: Indices, reviewed: Flags) -> dict[str, float]:
+def review(judged: Judged) -> dict[str, float]:
     """Return what review is worth: the share of photos in it, and of the errors that it catches.
 
     `right_outside` is the share of the labels outside the band that are right; nan if there are no
     such labels.
     """
-    right = predicted == truth
+    right, reviewed = judged.right, judged.reviewed
     return {
         "needs_review": float(reviewed.mean()),
         "errors_in_review": _ratio(int((reviewed & ~right).sum()), int((~right).sum())),

@@ -31,16 +31,7 @@ MAX_BYTES: Final = 256 * 2**20
 
 TRAINED, HELD_OUT, EXCLUDED = "trained", "held out", "excluded"
 
-COLUMNS: Final = (
-    "file",
-    "sha256",
-    "label",
-    "kind",
-    "corrected",
-    "group",
-    "use",
-    "probability",
-)
+COLUMNS: Final = "file", "sha256", "label", "kind", "corrected", "group", "use", "probability"
 """`label` as trained on, `corrected` yes if a person's correction gave the label, `group` equal for
 photos that no split separates, `use` trained, held out or excluded, and `probability` of the
 positive class by a model that saw neither the photo nor its group: by the model itself, or in
@@ -76,32 +67,23 @@ def check_free(folder: str) -> None:
 def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:
     """Return the content of `photos.csv`; `group` is `split.groups`, shape (photos,)."""
     trained = {*outcome.trained_on.tolist()}
-    judged = outcome.judged
-    probability = dict(zip(judged.indices.tolist(), judged.probabilities.tolist(), strict=True))
+    judged = outcome.judged.probabilities.tolist()
+    probability = dict(zip(outcome.judged_on.tolist(), judged, strict=True))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for index, photo in enumerate(data.photos):
         use = EXCLUDED if photo.excluded else TRAINED if index in trained else HELD_OUT
-        writer.writerow(
-            [
-                photo.name,
-                photo.sha256,
-                data.labels[photo.label],
-                photo.kind,
-                "yes" if photo.corrected else "",
-                int(group[index]),
-                use,
-                probability.get(index, ""),
-            ]
-        )
+        told = [photo.name, photo.sha256, data.labels[photo.label], photo.kind]
+        corrected = "yes" if photo.corrected else ""
+        writer.writerow([*told, corrected, int(group[index]), use, probability.get(index, "")])
     return text.getvalue().encode(errors="backslashreplace")
 
 
 def load(uri: str) -> Model:
     """Read a bundle as `bundle.load` does, or the one called `embedded`, and its record.
 
-    Raises `BundleError`, also for a record that is not this bundle's.
+    Raises `BundleError`, also for a record that is not this bundle's, and `StorageError`.
     """
     base = bundle.resolve(uri)
     loaded = bundle.load(base)
@@ -112,7 +94,8 @@ def load(uri: str) -> Model:
 def read(base: str, document: Mapping[str, Any]) -> bytes | None:
     """Return the content of `photos.csv` in a bundle's folder or prefix; None if it does not exist.
 
-    `document` is the bundle's card. Raises `BundleError` if the file does not match the card.
+    `document` is the bundle's card. Raises `BundleError` if the file does not match the card, and
+    `StorageError` if it cannot be read.
     """
     about = document.get("dataset")
     stated = about.get("record") if isinstance(about, dict) else None
@@ -123,8 +106,6 @@ def read(base: str, document: Mapping[str, Any]) -> bytes | None:
         data = storage.read(uri, MAX_BYTES)
     except storage.NotFound:
         return None
-    except storage.StorageError as error:
-        raise BundleError(str(error)) from error
     if hashlib.sha256(data).hexdigest() != stated:
         raise BundleError(
             f"{uri}: its sha256 is not the one on the card; copy the bundle again, all its files "

@@ -7,11 +7,11 @@ checked it. A photo that the data set already has, recognised by its content, ge
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline.done import MAX_BYTES
 from alpaca_labeler.storage.image_version import ImageVersion
-from alpaca_labeler.table.facts import Decision, Read
+from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
 
@@ -33,106 +33,68 @@ KIND: Final = "corrected"
 """Kind of the photos that decisions add: the figures by kind show them separately."""
 
 
-@dataclass(frozen=True, slots=True)
-class Corrected:
-    """A data set with decisions in it, and what they changed."""
+class _Found(NamedTuple):
+    """A photo as it is now, with the label that a person gave it."""
 
-    data: Dataset
-    relabelled: int
-    """Number of photos of the data set that have another label now."""
-    confirmed: int
-    """Number of photos of the data set whose label a person confirmed."""
-    added: int
-    """Number of new photos."""
-    skipped: tuple[str, ...]
-    """`<source-ref>: <reason>` of every photo whose decision could not be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A photo as it is now, and what was decided of it."""
-
-    name: str
-    decision: Decision
-    label: int
-    path: str
-    content: str
-    sha256: str
+    at: str
+    """When the person decided."""
+    photo: Photo
     pixels: Pixels
 
 
-def add(data: Dataset, tables: Iterable[str], *, photos_root: str | None = None) -> Corrected:
+def add(
+    data: Dataset, tables: Sequence[str], *, photos_root: str | None = None
+) -> tuple[Dataset, dict[str, int]]:
     """Put people's decisions into a data set; `tables` are manifests, or buckets' `s3://` prefixes.
+
+    Also returns the numbers of photos that are `relabelled`, `confirmed` and `added` by them. Those
+    whose decision cannot be used are `skipped` in the data set.
 
     Photos are read from the places that their rows name, in S3 or on disk; relative names start at
     `photos_root` (None: at the folder of their manifest). Of several decisions the last counts.
 
     Raises `DatasetError`.
     """
-    tables = tuple(tables)
     rows = [found for table in tables for found in _decided(table, data.labels, photos_root)]
-    look = partial(_look, data=data)
     photos: dict[str, _Found] = {}
     skipped = []
     with ThreadPoolExecutor() as pool:  # S3 is mostly waiting, and Pillow releases Python's lock
-        for (place, _), found in zip(rows, pool.map(look, rows), strict=True):
+        for (place, _), found in zip(rows, pool.map(partial(_look, data=data), rows), strict=True):
             if isinstance(found, str):
                 skipped.append(f"{place}: {found}")
             # Copies of one photo under several names are one photo.
-            elif (
-                found.content not in photos or photos[found.content].decision.at < found.decision.at
-            ):
-                photos[found.content] = found
+            elif (other := photos.get(found.photo.content)) is None or other.at < found.at:
+                photos[found.photo.content] = found
     if not photos:
         raise DatasetError(
             f"{', '.join(tables)}: none of the decisions can be used; the first is "
             f"{skipped[0]}. If the photos lie in another folder, name it with --photos-root"
         )
-    return _merged(data, photos, tuple(skipped))
-
-
-def _merged(data: Dataset, found: Mapping[str, _Found], skipped: tuple[str, ...]) -> Corrected:
-    photos = [_relabelled(photo, found, data.labels) for photo in data.photos]
-    known = {photo.content for photo in photos}
-    added = [each for content, each in found.items() if content not in known]
-    new = [
-        Photo(
-            name=f"{KIND}/{each.name}",
-            path=each.path,
-            label=each.label,
-            kind=KIND,
-            sha256=each.sha256,
-            content=each.content,
-            corrected=True,
-        )
-        for each in added
+    own = {photo.content for photo in data.photos}
+    added = [each for content, each in photos.items() if content not in own]
+    known = [photo for photo in data.photos if photo.content in photos]
+    confirmed = sum(photo.label == photos[photo.content].photo.label for photo in known)
+    merged = [
+        *(_relabelled(photo, photos, data.labels) for photo in data.photos),
+        *(each.photo for each in added),
     ]
     for index, label in enumerate(data.labels):
-        if all(photo.label != index for photo in [*photos, *new]):
+        if all(photo.label != index for photo in merged):
             raise DatasetError(f"with the decisions there is no photo of {label!r} left")
-    changed = [
-        old.label != photo.label
-        for old, photo in zip(data.photos, photos, strict=True)
-        if photo.content in found
-    ]
-    return Corrected(
-        replace(
-            data,
-            photos=(*photos, *new),
-            pixels=np.concatenate([data.pixels, *(each.pixels[np.newaxis] for each in added)]),
-            skipped=(*data.skipped, *skipped),
-        ),
-        relabelled=sum(changed),
-        confirmed=len(changed) - sum(changed),
-        added=len(new),
-        skipped=skipped,
+    together = replace(
+        data,
+        photos=tuple(merged),
+        pixels=np.concatenate([data.pixels, *(each.pixels[np.newaxis] for each in added)]),
+        skipped=(*data.skipped, *skipped),
     )
+    relabelled = len(known) - confirmed
+    return together, {"relabelled": relabelled, "confirmed": confirmed, "added": len(added)}
 
 
 def _relabelled(photo: Photo, found: Mapping[str, _Found], names: Sequence[str]) -> Photo:
     if photo.content not in found:
         return photo
-    label = found[photo.content].label
+    label = found[photo.content].photo.label
     # If the kind is only the class's name, it changes with the class; a finer kind stays.
     kind = names[label] if photo.kind == names[photo.label] else photo.kind
     return replace(photo, label=label, kind=kind, corrected=True)
@@ -169,8 +131,7 @@ def _look(found: tuple[str, Row], data: Dataset) -> _Found | str:
         decision = replace(row, read=Read(content=content)).decision
         if decision is None or decision.label is None:
             return "it has changed since a person decided"
-        size = data.pixels.shape[1]
-        pixels = images.decode(fetched, size, max_pixels=data.max_pixels).pixels
+        pixels = images.decode(fetched, data.pixels.shape[1]).pixels
     except (storage.Denied, storage.Transient) as error:
         if not storage.is_s3(place):
             return str(error)
@@ -178,12 +139,13 @@ def _look(found: tuple[str, Row], data: Dataset) -> _Found | str:
         raise DatasetError(f"{error}; make sure that it can be read, and run again") from error
     except (images.ImageError, storage.StorageError) as error:
         return str(error)
-    return _Found(
-        row.source_ref,
-        decision,
-        data.labels.index(same(decision.label)),
+    photo = Photo(
+        f"{KIND}/{row.source_ref}",
         storage.to_path(place),
-        content,
+        data.labels.index(same(decision.label)),
+        KIND,
         hashlib.sha256(fetched).hexdigest(),
-        pixels,
+        content,
+        corrected=True,
     )
+    return _Found(decision.at, photo, pixels)

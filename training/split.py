@@ -1,4 +1,4 @@
-"""Group photos that belong together, and split them by group: pixels in, indices out."""
+"""Which photos belong together, on which side of a split they are, and how often each is drawn."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .arrays import Flags, Indices, Pixels
+from .arrays import Flags, Floats, Indices, Pixels
 from .dataset import Dataset, named
 from .description import DatasetError
 
 HASH_DISTANCE = 16
 """Bits of 128 by which the hashes of one scene may differ. NOTES.md says what this finds."""
-VALIDATION_SHARE = 0.2
-"""Share of the photos that one split holds out."""
+VALIDATION_FOLDS = 5
+"""One split holds out one of as many folds."""
 USEFUL_PHOTOS = 50
 """Photos per class with which a model is worth trying."""
+SMALL_KIND = 25
+"""In photos. A photo of a smaller kind is drawn as often as one of a kind of this size, so that no
+photo is shown hundreds of times."""
 
 
 def hashes(pixels: Pixels) -> Flags:
@@ -26,12 +29,10 @@ def hashes(pixels: Pixels) -> Flags:
     A bit says whether a spot is brighter than its right or its lower neighbour. `pixels` is uint8
     (n, size, size, 3). A scaled, recompressed or brightened copy keeps its hash nearly.
     """
-    grey = np.stack(
-        [
-            np.asarray(Image.fromarray(photo).convert("L").resize((9, 9), Image.Resampling.BOX))
-            for photo in pixels
-        ]
-    ).astype(np.int16)
+    grey = np.empty((len(pixels), 9, 9), np.int16)
+    for number, photo in enumerate(pixels):
+        small = Image.fromarray(photo).convert("L").resize((9, 9), Image.Resampling.BOX)
+        grey[number] = np.asarray(small)
     across = grey[:, :8, 1:] > grey[:, :8, :-1]
     down = grey[:, 1:, :8] > grey[:, :-1, :8]
     return np.concatenate([across.reshape(-1, 64), down.reshape(-1, 64)], axis=1)
@@ -45,28 +46,20 @@ def groups(data: Dataset) -> Indices:
 
     Raises `DatasetError`.
     """
-    photos = data.photos
-    parents = list(range(len(photos)))
-
-    def root(index: int) -> int:
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
-
-    def join(first: int, second: int) -> None:
-        parents[max(root(first), root(second))] = min(root(first), root(second))
-
-    for first, second in near_duplicates(data.pixels):
-        join(first, second)
+    pairs = near_duplicates(data.pixels)
     for place, names in data.groups.items():
         members: dict[str, int] = {}
-        for index, photo in enumerate(photos):
-            if (group := named(photo.path, names)) is not None:
-                join(members.setdefault(group, index), index)
+        for index, photo in enumerate(data.photos):
+            if (name := named(photo.path, names)) is not None:
+                pairs.append((members.setdefault(name, index), index))
         if not members:
-            raise DatasetError(f"{place}: its groups name none of the {len(photos)} photos")
-    return np.array([root(index) for index in range(len(photos))])
+            raise DatasetError(f"{place}: its groups name none of the {len(data.photos)} photos")
+    group = np.arange(len(data.photos))
+    for pair in pairs:
+        low, high = sorted(group[[*pair]])
+        if low != high:
+            group[group == high] = low
+    return group
 
 
 def near_duplicates(pixels: Pixels) -> list[tuple[int, int]]:
@@ -90,22 +83,17 @@ def contradictions(data: Dataset, group: Indices) -> list[tuple[str, str]]:
 
     `group` is that of `groups`, shape (photos,).
     """
-    truth, found = data.truth(), []
+    truth = data.truth()
     used = np.array([not photo.excluded for photo in data.photos])
-    for number in np.unique(group):
-        at = np.flatnonzero((group == number) & used)
-        if len(np.unique(truth[at])) > 1:
-            found += [
-                (data.photos[first].name, data.photos[second].name)
-                for first, second in {
-                    *map(
-                        tuple,
-                        at[np.array(near_duplicates(data.pixels[at]), int).reshape(-1, 2)].tolist(),
-                    )
-                }
-                if truth[first] != truth[second]
-            ]
-    return sorted(found)
+    of_both = np.intersect1d(group[used & (truth == 0)], group[used & (truth == 1)])
+    at = np.flatnonzero(used & np.isin(group, of_both))
+    return sorted(
+        {
+            (data.photos[at[first]].name, data.photos[at[second]].name)
+            for first, second in near_duplicates(data.pixels[at])
+            if truth[at[first]] != truth[at[second]]
+        }
+    )
 
 
 def folds(strata: Sequence[object], group: Indices, count: int, seed: int) -> Indices:
@@ -145,17 +133,43 @@ def check_enough(data: Dataset, group: Indices, count: int) -> None:
             )
 
 
-def holdout(
-    strata: Sequence[object], group: Indices, seed: int, *, share: float = VALIDATION_SHARE
-) -> tuple[Indices, Indices]:
-    """Return training and validation indices: the latter is the most typical of 1/share folds."""
-    count = round(1 / share)
-    fold = folds(strata, group, count, seed)
+def holdout(strata: Sequence[object], group: Indices, seed: int) -> tuple[Indices, Indices]:
+    """Return training and validation indices: the latter is the most typical of five folds."""
+    fold = folds(strata, group, VALIDATION_FOLDS, seed)
     total = Counter(strata)
 
     def unlike(number: int) -> float:
         held = Counter(value for value, of in zip(strata, fold, strict=True) if of == number)
-        return sum((held[value] / size - 1 / count) ** 2 for value, size in total.items())
+        return sum(
+            (held[value] / size - 1 / VALIDATION_FOLDS) ** 2 for value, size in total.items()
+        )
 
-    chosen = min(range(count), key=unlike)
+    chosen = min(range(VALIDATION_FOLDS), key=unlike)
     return np.flatnonzero(fold != chosen), np.flatnonzero(fold == chosen)
+
+
+def kinds(data: Dataset) -> Indices:
+    """Return a number, from 0, for the class and kind of each photo, shape (photos,)."""
+    return np.unique(data.strata(), return_inverse=True)[1]
+
+
+def chances(data: Dataset, group: Indices, indices: Indices, positive_share: float) -> Floats:
+    """Return the probability that each photo of `indices` is drawn, shape (n,), with the sum 1.
+
+    The positive class gets `positive_share` (0..1), the other class the rest. Within a class, a
+    kind's share grows with the square root of its number of photos, and so does a group's share
+    (`split.groups`) within a kind: no large kind drowns a small one, and no source with a hundred
+    photos drowns the others.
+    """
+    truth, kind, groups = data.truth()[indices], kinds(data)[indices], group[indices]
+    result = np.zeros(len(indices))
+    for label, share in ((1, positive_share), (0, 1 - positive_share)):
+        of_label = truth == label
+        for number in np.unique(kind[of_label]):
+            at = np.flatnonzero(kind == number)
+            _, place, size = np.unique(groups[at], return_inverse=True, return_counts=True)
+            within = 1 / np.sqrt(size)[place]
+            result[at] = within / within.sum() * len(at) / np.sqrt(max(len(at), SMALL_KIND))
+        result[of_label] *= share / max(result[of_label].sum(), 1e-12)
+    result /= result.sum()
+    return result

@@ -9,19 +9,18 @@ import click
 
 from alpaca_labeler.console import Progress, counted, printable, say
 from alpaca_labeler.console.arguments import BUNDLE
-from alpaca_labeler.models.options import check_classes, load_photos, measuring_options
+from alpaca_labeler.models.options import load_photos_for, measuring_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from alpaca_labeler.training.compare import Comparison
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
 
 @click.command()
 @click.argument("old", type=BUNDLE)
 @click.argument("new", type=BUNDLE)
 @measuring_options
-def compare(old: str, new: str, dataset: str, *, max_pixels: int, as_json: bool) -> None:
+def compare(old: str, new: str, dataset: str, *, as_json: bool) -> None:
     """Say which of two models is better.
 
     \b
@@ -46,46 +45,50 @@ def compare(old: str, new: str, dataset: str, *, max_pixels: int, as_json: bool)
     from alpaca_labeler.training.compare import compare
 
     models = provenance.load(old), provenance.load(new)
-    labels = models[0].bundle.card.labels
-    check_classes(dataset, old, labels)
-    with Progress("labelling") as progress:
-        found = compare(
-            *models,
-            lambda size: load_photos(dataset, size, positive=labels[1], max_pixels=max_pixels),
-            at=progress.at,
+    cards = [model.bundle.card for model in models]
+    if cards[0].labels != cards[1].labels:
+        raise click.ClickException(
+            " and ".join(
+                f"{card.version} tells {card.labels[0]!r} from {card.labels[1]!r}" for card in cards
+            )
+            + ": only models of the same classes, in the same order, can be compared"
         )
-    for version in found.unrecorded:
-        say(f"{version} does not say what it was trained on: all photos count as new to it")
-    if found.flattering:
+    data = load_photos_for(cards[0], dataset)
+    with Progress("labelling") as progress:
+        found = compare(*models, data, at=progress.at)
+    for model in models:
+        if model.record is None:
+            version = model.bundle.card.version
+            say(f"{version} does not say what it was trained on: all photos count as new to it")
+    if found["flattering"]:
         say(
-            f"warning: none of the {found.total.photos} photos is new to both models: these "
+            f"warning: none of the {found['total']['photos']} photos is new to both models: these "
             "figures flatter them"
         )
+    versions = {"old": cards[0].version, "new": cards[1].version}
     if as_json:
-        from dataclasses import asdict
-
-        decided = {"verdict": found.verdict, "p": found.p_value}
-        click.echo(json.dumps({**decided, **asdict(found)}, indent=2))
+        click.echo(json.dumps(versions | found, indent=2))
         return
+    for name, version in versions.items():
+        click.echo(f"{name}  {version}")
     for line in _described(found):
         click.echo(line)
 
 
-def _described(found: Comparison) -> Iterator[str]:
+def _described(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield a comparison as lines of text; only long names make one wider than 80."""
-    yield f"old  {found.old}"
-    yield f"new  {found.new}"
-    if found.left_out:
-        yield f"left out, because a model was trained on them: {counted(found.left_out, 'photo')}"
+    if left_out := found["left_out"]:
+        yield f"left out, because a model was trained on them: {counted(left_out, 'photo')}"
     yield ""
-    rows = {printable(kind): counts for kind, counts in found.kinds.items()} | {"": found.total}
+    rows = {printable(kind): counts for kind, counts in found["kinds"].items()}
+    rows[""] = found["total"]
     width = max(19, *map(len, rows))
     yield f"{'':{width}}{'photos':>9}{'old right':>11}{'new right':>11}{'only old':>10}  only new"
     for kind, counts in rows.items():
-        old, new = (right / counts.photos for right in (counts.old_right, counts.new_right))
+        old, new = (counts[name] / counts["photos"] for name in ("old_right", "new_right"))
         yield (
-            f"{kind or 'all':{width}}{counts.photos:9,}{old:11.1%}{new:11.1%}"
-            f"{counts.only_old:10,}{counts.only_new:10,}"
+            f"{kind or 'all':{width}}{counts['photos']:9,}{old:11.1%}{new:11.1%}"
+            f"{counts['only_old']:10,}{counts['only_new']:10,}"
         )
     yield ""
-    yield f"McNemar's exact test, two-sided: p = {found.p_value:.3g}: {found.verdict}"
+    yield f"McNemar's exact test, two-sided: p = {found['p']:.3g}: {found['verdict']}"

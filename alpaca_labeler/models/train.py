@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import math
 import os
 import shlex
 import sys
@@ -15,14 +14,19 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import SHOWN_PROBLEMS, Progress, printable, quiet_option, say, warn
-from alpaca_labeler.console.arguments import BUNDLE, FOLDER, NAME_OR_FILE, NEW_FOLDER, Place
+from alpaca_labeler.console.arguments import (
+    BUNDLE,
+    FOLDER,
+    NAME_OR_FILE,
+    NEW_FOLDER,
+    Place,
+    photos_root_option,
+)
 from alpaca_labeler.errors import install
-from alpaca_labeler.models.figures import print_figures, print_table
 from alpaca_labeler.models.options import (
-    check_classes,
     dataset_argument,
     load_photos,
-    max_pixels_option,
+    load_photos_for,
     measuring_options,
 )
 from alpaca_labeler.models.talk import Talk
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from alpaca_labeler.training.compare import Answers
     from alpaca_labeler.training.dataset import Dataset
     from alpaca_labeler.training.recipe import Recipe
 
@@ -50,10 +53,22 @@ MANIFEST = "manifest.jsonl"
 @click.command()
 @dataset_argument
 @click.option(
+    "--output",
+    type=NEW_FOLDER,
+    metavar="FOLDER",
+    help="Folder for the model and its report. Default: runs/<time>.",
+)
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="The class to find; needed if there are three or more, as the others become one. Default: "
+    "the one that the other negates ('not …'), else the last.",
+)
+@click.option(
     "--validation",
     type=FOLDER,
     metavar="FOLDER",
-    help="A folder like DATASET whose photos are held out, for a data set that is split already.",
+    help="Photos to judge by, in folders like DATASET's. Default: a fifth of DATASET.",
 )
 @click.option(
     "--corrections",
@@ -62,14 +77,17 @@ MANIFEST = "manifest.jsonl"
     metavar="MANIFEST",
     is_flag=False,
     flag_value=MANIFEST,
-    help="Manifest, or s3:// prefix of results, with decisions from `alpaca review`: adds these "
-    "photos with their labels. Without a name: manifest.jsonl here, or in or beside DATASET. "
-    "Repeatable.",
+    help="Learn from what people decided in `alpaca review`: a manifest, or the s3:// prefix of "
+    "one. Without a name: manifest.jsonl here, or in or beside DATASET. Repeatable.",
 )
+@photos_root_option
 @click.option(
-    "--photos-root",
-    type=FOLDER,
-    help="Folder that relative names in the manifest start from. Default: the manifest's folder.",
+    "--folds",
+    default=0,
+    type=click.IntRange(0, 100),
+    metavar="N",
+    help="Judge every photo by one of N more models that have not seen it. The same command "
+    "continues after an interruption.",
 )
 @click.option(
     "--recipe",
@@ -77,7 +95,7 @@ MANIFEST = "manifest.jsonl"
     show_default=True,
     type=NAME_OR_FILE,
     metavar="NAME",
-    help="default, embedded (the built-in model's), course, or a file.",
+    help="How to train: default, embedded (the built-in model's), course, or a file.",
 )
 @click.option(
     "--weights",
@@ -85,56 +103,37 @@ MANIFEST = "manifest.jsonl"
     show_default=True,
     type=NAME_OR_FILE,
     metavar="NAME",
-    help="Where the base starts: imagenet (downloaded once), a weights file, or none.",
+    help="Where the network starts: imagenet (downloaded once), a weights file, or none.",
 )
 @click.option(
-    "--seed", default=SEED, show_default=True, metavar="N", type=click.IntRange(0, 2**32 - 1)
-)
-@click.option(
-    "--folds",
-    default=0,
-    type=click.IntRange(0, 100),
+    "--seed",
+    default=SEED,
+    show_default=True,
+    type=click.IntRange(0, 2**32 - 1),
     metavar="N",
-    help="Cross-validate with this many models, then train one on all photos. After an "
-    "interruption the same command goes on with the fold that it was at.",
+    help="The same seed, photos and recipe make the same model.",
 )
-@click.option(
-    "--output",
-    type=NEW_FOLDER,
-    metavar="FOLDER",
-    help="Folder for the bundle. Default: runs/<time>.",
-)
-@click.option(
-    "--positive",
-    metavar="CLASS",
-    help="The class to find. Default: of two, the one the other negates ('not …'), else the last. "
-    "Of three or more, it is told from all others.",
-)
-@max_pixels_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card and where it is, as JSON.")
 @quiet_option
 def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) -> None:
     """Train a model on two folders of photos.
 
     \b
-    alpaca train photos/
+    alpaca train photos/ --output runs/first   # photos/cat and photos/dog
+    alpaca train animals/ --positive cat       # cat, against all other folders
+    alpaca train photos/ --corrections         # with what people decided
     alpaca train photos/train --validation photos/valid
-    alpaca train photos/ --folds 5 --output runs/better
-    alpaca train animals/ --positive cat
-    alpaca train photos.toml
-    alpaca train photos/ --corrections --output runs/corrected
-    alpaca train photos/ --recipe course
-    alpaca train photos/ --weights mobilenet_v2_no_top.h5 --positive alpaca
+    alpaca train farm.toml --folds 5
 
-    DATASET is a folder with one sub-folder per class (of three or more, --positive is told from the
-    others), or a TOML file that names photos in several folders, their classes and kinds, and which
-    of them belong together.
+    DATASET is a folder with one sub-folder of photos per class. 50 photos per class are worth a
+    try, and take minutes. The model and a report of how good it is go to a folder of their own;
+    `alpaca label --model` labels with it.
 
-    What a person decided of a photo wins over the folder it lies in. Photos that are gone, or have
-    changed since, are skipped and named.
+    DATASET can also be a TOML file that names several folders, their classes and kinds of photos,
+    and which photos belong together.
 
-    Ctrl-C ends training early and keeps the best model so far; between folds it keeps the folds
-    that are done.
+    What a person decided of a photo wins over the folder it lies in. Ctrl-C ends training early
+    and keeps the best model so far.
     """
     if options["photos_root"] and not options["corrections"]:
         raise click.UsageError("--photos-root says where --corrections starts: give that too")
@@ -160,7 +159,7 @@ def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) ->
 
 def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) -> dict[str, Any]:
     """Write a bundle and return its card. TensorFlow is started when the photos are read."""
-    from alpaca_labeler.training import split
+    from alpaca_labeler.training import description, split
 
     talk.say(f"reading the photos in {printable(dataset)}")
     recipe, data = _read(dataset, output, options)
@@ -176,9 +175,8 @@ def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) ->
         recipe,
         None if options["weights"] == "none" else options["weights"],
         options["seed"],
+        os.path.join(os.path.dirname(output), description.FOLDS),
         options["folds"],
-        dataset,
-        os.path.join(os.path.dirname(output), ".folds"),
     )
     try:
         outcome = experiment.train(data, group, settings, progress=talk.epoch, say=talk.say)
@@ -195,31 +193,17 @@ def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) ->
 
 def _read(dataset: str, output: str, options: Mapping[str, Any]) -> tuple[Recipe, Dataset]:
     """Return the recipe and the photos, after all that can be refused early is refused."""
-    from alpaca_labeler.training import description, provenance
-    from alpaca_labeler.training.recipe import load
+    from alpaca_labeler.training import description, provenance, recipe
 
-    recipe = load(options["recipe"])
-    if recipe.reader == "keras" and (
-        not os.path.isdir(dataset)
-        or any(options[name] for name in ("corrections", "folds", "validation"))
-    ):
-        raise click.UsageError(
-            f"the recipe {recipe.name} lets Keras read and split a folder: name one, without "
-            "--corrections, --folds and --validation"
-        )
+    chosen = recipe.load(options["recipe"])
     provenance.check_free(output)
-    description.attribute(description.read(dataset, options["positive"]).labels[1])
+    positive = options["positive"]
+    description.attribute(description.read(dataset, positive).labels[1])
     tables = _tables(dataset, options["corrections"])
     data = load_photos(
-        dataset,
-        recipe.input_size,
-        positive=options["positive"],
-        validation=options["validation"],
-        max_pixels=options["max_pixels"],
+        dataset, chosen.input_size, positive=positive, validation=options["validation"]
     )
-    if tables:
-        data = _corrected(data, tables, options["photos_root"])
-    return recipe, data
+    return chosen, _corrected(data, tables, options["photos_root"]) if tables else data
 
 
 def _tables(dataset: str, given: Sequence[str]) -> list[str]:
@@ -238,14 +222,14 @@ def _tables(dataset: str, given: Sequence[str]) -> list[str]:
 def _corrected(data: Dataset, tables: Sequence[str], photos_root: str | None) -> Dataset:
     from alpaca_labeler.training import relabel
 
-    done = relabel.add(data, tables, photos_root=photos_root)
-    for line in done.skipped:
+    corrected, counts = relabel.add(data, tables, photos_root=photos_root)
+    for line in corrected.skipped[len(data.skipped) :]:
         say(f"skipped {printable(line)}")
     say(
-        f"people's decisions in {', '.join(map(printable, tables))}: {done.relabelled} photos "
-        f"relabelled, {done.confirmed} confirmed, {done.added} added"
+        f"people's decisions in {', '.join(map(printable, tables))}: "
+        f"{', '.join(f'{count} {what}' for what, count in counts.items())}"
     )
-    return done.data
+    return corrected
 
 
 def _name_contradictions(found: list[tuple[str, str]]) -> None:
@@ -261,68 +245,48 @@ def _name_contradictions(found: list[tuple[str, str]]) -> None:
 @click.command()
 @click.argument("bundle", type=BUNDLE)
 @measuring_options
-def evaluate(bundle: str, dataset: str, *, max_pixels: int, as_json: bool) -> None:
+def evaluate(bundle: str, dataset: str, *, as_json: bool) -> None:
     """Measure a model on photos whose classes are known.
 
     \b
     alpaca evaluate runs/better photos/
-    alpaca evaluate embedded photos.toml
+    alpaca evaluate embedded farm.toml
     alpaca evaluate s3://bucket/models/alpaca/latest.json photos/ --json
 
     DATASET is as for `alpaca train`. The model labels as it does in use.
 
-    Photos that the model was trained on say little and are left out, as far as the bundle's
-    photos.csv names them. If it names all, all count, and a warning says so.
+    Photos that the model was trained on, by the photos.csv in its bundle, count if its
+    cross-validation judged them; otherwise they are left out. If that leaves none, all count, and a
+    warning says so.
     """
-    from alpaca_labeler.training import compare, provenance, split
+    from alpaca_labeler.training import compare, metrics, provenance, split
 
     model = provenance.load(bundle)
-    card = model.bundle.card
-    check_classes(dataset, bundle, card.labels)
-    data = load_photos(dataset, card.input_size, positive=card.labels[1], max_pixels=max_pixels)
+    data = load_photos_for(model.bundle.card, dataset)
     group = split.groups(data)
     with Progress("labelling") as progress:
-        answers = compare.answer(model, data, at=progress.at)
+        judged, sound = compare.answer(model, data, at=progress.at)
     if model.record is None:
         say("the bundle does not say what it was trained on: all photos count")
-    _evaluate(card.version, data, answers, group, as_json=as_json)
-
-
-def _evaluate(version: str, data: Dataset, answers: Answers, group: Any, *, as_json: bool) -> None:
-    from alpaca_labeler.training import metrics
-
-    unseen = ~answers.seen
-    flattering = not unseen.any()
+    flattering = not sound.any()
+    counted = sound | flattering
+    photos, left_out = int(counted.sum()), int((~counted).sum())
     if flattering:
-        say(f"warning: all {len(unseen)} photos were trained on: these figures flatter the model")
-    counted = unseen | flattering
-    truth, predicted = data.truth()[counted], answers.predicted[counted]
-    figures = metrics.figures(
-        truth, answers.probabilities[counted], predicted, seed=SEED, groups=group[counted]
-    )
-    photos = [photo for photo, counts in zip(data.photos, counted, strict=True) if counts]
-    reviewed = answers.review[counted]
-    kinds = metrics.by_kind([photo.kind for photo in photos], truth, predicted, reviewed)
-    confusion = metrics.confusion(truth, predicted)
-    review = metrics.review(truth, predicted, reviewed)
-    left_out = len(data.photos) - len(photos)
+        say(f"warning: all {photos} photos were trained on: these figures flatter the model")
+    kinds = [photo.kind for photo, counts in zip(data.photos, counted, strict=True) if counts]
+    measured = metrics.measured(judged[counted], group[counted], kinds, seed=SEED)
     if as_json:
-        result = {
-            "version": version,
-            "photos": len(photos),
+        about = {
+            "version": model.bundle.card.version,
+            "photos": photos,
             "left_out": left_out,
             "flattering": flattering,
             "skipped": data.skipped,
-            "metrics": {name: metrics.numbers(figure) for name, figure in figures.items()},
-            "confusion": confusion,
-            **{name: None if math.isnan(value) else value for name, value in review.items()},
-            "kinds": kinds,
         }
-        click.echo(json.dumps(result, indent=2))
+        click.echo(json.dumps(about | measured, indent=2))
         return
     note = f"; {left_out} that the model was trained on are left out" if left_out else ""
-    print_figures(f"{len(photos)} photos{note}", figures, data.labels)
-    print_table(data.labels, confusion, kinds, review)
+    _print_measured(f"{photos} photos{note}", measured, data.labels)
 
 
 def _check_tensorflow() -> None:
@@ -347,22 +311,40 @@ def _load_tensorflow() -> None:
 
 
 def _print_card(card: Mapping[str, Any]) -> None:
-    from alpaca_labeler.training.metrics import FIGURES, Figure
-
-    metrics, labels = card["metrics"], card["labels"]
-    figures = {
-        name: Figure(*(math.nan if end is None else end for end in metrics[name].values()))
-        for name in FIGURES
-        if metrics[name]
-    }
-    print_figures("out-of-fold" if card["training"]["folds"] else "held out", figures, labels)
-    print_table(labels, metrics["confusion"], card["kinds"], metrics)
+    _print_measured(
+        "out-of-fold" if card["training"]["folds"] else "held out", card, card["labels"]
+    )
     low, high = card["review_band"]
     click.echo(f"threshold   {card['threshold']:.4f}, review from {low:.4f} to {high:.4f}")
-    click.echo(
-        f"8-bit       {metrics['int8_disagreement']:.2%} of labels differ from the network's"
-    )
+    disagreement = card["metrics"]["int8_disagreement"]
+    click.echo(f"8-bit       {disagreement:.2%} of labels differ from the network's")
     for weakness in card["weaknesses"]:
         click.echo(f"beware      {printable(weakness)}")
     click.echo(f"version     {card['version']}")
     click.echo(f"seconds     {card['training']['seconds']}")
+
+
+def _print_measured(name: str, measured: Mapping[str, Any], labels: Sequence[str]) -> None:
+    """Print `metrics.measured`: the figures and what they mean, and what the photos were called."""
+    from alpaca_labeler.training.metrics import MEANINGS
+
+    metrics, kinds = measured["metrics"], measured["kinds"]
+    click.echo(f"{name} (in brackets: the 95 % interval)")
+    for key, meaning in MEANINGS.items():
+        if figure := metrics[key]:
+            text = f"{figure['value']:.3f}"
+            if figure["low"] is not None:
+                text += f" ({figure['low']:.3f} to {figure['high']:.3f})"
+            click.echo(f"  {key.replace('_', ' '):18} {text:23}  {meaning.format(*labels)}")
+    width = max(len(name) for name in [*labels, *kinds])
+    for label, (negative, positive) in zip(labels, metrics["confusion"], strict=True):
+        click.echo(f"{label:{width}}  {negative:5} called {labels[0]}, {positive:5} {labels[1]}")
+    for kind, found in kinds.items():
+        photos, right = found["photos"], found["right"]
+        click.echo(
+            f"  {kind:{width}}  {right:4} of {photos:4} right {right / photos:6.1%}"
+            f"  for review {found['needs_review'] / photos:4.0%}"
+        )
+    caught = metrics["errors_in_review"]
+    errors = "there are no errors" if caught is None else f"{caught:.0%} of the errors are in it"
+    click.echo(f"review      {metrics['needs_review']:.1%} of the photos; {errors}")

@@ -5,21 +5,25 @@ ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --pairs sheep/goat -
 ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --write          also into NOTES.md
 
 Each pair is trained as a user would train it: two folders and the shipped recipe. Training draws
-from the photos of one gathering, the judges are all photos of the others, of other sources.
+from the photos of one gathering, the judges are all photos of the others, of other sources. The
+same command continues after an interruption.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +42,8 @@ PHOTOS = 50
 """Photos per class to train on."""
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 NOTES = ROOT / "training/NOTES.md"
+DONE = ROOT / "build/pairs"
+"""Where the results of finished pairs are kept until all are there."""
 BEGIN, END = "<!-- bench_pairs: begin -->", "<!-- bench_pairs: end -->"
 
 
@@ -108,18 +114,29 @@ def measure(shared: Path, pair: str, recipe: str) -> Result:
         model = provenance.Model(bundle.load(str(folder / "run")), None)
         card = model.bundle.card
         data = dataset.load(str(folder / "judge"), card.input_size, positive=card.labels[1])
-        said, truth = compare.answer(model, data), data.truth()
-    worth = metrics.review(truth, said.predicted, said.review)
+        said, _ = compare.answer(model, data)
+    worth = metrics.review(said)
     return Result(
         pair,
-        len(truth),
-        float((said.predicted == truth).mean()),
-        metrics.auc(truth, said.probabilities),
+        len(data.photos),
+        float(said.right.mean()),
+        metrics.auc(said.truth, said.probabilities),
         worth["needs_review"],
         worth["errors_in_review"],
         float(np.minimum(said.probabilities, 1 - said.probabilities).sum()),
-        int((said.predicted != truth).sum()),
+        int((~said.right).sum()),
     )
+
+
+def kept(shared: Path, pair: str, recipe: str) -> Result:
+    """Return the result of a pair, which an interrupted run may have left in `DONE`."""
+    text = Path(recipe).read_bytes() if recipe.endswith(".toml") else recipe.encode()
+    file = DONE / f"{hashlib.sha256(text).hexdigest()[:8]}-{pair.replace('/', '-')}.json"
+    if not file.exists():
+        found = measure(shared, pair, recipe)
+        DONE.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asdict(found)), "utf-8")
+    return Result(**json.loads(file.read_text("utf-8")))
 
 
 def table(results: Iterable[Result]) -> str:
@@ -149,12 +166,13 @@ def main() -> None:
     if not (folder := os.environ.get("ALPACA_SHARED")):
         parser.error("set ALPACA_SHARED to the folder that holds the gatherings of photos")
     shared = Path(folder).resolve()
-    text = table([measure(shared, pair, given.recipe) for pair in given.pairs])
+    text = table([kept(shared, pair, given.recipe) for pair in given.pairs])
     print(text)
     if given.write:
         before, _, rest = NOTES.read_text("utf-8").partition(BEGIN)
         after = rest.partition(END)[2]
         NOTES.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+    shutil.rmtree(DONE)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ def paint(path: Path, *, dog: bool, number: int, colour: int | None = None) -> N
 
 
 TINY = """
-reader = "own"
 input_size = 32
 train_sizes = [32]
 width = 0.35

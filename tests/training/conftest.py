@@ -10,15 +10,7 @@ from click.testing import CliRunner, Result
 from alpaca_labeler.main import main
 from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
-from tests.support.pets_photos import (
-    CATS,
-    DOGS,
-    KERAS_SAVES,
-    SMALL,
-    TINY,
-    paint,
-    small_base,
-)
+from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, SMALL, TINY, paint, small_base
 
 KERAS = ("augment", "experiment", "export", "fit", "network")
 WITH_TENSORFLOW = {f"test_{name}.py" for name in KERAS}
@@ -115,19 +107,8 @@ def trained(pets, small_file, tmp_path_factory) -> Trained:
         patch.setattr(export, "export", exporting)
         patch.setattr(keras.applications, "MobileNetV2", small_base)
         patch.chdir(pets)  # where the description's paths start
-        result = CliRunner().invoke(
-            main,
-            [
-                "train",
-                str(description),
-                "--recipe",
-                str(small_file),
-                "--weights",
-                "none",
-                "--output",
-                str(folder),
-            ],
-        )
+        words = ["--recipe", str(small_file), "--weights", "none", "--output", str(folder)]
+        result = CliRunner().invoke(main, ["train", str(description), *words])
     assert result.exit_code == 0, result.output
     outcome, data, _ = seen[0]
     return Trained(folder, result, outcome, data)

@@ -15,17 +15,8 @@ SIDE = 96
 @pytest.fixture(scope="module")
 def still(tiny):
     """Settings that change nothing."""
-    return replace(
-        tiny.augmentation,
-        crop=1.0,
-        stretch=0.0,
-        flip=False,
-        rotation=0.0,
-        brightness=0.0,
-        contrast=0.0,
-        fade=0.0,
-        grey=0.0,
-    )
+    none = dict.fromkeys(("stretch", "rotation", "brightness", "contrast", "fade", "grey"), 0.0)
+    return replace(tiny.augmentation, crop=1.0, flip=False, **none)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.models.options import check_classes
 from alpaca_labeler.photos import images
 from alpaca_labeler.training import dataset, description
 from alpaca_labeler.training.description import DatasetError
@@ -14,12 +13,15 @@ from alpaca_labeler.training.split import contradictions, groups
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
-def test_class_names_come_from_the_folders(pets):
+def test_class_names_come_from_the_folders_and_pixels_are_those_that_labelling_sees(pets):
     data = dataset.load(str(pets), 32)
     assert data.labels == (CATS, DOGS)
     assert [photo.label for photo in data.photos] == [0] * 12 + [1] * 8
-    assert data.photos[0].name == f"{CATS}/00.png"
-    assert data.photos[0].kind == CATS
+    assert (data.photos[0].name, data.photos[0].kind) == (f"{CATS}/00.png", CATS)
+    for photo, pixels in zip(data.photos, data.pixels, strict=True):
+        with open(photo.path, "rb") as file:
+            assert np.array_equal(images.decode(file.read(), 32).pixels, pixels)
+    assert dataset.load(str(pets), 32, positive=CATS).labels == (DOGS, CATS)
 
 
 @pytest.mark.parametrize(
@@ -39,12 +41,6 @@ def test_the_positive_class_is_the_one_that_the_other_negates(tmp_path, names, p
     assert description.read(str(tmp_path)).labels[1] == positive
 
 
-def test_the_positive_class_can_be_named(pets):
-    assert dataset.load(str(pets), 32, positive=CATS).labels == (DOGS, CATS)
-    with pytest.raises(DatasetError, match="bird"):
-        dataset.load(str(pets), 32, positive="bird")
-
-
 def test_files_that_are_not_photos_are_named_and_system_files_are_not(pets, tmp_path):
     folder = tmp_path / "pets"
     shutil.copytree(pets, folder)
@@ -55,14 +51,6 @@ def test_files_that_are_not_photos_are_named_and_system_files_are_not(pets, tmp_
     data = dataset.load(str(folder), 32)
     assert [line.split(":")[0] for line in data.skipped] == [f"{DOGS}/broken.png"]
     assert len(data.photos) == 20
-
-
-@pytest.fixture
-def split(pets, tmp_path):
-    """The layout that many data sets are handed on in."""
-    for name in ("train", "valid"):
-        shutil.copytree(pets, tmp_path / "split" / name)
-    return tmp_path / "split"
 
 
 def test_folders_with_the_same_sub_folders_are_no_classes(pets, tmp_path):
@@ -97,6 +85,9 @@ def test_models_inside_the_data_set_are_no_class(pets, tmp_path):
     run.mkdir(parents=True)
     (run / "model.json").touch()
     assert description.read(str(tmp_path / "pets")).labels == (CATS, DOGS)
+    (run / "model.json").unlink()
+    (tmp_path / "pets" / "runs" / description.FOLDS).mkdir()  # of a run that was interrupted
+    assert description.read(str(tmp_path / "pets")).labels == (CATS, DOGS)
     (run / "1.jpg").touch()
     with pytest.raises(DatasetError, match="'cat photos', 'dogs' and 'runs'"):
         description.read(str(tmp_path / "pets"))
@@ -115,7 +106,6 @@ def test_of_three_classes_the_others_are_kinds_of_not_the_one_to_find(pets, tmp_
         (0, CATS),
         (1, DOGS),
     }
-    check_classes(source, "bundle", data.labels)
 
 
 def test_one_photo_in_both_classes_is_named(data):
@@ -128,13 +118,14 @@ def test_one_photo_in_both_classes_is_named(data):
     assert contradictions(twice, groups(twice)) == [pair]
 
 
-def test_photos_of_a_validation_folder_are_held_out(split):
-    data = dataset.load(str(split / "train"), 32, validation=str(split / "valid"))
+def test_photos_of_a_validation_folder_are_held_out(pets, tmp_path):
+    shutil.copytree(pets, tmp_path / "valid")
+    data = dataset.load(str(pets), 32, validation=str(tmp_path / "valid"))
     assert [photo.held_out for photo in data.photos] == [False] * 20 + [True] * 20
     assert data.photos[20].name == f"validation/{CATS}/00.png"
-    (split / "valid" / DOGS).rename(split / "valid" / "wolves")
+    (tmp_path / "valid" / DOGS).rename(tmp_path / "valid" / "wolves")
     with pytest.raises(DatasetError, match="its classes are not those"):
-        dataset.load(str(split / "train"), 32, validation=str(split / "valid"))
+        dataset.load(str(pets), 32, validation=str(tmp_path / "valid"))
 
 
 def test_two_spellings_of_one_letter_are_one_class(tmp_path):
@@ -147,41 +138,27 @@ def test_two_spellings_of_one_letter_are_one_class(tmp_path):
         assert [photo.label for photo in data.photos] == [1, 0]
 
 
-def test_a_photo_of_too_many_pixels_is_skipped(pets):
-    with pytest.raises(DatasetError, match="no photo"):
-        dataset.load(str(pets), 32, max_pixels=64 * 48 - 1)
-    assert dataset.load(str(pets), 32, max_pixels=64 * 48).max_pixels == 64 * 48
-
-
 def test_a_photo_that_changes_or_goes_while_it_is_read_is_named(data, tmp_path):
-    assert dataset.enlarged(data, 48).shape == (20, 48, 48, 3)
+    assert dataset.at_size(data, 48).shape == (20, 48, 48, 3)
     gone = replace(data.photos[0], path=str(tmp_path / "gone.png"))
     changed = replace(data.photos[0], path=data.photos[1].path)
     for photo, says in ((gone, "gone.png"), (changed, "it changed")):
         with pytest.raises(DatasetError, match=says) as refusal:
-            dataset.enlarged(replace(data, photos=(photo, *data.photos[1:])), 48)
+            dataset.at_size(replace(data, photos=(photo, *data.photos[1:])), 48)
         assert photo.name in str(refusal.value)
 
 
-def test_pixels_are_those_that_labelling_sees(pets):
-    data = dataset.load(str(pets), 32)
-    for photo, pixels in zip(data.photos, data.pixels, strict=True):
-        with open(photo.path, "rb") as file:
-            assert np.array_equal(images.decode(file.read(), 32).pixels, pixels)
-
-
-def test_a_folder_with_another_number_of_classes_is_refused(pets, tmp_path):
-    with pytest.raises(DatasetError, match="there is no class in it"):
-        dataset.load(str(pets / DOGS), 32)
-    with pytest.raises(DatasetError, match="cannot be read"):
-        dataset.load(str(tmp_path / "nowhere"), 32)
-
-
-def test_a_class_without_photos_is_refused(tmp_path):
-    (tmp_path / "a").mkdir()
-    paint(tmp_path / "b" / "1.png", dog=True, number=1)
-    with pytest.raises(DatasetError, match="no photo"):
-        dataset.load(str(tmp_path), 32)
+def test_folders_that_are_no_two_classes_of_photos_are_refused(pets, tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    shutil.copytree(pets / DOGS, tmp_path / "photos" / "b")
+    for source, positive, complaint in (
+        (pets / DOGS, None, "there is no class in it"),
+        (tmp_path / "nowhere", None, "cannot be read"),
+        (tmp_path / "photos", None, "there are no photos of 'a'"),
+        (pets, "bird", "there is no class 'bird' in it"),
+    ):
+        with pytest.raises(DatasetError, match=complaint):
+            dataset.load(str(source), 32, positive=positive)
 
 
 def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, tmp_path):

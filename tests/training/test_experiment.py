@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,20 +19,8 @@ def silent(_):
     return None
 
 
-@pytest.fixture
-def interrupted(monkeypatch):
-    """Ctrl-C as soon as the next model is trained."""
-
-    def arrange():
-        real = fit.logits
-
-        def die(*_):
-            monkeypatch.setattr(fit, "logits", real)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(fit, "logits", die)
-
-    return arrange
+def ctrl_c(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +44,10 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def run(tiny):
-    def start(data, *, recipe=tiny, **settings):
+def run(tiny, tmp_path):
+    def start(data, *, recipe=tiny, done=tmp_path / "folds", **settings):
         group = split.groups(data)
-        chosen = experiment.Settings(recipe, None, seed=1, **settings)
+        chosen = experiment.Settings(recipe, None, seed=1, done=str(done), **settings)
         return experiment.train(data, group, chosen, progress=silent, say=silent)
 
     return start
@@ -71,52 +60,74 @@ def test_cross_validation_judges_every_photo_and_trains_on_none_excluded(data, r
     first, second, shipped = trainings
     assert first | second == shipped == everything - {3}
     assert not first & second
-    assert outcome.judged.indices.tolist() == sorted(everything)
+    assert outcome.judged_on.tolist() == sorted(everything)
     assert np.ptp(outcome.judged.probabilities) > 0.1
-    assert "accuracy" in experiment.figures(data, outcome.judged, seed=1)
+
+
+def test_no_photo_has_a_say_in_the_decision_that_it_is_judged_by():
+    truth, fold = np.arange(40) % 2, np.arange(40) // 8
+    logits = np.where(truth, 0.8, -0.8) + np.arange(40) / 100
+    before = experiment.judged_by_others(truth, logits, fold).probabilities
+    truth[0] = 1
+    changed = experiment.judged_by_others(truth, logits, fold).probabilities != before
+    assert not changed[fold == 0].any()
+    assert changed[fold != 0].all()
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ([0.5, 0.4, 0.3], "kept: the weights after all 2 epochs of fine-tuning"),
+        ([0.5, 0.3, 0.4], "kept: epoch 1 of 2 of fine-tuning, the best on held-out photos"),
+        ([0.3, 0.4, 0.5], "all 2 epochs of fine-tuning were worse than the start, which is kept"),
+    ],
+)
+def test_what_a_training_threw_away_is_said(losses, said):
+    phases = "frozen", "fine-tuning", "fine-tuning"
+    history = tuple(
+        Epoch(phase, max(n, 1), 2, loss, 0.5, loss, 0.5, 0.0)
+        for n, (phase, loss) in enumerate(zip(phases, losses, strict=True))
+    )
+    trained = fit.Fit(None, history, int(np.argmin(losses)), 2.0, interrupted=False)
+    nothing: Any = None
+    outcome = experiment.Outcome(nothing, trained, nothing, nothing, nothing, nothing)
+    assert outcome.kept == said
+    assert replace(outcome, fit=replace(trained, interrupted=True)).kept == f"interrupted: {said}"
 
 
 def test_cross_validation_resumes_after_an_interruption(
-    data, run, trainings, interrupted, tmp_path
+    data, run, trainings, monkeypatch, tmp_path
 ):
-    settings = {"folds": 3, "done": str(tmp_path)}
-    whole = run(data, folds=3)
+    whole = run(data, folds=3, done=tmp_path / "whole")
+    run(data, folds=3)
     trainings.clear()
-    run(data, **settings)
-    first, *_ = sorted(tmp_path.iterdir())
+    first, *_ = sorted((tmp_path / "folds").glob("*/*"))
     first.unlink()
-    assert len(trainings) == 4
-    interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        run(data, **settings)
-    assert len(trainings) == 5
-    resumed = run(data, **settings)
-    assert len(trainings) == 7  # the fold that was missing, and the model of all photos
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "logits", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, folds=3)
+    assert len(trainings) == 1
+    resumed = run(data, folds=3)
+    assert len(trainings) == 3  # the fold that was missing, and the model of all photos
     assert np.array_equal(resumed.judged.probabilities, whole.judged.probabilities)
     assert resumed.fit.seconds == whole.fit.seconds == 4 * 2.0
 
 
-def test_folds_of_other_photos_or_settings_are_not_taken_up(data, tiny, run, tmp_path):
-    run(data, folds=2, done=str(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 2
-    other = replace(tiny, batch_size=11)
-    run(data, recipe=other, folds=2, done=str(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_folds_go_when_their_bundle_is_written_and_those_of_other_runs_stay(
+def test_folds_are_of_their_photos_and_settings_and_go_when_the_bundle_is_written(
     data, tiny, run, tmp_path
 ):
-    done = tmp_path / ".folds"
+    done = tmp_path / "folds"
     recipes = tiny, replace(tiny, batch_size=11)
     for recipe in recipes:
-        run(data, recipe=recipe, folds=2, done=str(done))
+        run(data, recipe=recipe, folds=2)
+    assert len([*done.glob("*/*.json")]) == 4
     first, second = (
         experiment.Settings(recipe, None, seed=1, folds=2, done=str(done)) for recipe in recipes
     )
     group = np.arange(len(data.photos))
     experiment.forget_folds(first, data, group)
-    assert len(list(done.iterdir())) == 2
+    assert len([*done.glob("*/*.json")]) == 2
     experiment.forget_folds(second, data, group)
     assert not done.exists()
     experiment.forget_folds(second, data, group)  # nothing is left to remove
@@ -128,7 +139,7 @@ def test_a_split_of_the_users_own_is_used_and_copies_do_not_straddle_it(data, ru
     pixels = data.pixels.copy()
     pixels[2] = pixels[0]
     outcome = run(replace(data, photos=photos, pixels=pixels))
-    assert {*outcome.judged.indices.tolist()} == held
+    assert {*outcome.judged_on.tolist()} == held
     assert trainings == [{*range(20)} - held - {2}]
 
 

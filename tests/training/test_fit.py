@@ -1,6 +1,5 @@
 import math
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +9,8 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
-from alpaca_labeler.training.dataset import Dataset, Photo
-from alpaca_labeler.training.description import DatasetError
+from alpaca_labeler.training import split
 from alpaca_labeler.training.keras import fit, network, reader
 from alpaca_labeler.training.report import Epoch
 from tests.support.pets_photos import SMALL, small_base
@@ -118,85 +115,30 @@ def test_only_the_layers_from_the_named_one_on_learn(begin, first):
         assert same == (layer.name != "second"), layer.name
 
 
-def test_photos_are_drawn_by_their_chances_and_shown_at_each_size(data, begin, tiny):
+def test_photos_are_shown_at_each_size_with_their_labels_and_kinds(data, begin, tiny):
+    chosen = np.array([[0, 1, 12]] * 3)
+    how = tiny.augmentation
+    batches = [*reader.drawn(begin.source, data, chosen, sizes=(32, 64), how=how, seed=1)]
+    assert [images.shape for images, _ in batches] == [(3, 32, 32, 3)] * 2 + [(3, 64, 64, 3)]
+    for _, targets in batches:
+        assert targets[network.LOGIT].numpy().ravel().tolist() == [0, 0, 1]
+        assert targets[network.KIND].numpy().tolist() == [0, 0, 1]
+    [(images, targets)] = reader.held_out(data, HELD)
+    assert np.array_equal(images, data.pixels[HELD])
+    assert targets[network.LOGIT].numpy().ravel().tolist() == data.truth()[HELD].tolist()
+
+
+def test_photos_are_drawn_by_their_chances(begin, monkeypatch):
+    shown = []
+    real = reader.drawn
+
+    def drawn(source, data, chosen, **how):
+        shown.extend(chosen.ravel().tolist())
+        return real(source, data, chosen, **how)
+
+    monkeypatch.setattr(reader, "drawn", drawn)
     chances = np.array([0.5, 0.0, 0.5])
-    photos = reader.drawn(
-        begin.source,
-        data,
-        tiny,
-        train=np.array([0, 1, 12]),
-        validation=HELD,
-        chances=chances,
-        seed=1,
-    )
-    shown = [*photos.batches(3, (32, 64))]
-    assert photos.steps == 1
-    assert [images.shape for images, _ in shown] == [(10, 32, 32, 3)] * 2 + [(10, 64, 64, 3)]
-    labels = np.concatenate([targets[network.LOGIT].numpy().ravel() for _, targets in shown])
-    kinds = np.concatenate([targets[network.KIND].numpy() for _, targets in shown])
-    assert 5 < labels.sum() < 25
-    assert kinds.tolist() == labels.tolist()  # cats are of one kind, dogs of the other
-    assert sum(len(images) for images, _ in photos.held) == len(HELD)
-
-
-# --- the reader of Keras -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def whole(pets, tmp_path_factory):
-    """The pets without the broken photo."""
-    folder = tmp_path_factory.mktemp("whole") / "pets"
-    shutil.copytree(pets, folder)
-    (folder / "dogs" / "broken.png").unlink()
-    return folder, dataset.load(str(folder), 32)
-
-
-def test_a_photo_that_only_keras_reads_is_named(pets, data, begin):
-    recipe = replace(begin.recipe, reader="keras")
-    with pytest.raises(DatasetError, match=r"broken\.png: Keras takes it for a photo"):
-        reader.from_directory(str(pets), data, recipe, seed=42)
-
-
-@pytest.fixture(scope="module")
-def by_keras(whole, begin):
-    recipe = begin.recipe
-    recipe = replace(recipe, reader="keras", head=replace(recipe.head, method="gradient"))
-    return recipe, *reader.from_directory(f"{whole[0]}/", whole[1], recipe, seed=42)
-
-
-def test_the_split_and_the_labels_are_keras_own(whole, by_keras):
-    (_, data), (_, photos, train, validation) = whole, by_keras
-    assert (len(train), len(validation)) == (16, 4)
-    assert not {*train} & {*validation}
-    labels = [targets[network.LOGIT].numpy().ravel() for _, targets in photos.held]
-    assert np.concatenate(labels).tolist() == data.truth()[validation].tolist()
-
-
-def test_the_positive_class_may_be_the_first(whole, by_keras):
-    (folder, data), (recipe, *_) = whole, by_keras
-    turned = tuple(replace(photo, label=1 - photo.label) for photo in data.photos)
-    turned_data = replace(data, photos=turned)
-    photos, _, validation = reader.from_directory(str(folder), turned_data, recipe, seed=42)
-    labels = [targets[network.LOGIT].numpy().ravel() for _, targets in photos.held]
-    assert np.concatenate(labels).tolist() == [turned[index].label for index in validation]
-
-
-def test_both_phases_learn_from_what_keras_read(whole, by_keras):
-    (_, data), (recipe, photos, *_) = whole, by_keras
-    begin = fit.start(data, np.arange(20), recipe, None, seed=42)
-    result = fit.fit_directory(begin, photos, seed=42, progress=silent)
-    assert phases_of(result) == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
-
-
-def test_the_split_of_the_real_data_set_is_262_to_65(shared_folder, tiny):
-    folder = shared_folder / "dataset"
-    labels = ("not alpaca", "alpaca")
-    photos = tuple(
-        Photo(f"{name}/{path.name}", str(path), label, name, sha256="")
-        for label, name in enumerate(labels)
-        for path in sorted((folder / name).glob("*.jpg"))
-    )
-    data = Dataset(labels, photos, np.zeros((len(photos), 1, 1, 3), np.uint8), ())
-    keras = replace(tiny, reader="keras")
-    _, train, validation = reader.from_directory(str(folder), data, keras, seed=42)
-    assert (len(train), len(validation)) == (262, 65)
+    monkeypatch.setattr(split, "chances", lambda *_: chances)
+    fit.fit(begin, np.array([0, 1, 12]), None, seed=1, progress=silent)
+    assert set(shown) == {0, 12}
+    assert len(shown) == 2 * 10  # epochs, and a batch of at most `repeats` x 3 photos

@@ -1,5 +1,4 @@
 import math
-from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -10,9 +9,12 @@ TRUTH = np.array([0, 0, 0, 1, 1, 1, 1, 0])
 SCORES = np.array([0.1, 0.2, 0.6, 0.7, 0.9, 0.4, 0.8, 0.3])
 
 
+def judged(truth, probabilities):
+    return metrics.Decision((1.0, 0.0), 0.5, (0.5, 0.5)).judge(truth, probabilities)
+
+
 def test_figures_are_those_computed_by_hand():
-    predicted = (SCORES >= 0.5).astype(int)
-    found = metrics.measure(TRUTH, SCORES, predicted)
+    found = metrics.measure(judged(TRUTH, SCORES))
     assert found["accuracy"] == 6 / 8
     assert found["balanced_accuracy"] == 6 / 8  # three of four of either class
     assert found["precision"] == 3 / 4
@@ -20,35 +22,38 @@ def test_figures_are_those_computed_by_hand():
     assert found["auc"] == 15 / 16  # of 16 pairs one, 0.4 below 0.6, is the wrong way round
     gaps = [0.1, 0.2, 0.6, -0.3, -0.1, -0.6, -0.2, 0.3]  # one photo in each of eight bins
     assert found["ece"] == pytest.approx(sum(map(abs, gaps)) / 8)
-    assert metrics.confusion(TRUTH, predicted) == [[3, 1], [1, 3]]
+    card = metrics.measured(judged(TRUTH, SCORES), np.arange(8), [""] * 8, seed=1)["metrics"]
+    assert card["confusion"] == [[3, 1], [1, 3]]
+    assert card["accuracy"]["value"] == 6 / 8
 
 
 def test_a_figure_without_meaning_is_nan():
-    found = metrics.measure(np.zeros(3, int), np.zeros(3), np.zeros(3, int))
-    without = {name for name, value in found.items() if math.isnan(value)}
+    none = judged(np.zeros(3, int), np.zeros(3))
+    without = {name for name, value in metrics.measure(none).items() if math.isnan(value)}
     assert without == {"auc", "precision", "recall", "balanced_accuracy"}
+    card = metrics.measured(none, np.arange(3), [""] * 3, seed=1)["metrics"]
+    assert {name for name, value in card.items() if value is None} == {*without, "errors_in_review"}
 
 
 def test_intervals_hold_the_value_and_narrow_with_more_photos():
     def width(times):
-        truth, scores = np.tile(TRUTH, times), np.tile(SCORES, times)
-        figure = metrics.figures(truth, scores, (scores >= 0.5).astype(int), seed=1)["accuracy"]
-        assert figure.low <= figure.value <= figure.high
-        return figure.high - figure.low
+        many = judged(np.tile(TRUTH, times), np.tile(SCORES, times))
+        accuracy = metrics.figures(many, np.arange(8 * times), seed=1)["accuracy"]
+        assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+        return accuracy["high"] - accuracy["low"]
 
     assert width(100) < width(10) < width(1)
 
 
 def test_photos_of_one_group_are_drawn_together():
     """Ten copies of a photo say no more than the photo, and their interval must not be narrower."""
-    predicted = (SCORES >= 0.5).astype(int)
-    alone = metrics.figures(TRUTH, SCORES, predicted, seed=3)
-    copies = [np.repeat(values, 10) for values in (TRUTH, SCORES, predicted)]
-    together = metrics.figures(*copies, seed=3, groups=np.repeat(np.arange(8), 10))
-    for name, figure in alone.items():
-        assert astuple(together[name]) == pytest.approx(astuple(figure)), name
-    apart = metrics.figures(*copies, seed=3)["accuracy"]
-    assert apart.high - apart.low < (alone["accuracy"].high - alone["accuracy"].low) / 2
+    one, many = judged(TRUTH, SCORES), judged(np.repeat(TRUTH, 10), np.repeat(SCORES, 10))
+    alone = metrics.figures(one, np.arange(8), seed=3)
+    together = metrics.figures(many, np.repeat(np.arange(8), 10), seed=3)
+    assert together == alone
+    apart = metrics.figures(many, np.arange(80), seed=3)["accuracy"]
+    accuracy = alone["accuracy"]
+    assert apart["high"] - apart["low"] < (accuracy["high"] - accuracy["low"]) / 2
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.7])
@@ -107,25 +112,27 @@ def test_calibration_of_one_class_stays_as_it_is_and_of_separable_photos_finite(
     assert all(map(math.isfinite, metrics.calibration(truth, logits)))
 
 
-def test_kinds_are_counted_apart():
+def test_kinds_are_counted_apart_and_review_is_worth_what_it_catches():
     truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 1, 0, 1])
     reviewed = np.array([True, True, False, False])
-    kinds = metrics.by_kind(["sheep", "sheep", "goat", "alpaca"], truth, predicted, reviewed)
+    said = metrics.Judged(truth, predicted * 1.0, predicted, reviewed)
+    kinds = metrics.by_kind(said, ["sheep", "sheep", "goat", "alpaca"])
     assert [(kind, *counts.values()) for kind, counts in kinds.items()] == [
-        ("alpaca", 1, 1, 1, 0, 0),
-        ("goat", 1, 1, 0, 0, 0),
-        ("sheep", 2, 1, 1, 2, 1),
+        ("alpaca", 1, 1, 0),
+        ("goat", 1, 1, 0),
+        ("sheep", 2, 1, 2),
     ]
+    worth = {"needs_review": 0.5, "errors_in_review": 1.0, "right_outside": 1.0}
+    assert metrics.review(said) == worth
 
 
 def test_without_a_mistake_the_interval_is_wilsons_and_wide():
     truth = np.array([0, 0, 1, 1, 1])
-    found = metrics.figures(truth, truth * 0.8 + 0.1, truth, seed=1)
-    assert astuple(found["accuracy"]) == pytest.approx((1, 0.566, 1), abs=1e-3)
-    assert found["recall"].low < found["accuracy"].low
-    assert found["precision"].low == found["recall"].low
-    assert str(found["auc"]) == "1.000"
-    assert metrics.numbers(found["auc"]) == {"value": 1.0, "low": None, "high": None}
+    found = metrics.figures(judged(truth, truth * 0.8 + 0.1), np.arange(5), seed=1)
+    assert [*found["accuracy"].values()] == pytest.approx([1, 0.566, 1], abs=1e-3)
+    assert found["recall"]["low"] < found["accuracy"]["low"]
+    assert found["precision"]["low"] == found["recall"]["low"]
+    assert found["auc"] == {"value": 1.0, "low": None, "high": None}
 
 
 def test_logistic_regression_ends_where_the_gradient_is_zero():

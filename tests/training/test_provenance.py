@@ -36,21 +36,16 @@ def table():
     data = Dataset(("cat", "dog"), PHOTOS, np.zeros((6, 1, 1, 3), np.uint8), ())
     outcome: Any = SimpleNamespace(  # as much of an Outcome as the table reads
         trained_on=np.array([0, 2, 3, 4, 5]),
-        judged=SimpleNamespace(indices=np.array([1, 2]), probabilities=np.array([0.25, 0.0])),
+        judged_on=np.array([1, 2]),
+        judged=SimpleNamespace(probabilities=np.array([0.25, 0.0])),
     )
     return provenance.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))
 
 
 def test_a_line_tells_how_its_photo_was_used(table):
     lines = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
-    assert [line["use"] for line in lines] == [
-        "trained",
-        "held out",
-        "excluded",
-        "trained",
-        "trained",
-        "trained",
-    ]
+    uses = ["trained", "held out", "excluded", "trained", "trained", "trained"]
+    assert [line["use"] for line in lines] == uses
     assert [line["probability"] for line in lines] == ["", "0.25", "0.0", "", "", ""]
     assert [line["label"] for line in lines] == ["cat"] * 4 + ["dog"] * 2
     assert [line["corrected"] for line in lines] == [""] * 5 + ["yes"]
@@ -59,28 +54,16 @@ def test_a_line_tells_how_its_photo_was_used(table):
 
 def test_a_photo_counts_as_seen_with_another_of_its_group(table):
     known = provenance.parse(table, "photos.csv")
-    assert {photo.name for photo in PHOTOS if photo.sha256 in known.seen} == {
-        "cat/1.png",
-        "cat/wrong.png",
-        "cat/scene of wrong.png",
-        "dog/1.png",
-        PHOTOS[5].name,
-    }
+    assert known.seen == {photo.sha256 for photo in PHOTOS} - {PHOTOS[1].sha256}
     assert known.judged == {PHOTOS[1].sha256: 0.25, PHOTOS[2].sha256: 0.0}
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"file,sha256\na,b\n",
-        b"sha256,group,use,probability\na,0,trained,half\n",
-        b"sha256,group,use,probability\n\xff",
-        b"sha256,group,use,probability\na\n",
-    ],
-)
-def test_a_file_that_is_not_a_record_is_refused_by_name(data):
-    with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
-        provenance.parse(data, "here/photos.csv")
+@pytest.mark.parametrize("line", ["a,0,trained,half", "a", "a,0,used,0.5", "\xff"])
+def test_a_file_that_is_not_a_record_is_refused_by_name(line):
+    data = f"sha256,group,use,probability\n{line}\n".encode("latin-1")
+    for text in (data, b"file,sha256\na,b\n"):
+        with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
+            provenance.parse(text, "here/photos.csv")
 
 
 def test_the_embedded_bundle_goes_by_its_name():

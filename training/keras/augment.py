@@ -54,16 +54,13 @@ def build(settings: Augmentation, size: int, *, seed: int) -> Any:
         if settings.crop < 1
         else layers.Resizing(size, size)
     ]
-    if settings.flip:
-        steps.append(layers.RandomFlip("horizontal", seed=seed + 1))
-    if settings.rotation:
-        steps.append(layers.RandomRotation(settings.rotation, seed=seed + 2))
-    if settings.brightness:
-        steps.append(layers.RandomBrightness(settings.brightness, seed=seed + 3))
-    if settings.contrast:
-        steps.append(layers.RandomContrast(settings.contrast, seed=seed + 4))
-    if settings.fade:
-        steps.append(layers.RandomColorDegeneration((0.0, settings.fade), seed=seed + 5))
-    if settings.grey:
-        steps.append(layers.RandomGrayscale(settings.grey, seed=seed + 6))
+    changes = (
+        (layers.RandomFlip, settings.flip and "horizontal"),
+        (layers.RandomRotation, settings.rotation),
+        (layers.RandomBrightness, settings.brightness),
+        (layers.RandomContrast, settings.contrast),
+        (layers.RandomColorDegeneration, settings.fade and (0.0, settings.fade)),
+        (layers.RandomGrayscale, settings.grey),
+    )
+    steps += [layer(how, seed=seed + n) for n, (layer, how) in enumerate(changes, 1) if how]
     return keras.Sequential(steps, name="augmentation")

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .. import dataset, logistic, sampling
+from .. import dataset, logistic, split
 from ..arrays import Features, Floats, Indices, Pixels
 from ..dataset import Dataset
 from ..recipe import FineTuning, Recipe
 from ..report import Epoch
 from . import reader
-from .network import BASE, KIND, LOGIT, build, pooled_features, unfreeze, with_kinds
+from .network import BASE, FEATURES, KIND, LOGIT, build, unfreeze, with_kinds
 
 PREDICT_BATCH = 32
 FROZEN, TUNING = "frozen", "fine-tuning"
@@ -34,7 +34,7 @@ class Start:
     recipe: Recipe
     weights: str | None
     source: Any
-    """What crops are cut from: uint8 tensor (photos, side, side, 3); None if Keras reads."""
+    """What crops are cut from: uint8 tensor (photos, side, side, 3)."""
     features: Features | None
     """Pooled features of every photo and its mirror image, (2, photos, channels), if the logistic
     regression is fitted on them; else None."""
@@ -67,11 +67,10 @@ def start(
     deterministic(seed)
     network = build(recipe, weights)
     unfreeze(network, recipe.fine_tuning.from_layer)  # refuses a wrong layer before any work
-    source = features = None
-    if recipe.reader == "own":
-        source = tf.constant(dataset.enlarged(data, recipe.augmentation.source_size))
+    source = tf.constant(dataset.at_size(data, recipe.augmentation.source_size))
+    features = None
     if recipe.head.method == "logistic":
-        pooled = pooled_features(network)
+        pooled = keras.Model(network.input, network.get_layer(FEATURES).output)
         mirrored = data.pixels[:, :, ::-1]
         features = np.stack([_predict(pooled, pixels) for pixels in (data.pixels, mirrored)])
     return Start(data, group, recipe, weights, source, features)
@@ -91,56 +90,48 @@ def fit(
     """
     deterministic(seed)
     recipe, data = begin.recipe, begin.data
-    chances = sampling.chances(data, begin.group, train, recipe.sampling.positive_share)
-    photos = reader.drawn(
-        begin.source,
-        data,
-        recipe,
-        train=train,
-        validation=validation,
-        chances=chances,
-        seed=seed,
-    )
-
-    def solve(network: Any) -> Epoch:
-        return _solve(network, begin, train, validation, chances)
-
-    return _fit(begin, photos, None if begin.features is None else solve, progress)
-
-
-def fit_directory(
-    begin: Start, photos: reader.Photos, *, seed: int, progress: Callable[[Epoch], None]
-) -> Fit:
-    """Train as `fit` does, on photos that Keras has read and split. Raises `NetworkError`."""
-    deterministic(seed)
-    return _fit(begin, photos, None, progress)
-
-
-def _fit(
-    begin: Start,
-    photos: reader.Photos,
-    solve: Callable[[Any], Epoch] | None,
-    progress: Callable[[Epoch], None],
-) -> Fit:
-    recipe = begin.recipe
-    head, tuning = recipe.head, recipe.fine_tuning
+    tuning = recipe.fine_tuning
+    chances = split.chances(data, begin.group, train, recipe.sampling.positive_share)
     network = build(recipe, begin.weights)
-    trainer = with_kinds(network, int(sampling.kinds(begin.data).max()) + 1)
+    trainer = with_kinds(network, int(split.kinds(data).max()) + 1)
     best = _Best(trainer, progress)
     interrupted, began = False, time.monotonic()
+    draws = min(recipe.sampling.photos, recipe.sampling.repeats * len(train))
+    size = min(recipe.batch_size, draws)
+    steps, random = draws // size, np.random.default_rng(seed)
+    held_out = None if validation is None else reader.held_out(data, validation)
+
+    def learn(epochs: int, sizes: tuple[int, ...]) -> None:
+        if not epochs:
+            return
+        chosen = random.choice(train, size=(epochs * steps, size), p=chances)
+        average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] * trainer.optimizer.use_ema
+        trainer.fit(
+            reader.drawn(
+                begin.source, data, chosen, sizes=sizes, how=recipe.augmentation, seed=seed
+            ),
+            epochs=epochs,
+            steps_per_epoch=steps,
+            validation_data=held_out,
+            callbacks=[*average, best],  # in this order: the average of weights is what is kept
+            shuffle=False,
+            verbose=0,
+        )
+        best.restore()
+
     try:
         network.get_layer(BASE).trainable = False
-        if solve is None:
-            _compile(trainer, keras.optimizers.Adam(head.learning_rate), tuning.kinds)
+        if begin.features is None:
+            _compile(trainer, keras.optimizers.Adam(recipe.head.learning_rate), tuning.kinds)
             best.phase = FROZEN
-            _learn(trainer, photos, head.epochs, recipe.train_sizes[:1], best)
+            learn(recipe.head.epochs, recipe.train_sizes[:1])
         else:
-            best.note(solve(network))
+            best.note(_solve(network, begin, train, validation, chances))
 
         unfreeze(network, tuning.from_layer)
-        _compile(trainer, _optimizer(tuning, photos.steps), tuning.kinds, tuning.label_smoothing)
+        _compile(trainer, _optimizer(tuning, steps), tuning.kinds, tuning.label_smoothing)
         best.phase = TUNING
-        _learn(trainer, photos, tuning.epochs, recipe.train_sizes, best)
+        learn(tuning.epochs, recipe.train_sizes)
     except KeyboardInterrupt:
         if best.epoch is None:
             raise
@@ -164,25 +155,6 @@ def _compile(trainer: Any, optimizer: Any, kinds: float, smoothing: float = 0.0)
         metrics={LOGIT: keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)},
         jit_compile=False,  # XLA's convolutions are several times slower on a CPU
     )
-
-
-def _learn(
-    trainer: Any, photos: reader.Photos, epochs: int, sizes: tuple[int, ...], best: _Best
-) -> None:
-    """Train for some epochs, and leave the trainer with its best weights so far."""
-    if not epochs:
-        return
-    average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] * trainer.optimizer.use_ema
-    trainer.fit(
-        photos.batches(epochs, sizes),
-        epochs=epochs,
-        steps_per_epoch=photos.steps,
-        validation_data=photos.held,
-        callbacks=[*average, best],  # in this order: the average of weights is what is kept
-        shuffle=False,
-        verbose=0,
-    )
-    best.restore()
 
 
 def _optimizer(tuning: FineTuning, steps: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from textwrap import shorten
 from typing import Any
 
 import keras
@@ -35,7 +36,28 @@ def build(
 
     Raises `NetworkError`.
     """
-    base = _base(recipe, weights, size)
+    try:
+        with warnings.catch_warnings():
+            # Keras warns that it loads the weights for 224 px; without the top they fit any size.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined")
+            base = keras.applications.MobileNetV2(
+                input_shape=(size, size, 3),
+                alpha=recipe.width,
+                include_top=False,
+                weights=weights,
+                name=BASE,
+            )
+    except Exception as error:  # a bare one for a failed download, ValueError for a wrong file
+        said = shorten(str(error), 200) or type(error).__name__
+        if weights == "imagenet":
+            raise NetworkError(
+                f"the ImageNet weights could not be downloaded ({said}): download {WEIGHTS_URL} in "
+                "some other way and give the file with --weights FILE"
+            ) from error
+        raise NetworkError(
+            f"--weights {weights}: not weights of MobileNetV2 without its top, width "
+            f"{recipe.width:g} ({said})"
+        ) from error
     pixels = keras.Input((size, size, 3), name="pixels")
     scaled = keras.layers.Rescaling(1 / 127.5, offset=-1)(pixels) if rescale else pixels
     features = keras.layers.GlobalAveragePooling2D(name=FEATURES)(base(scaled, training=False))
@@ -51,11 +73,6 @@ def with_kinds(network: Any, kinds: int) -> Any:
     features = network.get_layer(LOGIT).input
     kind = keras.layers.Dense(kinds, name=KIND)(features)
     return keras.Model(network.input, {LOGIT: network.output, KIND: kind})
-
-
-def pooled_features(network: Any) -> Any:
-    """Return the part of the network that ends at the pooled features, (n, channels)."""
-    return keras.Model(network.input, network.get_layer(FEATURES).output)
 
 
 def unfreeze(network: Any, from_layer: str) -> None:
@@ -77,33 +94,3 @@ def unfreeze(network: Any, from_layer: str) -> None:
     base.trainable = True
     for index, layer in enumerate(base.layers):
         layer.trainable = index >= first and not isinstance(layer, keras.layers.BatchNormalization)
-
-
-def _base(recipe: Recipe, weights: str | None, size: int | None) -> Any:
-    try:
-        with warnings.catch_warnings():
-            # Keras warns that it loads the weights for 224 px; without the top they fit any size.
-            warnings.filterwarnings("ignore", "`input_shape` is undefined")
-            return keras.applications.MobileNetV2(
-                input_shape=(size, size, 3),
-                alpha=recipe.width,
-                include_top=False,
-                weights=weights,
-                name=BASE,
-            )
-    except Exception as error:
-        # Keras raises a bare Exception for a failed download, ValueError for a file that does not
-        # fit.
-        if weights == "imagenet":
-            raise NetworkError(
-                f"the ImageNet weights could not be downloaded ({_short(error)}): download "
-                f"{WEIGHTS_URL} in some other way and give the file with --weights FILE"
-            ) from error
-        raise NetworkError(
-            f"--weights {weights}: not weights of MobileNetV2 without its top, width "
-            f"{recipe.width:g} ({_short(error)})"
-        ) from error
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
