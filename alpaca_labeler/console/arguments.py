@@ -89,3 +89,10 @@ model_option = click.option(
     metavar="BUNDLE",
     help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
 )
+
+photos_root_option = click.option(
+    "--photos-root",
+    metavar="FOLDER",
+    type=FOLDER,
+    help="Folder that relative names start from.  [default: the manifest's folder]",
+)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from alpaca_labeler.console import Refused, printable, settings
-from alpaca_labeler.console.arguments import FOLDER, MANIFEST, PHOTOS
+from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, TableError, open_table
 
@@ -22,13 +22,6 @@ _argument = click.argument(
     callback=settings.beside,
 )
 
-
-_root_option = click.option(
-    "--photos-root",
-    metavar="FOLDER",
-    type=FOLDER,
-    help="Folder that relative names start from.  [default: the manifest's folder]",
-)
 _allow_option = click.option(
     "--allow",
     "allowed",
@@ -73,7 +66,7 @@ def manifest_argument(
                 raise Refused(printable(str(error))) from error
             command(table=table, **given)
 
-        return _argument(_root_option(_allow_option(run)) if shown else run)
+        return _argument(photos_root_option(_allow_option(run)) if shown else run)
 
     return decorate
 
