@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -45,6 +46,9 @@ _BRANDS_BYTES: Final = 256
 """Bytes at a file's start that are searched for the list of its brands."""
 _RESIZABLE: Final = {"P": "RGB", "PA": "RGBA", "1": "L"}
 _ORIENTATION_TAG: Final = 0x0112
+_CAMERA_TAG, _EXIF_IFD, _TAKEN_TAG = 0x0110, 0x8769, 0x9003
+_LONGEST: Final = 100
+"""Characters of a camera's name."""
 _TRANSPOSE: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -97,6 +101,10 @@ class ModelInput:
     width: int
     """Width of the whole picture in pixels, as displayed (after EXIF orientation)."""
     height: int
+    taken: str | None = None
+    """When, by the camera's clock, which names no time zone: `2026-01-31T12:00:00`."""
+    camera: str | None = None
+    """Its model."""
 
 
 def decode(data: bytes, size: int, *, max_pixels: int = MAX_PIXELS) -> ModelInput:
@@ -248,7 +256,7 @@ def _model_input(image: Image.Image, size: int, max_pixels: int) -> ModelInput:
         square = square.transpose(_TRANSPOSE[turn])
     if turn >= 5:  # the four orientations that swap the sides
         width, height = height, width
-    return ModelInput(np.asarray(square), width, height)
+    return ModelInput(np.asarray(square), width, height, *_origin(image))
 
 
 def _prepare(image: Image.Image, wanted: tuple[int, int], max_pixels: int) -> int:
@@ -290,6 +298,26 @@ def _check_pixels(
             f"{size[0]} x {size[1]} pixels is over the limit of "
             f"{int(max_pixels * _BYTES / cost):,} pixels for its kind; --max-pixels raises it",
         )
+
+
+def _origin(image: Image.Image) -> tuple[str | None, str | None]:
+    """Return when a picture was taken and with which camera; None for what its EXIF does not say.
+
+    Pillow has read the block for the orientation, and reads no more of it than it is long.
+    """
+    try:
+        exif = image.getexif()
+        taken, camera = exif.get_ifd(_EXIF_IFD).get(_TAKEN_TAG), str(exif.get(_CAMERA_TAG, ""))
+    except MemoryError:
+        raise
+    except Exception:
+        return None, None
+    words = "".join(c if c.isprintable() else " " for c in camera[:_LONGEST]).split()
+    try:
+        moment = datetime.strptime(str(taken)[:19], "%Y:%m:%d %H:%M:%S").isoformat()  # noqa: DTZ007
+    except ValueError:
+        moment = None
+    return moment, " ".join(words) or None
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -218,6 +218,7 @@ class Labeler:
             refused = failed.row if isinstance(error, storage.Denied) else None
             return Done(image, None, str(error), refused=refused)
         read = read._replace(width=seen.width, height=seen.height)
+        read = read._replace(taken=seen.taken, camera=seen.camera)
         card, p = self.card, prediction
         answer = Answer(card.version, p.label, p.index, card.attribute, p.probability)
         answer = answer._replace(threshold=card.threshold, needs_review=p.needs_review)

@@ -44,6 +44,9 @@ class Read(NamedTuple):
     width: int | None = None
     height: int | None = None
     """Pixels."""
+    taken: str | None = None
+    """By the camera's clock, which names no time zone: `2026-01-31T12:00:00`."""
+    camera: str | None = None
 
 
 class Failure(NamedTuple):
