@@ -17,10 +17,8 @@ from alpaca_labeler.console.manifest import shown_manifest_argument
 from alpaca_labeler.console.output import spared, whole
 from alpaca_labeler.table.table import Table
 
-LEAST_CERTAIN = 24
-"""Labels nearest to the threshold that are shown."""
-SAMPLE = 12
-"""Photos of each label that are shown, chosen at random."""
+SHOWN = 12
+"""Photos that are shown: of the least certain, and of each label, chosen at random."""
 NAMED = 3
 """Folders that are named of those whose photos may not be shown."""
 
@@ -52,16 +50,16 @@ def report(*, table: Table, output: str, open_page: bool, no_photos: bool, as_js
     manifest.jsonl, or a bucket's results. The same manifest gives the same page, except its date.
     """
     from alpaca_labeler.report import manifest_page
-    from alpaca_labeler.report.thumbnails import thumbnails
+    from alpaca_labeler.report.thumbnails import Thumbnail, thumbnails
     from alpaca_labeler.table.counts import Counts
 
     if not output.lower().endswith((".html", ".htm")):
         raise click.UsageError(f"--output {printable(output)}: the page is HTML; name it .html")
-    counts = Counts(LEAST_CERTAIN, SAMPLE)
+    counts = Counts(SHOWN, SHOWN)
     for row in spared(output, table):
         counts.add(row)
     sheets = [
-        (rows, None if no_photos else thumbnails(rows, table.shown))
+        (rows, [Thumbnail()] * len(rows) if no_photos else thumbnails(rows, table.shown))
         for rows in (counts.least_certain(), *counts.sampled())
     ]
     page = manifest_page.render(
@@ -69,7 +67,7 @@ def report(*, table: Table, output: str, open_page: bool, no_photos: bool, as_js
     )
     with whole(output) as file:
         file.write(page)
-    pictures = [picture for _, sheet in sheets for picture in sheet or ()]
+    pictures = [picture for _, sheet in sheets for picture in sheet]
     missing = sum(bool(picture.problem) for picture in pictures)
     if as_json:
         click.echo(json.dumps({"report": output, "rows": counts.rows, "not_shown": missing}))

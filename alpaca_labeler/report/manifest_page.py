@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import os.path
+import math
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from alpaca_labeler.report import charts, page
-from alpaca_labeler.report.charts import SERIES, percent
+from alpaca_labeler.report import page
+from alpaca_labeler.report.page import NBSP, SERIES, percent
 from alpaca_labeler.report.thumbnails import Thumbnail
 from alpaca_labeler.table.counts import Counts, Group
+from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 
 SHOWN: Final = 12
 """Reasons on the page: the most common."""
 
 SHOWN_LABELS: Final = 4
-"""Labels with a tile of their own."""
+"""Labels that are counted separately in the first line."""
 
-SHOWN_FOLDERS: Final = 100
+SHOWN_FOLDERS: Final = 20
 """Folders on the page: those with the most photos."""
 
 LEAST_CERTAIN: Final = "The labels nearest to the threshold, the nearest first. Review these first."
 
-Sheet = tuple[Sequence[Row], Sequence[Thumbnail] | None]
-"""Rows and their pictures; None if pictures are not wanted."""
+Sheet = tuple[Sequence[Row], Sequence[Thumbnail]]
+"""Rows and their pictures."""
 
 
 def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *samples: Sheet) -> str:
@@ -36,21 +37,14 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
     1 and of the others.
     """
     labels = sorted(counts.labels.items(), key=lambda item: (item[0][0] != 1, -item[1], item[0]))
-    labelled = counts.labels.total()
     of_positive = sum(count for (index, _), count in labels if index == 1)
+    of_each = of_positive, counts.labels.total() - of_positive
     positive = next((name for (index, name), _ in labels if index == 1), "label 1")
     others = [name for (index, name), _ in labels if index != 1]
-    names = positive, others[0] if len(others) == 1 else "other labels", "failed"
+    names = positive, others[0] if len(others) == 1 else "other labels"
     shown = [(name, count) for (_, name), count in labels[:SHOWN_LABELS]]
     if more := sum(count for _, count in labels[SHOWN_LABELS:]):
         shown.append(("more labels", more))
-    above, folders = _folders(counts.folders)
-    sheets = [("least", "Least certain", LEAST_CERTAIN, _photos(least_certain))]
-    for sample, kind, count in zip(
-        samples, names, (of_positive, labelled - of_positive), strict=False
-    ):
-        lead = f"{len(sample[0]):,} of {count:,}, chosen at random."
-        sheets.append((f"sample-{len(sheets)}", f"Random sample: {kind}", lead, _photos(sample)))
     values = {
         "name": name,
         "command": f"alpaca review {shlex.quote(name)}",
@@ -58,68 +52,64 @@ def render(counts: Counts, name: str, made: datetime, least_certain: Sheet, *sam
         "counts": counts,
         "names": names,
         "labels": shown,
-        "figures": _figures(counts, shown),
-        "scores": _scores(counts, names),
-        "parent": above,
-        "folders": folders,
-        "sheets": sheets,
-        "pictures": least_certain[1] is not None,
+        "bars": _bars(counts.scores, names) if any(map(any, counts.scores)) else [],
+        "band": counts.band if counts.band[0] < counts.band[1] else None,
+        "threshold": next((value for value, _ in counts.thresholds.most_common(1)), None),
+        "folders": _folders(counts.folders),
+        "least_certain": ("least", "Least certain", LEAST_CERTAIN, _photos(*least_certain)),
+        "samples": [
+            (id_, f"Random sample: {kind}", f"{len(sample[0]):,} of {count:,}.", _photos(*sample))
+            for id_, sample, kind, count in zip(SERIES, samples, names, of_each, strict=True)
+        ],
         "reasons": sorted(counts.reasons.items(), key=lambda item: -item[1].count)[:SHOWN],
     }
     return page.render("manifest.html", values)
 
 
-def _figures(counts: Counts, labels: Sequence[tuple[str, int]]) -> list[tuple[str, str, str, str]]:
-    labelled = counts.labels.total()
-    tiles = [
-        *((name, count, f"{percent(count / labelled)} of the labels") for name, count in labels),
-        ("Needs review", counts.review, "in the review band, not yet seen by a person"),
-        ("By people", counts.progress.decided, f"{counts.progress.changed:,} of them changed"),
-        ("Failed", counts.failed, "could not be labelled"),
-    ]
-    if counts.unlabelled:
-        tiles.append(("Without a label", counts.unlabelled, "rows with no label and no failure"))
-    return [(name, f"{count:,}", "", text) for name, count, text in tiles]
+def _bars(stacks: Sequence[Sequence[int]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the bars of a histogram; `stacks` are (label 1, others) per bin.
+
+    A bar is as high as the square root of its sum, so that one photo can be seen, and is divided
+    in proportion: (style, height) of its parts, in percent of the plot.
+    """
+    most, width, bars = max(map(sum, stacks)), 100 / len(stacks), []
+    for index, stack in enumerate(stacks):
+        said = ", ".join(f"{count:,} {name}" for count, name in zip(stack, names, strict=True))
+        total = sum(stack)
+        unit = 100 * math.sqrt(total / most) / max(total, 1)
+        parts = zip(SERIES, (round(unit * count, 3) for count in stack), strict=True)
+        place = f"{index * width:g} to {(index + 1) * width:g}{NBSP}%"
+        bars.append({"title": f"{place}: {said}", "total": total, "parts": list(parts)})
+    return bars
 
 
-def _scores(counts: Counts, names: Sequence[str]) -> dict[str, object] | None:
-    if not any(map(any, counts.scores)):
-        return None
-    thresholds = [value for value, _ in counts.thresholds.most_common(3)]
-    return charts.probabilities(counts.scores, names[:2], thresholds, counts.band)
-
-
-def _folders(folders: dict[str, Group]) -> tuple[str, list[tuple[str, ...]]]:
-    """Return the folder that holds all, and the rows of a table of its sub-folders, by name."""
+def _folders(folders: dict[str, Group]) -> list[list[tuple[str, str]]]:
+    """Return the rows of a table of the largest folders, by name."""
     largest = sorted(folders, key=lambda name: (-sum(folders[name][:3]), name))
-    shown, others = sorted(largest[:SHOWN_FOLDERS]), largest[SHOWN_FOLDERS:]
-    # The slashes at the ends make a common beginning a common folder.
-    above = os.path.commonprefix([f"{name}/" for name in shown]).rpartition("/")[0]  # noqa: RUF071
-    rows = [(name[len(above) :].lstrip("/") or ".", folders[name]) for name in shown]
-    if others:
-        sums = [sum(each) for each in zip(*(folders[name] for name in others), strict=True)]
+    rows = [(name or ".", folders[name]) for name in sorted(largest[:SHOWN_FOLDERS])]
+    if others := [folders[name] for name in largest[SHOWN_FOLDERS:]]:
+        sums = [sum(each) for each in zip(*others, strict=True)]
         rows.append((f"{len(others):,} more folders", sums))
-    return above, [
-        (name, f"{sum(group[:3]):,}", *map("{:,}".format, group)) for name, group in rows
+    return [
+        [(name, ""), *((f"{count:,}", "") for count in (sum(group[:3]), *group))]
+        for name, group in rows
     ]
 
 
-def _photos(sheet: Sheet) -> list[dict[str, Any]]:
-    rows, pictures = sheet
-    found: Sequence[Thumbnail | None] = pictures or [None] * len(rows)
+def _photos(rows: Sequence[Row], pictures: Sequence[Thumbnail]) -> list[dict[str, Any]]:
     return [
         {
-            "caption": (row.source_ref, f"{row.label}, {_certainty(row)}"),
             "name": row.source_ref,
             "alt": f"{row.source_ref}: {row.label}",
             "label": row.label,
             "style": SERIES[row.index != 1],
             "certainty": _certainty(row),
+            "about": _about(row.read or Read()),
             "review": row.needs_review,
-            "uri": picture.uri if picture else "",
-            "problem": picture.problem if picture else "",
+            "uri": picture.uri,
+            "problem": picture.problem,
         }
-        for row, picture in zip(rows, found, strict=True)
+        for row, picture in zip(rows, pictures, strict=True)
     ]
 
 
@@ -127,3 +117,9 @@ def _certainty(row: Row) -> str:
     if row.decision:
         return "person"
     return "?" if row.confidence is None else percent(row.confidence)
+
+
+def _about(read: Read) -> str:
+    """Return when and with what a photo was taken, and its size in pixels, as far as known."""
+    size = f"{read.width}{NBSP}x{NBSP}{read.height}" if read.width and read.height else ""
+    return ", ".join(filter(None, [(read.taken or "")[:10], read.camera, size]))

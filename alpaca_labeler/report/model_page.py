@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,8 +16,8 @@ from PIL import Image
 
 from alpaca_labeler.model.classifier import PROBABILITY_DIGITS
 from alpaca_labeler.photos import images
-from alpaca_labeler.report import charts, page, thumbnails
-from alpaca_labeler.report.charts import percent
+from alpaca_labeler.report import page, thumbnails
+from alpaca_labeler.report.page import SERIES, percent, range_text
 from alpaca_labeler.table.progress import wilson
 from alpaca_labeler.training.metrics import MEANINGS
 
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 
     from alpaca_labeler.training.report import Report
 
-CLASSES: Final = ("label-0", "label-1")
-"""Styles by index of the label."""
+    Flags = npt.NDArray[np.bool_]
 
 _NAMES: Final = {"auc": "AUC", "ece": "ECE"}
 """Figures that are no share of photos."""
@@ -41,57 +39,48 @@ _MEANINGS: Final = MEANINGS | {
 """What the figures on the card mean; `{0}` and `{1}` are the labels."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Decided:
-    """The photos with the card's decision applied. Arrays have shape (n,)."""
-
-    truth: npt.NDArray[np.bool_]
-    labelled: npt.NDArray[np.bool_]
-    wrong: npt.NDArray[np.bool_]
-    review: npt.NDArray[np.bool_]
-    threshold: float
-    band: tuple[float, float]
-
-
 def render(report: Report) -> str:
     """Return the report as one self-contained HTML page, for `encoding="utf-8"`."""
-    decided = _decide(report)
+    probabilities = np.asarray(report.probabilities, np.float64).round(PROBABILITY_DIGITS)
+    threshold = report.card.get("threshold", 0.5)
+    low, high = report.card.get("review_band") or (threshold, threshold)
+    truth = np.asarray(report.truth).astype(bool)
+    wrong = (probabilities >= threshold) != truth
+    review = (low <= probabilities) & (probabilities <= high)
     values = {
         "report": report,
         "names": report.labels[::-1],
-        "photos": len(decided.truth),
-        "wrong": int(decided.wrong.sum()),
-        "review": int(decided.review.sum()),
-        "caught": int((decided.wrong & decided.review).sum()),
+        "decided": len(truth),
+        "wrong": int(wrong.sum()),
+        "review": int(review.sum()),
+        "caught": int((wrong & review).sum()),
         "figures": list(_figures(report)),
         "phases": [*Counter(epoch.phase for epoch in report.history).items()],
         "drawn": _curve(report),
-        "threshold": decided.threshold,
-        "confusion": _confusion(report.labels, decided),
-        "kinds": _kinds(report, decided),
-        "mistakes": _mistakes(report, decided),
+        "threshold": threshold,
+        "confusion": _confusion(report.labels, truth, wrong),
+        "kinds": _kinds(report, truth, wrong, review),
+        "mistakes": [
+            {
+                "name": mistake.name,
+                "alt": f"{mistake.name}: {report.labels[mistake.truth]}, taken for "
+                f"{report.labels[1 - mistake.truth]}",
+                "label": report.labels[mistake.truth],
+                "style": SERIES[1 - mistake.truth],
+                "certainty": percent(mistake.probability),
+                "about": "",
+                "review": low <= round(mistake.probability, PROBABILITY_DIGITS) <= high,
+                "uri": thumbnails.data_uri(images.jpeg(Image.fromarray(mistake.pixels))),
+            }
+            for mistake in report.mistakes
+        ],
         "card": json.dumps(report.card, ensure_ascii=False, indent=2).splitlines(),
     }
     return page.render("model.html", values)
 
 
-def _decide(report: Report) -> _Decided:
-    probabilities = np.asarray(report.probabilities, np.float64).round(PROBABILITY_DIGITS)
-    truth = np.asarray(report.truth).astype(bool)
-    threshold = report.card.get("threshold", 0.5)
-    low, high = report.card.get("review_band") or (threshold, threshold)
-    labelled = probabilities >= threshold
-    return _Decided(
-        truth=truth,
-        labelled=labelled,
-        wrong=labelled != truth,
-        review=(low <= probabilities) & (probabilities <= high),
-        threshold=threshold,
-        band=(low, high),
-    )
-
-
 def _figures(report: Report) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, value, interval, meaning) of each figure on the card that is a number."""
     metrics = report.card.get("metrics", {})
     for name, meaning in _MEANINGS.items():
         figure = metrics.get(name)
@@ -100,109 +89,66 @@ def _figures(report: Report) -> Iterator[tuple[str, str, str, str]]:
         if math.isnan(value):
             continue
         show = "{:.3f}".format if name in _NAMES else percent
-        # A bootstrap of photos that are all right has no width, and says nothing.
-        interval = f"{show(low)} to {show(high)}" if show(low) != show(high) else ""
         title = _NAMES.get(name, name.replace("_", " ").capitalize())
-        yield title, show(value), interval, meaning.format(*report.labels)
-
-
-# --- training ------------------------------------------------------------------------------------
+        yield title, show(value), range_text(low, high, show), meaning.format(*report.labels)
 
 
 def _curve(report: Report) -> dict[str, Any] | None:
-    """Return the curve of the loss; None if nothing was trained."""
+    """Return the lines of the loss, in percent of the plot; None if nothing was trained."""
     history = report.history
-    lines = {
-        "training": _points([epoch.loss for epoch in history]),
-        "validation": _points([epoch.val_loss for epoch in history]),
+    losses = {
+        "training": [_number(epoch.loss) for epoch in history],
+        "validation": [_number(epoch.val_loss) for epoch in history],
     }
-    lines = {who: points for who, points in lines.items() if points}
-    if not lines:
+    most = max((loss for each in losses.values() for loss in each if loss > 0), default=0)
+    if len(history) < 2 or not most:
         return None
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**6) if len(history) / s <= 8)
-    x = charts.Axis(0.5, len(history) + 0.5, tuple(range(step, len(history) + 1, step)))
-    y = charts.nice_axis(0, max(value for points in lines.values() for _, value in points))
+    width = 100 / (len(history) - 1)
+    lines = []
+    for name, values in losses.items():
+        points = [(n, loss) for n, loss in enumerate(values) if not math.isnan(loss)]
+        if points:
+            drawn = " ".join(f"{width * n:.2f},{100 - 100 * loss / most:.2f}" for n, loss in points)
+            lines.append((name, drawn, f"{points[0][1]:.3f}", f"{points[-1][1]:.3f}"))
     tuned = report.card.get("training", {}).get("fine_tuning_epochs")
     before = sum(epoch.phase == "frozen" for epoch in history)
-    ends = [f"{who} ends at {points[-1][1]:.3f}" for who, points in lines.items()]
-    return {
-        "label": f"Loss over {len(history)} epochs; {', '.join(ends)}",
-        "x": x,
-        "y": y,
-        "kept": None if tuned is None else x.at(max(before + tuned, 0.5)),
-        "lines": [
-            (who, [(x.at(number), round(100 - y.at(value), 3)) for number, value in points])
-            for who, points in lines.items()
-        ],
-    }
-
-
-def _points(values: Sequence[float | None]) -> list[tuple[int, float]]:
-    numbers = enumerate(map(_number, values), 1)
-    return [(number, value) for number, value in numbers if math.isfinite(value)]
-
-
-# --- decisions -----------------------------------------------------------------------------------
+    kept = None if tuned is None else width * max(before + tuned - 1, 0)
+    return {"epochs": len(history), "lines": lines, "kept": kept}
 
 
 def _confusion(
-    labels: tuple[str, str], decided: _Decided
+    labels: tuple[str, str], truth: Flags, wrong: Flags
 ) -> Iterator[tuple[str, int, list[tuple[str, int, float]]]]:
     """Yield (true label, photos, [(style, photos, share) for each given label]) for each label."""
-    for truth in (1, 0):
-        given = decided.labelled[decided.truth == truth]
-        cells = [
-            (CLASSES[truth] if label == truth else "bad", count, count / max(len(given), 1))
-            for label in (1, 0)
-            for count in [int(np.sum(given == label))]
-        ]
-        yield labels[truth], len(given), cells
+    for index in (1, 0):
+        total, mistaken = int((truth == index).sum()), int((wrong & (truth == index)).sum())
+        given = [(SERIES[1 - index], total - mistaken), ("bad", mistaken)]
+        cells = [(style, count, count / max(total, 1)) for style, count in given]
+        yield labels[index], total, cells if index else cells[::-1]
 
 
-def _kinds(report: Report, decided: _Decided) -> list[dict[str, Any]]:
-    """Return what is shown of each kind, the hardest first."""
+def _kinds(
+    report: Report, truth: Flags, wrong: Flags, review: Flags
+) -> list[list[tuple[str, str]]]:
+    """Return the rows of the table of kinds, as (value, note), the hardest first."""
     names = np.asarray(report.kinds, object)
-    kinds = []
+    rows = []
     for name in sorted(set(report.kinds)) if any(report.kinds) else ():
-        for truth in (1, 0):
-            inside = (names == name) & (decided.truth == truth)
-            count, wrong = int(inside.sum()), decided.wrong & inside
-            if not count:
+        for index in (1, 0):
+            inside = (names == name) & (truth == index)
+            photos, mistaken = int(inside.sum()), int((wrong & inside).sum())
+            if not photos:
                 continue
-            right = 1 - float(wrong.sum()) / count
-            kinds.append(
-                {
-                    "name": name or "(none)",
-                    "label": report.labels[truth],
-                    "photos": count,
-                    "wrong": int(wrong.sum()),
-                    "caught": int((wrong & decided.review).sum()),
-                    "review": float(decided.review[inside].mean()),
-                    "right": right,
-                    "interval": charts.range_text(*wilson(right, count)),
-                }
-            )
-    return sorted(kinds, key=lambda kind: (kind["right"], kind["name"], -kind["photos"]))
-
-
-def _mistakes(report: Report, decided: _Decided) -> list[dict[str, Any]]:
-    low, high = decided.band
-    shown = []
-    for mistake in report.mistakes:
-        truth, given = report.labels[mistake.truth], report.labels[1 - mistake.truth]
-        picture = Image.fromarray(mistake.pixels)
-        shown.append(
-            {
-                "name": mistake.name,
-                "alt": f"{mistake.name}: {truth}, taken for {given}",
-                "label": truth,
-                "style": CLASSES[mistake.truth],
-                "certainty": percent(mistake.probability),
-                "review": low <= round(mistake.probability, PROBABILITY_DIGITS) <= high,
-                "uri": thumbnails.data_uri(images.jpeg(picture)),
-            }
-        )
-    return shown
+            right, caught = 1 - mistaken / photos, int((wrong & review & inside).sum())
+            row = [
+                (name or "(none)", report.labels[index]),
+                (f"{photos:,}", ""),
+                (f"{mistaken:,}", f"{caught:,} flagged" if mistaken else ""),
+                (percent(float(review[inside].mean())), ""),
+                (percent(right), range_text(*wilson(right, photos))),
+            ]
+            rows.append(((right, name, -photos), row))
+    return [row for _, row in sorted(rows)]
 
 
 def _number(value: object) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
+
+from hypothesis import strategies as st
 
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, timestamp
 from alpaca_labeler.table.row import Row
@@ -42,3 +45,23 @@ def human(name, *, was=None, to="not"):
     row = label(name, probability=0.9 if was == "alpaca" else 0.2)
     said = Decision(moment(5), "kim", to, int(to == "alpaca"), "alpaca")
     return replace(row, answer=row.answer if was else None, people={row.read.content: said})
+
+
+_VALUES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(0, 1) | st.text(max_size=3)
+_BLOCKS = st.recursive(
+    _VALUES,
+    lambda inner: st.dictionaries(
+        st.sampled_from(
+            "class-name confidence size width height taken camera code content read answer people "
+            "label index probability threshold needs-review failure message sha256:aa at".split()
+        ),
+        inner,
+    ),
+    max_leaves=8,
+)
+STRANGE_LINES = st.builds(
+    lambda name, more: json.dumps({"source-ref": name, **more}).encode(),
+    st.text(max_size=3) | st.sampled_from(["s3://b/a.jpg", "s3://"]),
+    st.dictionaries(st.sampled_from(["labeler", "failure", "a", "a-metadata"]), _BLOCKS),
+)
+"""Rows as no tool writes them."""
