@@ -6,29 +6,22 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
 import click
 
 from alpaca_labeler import storage
-from alpaca_labeler.console import (
-    Refused,
-    as_folder,
-    counted,
-    dry_run_option,
-    printable,
-    say,
-)
-from alpaca_labeler.console.arguments import BUCKET, FILE, FOLDER, NEW_FILE
+from alpaca_labeler.console import Refused, as_folder, counted, dry_run_option, printable, say
+from alpaca_labeler.console.arguments import BUCKET, FILE, NEW_FILE
 from alpaca_labeler.console.help import Group
 from alpaca_labeler.console.manifest import manifest_argument
 from alpaca_labeler.console.output import spared
 from alpaca_labeler.console.stack import from_stack
-from alpaca_labeler.manifest import exports
+from alpaca_labeler.manifest import exports, sidecars
 from alpaca_labeler.manifest.out import opened
-from alpaca_labeler.manifest.sidecars import sidecar_options
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.incoming import bring_in
 from alpaca_labeler.table.progress import Progress
@@ -184,14 +177,24 @@ def stats(*, table: Table, as_json: bool) -> None:
     "-o", "--output", type=NEW_FILE, metavar="FILE", help="Where to.  [default: standard output]"
 )
 @click.option(
-    "--local-files-root",
-    type=FOLDER,
-    metavar="DIR",
-    help="Label Studio's LOCAL_FILES_DOCUMENT_ROOT, which it serves local photos from.",
+    "--xmp-style",
+    type=click.Choice(["darktable", "adobe"]),
+    help="Call the sidecars IMG_1.jpg.xmp, or IMG_1.xmp.  [default: darktable]",
 )
+@click.option("--only", multiple=True, metavar="LABEL", help="Write only this label's keyword.")
+@click.option("--checked", is_flag=True, help="Write only labels of people.")
+@dry_run_option
 @manifest_argument()
-@sidecar_options
-def export(*, table: Table, form: str, output: str | None, local_files_root: str | None) -> None:
+def export(
+    *,
+    table: Table,
+    form: str,
+    output: str | None,
+    xmp_style: str | None,
+    only: Collection[str],
+    checked: bool,
+    dry_run: bool,
+) -> None:
     """Convert a manifest for another tool.
 
     \b
@@ -201,17 +204,25 @@ def export(*, table: Table, form: str, output: str | None, local_files_root: str
         alpaca manifest export --format hugging-face -o photos/metadata.jsonl
         alpaca manifest export --format xmp --only alpaca --dry-run
 
-    What the other tool cannot take is left out and counted. Beside the tasks for Label Studio lies
-    its labelling config, tasks.xml. Labels for photo programs go into sidecars beside the photos,
+    What the other tool cannot take is left out and counted. Tasks for Label Studio, and beside them
+    its labelling config, tasks.xml, go into the folder that it serves local photos from, if they
+    are local. Labels for photo programs go into sidecars beside the photos,
     IMG_1.jpg.xmp or IMG_1.xmp (--xmp-style adobe): what is in a sidecar stays, but a label that has
     changed replaces its own keyword.
 
     Exit code: 0 done, 1 nothing could be written.
     """
-    if local_files_root is not None and form != "label-studio":
-        raise click.UsageError("--local-files-root is for --format label-studio")
+    if form == "xmp":
+        if output is not None:
+            raise click.UsageError("sidecars lie beside their photos, so name no output")
+        adobe = xmp_style == "adobe"
+        sidecars.export(table, adobe=adobe, only=only, checked=checked, dry_run=dry_run)
+        return
+    if xmp_style or only or checked or dry_run:
+        options = "--xmp-style, --only, --checked and --dry-run"
+        raise click.UsageError(f"{options} are for --format xmp")
     progress = Progress()
-    with opened(table.place, output, local_files_root) as out:
+    with opened(table.place, output) as out:
         exports.FORMATS[form](progress.counting(spared(output, table)), out)
     click.echo(f"{out.written:,} written", err=True)
     if progress.decided:
@@ -299,31 +310,23 @@ def prune(*, table: Table, erase: bool, dry_run: bool, as_json: bool) -> None:
     bucket that keeps versions, earlier versions of the manifest hold it until they expire; exports,
     reports and backups are yours to delete.
     """
-    in_s3 = (row.source_ref for row in table.rows() if storage.is_s3(row.source_ref))
-    if storage.is_s3(table.name):
-        gone = gone_in_s3(in_s3)
-        if not dry_run:
-            table.append(gone)
-            if erase:
-                _name_broken(bucket.compact(table.name, max_parts=sys.maxsize, until=EVER))
-    else:
-        gone = _prune_folder(table.name, gone_in_s3(in_s3), erase=erase, dry_run=dry_run)
+    gone = gone_in_s3(row.source_ref for row in table.rows() if storage.is_s3(row.source_ref))
+    if not storage.is_s3(table.name):
+        run = Run(table.name)
+        with nullcontext() if dry_run else run:
+            gone += run.gone()
+            if dry_run:
+                run.check_gone(gone)
+            else:
+                run.prune(gone)
+                run.settle(EVER if erase else None)
+    elif not dry_run:
+        table.append(gone)
+        if erase:
+            _name_broken(bucket.compact(table.name, max_parts=sys.maxsize, until=EVER))
     if as_json:
         names = [row.source_ref for row in gone]
         click.echo(json.dumps({"removed": not dry_run, "photos": names}, indent=2))
     for row in gone if dry_run and not as_json else ():
         click.echo(printable(row.source_ref))
     say(f"{counted(len(gone), 'row')} {'would be ' * dry_run}removed")
-
-
-def _prune_folder(path: str, in_s3: list[Row], *, erase: bool, dry_run: bool) -> list[Row]:
-    run = Run(path)
-    if dry_run:
-        gone = run.gone() + in_s3
-        run.check_gone(gone)
-        return gone
-    with run:
-        gone = run.gone() + in_s3
-        run.prune(gone)
-        run.settle(EVER if erase else None)
-    return gone

@@ -7,23 +7,22 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from alpaca_labeler import storage
-from alpaca_labeler.manifest import hugging_face
-from alpaca_labeler.manifest.out import LeftOut, Out
+from alpaca_labeler.manifest.out import ExportError, LeftOut, Out
+from alpaca_labeler.photos import skip
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 
 REKOGNITION_ROWS: Final = 250_000
-REKOGNITION_FILE_BYTES: Final = 2**30
 REKOGNITION_IMAGE_BYTES: Final = 15 * 2**20
 REKOGNITION_SIDE: Final = (64, 4096)
 """Pixels. https://docs.aws.amazon.com/rekognition/latest/customlabels-dg/limits.html"""
 REKOGNITION_ASPECT: Final = 20
-REKOGNITION_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 
 _SIGNS: Final = "-=+@\uff1d\uff0b\uff0d\uff20"
 FORMULA_STARTS: Final = (*_SIGNS, *"\t\r\n")
@@ -32,22 +31,27 @@ FORMULA_STARTS: Final = (*_SIGNS, *"\t\r\n")
 CELL_STARTS: Final = re.compile(f"([;\t\r\n])(?=[{_SIGNS}])")
 """Where a cell begins in the middle of a text, for programs that take `;` for a separator."""
 
+METADATA: Final = "metadata.jsonl"
+
 BYTE_ORDER_MARK: Final = "\ufeff"
 """Excel takes a CSV file without one for Windows-1252. pandas and DuckDB skip it."""
 
-COLUMNS: Final = (
-    "source-ref",
-    "label",
-    "confidence",
-    "probability",
-    "needs-review",
-    "human-annotated",
-    "model-version",
-    "creation-date",
-    "width",
-    "height",
-    "size",
-)
+COLUMNS: Final[Mapping[str, Callable[[Row, Read], object]]] = {
+    "source-ref": lambda row, _: row.source_ref,
+    "label": lambda row, _: row.label,
+    "confidence": lambda row, _: row.confidence,
+    "probability": lambda row, _: row.probability,
+    "needs-review": lambda row, _: "yes" if row.needs_review else "no",
+    "human-annotated": lambda row, _: "yes" if row.decision else "no",
+    "model-version": lambda row, _: row.model,
+    "creation-date": lambda row, read: (row.decision or read).at.removesuffix("Z"),
+    "width": lambda _, read: read.width,
+    "height": lambda _, read: read.height,
+    "size": lambda _, read: read.size,
+    "taken": lambda _, read: read.taken,
+    "camera": lambda _, read: read.camera,
+    "folder": lambda row, _: row.source_ref.rpartition("/")[0],
+}
 
 
 def to_csv(rows: Iterable[Row], out: Out) -> None:
@@ -57,37 +61,21 @@ def to_csv(rows: Iterable[Row], out: Out) -> None:
         file.write(BYTE_ORDER_MARK)
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for _, cells in out.taken(rows, _cells):
-        writer.writerow(cells)
+    for row, read in out.taken(rows, lambda row: row.read or Read()):
+        writer.writerow([_plain(cell(row, read)) for cell in COLUMNS.values()])
 
 
-def _plain(text: str) -> str:
-    text = CELL_STARTS.sub(r"\1'", text)
+def _plain(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = CELL_STARTS.sub(r"\1'", value)
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def _cells(row: Row) -> tuple[object, ...]:
-    read = row.read or Read()
-    return (
-        _plain(row.source_ref),
-        _plain(row.label or ""),
-        row.confidence,
-        row.probability,
-        "yes" if row.needs_review else "no",
-        "yes" if row.decision else "no",
-        _plain(row.model),
-        (row.decision or read).at.removesuffix("Z"),
-        read.width,
-        read.height,
-        read.size,
-    )
 
 
 def to_rekognition(rows: Iterable[Row], out: Out) -> None:
     """Write a strict manifest: documented keys only, one bucket, within the service's limits."""
     file = out.open()
     bucket: list[str] = []
-    size = 0
 
     def line_of(row: Row) -> str:
         _check_for_rekognition(row)
@@ -95,20 +83,19 @@ def to_rekognition(rows: Iterable[Row], out: Out) -> None:
         line = json.dumps({"source-ref": row.source_ref, **row.ground_truth()}) + "\n"
         if found != (bucket or [found])[0]:
             raise LeftOut(f"not in the first row's bucket, {bucket[0]}: one export has one bucket")
-        if out.written == REKOGNITION_ROWS or size + len(line) > REKOGNITION_FILE_BYTES:
-            raise LeftOut(f"over {REKOGNITION_ROWS:,} rows or 1 GB in one file")
+        if out.written == REKOGNITION_ROWS:  # which are far below its other limit, 1 GB
+            raise LeftOut(f"over {REKOGNITION_ROWS:,} rows in one file")
         bucket[:] = [found]
         return line
 
     for _, line in out.taken(rows, line_of):
         file.write(line)
-        size += len(line)
 
 
 def _check_for_rekognition(row: Row) -> None:
     if not re.match("s3://[^/]", row.source_ref):
         raise LeftOut("not in S3: Rekognition reads photos from a bucket, so label them there")
-    if not row.source_ref.lower().endswith(REKOGNITION_SUFFIXES):
+    if not row.source_ref.lower().endswith((".jpg", ".jpeg", ".png")):
         raise LeftOut("neither JPEG nor PNG")
     if row.index is None or row.attribute is None:
         raise LeftOut("without a class number")
@@ -125,7 +112,8 @@ def _check_for_rekognition(row: Row) -> None:
 def to_label_studio(rows: Iterable[Row], out: Out) -> None:
     """Write Label Studio tasks with the labels as predictions (`choice` on `image`).
 
-    Beside them, in NAME.xml, goes the labelling config with those names and all labels.
+    Beside them, in NAME.xml, goes the labelling config with those names and all labels. Local
+    photos are addressed from the folder of the tasks: it must be LOCAL_FILES_DOCUMENT_ROOT.
     """
     file = out.open()
     labels: set[str | None] = set()
@@ -158,13 +146,7 @@ def _image(row: Row, out: Out) -> str:
     """Return the address at which Label Studio loads a photo."""
     if storage.is_s3(row.source_ref):
         return row.source_ref
-    if out.files_root is None:
-        raise LeftOut(
-            "a local photo: give --local-files-root, the folder that Label Studio has as "
-            "LOCAL_FILES_DOCUMENT_ROOT"
-        )
-    name = out.below(os.path.realpath(out.files_root), row)
-    return f"/data/local-files/?d={quote(os.fsencode(name))}"
+    return f"/data/local-files/?d={quote(os.fsencode(out.below(row)))}"
 
 
 def _task(row: Row, image: str) -> dict[str, Any]:
@@ -180,9 +162,52 @@ def _task(row: Row, image: str) -> dict[str, Any]:
     return {"data": {"image": image}, "predictions": [{**prediction, "result": [choice]}]}
 
 
+def to_hugging_face(rows: Iterable[Row], out: Out) -> None:
+    """Write `metadata.jsonl`, which `datasets` reads in the photos' folder or in one around it.
+
+    As soon as any name has a word like train or test in it, `datasets` reads nothing else, unless
+    it is given files. Raises `ExportError` if it would read another such file too.
+    """
+    if out.output is not None and os.path.basename(out.output) != METADATA:
+        raise ExportError(f"{out.output}: datasets reads no other name than {METADATA}")
+    for path in Path(out.folder).rglob(METADATA):
+        if path.parent != Path(out.folder):
+            raise ExportError(f"{path}: datasets would read this file too; remove it")
+    file = out.open()
+    for row, name in out.taken(rows, lambda row: _imagefolder_name(row, out)):
+        entry = {"file_name": name, "label": row.label, "confidence": row.confidence}
+        file.write(json.dumps(entry) + "\n")
+    where = f'data_dir={json.dumps(out.folder, ensure_ascii=False)}, data_files={{"train": ["**"]}}'
+    out.notes.append(f'read them with load_dataset("imagefolder", {where})')
+
+
+def _imagefolder_name(row: Row, out: Out) -> str:
+    """Return a photo's name in the folder, as datasets finds and opens it."""
+    if storage.is_s3(row.source_ref):
+        raise LeftOut("in S3: an imagefolder is of files, so download them and label them there")
+    name = out.below(row)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise LeftOut("a name that is not UTF-8 text") from None
+    if "\\" in name:
+        raise LeftOut("a name with a backslash, which datasets takes for a folder")
+    path = storage.to_path(out.place(row.source_ref))
+    if not os.path.isfile(path):
+        raise LeftOut("no longer there")
+    try:
+        with open(path, "rb", buffering=0) as file:
+            start = file.read(skip.SNIFFED_BYTES)
+    except OSError:
+        raise LeftOut("not readable") from None
+    if skip.is_heic(start):
+        raise LeftOut("HEIC, which datasets does not open: convert it to JPEG")
+    return name
+
+
 FORMATS: Final[Mapping[str, Callable[[Iterable[Row], Out], None]]] = {
     "csv": to_csv,
     "rekognition": to_rekognition,
     "label-studio": to_label_studio,
-    "hugging-face": hugging_face.write,
+    "hugging-face": to_hugging_face,
 }

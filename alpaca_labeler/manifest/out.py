@@ -34,8 +34,6 @@ class Out:
     """Where a photo of the manifest is read: an `s3://` URI, or a path."""
     output: str | None = None
     """The file to write. None: standard output."""
-    files_root: str | None = None
-    """The folder that Label Studio serves local photos from."""
     written: int = 0
     ambiguous: int = 0
     """Of those, rows with several image labels, of which the first counts."""
@@ -54,8 +52,8 @@ class Out:
         path = path or self.output
         return self.stack.enter_context(whole(path)) if path is not None else sys.stdout
 
-    def below(self, folder: str, row: Row) -> str:
-        """Return a local photo's path relative to `folder`, separated by `/`.
+    def below(self, row: Row) -> str:
+        """Return a local photo's path relative to the output's folder, separated by `/`.
 
         Raises `LeftOut` if it is not below it.
         """
@@ -64,10 +62,10 @@ class Out:
             raise LeftOut("a name that no file can have")
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         for found in (path, real):
-            name = os.path.relpath(found, folder)
+            name = os.path.relpath(found, self.folder)
             if name.split(os.sep)[0] != os.pardir:
                 return name.replace(os.sep, "/")
-        raise LeftOut(f"outside {folder}")
+        raise LeftOut(f"outside {self.folder}, where the output goes")
 
     def taken(self, rows: Iterable[Row], convert: Callable[[Row], T]) -> Iterator[tuple[Row, T]]:
         """Convert and count each row with a label; count why the others are left out.
@@ -92,15 +90,13 @@ class Out:
 
 
 @contextmanager
-def opened(
-    place: Callable[[str], str], output: str | None, files_root: str | None = None
-) -> Iterator[Out]:
+def opened(place: Callable[[str], str], output: str | None) -> Iterator[Out]:
     """Begin an export; its files appear when the context ends, if anything was written.
 
     Raises `ExportError` if nothing was.
     """
     with ExitStack() as stack:
-        out = Out(place, output, files_root, stack=stack)
+        out = Out(place, output, stack=stack)
         yield out
         if out.written == 0:
             why = "; ".join(f"{count:,} left out: {why}" for why, count in out.left_out.items())

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-
-import click
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
 
 from alpaca_labeler import storage
-from alpaca_labeler.console import (
-    Failed,
-    Progress,
-    Refused,
-    counted,
-    dry_run_option,
-    printable,
-    say,
-    sentence,
-)
+from alpaca_labeler.console import Failed, Progress, Refused, counted, printable, say, sentence
 from alpaca_labeler.console.output import whole
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.manifest.out import LeftOut
@@ -41,9 +28,6 @@ SAYS: Final = {
     "same": "{} said so already",
 }
 
-QUESTION: Final = "label"
-"""Of rows that name no attribute."""
-
 _UNWRITABLE: Final = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -51,6 +35,8 @@ class Wish(NamedTuple):
     """What one photo wants its sidecar to say."""
 
     question: str
+    labels: Collection[str]
+    """Those that anybody gave to a photo, once all rows were read."""
     label: str
     who: str
     """The person who decided; empty if none did."""
@@ -58,74 +44,63 @@ class Wish(NamedTuple):
     """Whether the options ask for it. If not, only what no longer holds is taken back."""
 
 
-@dataclass
-class Plan:
-    """What is to be written, by the path of the sidecar."""
+def export(
+    table: Table, *, adobe: bool, only: Collection[str], checked: bool, dry_run: bool
+) -> None:
+    """Write the sidecars of a folder's photos, and say what was done.
 
-    wishes: dict[str, list[Wish]] = field(default_factory=lambda: defaultdict(list))
-    labels: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Those that anybody gave, by question."""
-    left_out: Counter[str] = field(default_factory=Counter)
-
-
-def sidecar_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give `manifest export` the format xmp and its options."""
-
-    @click.option(
-        "--xmp-style",
-        type=click.Choice(["darktable", "adobe"]),
-        help="Call the sidecars IMG_1.jpg.xmp, or IMG_1.xmp.  [default: darktable]",
-    )
-    @click.option("--only", multiple=True, metavar="LABEL", help="Write only this label's keyword.")
-    @click.option("--checked", is_flag=True, help="Write only labels of people.")
-    @dry_run_option
-    @functools.wraps(command)
-    def run(
-        *,
-        table: Table,
-        form: str,
-        xmp_style: str | None,
-        only: Collection[str],
-        checked: bool,
-        dry_run: bool,
-        **given: Any,
-    ) -> None:
-        if form == "xmp":
-            if any(given.values()):
-                raise click.UsageError("sidecars lie beside their photos, so name no output")
-            plan = planned(table, only, adobe=xmp_style == "adobe", checked=checked)
-            export(plan, dry_run=dry_run)
-        elif xmp_style or only or checked or dry_run:
-            options = "--xmp-style, --only, --checked and --dry-run"
-            raise click.UsageError(f"{options} are for --format xmp")
-        else:
-            command(table=table, form=form, **given)
-
-    return run
-
-
-def planned(table: Table, only: Collection[str], *, adobe: bool, checked: bool) -> Plan:
-    """Find the sidecars of a folder's photos, and what they are to say. Raises `Refused`."""
+    Raises `Refused` for the manifest of a bucket, `Failed` if a sidecar cannot be written.
+    """
     if storage.is_s3(table.name):
         raise Refused("sidecars lie beside photos in a folder; name the manifest of one")
-    plan = Plan()
+    left_out, done, asked = Counter[str](), Counter[str](), list[Wish]()
+    found = _wishes(table, left_out, adobe=adobe, only=only, checked=checked)
+    with Progress("sidecars", len(found)) as progress:
+        for path, wishes in sorted(found.items()):
+            wish, problem = max(wishes, key=lambda wish: (wish.asked, wish.who)), ""
+            try:
+                if len({(each.question, each.label) for each in wishes}) > 1:
+                    raise XmpError(SHARED)
+                done[write(path, wish, dry_run=dry_run)] += 1
+                asked += [wish] * wish.asked
+            except XmpError as error:
+                problem = f"{path}: {error}, so it stays as it is"
+            except (LabelerError, OSError) as error:
+                problem = sentence(error) or str(error)
+            progress.step(problem)
+            done["failed"] += bool(problem)
+    for line in _summary(asked, done, " would be" * dry_run):
+        say(printable(line))
+    for reason, count in sorted(left_out.items()):
+        say(f"{count:,} left out: {reason}")
+    if done["failed"]:
+        raise Failed(f"{counted(done['failed'], 'sidecar')} could not be written")
+    if not asked and not done["taken back"]:
+        raise Failed("there is no sidecar to write")
+
+
+def _wishes(
+    table: Table, left_out: Counter[str], *, adobe: bool, only: Collection[str], checked: bool
+) -> dict[str, list[Wish]]:
+    """Return what the sidecars are to say, by path; count in `left_out` who has none, and why."""
+    wishes, labels = defaultdict[str, list[Wish]](list), defaultdict[str, set[str]](set)
     for row in table.rows():
-        question = (row.attribute or QUESTION).replace("|", "/")
+        question = (row.attribute or "label").replace("|", "/")
         said = [row.label, row.answer and row.answer.label]
         said += [decision.label for decision in row.people.values()]
-        plan.labels[question] |= {label for label in said if label}
+        labels[question] |= {label for label in said if label}
         try:
             photo = _photo(row, table)
         except LeftOut as reason:
-            plan.left_out[str(reason)] += 1
+            left_out[str(reason)] += 1
             continue
         asked = (not only or row.label in only) and (not checked or row.decision is not None)
         if not asked:
-            plan.left_out["not what --only or --checked asks for"] += 1
+            left_out["not what --only or --checked asks for"] += 1
         who = row.decision.who or "a person" if row.decision else ""
         path = f"{os.path.splitext(photo)[0] if adobe else photo}.xmp"
-        plan.wishes[path].append(Wish(question, row.label or "", who, asked))
-    return plan
+        wishes[path].append(Wish(question, labels[question], row.label or "", who, asked))
+    return wishes
 
 
 def _photo(row: Row, table: Table) -> str:
@@ -146,33 +121,6 @@ def _photo(row: Row, table: Table) -> str:
     return path
 
 
-def export(plan: Plan, *, dry_run: bool) -> None:
-    """Write the sidecars and say what was done. Raises `Failed` if one cannot be written."""
-    done, asked = Counter[str](), list[Wish]()
-    with Progress("sidecars", len(plan.wishes)) as progress:
-        for path, wishes in sorted(plan.wishes.items()):
-            wish, problem = max(wishes, key=lambda wish: (wish.asked, wish.who)), ""
-            try:
-                if len({(each.question, each.label) for each in wishes}) > 1:
-                    raise XmpError(SHARED)
-                done[write(path, wish, plan.labels[wish.question], dry_run=dry_run)] += 1
-                asked += [wish] * wish.asked
-            except XmpError as error:
-                problem = f"{path}: {error}, so it stays as it is"
-            except (LabelerError, OSError) as error:
-                problem = sentence(error) or str(error)
-            progress.step(problem)
-            done["failed"] += bool(problem)
-    for line in _summary(asked, done, " would be" * dry_run):
-        say(printable(line))
-    for reason, count in sorted(plan.left_out.items()):
-        say(f"{count:,} left out: {reason}")
-    if done["failed"]:
-        raise Failed(f"{counted(done['failed'], 'sidecar')} could not be written")
-    if not asked and not done["taken back"]:
-        raise Failed("there is no sidecar to write")
-
-
 def _summary(asked: list[Wish], done: Counter[str], would_be: str) -> Iterator[str]:
     labels = Counter(wish.label for wish in asked)
     people = Counter(wish.who for wish in asked if wish.who)
@@ -186,7 +134,7 @@ def _summary(asked: list[Wish], done: Counter[str], would_be: str) -> Iterator[s
             yield text.format(counted(done[outcome], "existing sidecar"), would_be)
 
 
-def write(path: str, wish: Wish, labels: Collection[str], *, dry_run: bool) -> str:
+def write(path: str, wish: Wish, *, dry_run: bool) -> str:
     """Write a sidecar, if that changes it, and return what was done.
 
     Raises `XmpError`, `StorageError` and `OSError`.
@@ -195,9 +143,9 @@ def write(path: str, wish: Wish, labels: Collection[str], *, dry_run: bool) -> s
     if before is None and not wish.asked:
         return "left"
     sidecar = Sidecar(EMPTY if before is None else before)
-    holds = wish.asked or wish.label in sidecar.said(wish.question, labels)
+    holds = wish.asked or wish.label in sidecar.said(wish.question, wish.labels)
     label, who = (wish.label, wish.who) if holds else ("", "")
-    after = sidecar.saying(wish.question, label, who, labels)
+    after = sidecar.saying(wish.question, label, who, wish.labels)
     if after == before:
         return "same" if wish.asked else "left"
     if not dry_run:

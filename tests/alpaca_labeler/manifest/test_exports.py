@@ -18,10 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from alpaca_labeler.manifest import exports, hugging_face
+from alpaca_labeler.manifest import exports
 from alpaca_labeler.manifest.out import ExportError, Out, opened
+from alpaca_labeler.photos import images
+from alpaca_labeler.pipeline.labeler import Labeler
+from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
 from alpaca_labeler.table.row import Row
+from tests.support.rows import STRANGE_LINES
 
 
 def row(source_ref="s3://b/a.jpg", label="alpaca", index=1, **read):
@@ -43,25 +47,41 @@ OTHER_TASK = "a row without a class name, of another kind of task"
 NOT_IN_S3 = "not in S3: Rekognition reads photos from a bucket, so label them there"
 
 
-def export(form, *rows, files_root=None):
+def export(form, *rows):
     """Export to standard output: its text, how many rows it holds, and why others are left out."""
-    out = Out(str, files_root=files_root)
+    out = Out(str)
     with contextlib.redirect_stdout(io.StringIO(newline="")) as text:
         exports.FORMATS[form](rows, out)
     return text.getvalue(), out.written, dict(out.left_out)
 
 
-def test_csv_has_one_row_per_label():
-    text, written, left_out = export("csv", row(), FAILURE, BARE)
-    [found] = csv.DictReader(io.StringIO(text))
-    assert (found["source-ref"], found["label"], found["width"]) == (
-        "s3://b/a.jpg",
-        "alpaca",
-        "640",
-    )
-    assert (found["needs-review"], found["human-annotated"]) == ("no", "no")
-    assert written == 1
-    assert left_out == {FAILED: 1, OTHER_TASK: 1}
+def photographed(camera, taken):
+    """Return a JPEG whose EXIF names a camera and a moment."""
+    exif, encoded = Image.Exif(), io.BytesIO()
+    exif[0x0110] = camera
+    exif.get_ifd(0x8769)[0x9003] = taken
+    Image.new("RGB", (64, 48)).save(encoded, "JPEG", exif=exif)
+    return encoded.getvalue()
+
+
+def test_csv_knows_the_label_and_the_photo(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(photographed(" Canon EOS\0\x1b 80D ", "2019:05:23 10:30:12+02:00"))
+    [photo] = (done.row for done in Labeler().label([ImageVersion(str(path))]) if done.row)
+    text, written, left_out = export("csv", row(), FAILURE, BARE, Row.from_line(photo.to_line()))
+    assert (written, left_out) == (2, {FAILED: 1, OTHER_TASK: 1})
+    bare, found = ([*each.values()] for each in csv.DictReader(io.StringIO(text)))
+    assert bare[:6] == ["s3://b/a.jpg", "alpaca", "0.9", "0.9", "no", "no"]
+    assert bare[8:] == ["640", "480", "1000", "", "", "s3://b"]
+    size = str(path.stat().st_size)
+    date, camera = "2019-05-23T10:30:12", "Canon EOS 80D"
+    assert found[8:] == ["64", "48", size, date, camera, str(tmp_path)]
+
+
+@pytest.mark.parametrize("taken", ["0000:00:00 00:00:00", "2019:13:01 00:00:00", "", "x", 7])
+def test_a_camera_without_a_clock_has_no_date(taken):
+    seen = images.decode(photographed(" \n", taken), 8)
+    assert (seen.taken, seen.camera) == (None, None)
 
 
 def test_a_csv_file_begins_as_excel_needs_and_a_pipe_does_not(tmp_path):
@@ -100,19 +120,15 @@ def test_rows_of_other_tasks_are_left_out_and_counted(form):
     assert "null" not in text
 
 
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [([FAILURE], "nothing to write: 1 left out: .*labelled"), ([], "the manifest has no rows")],
+)
 @pytest.mark.parametrize("form", sorted(exports.FORMATS))
-def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path):
-    output = tmp_path / "metadata.jsonl"
-    with (
-        pytest.raises(ExportError, match=r"nothing to write: 1 left out: .*labelled"),
-        opened(str, str(output)) as out,
-    ):
-        exports.FORMATS[form]([FAILURE], out)
-    with (
-        pytest.raises(ExportError, match="the manifest has no rows"),
-        opened(str, str(output)) as out,
-    ):
-        exports.FORMATS[form]([], out)
+def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path, rows, why):
+    output = str(tmp_path / "metadata.jsonl")
+    with pytest.raises(ExportError, match=why), opened(str, output) as out:
+        exports.FORMATS[form](rows, out)
     assert os.listdir(tmp_path) == []
 
 
@@ -138,50 +154,38 @@ def test_rekognition_is_spared_what_it_would_refuse(bad, reason):
     assert left_out == {reason: 1}
 
 
-def test_rekognition_gets_documented_keys_only():
+def test_rekognition_gets_documented_keys_only_and_class_numbers():
     text, _, _ = export("rekognition", row("s3://b/A.JPEG", width=64, height=1280, size=15 * 2**20))
     found = json.loads(text)
     assert [*found] == ["source-ref", "alpaca", "alpaca-metadata"]
     known = "class-name confidence type job-name human-annotated creation-date"
     assert [*found["alpaca-metadata"]] == known.split()
-
-
-def test_a_class_number_that_was_written_as_text_is_a_number():
     text = {"source-ref": "s3://b/a.jpg", "animal": "0", "animal-metadata": {"class-name": "no"}}
     assert json.loads(export("rekognition", foreign(**text))[0])["animal"] == 0
 
 
-@pytest.mark.parametrize(
-    ("limit", "value"), [("REKOGNITION_ROWS", 2), ("REKOGNITION_FILE_BYTES", 600)]
-)
-def test_rekognition_files_end_at_the_limit(monkeypatch, limit, value):
-    monkeypatch.setattr(exports, limit, value)
+def test_rekognition_files_end_at_the_limit(monkeypatch):
+    monkeypatch.setattr(exports, "REKOGNITION_ROWS", 2)
     text, written, left_out = export("rekognition", *[row()] * 5)
     assert text.count("\n") == written == 2
     assert sum(left_out.values()) == 3
 
 
-def test_label_studio_gets_predictions():
-    text, _, left_out = export("label-studio", row(), FAILURE)
-    [task] = json.loads(text)
+def test_label_studio_gets_predictions_and_loads_local_photos_from_the_tasks_folder(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    inside = row(f"{tmp_path}/a b/ü#1?&+%.jpg")
+    text, _, left_out = export("label-studio", row(), inside, row("/q/a.jpg"), FAILURE)
+    task, local = json.loads(text)
     assert task["data"] == {"image": "s3://b/a.jpg"}
     [prediction] = task["predictions"]
     assert (prediction["model_version"], prediction["score"]) == ("1-a", 0.9)
     assert prediction["result"][0]["value"] == {"choices": ["alpaca"]}
-    assert left_out == {FAILED: 1}
-
-
-def test_label_studio_loads_local_photos_from_the_folder_that_it_serves(tmp_path):
-    inside = row(f"{tmp_path}/a b/ü#1?&+%.jpg")
-    text, _, left_out = export("label-studio", inside, row("/q/a.jpg"), files_root=str(tmp_path))
-    [task] = json.loads(text)
-    url = urlsplit(task["data"]["image"])
+    url = urlsplit(local["data"]["image"])
     assert url.path == "/data/local-files/"
     assert parse_qs(url.query) == {"d": ["a b/ü#1?&+%.jpg"]}
-    assert left_out == {f"outside {tmp_path}": 1}
-    _, written, left_out = export("label-studio", inside)
-    assert written == 0
-    assert "--local-files-root" in next(iter(left_out))
+    assert left_out == {FAILED: 1, f"outside {tmp_path}, where the output goes": 1}
 
 
 def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
@@ -207,7 +211,7 @@ def folder(tmp_path, monkeypatch):
             Image.new("RGB", (8, 8)).save(tmp_path / name, "JPEG")
         rows = [row(f"{tmp_path}/{name}") for name in names]
         with opened(str, str(tmp_path / output)) as out:
-            hugging_face.write([*rows, *more], out)
+            exports.to_hugging_face([*rows, *more], out)
         found = {
             str(path.parent.relative_to(tmp_path)): [
                 json.loads(line)["file_name"] for line in path.read_text().splitlines()
@@ -225,52 +229,30 @@ def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     more = [row(f"{tmp_path}/{name}") for name in ("gone.jpg", "b.heic", "a\\b.jpg", "pipe.jpg")]
     more += [row("/elsewhere/a.jpg"), row(), row(f"file://{tmp_path}/%FF.jpg")]
-    found, left_out, notes = folder("a/ü.jpg", "..odd.jpg", more=more)
-    assert (found, notes) == ({".": ["a/ü.jpg", "..odd.jpg"]}, [])
+    found, left_out, [note] = folder("a/ü.jpg", "..odd.jpg", more=more)
+    assert found == {".": ["a/ü.jpg", "..odd.jpg"]}
+    assert note.endswith(f'data_dir="{tmp_path}", data_files={{"train": ["**"]}})')
     assert left_out == {
-        "no longer there": 1,
-        "not a file": 1,
+        "no longer there": 2,
         "HEIC, which datasets does not open: convert it to JPEG": 1,
         "a name with a backslash, which datasets takes for a folder": 1,
-        f"outside {tmp_path}": 1,
+        f"outside {tmp_path}, where the output goes": 1,
         "in S3: an imagefolder is of files, so download them and label them there": 1,
         "a name that is not UTF-8 text": 1,
     }
 
 
-@pytest.mark.parametrize("name", ["train 1.jpg", "b/my test 2/2.jpg", "validation/1.jpg"])
-def test_what_is_named_like_a_split_is_pointed_out(folder, name):
-    found, _, [note] = folder(name, "b.jpg", "trained/4.jpg")
-    assert found == {".": [name, "b.jpg", "trained/4.jpg"]}
-    assert note.endswith(': give load_dataset data_files={"train": ["**"]}')
-
-
-@pytest.mark.parametrize("other", ["a/metadata.jsonl", "metadata.csv"])
-def test_metadata_that_would_be_read_twice_is_refused(folder, tmp_path, other):
-    (tmp_path / "a").mkdir()
-    (tmp_path / other).write_text("")
-    with pytest.raises(ExportError, match=f"^{other}: .* remove it"):
+def test_metadata_that_datasets_would_misread_is_refused(folder, tmp_path):
+    with pytest.raises(ExportError, match=r"no other name than metadata\.jsonl"):
+        folder("a/1.jpg", output="labels.jsonl")
+    (tmp_path / "a/metadata.jsonl").write_text("")
+    with pytest.raises(ExportError, match=r"a/metadata\.jsonl: .* remove it"):
         folder("a/1.jpg")
 
 
-def test_hugging_face_metadata_must_be_named_metadata_jsonl(folder):
-    with pytest.raises(ExportError, match=r"no other name than metadata\.jsonl"):
-        folder("a.jpg", output="labels.jsonl")
-
-
-values = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3)
-blocks = values | st.dictionaries(
-    st.sampled_from(["class-name", "confidence", "size", "width", "height", "code"]), values
-)
-strange = st.builds(
-    lambda name, extra: foreign(**{"source-ref": name}, **extra),
-    st.text(max_size=3) | st.just("s3://b/a.jpg") | st.just("s3://"),
-    st.dictionaries(st.sampled_from(["labeler", "failure", "a", "a-metadata"]), blocks),
-)
-
-
-@given(st.lists(strange, max_size=3), st.sampled_from(sorted(exports.FORMATS)))
-def test_any_row_of_another_tool_is_written_or_counted(rows, form):
+@given(st.lists(STRANGE_LINES, max_size=3), st.sampled_from(sorted(exports.FORMATS)))
+def test_any_row_of_another_tool_is_written_or_counted(lines, form):
+    rows = [*map(Row.from_line, lines)]
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
-        _, written, left_out = export(form, *rows, files_root="/")
+        _, written, left_out = export(form, *rows)
     assert written + sum(left_out.values()) == len(rows)
