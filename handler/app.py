@@ -48,21 +48,14 @@ DECODE_SECONDS: Final = 40
 """Longest time to decode one image in a separate process. Two images that take this long leave time
 for the others."""
 
-_SERVICE: Final = os.environ.get("POWERTOOLS_SERVICE_NAME", "alpaca-labeler")
-
-# LOG_LEVEL is set after it has been validated: if Logger reads a wrong one, its error does not say
-# which variable is wrong.
-logger = Logger(service=_SERVICE, level="INFO")
-metrics = Metrics(
-    service=_SERVICE, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "AlpacaLabeler")
-)
+# Both read POWERTOOLS_SERVICE_NAME, the stack's name, and the logger reads LOG_LEVEL.
+logger = Logger()
+metrics = Metrics(namespace="AlpacaLabeler")
 
 
 @functools.cache
 def _settings() -> Settings:
-    found = settings.from_environment(os.environ)
-    logger.setLevel(found.log_level)
-    return found
+    return settings.from_environment(os.environ)
 
 
 @functools.cache
@@ -199,11 +192,18 @@ def _report(rows: list[Row], unfinished: dict[str, str], gone: list[str]) -> Non
         logger.info("gone: not there any more", extra={"image": source_ref})
     for source_ref, problem in unfinished.items():
         logger.warning("to be tried again", extra={"image": source_ref, "problem": problem})
-    metrics.add_metric("Labelled", MetricUnit.Count, len(rows) - len(failures))
-    metrics.add_metric("Failed", MetricUnit.Count, len(failures))
-    metrics.add_metric("Gone", MetricUnit.Count, len(gone))
-    metrics.add_metric("Retried", MetricUnit.Count, len(unfinished))
-    metrics.add_metric("NeedsReview", MetricUnit.Count, sum(row.needs_review for row in rows))
+    _count(
+        Labelled=len(rows) - len(failures),
+        Failed=len(failures),
+        Gone=len(gone),
+        Retried=len(unfinished),
+        NeedsReview=sum(row.needs_review for row in rows),
+    )
+
+
+def _count(**numbers: int) -> None:
+    for name, number in numbers.items():
+        metrics.add_metric(name, MetricUnit.Count, number)
     metrics.flush_metrics()
 
 
@@ -216,10 +216,7 @@ def compact(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
     done = bucket.compact(_settings().results, max_age=_settings().compact_after_seconds)
     for part in done.broken:
         logger.error("a part cannot be read and stays where it is", extra={"problem": part})
-    metrics.add_metric("Compacted", MetricUnit.Count, int(done.parts > 0))
-    metrics.add_metric("PartsMerged", MetricUnit.Count, done.parts)
-    metrics.add_metric("BrokenParts", MetricUnit.Count, len(done.broken))
-    metrics.flush_metrics()
+    _count(Compacted=int(done.parts > 0), PartsMerged=done.parts, BrokenParts=len(done.broken))
     answer = {**asdict(done), "broken": len(done.broken)}
     logger.info("compacted", extra=answer)
     return answer

@@ -36,8 +36,7 @@ class CurrentModel:
     ) -> None:
         """Load the model. `warn` is told when the pointer cannot be followed.
 
-        `clock` returns seconds and must keep running while an environment is stored in a snapshot,
-        as wall time does and monotonic time does not.
+        `clock` returns seconds, also those in which Lambda has frozen the environment.
 
         Raises `BundleError` or `StorageError`.
         """
@@ -77,10 +76,6 @@ class CurrentModel:
         return storage.is_s3(self._uri) and self._uri.endswith(".json")
 
     def _load(self, uri: str) -> Labeler:
-        settings = self._settings
-        return Labeler(
-            bundle.load(uri),
-            threads=THREADS,
-            cores=settings.cores,
-            limits=Limits(max_pixels=settings.max_pixels),
-        )
+        limits = Limits(max_pixels=self._settings.max_pixels)
+        cores = self._settings.cores
+        return Labeler(bundle.load(uri), threads=THREADS, cores=cores, limits=limits)

@@ -47,13 +47,8 @@ class Unfinished(LabelerError):
 
 
 _UNREADABLE: Final = (
-    UnknownEvent,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
+    *(UnknownEvent, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError),
 )
 """Errors from reading a document of an unexpected shape, with huge numbers or deep nesting too."""
 
@@ -102,9 +97,9 @@ def parse(event: object, *, within: str) -> Batch:
     if not isinstance(event, Mapping):
         raise UnknownEvent(f"an event is a JSON object, not {type(event).__name__}")
     try:
-        records = event.get("Records")
-        if isinstance(records, list) and records and _is_queued(records[0]):
-            return _queued(records, within)
+        match event.get("Records"):
+            case [{"messageId": _, "body": _}, *_] as records:
+                return _queued(records, within)
         requests, unreadable = _requests("", event, within)
         isolated = event.get("isolated") is True
     except _UNREADABLE as error:
@@ -114,34 +109,23 @@ def parse(event: object, *, within: str) -> Batch:
     return Batch(tuple(requests), tuple(unreadable), isolated=isolated)
 
 
-def _is_queued(record: object) -> bool:
-    return isinstance(record, Mapping) and "messageId" in record and "body" in record
-
-
 def _queued(records: list[Any], within: str) -> Batch:
     requests: list[Request] = []
     unreadable: list[tuple[str, str]] = []
     messages: dict[str, Message] = {}
     for record in records:
         id_, body = _name(record["messageId"]), record["body"]
-        messages[id_] = _message(record)
+        attributes = record.get("attributes") or {}
+        receives = _whole(attributes.get("ApproximateReceiveCount")) or 1
+        messages[id_] = Message(str(record.get("receiptHandle") or ""), receives)
         try:
             asked, problems = _requests(id_, json.loads(body), within)
         except _UNREADABLE as error:
-            unreadable.append((id_, _say(error)))
-        else:
-            requests += asked
-            unreadable += problems
+            asked, problems = [], [(id_, _say(error))]
+        requests += asked
+        unreadable += problems
     again = any(message.receives > 1 for message in messages.values())
     return Batch(tuple(requests), tuple(unreadable), messages, isolated=again)
-
-
-def _message(record: Event) -> Message:
-    attributes = record.get("attributes") or {}
-    return Message(
-        str(record.get("receiptHandle") or ""),
-        _whole(attributes.get("ApproximateReceiveCount")) or 1,
-    )
 
 
 def _requests(
@@ -256,7 +240,7 @@ def _name(value: object) -> str:
 
 
 def _fact(value: object) -> str | None:
-    return None if value is None or value == "" else _name(value)
+    return None if value in {None, ""} else _name(value)
 
 
 def _whole(value: object) -> int | None:

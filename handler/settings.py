@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class SettingsError(LabelerError):
@@ -37,8 +34,6 @@ class Settings:
     """COMPACT_AFTER_SECONDS: a part that has waited this long is merged in any case."""
     queue: str | None
     """QUEUE_URL: the queue for images that a direct call leaves; if None, that call raises."""
-    log_level: str
-    """LOG_LEVEL."""
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -49,18 +44,11 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
     results = _s3_uri(environment, "RESULTS_URI", "s3://my-results/labels/")
     results = f"{results.rstrip('/')}/"
     photos = _s3_uri(environment, "INPUT_URI", "s3://my-photos/")
-    if storage.split_s3(results)[1] == "":
-        raise SettingsError(
-            f"RESULTS_URI={results!r}: needs a prefix below the bucket, as s3://my-results/labels/"
-        )
     if results.startswith(photos) or photos.startswith(results):
         raise SettingsError(
             f"RESULTS_URI={results!r} and INPUT_URI={photos!r} overlap, so each result would "
             "trigger the function again; give results a bucket or a prefix of their own"
         )
-    level = (environment.get("LOG_LEVEL") or "INFO").upper()
-    if level not in LOG_LEVELS:
-        raise SettingsError(f"LOG_LEVEL={level!r}: must be one of {', '.join(LOG_LEVELS)}")
     return Settings(
         results=results,
         input=photos,
@@ -69,31 +57,21 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         max_pixels=_number(environment, "MAX_PIXELS", 100_000_000, 1, 1_000_000_000),
         compact_after_seconds=_number(environment, "COMPACT_AFTER_SECONDS", 86_400, 0, 10**9),
         queue=environment.get("QUEUE_URL") or None,
-        log_level=level,
     )
 
 
 def _s3_uri(environment: Mapping[str, str], name: str, example: str) -> str:
     value = environment.get(name) or ""
-    if not value:
-        raise SettingsError(f"{name} is not set: it must be an S3 URI like {example}")
     try:
-        bucket, key = storage.split_s3(value)
+        return storage.S3_SCHEME + "/".join(storage.split_s3(value))
     except storage.NotFound:
-        raise SettingsError(f"{name}={value!r}: must be an S3 URI like {example}") from None
-    return f"{storage.S3_SCHEME}{bucket}/{key}"
+        raise SettingsError(f"{name} must be an S3 URI like {example}, not {value!r}") from None
 
 
 def _number(
     environment: Mapping[str, str], name: str, default: int, lowest: int, highest: int
 ) -> int:
     value = environment.get(name) or str(default)
-    try:
-        number = int(value)
-    except ValueError:
-        number = lowest - 1
-    if not lowest <= number <= highest:
-        raise SettingsError(
-            f"{name}={value!r}: must be a whole number from {lowest:,} to {highest:,}"
-        )
-    return number
+    if value.isdecimal() and lowest <= int(value) <= highest:
+        return int(value)
+    raise SettingsError(f"{name}={value!r}: must be a whole number from {lowest:,} to {highest:,}")

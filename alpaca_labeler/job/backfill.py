@@ -1,9 +1,8 @@
-"""`alpaca backfill`: label what is in a bucket already, and watch or stop such runs."""
+"""`alpaca backfill`: label what is in a bucket already, and watch such runs."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
 
 import click
 
@@ -12,8 +11,6 @@ from alpaca_labeler.console import dry_run_option, printable, say
 from alpaca_labeler.console.arguments import BUCKET
 from alpaca_labeler.console.stack import Outputs, StackError, client, describe
 
-RUNS_SHOWN: Final = 10
-
 
 @click.command()
 @click.argument("input_uri", metavar="[INPUT]", required=False, type=BUCKET)
@@ -21,20 +18,15 @@ RUNS_SHOWN: Final = 10
 @click.option(
     "--concurrency",
     type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
     metavar="N",
-    help="Batches labelled at a time.  [default: 50]",
+    help="Batches labelled at a time.",
 )
 @click.option("--list", "show", is_flag=True, help="Show the latest runs instead.")
-@click.option("--stop", metavar="RUN", help="Stop this run instead; what it labelled stays.")
 @dry_run_option
 def backfill(
-    *,
-    input_uri: str | None,
-    stack: str,
-    concurrency: int | None,
-    show: bool,
-    stop: str | None,
-    dry_run: bool,
+    *, input_uri: str | None, stack: str, concurrency: int, show: bool, dry_run: bool
 ) -> None:
     """Label what is in a bucket already.
 
@@ -49,42 +41,29 @@ def backfill(
     machine = outputs["BackfillArn"]
     if show:
         _show_runs(machine)
-    elif stop is not None:
-        run = stop if stop.startswith("arn:") else _run_arn(machine, stop)
-        if not dry_run:
-            client("stepfunctions").stop_execution(executionArn=run)
-        say(f"{'would stop' if dry_run else 'stopped'} {printable(run)}")
-    else:
-        request = _request(input_uri, outputs["InputUri"], concurrency)
-        if dry_run:
-            say(f"would start {machine} with {request}")
-            return
-        answer = client("stepfunctions").start_execution(stateMachineArn=machine, input=request)
-        click.echo(answer["executionArn"])
-
-
-def _request(given: str | None, allowed: str, concurrency: int | None) -> str:
-    given = given or allowed
+        return
+    allowed = outputs["InputUri"]
+    given = input_uri or allowed
     if not given.startswith(allowed):
         raise StackError(
             f"{given}: this job works on {allowed} alone; give a prefix of that, or deploy another "
             "stack with ExistingInputBucket"
         )
-    request: dict[str, Any] = {"prefix": storage.split_s3(given)[1]}
-    if concurrency is not None:
-        request["concurrency"] = concurrency
-    return json.dumps(request)
-
-
-def _run_arn(machine: str, name: str) -> str:
-    return f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
+    request = {"prefix": storage.split_s3(given)[1], "concurrency": concurrency}
+    if dry_run:
+        say(f"would start {machine} with {json.dumps(request)}")
+        return
+    answer = client("stepfunctions").start_execution(
+        stateMachineArn=machine, input=json.dumps(request)
+    )
+    click.echo(answer["executionArn"])
 
 
 def _show_runs(machine: str) -> None:
     steps = client("stepfunctions")
-    for run in steps.list_executions(stateMachineArn=machine, maxResults=RUNS_SHOWN)["executions"]:
+    for run in steps.list_executions(stateMachineArn=machine, maxResults=10)["executions"]:
         arn = run["executionArn"]
-        line = f"{run['status']:<9}  {run['startDate']:%Y-%m-%d %H:%M}  {run['name']}"
+        line = f"{run['status']:<9}  {run['startDate']:%Y-%m-%d %H:%M}  {arn}"
         for found in steps.list_map_runs(executionArn=arn).get("mapRuns", ()):
             items = steps.describe_map_run(mapRunArn=found["mapRunArn"])["itemCounts"]
             line += f"  {items['succeeded']:,} of {items['total']:,} photos"

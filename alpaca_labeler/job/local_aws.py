@@ -7,15 +7,13 @@ simulated: a loop receives messages and calls the handler, as the event source m
 from __future__ import annotations
 
 import logging
-import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Final
 from urllib.request import Request, urlopen
-from uuid import uuid4
 
 from moto.server import ThreadedMotoServer
 
@@ -23,31 +21,19 @@ from alpaca_labeler import storage
 from alpaca_labeler.model import bundle
 from alpaca_labeler.table.row import Row
 
-HOST: Final = "127.0.0.1"
 INPUT_BUCKET: Final = "photos"
 RESULTS_BUCKET: Final = "results"
-QUEUE: Final = "photos-to-label"
 RESULTS_URI: Final = f"s3://{RESULTS_BUCKET}/labels/"
 MANIFEST_URI: Final = f"{RESULTS_URI}manifest.jsonl"
 
-FUNCTION_SECONDS: Final = 60.0
-COMPACT_SECONDS: Final = 5.0
-"""Seconds without arrivals after which labels are merged into the manifest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What Lambda tells a function about its call, as far as the handler asks."""
-
-    function_name: str = "sandbox"
-    memory_limit_in_mb: int = 1769
-    invoked_function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:sandbox"
-    aws_request_id: str = field(default_factory=lambda: str(uuid4()))
-    _ends: float = field(default_factory=lambda: time.monotonic() + FUNCTION_SECONDS)
-
-    def get_remaining_time_in_millis(self) -> int:
-        """Return the milliseconds until the function would be stopped."""
-        return max(0, int((self._ends - time.monotonic()) * 1000))
+CONTEXT: Final = SimpleNamespace(
+    function_name="sandbox",
+    memory_limit_in_mb=1769,
+    invoked_function_arn="arn:aws:lambda:us-east-1:123456789012:function:sandbox",
+    aws_request_id="sandbox",
+    get_remaining_time_in_millis=lambda: 60_000,
+)
+"""What Lambda tells a function about its call, as far as the handler asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,45 +48,42 @@ class Sandbox:
     seen: set[str] = field(default_factory=set)
     """Parts whose rows were shown."""
 
-    def upload(self, path: str, key: str) -> None:
-        """Put a file into the input bucket, as any S3 client would."""
-        storage.client().upload_file(path, INPUT_BUCKET, key)
+    def run(self, show: Callable[[Row], None], *, until_idle: bool) -> None:
+        """Label what arrives until interrupted, or until nothing more is waiting.
 
-    def step(self, wait_seconds: int = 1) -> Iterator[Row]:
-        """Call the function with the waiting messages, and yield the rows it has written.
-
-        A message is deleted only when the function did not report it, as the event source mapping
-        does.
+        Labels are merged into the manifest whenever nothing is waiting.
         """
-        answer = self.sqs.receive_message(
-            QueueUrl=self.queue_url,
-            MaxNumberOfMessages=10,
-            WaitTimeSeconds=wait_seconds,
-            AttributeNames=["All"],
-        )
-        messages = answer.get("Messages", [])
-        if not messages:
-            return
-        event = {
-            "Records": [
-                {
-                    "messageId": message["MessageId"],
-                    "receiptHandle": message["ReceiptHandle"],
-                    "body": message["Body"],
-                    "attributes": message.get("Attributes", {}),
-                    "eventSource": "aws:sqs",
-                    "eventSourceARN": f"arn:aws:sqs:us-east-1:123456789012:{QUEUE}",
-                }
-                for message in messages
-            ]
-        }
-        report = self.app.label(event, Context())
+        while True:
+            messages = self.sqs.receive_message(
+                QueueUrl=self.queue_url,
+                MaxNumberOfMessages=10,
+                WaitTimeSeconds=1,
+                AttributeNames=["All"],
+            ).get("Messages")
+            if messages:
+                self._call(messages)
+                for row in self._new_rows():
+                    show(row)
+                continue
+            if self.seen or until_idle:
+                self.app.compact({}, CONTEXT)
+                self.seen.clear()
+            if until_idle:
+                return
+
+    def _call(self, messages: list[dict[str, Any]]) -> None:
+        """Call the function as the event source mapping does, and delete what it did not report."""
+        names = ("messageId", "MessageId"), ("receiptHandle", "ReceiptHandle"), ("body", "Body")
+        records = [
+            {"attributes": message["Attributes"], **{ours: message[sqs] for ours, sqs in names}}
+            for message in messages
+        ]
+        report = self.app.label({"Records": records}, CONTEXT)
         failed = {item["itemIdentifier"] for item in report["batchItemFailures"]}
         for message in messages:
             if message["MessageId"] not in failed:
                 receipt = message["ReceiptHandle"]
                 self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=receipt)
-        yield from self._new_rows()
 
     def _new_rows(self) -> Iterator[Row]:
         for part in storage.list_objects(f"{RESULTS_URI}parts/"):
@@ -108,25 +91,6 @@ class Sandbox:
                 self.seen.add(part.source_ref)
                 for line in storage.read(part.source_ref, 2**24).splitlines():
                     yield Row.from_line(line)
-
-    def compact(self) -> None:
-        """Merge what was written into the manifest."""
-        self.app.compact({}, Context())
-        self.seen.clear()
-
-    def run(self, show: Callable[[Row], None], *, until_idle: bool) -> None:
-        """Label what arrives until interrupted, or until nothing more is waiting."""
-        merge_at = math.inf
-        while True:
-            is_idle = True
-            for row in self.step():
-                show(row)
-                is_idle, merge_at = False, time.monotonic() + COMPACT_SECONDS
-            if is_idle and (until_idle or time.monotonic() > merge_at):
-                self.compact()
-                merge_at = math.inf
-                if until_idle:
-                    return
 
 
 @contextmanager
@@ -137,9 +101,9 @@ def start(model: str = "") -> Iterator[Sandbox]:
     process let nothing in it reach a real account. Raises `BundleError`.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
-    server = ThreadedMotoServer(HOST, 0, verbose=False)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    endpoint = f"http://{HOST}:{server.get_host_and_port()[1]}"
+    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
     before = dict(os.environ)
     try:
         os.environ.update(
@@ -152,7 +116,6 @@ def start(model: str = "") -> Iterator[Sandbox]:
             MODEL_URI=model,
             COMPACT_AFTER_SECONDS="0",  # nobody waits a day for a table that costs nothing
             POWERTOOLS_SERVICE_NAME="sandbox",
-            POWERTOOLS_METRICS_NAMESPACE="AlpacaLabeler",
             POWERTOOLS_METRICS_DISABLED="true",
             LOG_LEVEL="WARNING",
         )
@@ -177,15 +140,11 @@ def _wire(endpoint: str) -> Sandbox:
     for bucket in (INPUT_BUCKET, RESULTS_BUCKET):
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    queue_url = sqs.create_queue(QueueName=QUEUE)["QueueUrl"]
+    queue_url = sqs.create_queue(QueueName="photos-to-label")["QueueUrl"]
     os.environ["QUEUE_URL"] = queue_url
-    arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+    about = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]
+    told = {"QueueArn": about["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
     s3.put_bucket_notification_configuration(
-        Bucket=INPUT_BUCKET,
-        NotificationConfiguration={
-            "QueueConfigurations": [
-                {"QueueArn": arn["Attributes"]["QueueArn"], "Events": ["s3:ObjectCreated:*"]}
-            ]
-        },
+        Bucket=INPUT_BUCKET, NotificationConfiguration={"QueueConfigurations": [told]}
     )
     return Sandbox(endpoint, queue_url, sqs, app)

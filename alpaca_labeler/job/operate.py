@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
 
 import click
 
@@ -23,47 +26,30 @@ STATES: Final = ("labelled", "failed", "missing", "stale", "outdated", "gone")
 """Of an image. `stale`: the row is of another version; `outdated`: an older model's; `gone`: there
 is a row and no object."""
 
-TO_LABEL: Final = frozenset({"missing", "stale", "outdated"})
-
-
-class Audited(NamedTuple):
-    """One object of the input and what the table says of it."""
-
-    image: ImageVersion | None
-    """None for a row whose object is gone."""
-    source_ref: str
-    state: str
-    """One of `STATES`."""
-    code: str = ""
-    """Of a failure."""
-
 
 def compare(
     images: Iterable[ImageVersion], rows: Iterable[Row], model_before: str = ""
-) -> Iterator[Audited]:
-    """Walk both lists, each sorted by source-ref, side by side; memory stays flat.
+) -> Iterator[tuple[str, ImageVersion | None, Row | None]]:
+    """Yield (one of `STATES`, image, row) of each source-ref; memory stays flat.
 
-    Labels by models older than `model_before` are `outdated`.
+    Both are sorted by source-ref. Labels by models older than `model_before` are `outdated`.
     """
-    table = iter(rows)
-    row = next(table, None)
-    for image in images:
-        while row is not None and row.source_ref < image.source_ref:
-            yield Audited(None, row.source_ref, "gone")
-            row = next(table, None)
-        if row is None or row.source_ref != image.source_ref:
-            yield Audited(image, image.source_ref, "missing")
-            continue
-        state = _state(image, row, model_before)
-        code = row.failure.code if row.failure and state == "failed" else ""
-        yield Audited(image, image.source_ref, state, code)
-        row = next(table, None)
-    while row is not None:
-        yield Audited(None, row.source_ref, "gone")
-        row = next(table, None)
+    name = attrgetter("source_ref")
+    both: Iterator[ImageVersion | Row] = heapq.merge(images, rows, key=name)
+    for _, found in groupby(both, name):
+        image: ImageVersion | None = None
+        row: Row | None = None
+        for each in found:
+            if isinstance(each, Row):
+                row = each
+            else:
+                image = each
+        yield _state(image, row, model_before), image, row
 
 
-def _state(image: ImageVersion, row: Row, model_before: str) -> str:
+def _state(image: ImageVersion | None, row: Row | None, model_before: str) -> str:
+    if image is None or row is None:
+        return "missing" if image else "gone"
     known = row.read.etag if row.read else None
     if known and image.etag and known != image.etag:  # some stores list no ETag
         return "stale"
@@ -119,16 +105,17 @@ def audit(
         raise click.UsageError("--requeue needs --queue URL or --stack NAME")
     results_uri = as_folder(results_uri)
     counts: Counter[str] = Counter()
-    wanted = TO_LABEL | ({"failed"} if failed else set())
+    wanted = {"missing", "stale", "outdated"} | ({"failed"} if failed else set())
 
     def to_label() -> Iterator[ImageVersion]:
-        images = _objects(input_uri)
-        for found in compare(images, _rows(results_uri, input_uri), model_before):
-            counts[found.state] += 1
-            if found.image is not None and found.state in wanted:
-                words = filter(None, (found.state, found.source_ref, found.code))
-                click.echo("\t".join(map(printable, words)))
-                yield found.image
+        listed = storage.list_objects(input_uri, in_order=True, missing_ok=False)
+        images = (i for i in listed if not events.is_skipped(i.source_ref, input_uri))
+        for state, image, row in compare(images, _rows(results_uri, input_uri), model_before):
+            counts[state] += 1
+            if image is not None and state in wanted:
+                code = [row.failure.code] if row and row.failure and state == "failed" else []
+                click.echo("\t".join(map(printable, [state, image.source_ref, *code])))
+                yield image
 
     if send and queue and not dry_run:
         total = requeue.send(queue, to_label())
@@ -140,13 +127,6 @@ def audit(
         say(f"{'would queue' if dry_run else 'queued'} {total:,}")
     if check and total:
         sys.exit(1)
-
-
-def _objects(input_uri: str) -> Iterator[ImageVersion]:
-    """List the objects that the function would label, in order."""
-    for image in storage.list_objects(input_uri, in_order=True, missing_ok=False):
-        if not events.is_skipped(image.source_ref, input_uri):
-            yield image
 
 
 def _rows(results_uri: str, prefix: str) -> Iterator[Row]:

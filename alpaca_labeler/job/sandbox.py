@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import click
 
@@ -10,8 +10,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.console.arguments import Local, model_option
 from alpaca_labeler.errors import install
 from alpaca_labeler.manifest.command import line
-from alpaca_labeler.photos import skip, walk
-from alpaca_labeler.photos.skip import Skipped
+from alpaca_labeler.photos import skip
 from alpaca_labeler.table.row import Row
 
 
@@ -48,33 +47,26 @@ def sandbox(*, model: str, upload: tuple[str, ...]) -> None:
 
     try:
         with local_aws.start(model) as running:
-            if upload:
-                for path in upload:
-                    for file in _photos(path):
-                        name = os.path.relpath(file, path) if os.path.isdir(path) else file
-                        running.upload(file, name.lstrip("/"))
-                running.run(show, until_idle=True)
-                rows = storage.read(local_aws.MANIFEST_URI, 2**30).splitlines()
-                click.echo(f"\n{local_aws.MANIFEST_URI}: {len(rows)} rows, the first:")
-                click.echo(rows[0].decode() if rows else "")
-                return
-            click.echo(
-                f"Listening on {running.endpoint}. In another terminal:\n\n"
-                f"  export AWS_ENDPOINT_URL={running.endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n"
-                "    AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox\n"
-                f"  aws s3 cp photo.jpg s3://{local_aws.INPUT_BUCKET}/\n"
-                f"  alpaca manifest show {local_aws.RESULTS_URI}\n\n"
-                "Labels appear here as they land. Ctrl-C stops.\n",
-                err=True,
-            )
-            running.run(show, until_idle=False)
+            for path in map(Path, upload):
+                for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                    name = file.relative_to(path) if path.is_dir() else file
+                    key = name.as_posix().lstrip("/")
+                    if file.is_file() and skip.by_path(key) is None:
+                        storage.client().upload_file(str(file), local_aws.INPUT_BUCKET, key)
+            if not upload:
+                keys = "AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox"
+                click.echo(
+                    f"Listening on {running.endpoint}. In another terminal:\n\n"
+                    f"  export AWS_ENDPOINT_URL={running.endpoint} \\\n"
+                    f"    AWS_DEFAULT_REGION=us-east-1 {keys}\n"
+                    f"  aws s3 cp photo.jpg s3://{local_aws.INPUT_BUCKET}/\n"
+                    f"  alpaca manifest show {local_aws.RESULTS_URI}\n\n"
+                    "Labels appear here as they land. Ctrl-C stops.\n",
+                    err=True,
+                )
+            running.run(show, until_idle=bool(upload))
+            rows = storage.read(local_aws.MANIFEST_URI, 2**30).decode().splitlines()
+            click.echo(f"\n{local_aws.MANIFEST_URI}: {len(rows)} rows, the first:")
+            click.echo("".join(rows[:1]))
     except KeyboardInterrupt:
         click.echo("Stopped; nothing is left behind.", err=True)
-
-
-def _photos(path: str) -> list[str]:
-    if not os.path.isdir(path):
-        return [path]
-    skipped = Skipped()
-    entries = walk.files([path], skipped.add, skipped.folders.append)
-    return sorted(entry.path for entry in entries if skip.of_file(entry.name) is None)

@@ -127,7 +127,7 @@ def run(rows: int) -> None:
         ImageVersion(f"s3://photos/farm/2026/01/IMG_{number:010}.jpg", etag="another")
         for number in range(0, 2 * rows, 2)
     )
-    states = Counter(found.state for found in compare(listed, open_table(RESULTS).rows()))
+    states = Counter(state for state, _, _ in compare(listed, open_table(RESULTS).rows()))
     assert states["stale"]
     figures = {
         "table MB": answer["ContentLength"] / 2**20,

@@ -4,15 +4,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import Mock
 
 import boto3
 import pytest
-from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from alpaca_labeler import storage
 from alpaca_labeler.handler import app, current_model, events
 from alpaca_labeler.handler.settings import SettingsError, from_environment
+from alpaca_labeler.job import local_aws
 from alpaca_labeler.model import bundle
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
@@ -26,18 +28,12 @@ RESULTS = "s3://results/labels/"
 ALPACA = "s3://photos/alpaca.jpg"
 
 
-class Context(LambdaContext):
-    function_name = "label"
-    memory_limit_in_mb = 1769
-    invoked_function_arn = "arn:aws:lambda:eu-central-1:111122223333:function:label"
-    aws_request_id = "52fdfc07-2182-154f-163f-5f0f9a621d72"
-
-    def __init__(self, seconds=30.0):
-        self._ends = time.monotonic() + seconds
-
-    # Powertools declares it static; what Lambda passes is a method.
-    def get_remaining_time_in_millis(self):  # type: ignore[override]
-        return int(1000 * (self._ends - time.monotonic()))
+def call(event, seconds=30.0, entry=app.label):
+    """Call the function, which has that much time."""
+    ends = time.monotonic() + seconds
+    left = {"get_remaining_time_in_millis": lambda: int(1000 * (ends - time.monotonic()))}
+    context: Any = SimpleNamespace(**vars(local_aws.CONTEXT) | left)
+    return entry(event, context)
 
 
 @pytest.fixture
@@ -121,7 +117,7 @@ READ = Read("2026-01-01")
 
 def test_a_batch_becomes_one_part_and_an_empty_answer(function):
     put(function, "alpaca.jpg", "coffee.jpg", into="ü b+/")
-    answer = app.label(queued(m1=["ü b+/alpaca.jpg"], m2=["ü b+/coffee.jpg"]), Context())
+    answer = call(queued(m1=["ü b+/alpaca.jpg"], m2=["ü b+/coffee.jpg"]))
     assert answer == {"batchItemFailures": []}
     [rows] = written(function)
     assert [(row.source_ref, row.label) for row in rows] == [
@@ -135,7 +131,7 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
     for name in ("alpaca.json", "alpaca.txt"):
         function.put_object(Bucket="photos", Key=name, Body=b"about")
     names = ["alpaca.jpg", "alpaca.json", "alpaca.txt", "renamed.jpg"]
-    assert failures(app.label(queued(**{name: [name] for name in names}), Context())) == []
+    assert failures(call(queued(**{name: [name] for name in names}))) == []
     [[row]] = written(function)
     assert row.source_ref == "s3://photos/alpaca.jpg"
     [counts] = emitted(capsys)
@@ -145,12 +141,12 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
 def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     failing(monkeypatch, coffee=SLOW)
-    answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]), Context())
+    answer = call(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]))
     assert failures(answer) == ["m2"]
     [[row]] = written(function)
     assert row.source_ref == "s3://photos/alpaca.jpg"
     with pytest.raises(events.Unfinished):
-        app.label({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}, Context())
+        call({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]})
 
 
 def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
@@ -158,7 +154,7 @@ def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, mo
     function.put_object(Bucket="photos", Key="broken.jpg", Body=b"no photo")
 
     monkeypatch.setattr(bucket, "write", Mock(side_effect=SLOW))
-    answer = app.label(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]), Context())
+    answer = call(queued(m1=["alpaca.jpg"], m2=["broken.jpg"]))
     assert failures(answer) == ["m1", "m2"]
 
 
@@ -181,7 +177,7 @@ def test_an_image_announced_more_than_once_is_labelled_once_in_its_latest_state(
         found = {"key": "alpaca.jpg", "size": size, "sequencer": sequencer}
         where = {"bucket": {"name": "photos"}, "object": found}
         record["body"] = json.dumps({"eventName": "ObjectCreated:Put", "s3": where})
-    assert failures(app.label(event, Context())) == []
+    assert failures(call(event)) == []
     assert asked == [fetched]
     assert len(written(function)[0]) == 1
 
@@ -193,7 +189,7 @@ def test_before_time_runs_out_what_is_done_is_written_and_the_rest_handed_back(
     put(function, "alpaca.jpg")
     before_fetching(monkeypatch, lambda image: time.sleep(3 * ("slow" in image.source_ref)))
     began = time.monotonic()
-    answer = app.label(queued(m1=["alpaca.jpg"], m2=["slow.jpg"]), Context(seconds=2))
+    answer = call(queued(m1=["alpaca.jpg"], m2=["slow.jpg"]), seconds=2)
     assert time.monotonic() - began < 2
     assert failures(answer) == ["m2"]
     assert len(written(function)[0]) == 1
@@ -205,13 +201,13 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
     put(function, "alpaca.jpg")
     function.put_object(Bucket="photos", Key="secret.jpg", Body=b"no photo")
     monkeypatch.setattr(app.logger.registered_handler, "stream", sys.stdout)
-    assert failures(app.label(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]), Context())) == []
+    assert failures(call(queued(m1=["alpaca.jpg"], m2=["secret.jpg"]))) == []
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     [emf] = [line for line in lines if "_aws" in line]
     assert (emf["Labelled"], emf["Failed"], emf["Retried"]) == ([1.0], [1.0], [0.0])
     assert "secret" not in json.dumps(emf)
     [log] = [line for line in lines if line.get("image") == "s3://photos/secret.jpg"]
-    assert log["function_request_id"] == Context.aws_request_id
+    assert log["function_request_id"] == local_aws.CONTEXT.aws_request_id
 
 
 # --- what is left ---
@@ -221,7 +217,7 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
     put(function, "alpaca.jpg", "coffee.jpg")
     failing(monkeypatch, coffee=DENIED)
     event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
-    assert app.label(event, Context()) == {"images": 2, "rows": 2}
+    assert call(event) == {"images": 2, "rows": 2}
     [rows] = written(function)
     assert [row.failure and row.failure.code for row in rows] == [None, "denied"]
     assert "Access Denied" in rows[1].failure.message
@@ -230,7 +226,7 @@ def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monke
 def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
     put(function, "alpaca.jpg", "coffee.jpg")
     failing(monkeypatch, alpaca=DENIED, coffee=DENIED)
-    answer = app.label(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]), Context())
+    answer = call(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]))
     assert failures(answer) == ["m1", "m2"]
 
 
@@ -253,7 +249,7 @@ def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes
         "BatchInput": {"bucket": "photos"},
         "Items": [{"Key": "alpaca.jpg"}, {"Key": "slow +1.jpg", "Size": 5, "Etag": "e"}],
     }
-    assert app.label(event, Context()) == {"images": 2, "rows": 1, "queued": 1}
+    assert call(event) == {"images": 2, "rows": 1, "queued": 1}
     sqs, url = queue
     [message] = sqs.receive_message(QueueUrl=url)["Messages"]
     again = events.parse(json.loads(message["Body"]), within="s3://photos/")
@@ -274,7 +270,7 @@ def test_what_is_handed_back_comes_again_soon(function, queue, monkeypatch, body
     handle = message["ReceiptHandle"]
     record = {"messageId": "m1", "receiptHandle": handle, "body": message["Body"]}
     event = {"Records": [record | {"attributes": message["Attributes"]}]}
-    assert failures(app.label(event, Context())) == ["m1"]
+    assert failures(call(event)) == ["m1"]
     assert asked == [{"Id": "0", "ReceiptHandle": handle, "VisibilityTimeout": 30}]
 
 
@@ -283,9 +279,9 @@ def test_if_nothing_is_labelled_all_is_tried_again_even_without_the_queue(functi
     put(function, "alpaca.jpg")
     failing(monkeypatch, alpaca=DENIED)
     with pytest.raises(events.Unfinished):
-        app.label({"bucket": "photos", "keys": ["alpaca.jpg"]}, Context())
+        call({"bucket": "photos", "keys": ["alpaca.jpg"]})
     monkeypatch.setattr(requeue, "_call", Mock(side_effect=storage.Transient("no queue")))
-    assert failures(app.label(queued(m1=["alpaca.jpg"]), Context())) == ["m1"]
+    assert failures(call(queued(m1=["alpaca.jpg"]))) == ["m1"]
 
 
 # --- compact ---
@@ -294,11 +290,11 @@ def test_if_nothing_is_labelled_all_is_tried_again_even_without_the_queue(functi
 @pytest.mark.usefixtures("function")
 def test_compaction_answers_with_what_it_did_and_waits_until_merging_pays(capsys):
     bucket.write(RESULTS, [Row(f"s3://photos/{number:03}", READ) for number in range(100)])
-    done = app.compact({}, Context())
+    done = call({}, entry=app.compact)
     assert done == {"rows": 100, "parts": 1, "broken": 0, "waiting": 0}
     assert [(line["Compacted"], line["PartsMerged"]) for line in emitted(capsys)] == [([1], [1])]
     bucket.write(RESULTS, [Row("s3://photos/new", READ)])
-    done = app.compact({}, Context())
+    done = call({}, entry=app.compact)
     assert (done["parts"], done["waiting"]) == (0, 1)
 
 
@@ -322,7 +318,7 @@ def publish(aws, document, model=None, previous=None):
 def test_a_package_for_another_processor_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "alpaca_labeler.handler.current_model", None)
     with pytest.raises(SettingsError, match="built for another architecture"):
-        app.label(queued(m1=["a.jpg"]), Context())
+        call(queued(m1=["a.jpg"]))
 
 
 @pytest.fixture
@@ -332,64 +328,71 @@ def other():
     return document | {"version": f"20990101T000000Z-{bundle._card(document).digest()}"}
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def follow(clock, warnings):
-    environment = {
-        "RESULTS_URI": RESULTS,
-        "INPUT_URI": "s3://photos/",
-        "MODEL_URI": "s3://models/m/latest.json",
-    }
-    settings = from_environment(environment)
-    return current_model.CurrentModel(settings, warn=warnings.append, clock=clock)
+POINTER = {
+    "RESULTS_URI": RESULTS,
+    "INPUT_URI": "s3://photos/",
+    "MODEL_URI": "s3://models/m/latest.json",
+}
 
 
-def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, other):
+@pytest.fixture
+def follow(function):  # noqa: ARG001 - it starts moto
+    """Give the model in use, its clock and its warnings."""
+    clock, warnings = Mock(return_value=0), list[str]()
+
+    def start():
+        settings = from_environment(POINTER)
+        return current_model.CurrentModel(settings, warn=warnings.append, clock=clock)
+
+    return start, clock, warnings
+
+
+def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, follow, other):
+    start, clock, _ = follow
     old = publish(function, bundle.load().document)
-    clock = Clock()
-    current = follow(clock, [])
+    current = start()
     first = current.labeler()
     new = publish(function, other)
-    clock.now = 299
+    clock.return_value = 299
     assert current.labeler() is first
-    clock.now = 300
+    clock.return_value = 300
     assert (first.card.version, current.labeler().card.version) == (old, new)
 
 
-def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use(function, other):
+@pytest.mark.parametrize("running", [True, False])
+def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use_until_it_is_repaired(
+    function, follow, other, running
+):
+    start, clock, warnings = follow
     old = publish(function, bundle.load().document)
-    clock, warnings = Clock(), list[str]()
-    current = follow(clock, warnings)
-    publish(function, other, b"damaged")
-    clock.now = 300
-    assert current.labeler().card.version == old
-    assert "sha256" in warnings[0]
-    new = publish(function, other)
-    clock.now = 600
-    assert current.labeler().card.version == new
-
-
-def test_an_environment_that_starts_at_a_broken_bundle_takes_the_previous_one(function, other):
-    old = publish(function, bundle.load().document)
+    current = start()
     publish(function, other, b"damaged", previous=old)
-    clock, warnings = Clock(), list[str]()
-    current = follow(clock, warnings)
+    clock.return_value = 300
+    current = current if running else start()
     assert current.labeler().card.version == old
     assert "sha256" in warnings[0]
     new = publish(function, other, previous=old)
-    clock.now = 300
+    clock.return_value = 600
     assert current.labeler().card.version == new
 
 
-def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function):
+def test_a_broken_pointer_is_heard_of_and_photos_are_labelled_all_the_same(
+    function, other, monkeypatch, capsys
+):
+    old = publish(function, bundle.load().document)
+    publish(function, other, b"damaged", previous=old)
+    put(function, "alpaca.jpg")
+    monkeypatch.setenv("MODEL_URI", POINTER["MODEL_URI"])
+    assert failures(call(queued(m1=["alpaca.jpg"]))) == []
+    [counts] = emitted(capsys)
+    assert (counts["ModelNotFollowed"], counts["Labelled"]) == ([1], [1])
+    assert written(function)[0][0].model == old
+
+
+def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function, follow):
     publish(function, bundle.load().document, b"damaged")
     with pytest.raises(bundle.BundleError, match="sha256"):
-        follow(Clock(), [])
+        follow[0]()
 
 
 # --- start ---
@@ -398,12 +401,9 @@ def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function):
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
-        ({}, "RESULTS_URI is not set"),
+        ({}, "RESULTS_URI must be an S3 URI"),
         ({"RESULTS_URI": RESULTS, "INPUT_URI": "s3://results/"}, "overlap"),
-        (
-            {"RESULTS_URI": RESULTS, "INPUT_URI": "s3://photos/", "LOG_LEVEL": "loud"},
-            "LOG_LEVEL='LOUD': must be one of",
-        ),
+        ({"LOG_LEVEL": "loud"}, "Unknown level: 'LOUD'"),
     ],
 )
 def test_in_lambda_an_invalid_environment_fails_at_start(environment, said):

@@ -18,10 +18,10 @@ def test_two_variables_are_enough_and_empty_ones_count_as_not_set(more):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("RESULTS_URI", value) for value in ("", "results/labels", "s3://results")),
+        *(("RESULTS_URI", value) for value in ("", "results/labels")),
         *(("INPUT_URI", value) for value in ("", "s3://")),
         *(("CORES", "99"), ("CORES", "many"), ("MAX_PIXELS", "1.5")),
-        *(("COMPACT_AFTER_SECONDS", "-1"), ("LOG_LEVEL", "loud")),
+        ("COMPACT_AFTER_SECONDS", "-1"),
     ],
 )
 def test_an_invalid_variable_is_named_with_what_it_holds(name, value):

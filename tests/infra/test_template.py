@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from alpaca_labeler.handler import app
 from alpaca_labeler.main import main
 from tests.support.cloudformation import deployed, refusals, source
 
@@ -59,13 +60,14 @@ def statements(policy, stack=STACK):
     return {statement["Sid"]: statement for statement in found}
 
 
-def strings_of_the_handler():
-    return {
-        node.value
-        for file in (ROOT / "handler").glob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+def words_of_the_handler():
+    """Its strings, and the names by which it passes arguments: a metric's name is one of them."""
+    trees = (
+        ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "handler").glob("*.py")
+    )
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    return strings | {node.arg for node in nodes if isinstance(node, ast.keyword)}
 
 
 # --- parameters ----------------------------------------------------------------------------------
@@ -126,8 +128,8 @@ def test_a_function_runs_the_code_with_settings_that_the_code_knows(name):
     package, module, entry = properties(name)["Handler"].split(".")
     tree = ast.parse((ROOT / package / f"{module}.py").read_text(encoding="utf-8"))
     assert entry in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    libraries = {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE"}
-    assert set(environment(name)) <= strings_of_the_handler() | libraries
+    libraries = {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME", "LOG_LEVEL"}
+    assert set(environment(name)) <= words_of_the_handler() | libraries
 
 
 def test_a_package_is_built_for_the_python_that_runs_it():
@@ -401,8 +403,8 @@ def test_an_alarm_watches_what_somebody_emits_and_tells_somebody_what_to_do(alar
     given = properties(alarm)
     ours = [{"Name": "service", "Value": environment()["POWERTOOLS_SERVICE_NAME"]}]
     for metric in (node for node in walk(given) if "MetricName" in node):
-        if metric["Namespace"] == environment()["POWERTOOLS_METRICS_NAMESPACE"]:
-            assert metric["MetricName"] in strings_of_the_handler()
+        if metric["Namespace"] == app.metrics.namespace:
+            assert metric["MetricName"] in words_of_the_handler()
             assert metric["Dimensions"] == ours
         else:
             assert metric["MetricName"] in OF_AWS
@@ -416,7 +418,7 @@ def test_the_dashboard_shows_every_alarm_and_metrics_that_somebody_emits():
     assert [alarm for alarm in ALARMS if f'"<{alarm}.Arn>"' not in body] == []
     widgets = [widget["properties"] for widget in json.loads(body)["widgets"]]
     lines = [line for widget in widgets for line in widget.get("metrics", ()) if line[0] != "..."]
-    assert {line[1] for line in lines} <= OF_AWS | strings_of_the_handler() | {"."}
+    assert {line[1] for line in lines} <= OF_AWS | words_of_the_handler() | {"."}
 
 
 def accepted(line):

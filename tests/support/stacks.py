@@ -57,6 +57,8 @@ def deploy(prefix=""):
     s3, sqs, steps = (boto3.client(name) for name in ("s3", "sqs", "stepfunctions"))
     for bucket in ("photos", "results"):
         s3.create_bucket(Bucket=bucket)
+    for name in ("label", "compact"):
+        boto3.client("logs").create_log_group(logGroupName=f"/{NAME}/{name}")
     dead = sqs.create_queue(QueueName="dead")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]
     policy = {"deadLetterTargetArn": arn["QueueArn"], "maxReceiveCount": "1"}
@@ -79,7 +81,7 @@ def deploy(prefix=""):
         "QueueUrl": queue["QueueUrl"],
         "DeadLetterQueueUrl": dead,
         "BackfillArn": machine["stateMachineArn"],
-        "LabelLogGroup": "/farm/label",
+        "CompactFunctionName": "compact",
         "DashboardUrl": "https://console/",
     }
     template = {

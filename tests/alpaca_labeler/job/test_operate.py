@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
@@ -17,13 +18,14 @@ from alpaca_labeler.console import stack
 from alpaca_labeler.handler import events
 from alpaca_labeler.job import backfill, operate
 from alpaca_labeler.main import main
+from alpaca_labeler.model import bundle
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
 from alpaca_labeler.table.row import Row
 from tests.support import stacks
 from tests.support.aws import account
-from tests.support.cloudformation import source
+from tests.support.cloudformation import deployed, source
 
 SAID = Decision("2026-02-01", "kim", "goat", 0, "alpaca")
 CORRUPT = Answer("1-a", failure=Failure("corrupt"))
@@ -49,13 +51,16 @@ def test_every_object_and_every_row_is_named_once_with_its_state(objects, table,
     images = [ImageVersion(f"s3://b/{key}", etag=objects[key]) for key in sorted(objects)]
     found_rows = [row(key, table[key], CORRUPT if key in failed else None) for key in sorted(table)]
 
-    found = {item.source_ref[-1]: item.state for item in operate.compare(images, found_rows)}
+    found = {
+        each.source_ref[-1]: state
+        for state, *both in operate.compare(images, found_rows)
+        for each in both
+        if each
+    }
 
     def expected(key):
-        if key not in objects:
-            return "gone"
-        if key not in table:
-            return "missing"
+        if key not in objects or key not in table:
+            return "missing" if key in objects else "gone"
         if objects[key] != table[key]:
             return "stale"
         return "failed" if key in failed else "labelled"
@@ -75,8 +80,8 @@ def test_only_labels_by_an_older_model_are_outdated(before, state):
         (row("a", answer=CORRUPT), "failed"),
         (taken_back, "missing"),
     ):
-        [found] = operate.compare([ImageVersion("s3://b/a", etag="e")], [known], before)
-        assert found.state == expected
+        [(found, _, _)] = operate.compare([ImageVersion("s3://b/a", etag="e")], [known], before)
+        assert found == expected
 
 
 # --- a stack -------------------------------------------------------------------------------------
@@ -113,16 +118,20 @@ def labelled(farm):
     return farm
 
 
-def test_every_output_that_a_command_reads_is_one_of_the_template():
+def test_every_name_that_a_command_asks_for_is_one_of_the_template():
     used = {
         word
         for file in (ROOT / "alpaca_labeler").rglob("*.py")
         if file.parent.name in {"job", "table"}
         for word in file.read_text(encoding="utf-8").split('"')
-        if word.endswith(("Uri", "Url", "Arn", "LogGroup")) and word[0].isupper() and word.isalnum()
+        if word.endswith(("Uri", "Url", "Arn")) and word[0].isupper() and word.isalnum()
     } - {"QueueArn", "ModelUri"}
     assert used
     assert used <= set(source()["Outputs"])
+    stack = deployed()  # of the name farm; the rest is not in the outputs
+    assert stack["LabelLogs"][1]["LogGroupName"] == "/farm/label"
+    assert stack["CompactLogs"][1]["LogGroupName"] == "/farm/compact"
+    assert stack["CompactFunctionRegularly"][1]["Name"] == "farm-compact"
 
 
 @pytest.mark.usefixtures("farm")
@@ -220,12 +229,15 @@ def inputs(farm):
     ]
 
 
-def test_backfill_starts_the_state_machine(farm):
+def test_backfill_starts_the_state_machine_and_shows_its_runs(farm):
     assert run("backfill", "--stack", "farm", "--dry-run").exit_code == 0
     assert inputs(farm) == []
     done = run("backfill", "--stack", "farm", "s3://photos/2026/", "--concurrency", "200")
     assert done.stdout.startswith("arn:aws:states:us-east-1:123456789012:execution:backfill:")
     assert inputs(farm) == [{"prefix": "2026/", "concurrency": 200}]
+    shown = run("backfill", "--stack", "farm", "--list").stdout
+    assert shown.startswith("RUNNING")
+    assert shown.endswith(f"  {done.stdout}")
 
 
 def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
@@ -242,25 +254,11 @@ def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
     stacks.reset(endpoint)
 
 
-def test_runs_are_shown_and_stopped(farm):
-    run("backfill", "--stack", "farm")
-    shown = run("backfill", "--stack", "farm", "--list").stdout
-    name = shown.split()[-1]
-    assert shown.startswith("RUNNING")
-    assert run("backfill", "--stack", "farm", "--stop", name, "--dry-run").exit_code == 0
-    assert run("backfill", "--stack", "farm", "--list").stdout == shown
-    done = run("backfill", "--stack", "farm", "--stop", name)
-    assert f"stopped {farm.outputs['BackfillArn'].replace('stateMachine', 'execution')}" in (
-        done.stderr
-    )
-    assert run("backfill", "--stack", "farm", "--list").stdout.startswith("ABORTED")
-
-
 def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     class Steps:
         def list_executions(self, **_):
             started = datetime(2026, 1, 31, 12, 5, tzinfo=UTC)
-            run = {"status": "FAILED", "startDate": started, "name": "n", "executionArn": "r"}
+            run = {"status": "FAILED", "startDate": started, "executionArn": "r"}
             return {"executions": [run]}
 
         def describe_execution(self, **_):
@@ -275,7 +273,7 @@ def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     monkeypatch.setattr("alpaca_labeler.job.backfill.client", lambda _: Steps())
     backfill._show_runs("machine")
     assert capsys.readouterr().out == (
-        "FAILED     2026-01-31 12:05  n  1,200 of 10,000 photos, 3 failed"
+        "FAILED     2026-01-31 12:05  r  1,200 of 10,000 photos, 3 failed"
         "  too many batches failed\n"
     )
 
@@ -287,39 +285,100 @@ ALARM |= {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
 # --- status --------------------------------------------------------------------------------------
 
 
-def test_status_says_how_the_job_is_doing(labelled):
-    for body in "12":
-        labelled.sqs.send_message(QueueUrl=labelled.outputs["DeadLetterQueueUrl"], MessageBody=body)
-    watch = boto3.client("cloudwatch")
-    firing = ("farm-DeadLettersAlarm-1X", "farm-2-DeadLettersAlarm-1X", "farm-DeadLettersAlarm2")
-    for name in (*firing, "farm-OldestMessageAlarm-1X"):
-        text = "Photos were given up on. First: alpaca status farm"
-        watch.put_metric_alarm(AlarmName=name, AlarmDescription=text, **ALARM)
-    for name in firing:
-        watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="x")
+def put_metric(service, name, dimension, *values):
+    """Give a metric one value every ten minutes, the last one lately."""
+    for number, value in enumerate(reversed(values)):
+        datum = {"MetricName": name, "Value": value, "Dimensions": [dimension]}
+        moment = datetime.now(UTC) - timedelta(minutes=10 * number + 1)
+        boto3.client("cloudwatch").put_metric_data(
+            Namespace=f"AWS/{service}", MetricData=[datum | {"Timestamp": moment}]
+        )
+
+
+def log(group, *lines):
+    """Give a log group of the stack its lines, the last one now."""
+    logs = boto3.client("logs")
+    where = {"logGroupName": f"/farm/{group}", "logStreamName": "s"}
+    logs.create_log_stream(**where)
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    events = [{"timestamp": now - len(lines) + n, "message": m} for n, m in enumerate(lines)]
+    logs.put_log_events(**where, logEvents=events)
+
+
+def said():
     done = run("status", "farm")
     assert done.exit_code == 0, done.output
-    said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line[0] != " ")
-    assert said["stack"] == "farm, CREATE_COMPLETE"
-    assert said["queue"] == "0 waiting, 0 in work"
-    assert said["dead"] == "letters  2"
-    assert said["parts"] == "1 to be merged, no merge yet"
+    return done.stdout
+
+
+def test_status_says_how_the_job_is_doing(labelled):
+    assert "queue         waiting 0, in-work 0, oldest-seconds none" in said()
+    for body in "12":
+        for queue in ("QueueUrl", "DeadLetterQueueUrl"):
+            labelled.sqs.send_message(QueueUrl=labelled.outputs[queue], MessageBody=body)
+    put_metric("SQS", "ApproximateAgeOfOldestMessage", {"Name": "QueueName", "Value": "q"}, 9, 4000)
+    assert "queue         waiting 2, in-work 0, oldest-seconds 4,000" in said()
+    assert "parts         waiting 1, last-merge none" in said()
     bucket.compact("s3://results/labels/")
-    assert "0 to be merged, the last merge of 20" in run("status", "farm").stdout
-    assert said["model"] == "the one in the package"
-    assert said["backfills"] == "none running"
-    assert said["alarms"] == "1 in alarm"
-    assert "farm-DeadLettersAlarm-1X: Photos were given up on." in done.stdout
+    found = json.loads(run("status", "farm", "--json").stdout)
+    assert found["parts"].pop("last-merge").startswith("20")
+    assert found["parts"] == {"waiting": 0}
+    assert (found["state"], found["dead-letters"]) == ("CREATE_COMPLETE", 2)
+    assert (found["model"], found["backfills"]) == ("the one in the package", [])
 
 
-def test_status_says_that_a_pointer_cannot_be_followed(farm, monkeypatch):
-    described = stack.describe("farm")
-    parameter = {"ParameterKey": "ModelUri", "ParameterValue": "s3://results/models/a/latest.json"}
-    monkeypatch.setattr(
-        "alpaca_labeler.job.status.describe", lambda _: described | {"Parameters": [parameter]}
+def test_status_says_when_compaction_ran_and_whether_it_is_scheduled(farm):  # noqa: ARG001
+    log("label", '{"level":"ERROR","message":"cannot be read as a request","problem":"{"}')
+    log("compact", "[ERROR] Deleted: one", "[ERROR] Deleted: labels/manifest.jsonl\nTraceback: ...")
+    assert "compaction    last-run none, schedule none" in said()
+    boto3.client("scheduler").create_schedule(
+        Name="farm-compact",
+        ScheduleExpression="rate(15 minutes)",
+        State="DISABLED",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": "arn:aws:lambda:us-east-1:123456789012:function:c", "RoleArn": "r"},
     )
-    assert "latest.json cannot be followed" in run("status", "farm").stdout
-    assert farm
+    put_metric("Lambda", "Invocations", {"Name": "FunctionName", "Value": "compact"}, 1, 1)
+    shown = said()
+    assert re.search(
+        r"compaction    last-run 20\S+Z, schedule rate\(15 minutes\) DISABLED\n", shown
+    )
+    assert re.search(r"label-error   [\d :.-]+ cannot be read as a request: \{\n", shown)
+    assert re.search(r"compact-error [\d :.-]+ \[ERROR\] Deleted: labels/manifest.jsonl\n", shown)
+
+
+def test_status_counts_alarms_by_state_and_shows_those_that_are_not_ok(farm):  # noqa: ARG001
+    assert "not-ok        none" in said()
+    watch = boto3.client("cloudwatch")
+    for name, state in {
+        "farm-DeadLettersAlarm-1X": "ALARM",
+        "farm-CompactStoppedAlarm-1X": "INSUFFICIENT_DATA",
+        "farm-OldestMessageAlarm-1X": "OK",
+        "farm-2-DeadLettersAlarm-1X": "ALARM",
+        "farm-DeadLettersAlarm2": "ALARM",
+    }.items():
+        watch.put_metric_alarm(AlarmName=name, AlarmDescription="First: this", **ALARM)
+        watch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="x")
+    assert (
+        "alarms        ALARM 1, INSUFFICIENT_DATA 1, OK 1\n"
+        "not-ok        ALARM farm-DeadLettersAlarm-1X: First: this\n"
+        "              INSUFFICIENT_DATA farm-CompactStoppedAlarm-1X: First: this\n"
+    ) in said()
+
+
+def test_status_says_whether_the_bundle_of_the_pointer_is_there(farm, monkeypatch):
+    uri, version = "s3://results/models/a/latest.json", bundle.load().card.version
+    parameter = {"ParameterKey": "ModelUri", "ParameterValue": uri}
+    described = stack.describe("farm") | {"Parameters": [parameter]}
+    monkeypatch.setattr("alpaca_labeler.job.status.describe", lambda _: described)
+    assert f"model         cannot be used: {uri}: not a model pointer" in said()
+    pointer = json.dumps({"version": version}).encode()
+    farm.s3.put_object(Bucket="results", Key="models/a/latest.json", Body=pointer)
+    assert f"model         cannot be used: {uri}: no model bundle there" in said()
+    for name in (bundle.CARD_FILE, bundle.MODEL_FILE):
+        key = f"models/a/{version}/{name}"
+        farm.s3.upload_file(f"{bundle.EMBEDDED}/{name}", "results", key)
+    assert f"model         {version} of {uri}" in said()
 
 
 def test_what_aws_refuses_is_one_sentence(farm):

@@ -112,7 +112,7 @@ def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
 
 
 def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch):
-    running.upload(str(PHOTOS / "alpaca.jpg"), "alpaca.jpg")
+    storage.client().upload_file(str(PHOTOS / "alpaca.jpg"), local_aws.INPUT_BUCKET, "alpaca.jpg")
     monkeypatch.setenv("MAX_PIXELS", "1000")
     running.run(lambda _: None, until_idle=True)
     [row] = rows_at(local_aws.MANIFEST_URI)
