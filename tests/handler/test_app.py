@@ -145,7 +145,7 @@ def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
     assert failures(answer) == ["m2"]
     [[row]] = written(function)
     assert row.source_ref == "s3://photos/alpaca.jpg"
-    with pytest.raises(events.Unfinished):
+    with pytest.raises(events.Unfinished, match=r"1 of 2 images .* SlowDown"):
         call({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]})
 
 

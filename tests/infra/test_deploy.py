@@ -12,6 +12,7 @@ docs/robustness.md says what MiniStack cannot show.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -221,9 +222,26 @@ def test_an_upload_is_labelled_and_the_commands_read_the_stack(job):
     job.upload("farm/red flower+ü.jpg")
     assert job.row("farm/red flower+ü.jpg")["alpaca"] == 1
     assert job.alpaca("audit", "--stack", STACK, "--check") == ""
-    said = job.alpaca("status", STACK)
-    assert "dead letters  0" in said
-    assert "alarms        none in alarm" in said
+    found = json.loads(job.alpaca("status", STACK, "--json"))
+    assert (found["dead-letters"], found["label-error"], found["compact-error"]) == (0, None, None)
+    assert found["compaction"]["schedule"] == "rate(15 minutes) ENABLED"
+    assert found["alarms"]
+    assert "ALARM" not in found["alarms"]
+
+
+def test_the_operator_needs_no_more_rights_than_the_runbook_says(job, monkeypatch):
+    page = (ROOT / "infra/README.md").read_text(encoding="utf-8")
+    [row] = re.findall(r"^\| operator, to look.+", page, re.MULTILINE)
+    statement = {"Effect": "Allow", "Resource": "*", "Action": re.findall(r"`(\w+:\w+)`", row)}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam, name = job.client["iam"], {"UserName": "operator"}
+    iam.create_user(**name)
+    iam.put_user_policy(**name, PolicyName="look", PolicyDocument=policy)
+    key = iam.create_access_key(**name)["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    assert "label-error" in job.alpaca("status", STACK)
+    job.alpaca("audit", "--stack", STACK)
 
 
 def test_a_direct_call_is_answered_and_compaction_keeps_its_row(job):

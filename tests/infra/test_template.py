@@ -108,6 +108,57 @@ def test_what_would_be_dead_or_deadly_is_refused_before_anything_changes(given, 
     assert [named in sentence for sentence in refused] == [True] * bool(named)
 
 
+ARRIVES = {
+    "ExistingInputBucket": ("my-farm", "LabelFunction"),
+    "InputPrefix": ("inbox/", "LabelFunction"),
+    "InputKmsKeyArn": ("arn:aws:kms:eu-central-1:111122223333:key/0a1b", "LabelRole"),
+    "MaxPixels": ("25000000", "LabelFunction"),
+    "NoncurrentDays": ("7", "InputBucket"),
+    "ExistingResultsBucket": ("old-results", "LabelFunction"),
+    "CompactAfterSeconds": ("3600", "CompactFunction"),
+    "ModelUri": ("s3://b-1/models/alpaca/latest.json", "LabelFunction"),
+    "Architecture": ("x86_64", "LabelFunction"),
+    "MemorySize": ("3538", "LabelFunction"),
+    "PermissionsBoundary": ("arn:aws:iam::111122223333:policy/b", "LabelRole"),
+    "BatchSize": ("10", "LabelFunctionPhotos"),
+    "MaximumConcurrency": ("7", "LabelFunctionPhotos"),
+    "AlarmEmail": ("kim@farm.example", "AlarmTopic"),
+    "LogLevel": ("DEBUG", "LabelFunction"),
+    "LogDays": ("3", "LabelLogs"),
+}
+"""Parameter: (another value, what must change)."""
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS)
+def test_a_changed_parameter_alone_arrives(parameter):
+    value, where = ARRIVES[parameter]
+    before, after = STACK[where], deployed(**{parameter: value})[where]
+    assert before != after
+    assert value in repr(after)
+
+
+def test_the_queue_calls_the_function_itself():
+    """A version never changes, and SAM moves an alias only for new code, not for a parameter."""
+    assert STACK["LabelFunctionPhotos"][1]["FunctionName"] == "<LabelFunction>"
+    assert not {kind for kind, _ in STACK.values()} & {"AWS::Lambda::Alias", "AWS::Lambda::Version"}
+
+
+@pytest.mark.parametrize(
+    ("pixels", "memory", "cores"),
+    [
+        ("100000000", "1769", "1"),
+        ("100000000", "7076", "4"),
+        ("200000000", "3538", "1"),
+        ("200000000", "7076", "2"),
+    ],
+)
+def test_photos_in_decoding_fit_the_memory(pixels, memory, cores):
+    _, function = deployed(MaxPixels=pixels, MemorySize=memory)["LabelFunction"]
+    assert function["Environment"]["Variables"]["CORES"] == cores
+    # docs/robustness.md: 17 bytes per pixel for the worst kind, WebP, and 130 MB for all else.
+    assert int(cores) * int(pixels) * 17 + 130e6 < int(memory) * 2**20
+
+
 def test_build_and_deploy_read_the_same_architecture():
     samconfig = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))["default"]
     given = samconfig["global"]["parameters"]["parameter_overrides"]

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -255,31 +256,20 @@ def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
 
 
 def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
-    class Steps:
-        def list_executions(self, **_):
-            started = datetime(2026, 1, 31, 12, 5, tzinfo=UTC)
-            run = {"status": "FAILED", "startDate": started, "executionArn": "r"}
-            return {"executions": [run]}
-
-        def describe_execution(self, **_):
-            return {"cause": "too many batches failed"}
-
-        def list_map_runs(self, **_):
-            return {"mapRuns": [{"mapRunArn": "m"}]}
-
-        def describe_map_run(self, **_):
-            return {"itemCounts": {"succeeded": 1200, "total": 10_000, "failed": 3}}
-
-    monkeypatch.setattr("alpaca_labeler.job.backfill.client", lambda _: Steps())
+    run = {"status": "FAILED", "startDate": datetime(2026, 1, 31, 12, 5, tzinfo=UTC), "executionArn": "r"}
+    answers = {
+        "list_executions": {"executions": [run]},
+        "describe_execution": {"cause": "too many batches failed"},
+        "list_map_runs": {"mapRuns": [{"mapRunArn": "m"}]},
+        "describe_map_run": {"itemCounts": {"succeeded": 1200, "total": 10_000, "failed": 3}},
+    }
+    steps = Mock(**{f"{name}.return_value": answer for name, answer in answers.items()})
+    monkeypatch.setattr("alpaca_labeler.job.backfill.client", lambda _: steps)
     backfill._show_runs("machine")
     assert capsys.readouterr().out == (
         "FAILED     2026-01-31 12:05  r  1,200 of 10,000 photos, 3 failed"
         "  too many batches failed\n"
     )
-
-
-ALARM = {"MetricName": "m", "Namespace": "n", "Statistic": "Sum", "Period": 60, "Threshold": 0}
-ALARM |= {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold"}
 
 
 # --- status --------------------------------------------------------------------------------------
@@ -357,7 +347,9 @@ def test_status_counts_alarms_by_state_and_shows_those_that_are_not_ok(farm):  #
         "farm-2-DeadLettersAlarm-1X": "ALARM",
         "farm-DeadLettersAlarm2": "ALARM",
     }.items():
-        watch.put_metric_alarm(AlarmName=name, AlarmDescription="First: this", **ALARM)
+        about = {"AlarmName": name, "AlarmDescription": "First: this", "Threshold": 0}
+        about |= {"Period": 60, "EvaluationPeriods": 1, "MetricName": "m", "Namespace": "n"}
+        watch.put_metric_alarm(**about, Statistic="Sum", ComparisonOperator="GreaterThanThreshold")
         watch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="x")
     assert (
         "alarms        ALARM 1, INSUFFICIENT_DATA 1, OK 1\n"
