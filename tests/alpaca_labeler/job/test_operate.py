@@ -256,7 +256,11 @@ def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
 
 
 def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
-    run = {"status": "FAILED", "startDate": datetime(2026, 1, 31, 12, 5, tzinfo=UTC), "executionArn": "r"}
+    run = {
+        "status": "FAILED",
+        "startDate": datetime(2026, 1, 31, 12, 5, tzinfo=UTC),
+        "executionArn": "r",
+    }
     answers = {
         "list_executions": {"executions": [run]},
         "describe_execution": {"cause": "too many batches failed"},
