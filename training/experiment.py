@@ -62,9 +62,7 @@ class Outcome:
         if kept == tried:
             return f"{early}kept: the weights after all {tried} epochs of fine-tuning"
         if kept:
-            return (
-                f"{early}kept: epoch {kept} of {tried} of fine-tuning, the best on held-out photos"
-            )
+            return f"{early}kept: epoch {kept} of {tried} of fine-tuning, as later ones were worse"
         return f"{early}all {tried} epochs of fine-tuning were worse than the start, which is kept"
 
 

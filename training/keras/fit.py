@@ -22,6 +22,8 @@ from .network import BASE, FEATURES, KIND, LOGIT, build, unfreeze, with_kinds
 
 PREDICT_BATCH = 32
 FROZEN, TUNING = "frozen", "fine-tuning"
+SPREAD = 0.5
+"""Standard deviation of the loss over photos, about; of a mean of n photos it is SPREAD/sqrt(n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ def fit(
 ) -> Fit:
     """Train on some of the photos: `train` and `validation` are their indices.
 
-    `validation` decides which epoch is kept; without it, the last one is. Raises `NetworkError`.
+    The last epoch is kept unless `validation` clearly says that it is worse than an earlier one: by
+    more than one standard error, as in the rule of Breiman et al. (Classification and Regression
+    Trees, 1984). Twenty photos of the same sources cannot tell more, and fine-tuning helps on
+    photos from elsewhere. Raises `NetworkError`.
     """
     deterministic(seed)
     recipe, data = begin.recipe, begin.data
@@ -94,7 +99,9 @@ def fit(
     chances = split.chances(data, begin.group, train, recipe.sampling.positive_share)
     network = build(recipe, begin.weights)
     trainer = with_kinds(network, int(split.kinds(data).max()) + 1)
-    best = _Best(trainer, progress)
+    best = _Best(
+        trainer, progress, 0 if validation is None else SPREAD / math.sqrt(len(validation))
+    )
     interrupted, began = False, time.monotonic()
     draws = min(recipe.sampling.photos, recipe.sampling.repeats * len(train))
     size = min(recipe.batch_size, draws)
@@ -201,11 +208,14 @@ def _solve(
 
 
 class _Best(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no types
-    """Reports each epoch, and keeps the weights of the best: of the last if none is held out."""
+    """Reports each epoch, and keeps the weights of the last that is not worse than the best.
 
-    def __init__(self, trainer: Any, progress: Callable[[Epoch], None]) -> None:
+    `margin` is how much higher its loss on held-out photos may be.
+    """
+
+    def __init__(self, trainer: Any, progress: Callable[[Epoch], None], margin: float) -> None:
         super().__init__()
-        self.trainer, self.progress = trainer, progress
+        self.trainer, self.progress, self.margin = trainer, progress, margin
         self.history: list[Epoch] = []
         self.epoch: Epoch | None = None
         self.weights: Any = None
@@ -215,13 +225,13 @@ class _Best(keras.callbacks.Callback):  # type: ignore[misc]  # keras has no typ
     def note(self, epoch: Epoch) -> None:
         """Record an epoch that has ended, and report it."""
         self.history.append(epoch)
-        best = math.inf if self.epoch is None else self.epoch.val_loss
-        if self.epoch is None or math.isnan(best) or epoch.val_loss < best:
+        best = min(each.val_loss for each in self.history)
+        if len(self.history) == 1 or math.isnan(best) or epoch.val_loss <= best + self.margin:
             self.epoch, self.weights = epoch, self.trainer.get_weights()
         self.progress(epoch)
 
     def restore(self) -> None:
-        """Give the trainer the best weights so far."""
+        """Give the trainer the weights that are kept so far."""
         self.trainer.set_weights(self.weights)
 
     def on_train_begin(self, _logs: Any = None) -> None:
