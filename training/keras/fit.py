@@ -53,7 +53,7 @@ class Fit:
     """Epochs of fine-tuning that the kept weights have seen."""
     seconds: float
     interrupted: bool
-    """Whether Ctrl-C was pressed: the network is the best until then."""
+    """Whether Ctrl-C was pressed: the network is what was kept until then."""
 
 
 def deterministic(seed: int) -> None:
