@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -46,16 +47,13 @@ def host() -> tuple[str, str]:
     found = os.environ.get("SAM_HOST")
     if not found and sys.platform != "linux":
         return "127.0.0.1", "host.docker.internal"
-    if not found:
-        command = ["docker", "network", "inspect", "bridge"]
-        form = ("--format", "{{(index .IPAM.Config 0).Gateway}}")
-        try:
-            found = subprocess.check_output([*command, *form], text=True).strip()
-        except (OSError, subprocess.CalledProcessError) as error:
-            sys.exit(
-                f"Docker does not answer ({error}). If another engine runs, set SAM_HOST to an "
-                "address of this machine that its containers reach, as 172.17.0.1."
-            )
+    command = ["docker", "network", "inspect", "bridge"]
+    form = ("--format", "{{(index .IPAM.Config 0).Gateway}}")
+    try:
+        found = found or subprocess.check_output([*command, *form], text=True).strip()
+        socket.create_server((found, 0)).close()  # moto's server would wait for ever
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f"{error}: start Docker, or set SAM_HOST to this machine's address in its network")
     return found, found
 
 
