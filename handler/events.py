@@ -154,9 +154,6 @@ def is_skipped(source_ref: str, within: str) -> bool:
     return skip.by_path(source_ref.removeprefix(within[: within.rindex("/") + 1])) is not None
 
 
-# --- one reader for each source ------------------------------------------------------------------
-
-
 def _read(document: Event) -> Iterator[ImageVersion | Exception]:
     """Yield each image that is announced, and the error of each record that cannot be read."""
     try:
@@ -261,9 +258,6 @@ def _moment(value: object) -> str | None:
     else:
         return None
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
-
-
-# --- the answer ----------------------------------------------------------------------------------
 
 
 def answer(batch: Batch, rows: int, unfinished: Mapping[str, str], queued: int = 0) -> Event:

@@ -56,16 +56,8 @@ def put(aws, *names, into=""):
 
 def queued(**messages):
     """Make an SQS event: message id -> the keys it announces."""
-    return {
-        "Records": [
-            {
-                "eventSource": "aws:sqs",
-                "messageId": id_,
-                "body": json.dumps({"bucket": "photos", "keys": keys}),
-            }
-            for id_, keys in messages.items()
-        ]
-    }
+    bodies = {id_: {"bucket": "photos", "keys": keys} for id_, keys in messages.items()}
+    return {"Records": [{"messageId": id_, "body": json.dumps(b)} for id_, b in bodies.items()]}
 
 
 def failures(answer):

@@ -6,6 +6,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from samtranslator.parser.parser import Parser
@@ -21,6 +22,14 @@ PSEUDO = {
     "AWS::URLSuffix": "amazonaws.com",
 }
 NO_VALUE = object()
+FUNCTIONS: dict[str, Any] = {
+    "And": lambda *conditions: all(conditions),
+    "Equals": lambda one, other: str(one) == str(other),
+    "Not": lambda condition: not condition,
+    "Or": lambda *conditions: any(conditions),
+    "Select": lambda index, items: items[int(index)],
+    "Split": lambda sign, text: text.split(sign),
+}
 
 
 @cache
@@ -87,46 +96,26 @@ class _Resolver:
             if name == "Condition" and isinstance(argument, str):
                 return self.condition(argument)
             if name.startswith("Fn::"):
-                return getattr(self, f"_{name[4:].lower()}")(argument)
+                return self._function(name[4:], argument)
         resolved = {key: self(item) for key, item in value.items()}
         return {key: item for key, item in resolved.items() if item is not NO_VALUE}
 
     def _named(self, name):
         return self.values.get(name, f"<{name}>")
 
-    def _getatt(self, path):
-        return f"<{'.'.join(path)}>"
-
-    def _sub(self, argument):
-        pattern, local = argument if isinstance(argument, list) else (argument, {})
-        local = {name: self(item) for name, item in local.items()}
-        return re.sub(
-            r"\$\{([^!}]+)\}", lambda m: str(local.get(m[1]) or self._named(m[1])), pattern
-        )
-
-    def _if(self, argument):
-        name, yes, no = argument
-        return self(yes if self.condition(name) else no)
-
-    def _equals(self, pair):
-        one, other = map(self, pair)
-        return str(one) == str(other)
-
-    def _not(self, argument):
-        return not self(argument[0])
-
-    def _and(self, arguments):
-        return all(map(self, arguments))
-
-    def _or(self, arguments):
-        return any(map(self, arguments))
-
-    def _findinmap(self, argument):
-        name, first, second = map(self, argument)
-        return self.template["Mappings"][name][first][second]
-
-    def _select(self, argument):
-        return self(argument[1])[int(argument[0])]
-
-    def _split(self, argument):
-        return self(argument[1]).split(argument[0])
+    def _function(self, name, argument):
+        if name == "GetAtt":
+            return f"<{'.'.join(argument)}>"
+        if name == "If":
+            condition, yes, no = argument
+            return self(yes if self.condition(condition) else no)
+        if name == "Sub":
+            pattern, local = argument if isinstance(argument, list) else (argument, {})
+            local = self(local)
+            return re.sub(
+                r"\$\{([^!}]+)\}", lambda m: str(local.get(m[1]) or self._named(m[1])), pattern
+            )
+        if name == "FindInMap":
+            mapping, first, second = self(argument)
+            return self.template["Mappings"][mapping][first][second]
+        return FUNCTIONS[name](*self(argument))

@@ -26,13 +26,8 @@ def server():
     try:
         yield url
     finally:
-        reset(url)
+        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()
         running.stop()
-
-
-def reset(url):
-    """Empty moto's server."""
-    urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()
 
 
 @dataclass
@@ -44,10 +39,10 @@ class Stack:
     sqs: Any
     steps: Any
 
-    def waiting(self, output="QueueUrl"):
-        """Return the bodies that wait in a queue."""
+    def waiting(self):
+        """Return the bodies that wait in the queue."""
         found = self.sqs.receive_message(
-            QueueUrl=self.outputs[output], MaxNumberOfMessages=10, VisibilityTimeout=0
+            QueueUrl=self.outputs["QueueUrl"], MaxNumberOfMessages=10, VisibilityTimeout=0
         )
         return [message["Body"] for message in found.get("Messages", ())]
 

@@ -25,7 +25,6 @@ from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read
 from alpaca_labeler.table.row import Row
 from tests.support import stacks
-from tests.support.aws import account
 from tests.support.cloudformation import deployed, source
 
 SAID = Decision("2026-02-01", "kim", "goat", 0, "alpaca")
@@ -88,18 +87,10 @@ def test_only_labels_by_an_older_model_are_outdated(before, state):
 # --- a stack -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    with stacks.server() as url:
-        yield url
-
-
 @pytest.fixture
-def farm(endpoint, monkeypatch):
+def farm(aws):  # noqa: ARG001 - it starts moto
     """Give a deployed stack called farm."""
-    with account(monkeypatch, endpoint):
-        yield stacks.deploy()
-    stacks.reset(endpoint)
+    return stacks.deploy()
 
 
 @pytest.fixture
@@ -241,18 +232,17 @@ def test_backfill_starts_the_state_machine_and_shows_its_runs(farm):
     assert shown.endswith(f"  {done.stdout}")
 
 
-def test_backfill_refuses_what_the_job_does_not_work_on(endpoint, monkeypatch):
-    with account(monkeypatch, endpoint):
-        farm = stacks.deploy("inbox/")
-        for other in ("other/2026/", "photos-2/inbox/", "other/", "photos/barn/", "photos/"):
-            done = run("backfill", f"s3://{other}", "--stack", "farm")
-            assert done.exit_code == 1
-            assert f"s3://{other}: this job works on s3://photos/inbox/ alone" in done.stderr
-        assert inputs(farm) == []
-        assert run("backfill", "s3://photos/inbox/a", "--stack", "farm").exit_code == 0
-        assert run("backfill", "--stack", "farm").exit_code == 0
-        assert {each["prefix"] for each in inputs(farm)} == {"inbox/", "inbox/a"}
-    stacks.reset(endpoint)
+@pytest.mark.usefixtures("aws")
+def test_backfill_refuses_what_the_job_does_not_work_on():
+    farm = stacks.deploy("inbox/")
+    for other in ("other/2026/", "photos-2/inbox/", "other/", "photos/barn/", "photos/"):
+        done = run("backfill", f"s3://{other}", "--stack", "farm")
+        assert done.exit_code == 1
+        assert f"s3://{other}: this job works on s3://photos/inbox/ alone" in done.stderr
+    assert inputs(farm) == []
+    assert run("backfill", "s3://photos/inbox/a", "--stack", "farm").exit_code == 0
+    assert run("backfill", "--stack", "farm").exit_code == 0
+    assert {each["prefix"] for each in inputs(farm)} == {"inbox/", "inbox/a"}
 
 
 def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -16,7 +17,7 @@ from alpaca_labeler.handler import app
 from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
 from alpaca_labeler.table.row import Row
-from tests.support.aws import forget_function
+from tests.support.aws import account, forget_function
 
 pytestmark = pytest.mark.slow  # each test runs a job of its own
 PHOTOS = Path(__file__).parents[2] / "photos"
@@ -124,26 +125,14 @@ def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch
     assert [row.label for row in rows_at(local_aws.MANIFEST_URI)] == ["alpaca"]
 
 
-def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path):
+def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path, monkeypatch):
     command = [sys.executable, "-m", "alpaca_labeler", "sandbox"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert process.stdout
-    assert process.stderr
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process: Any = subprocess.Popen(command, **pipes, cwd=tmp_path)
     try:
         endpoint = process.stderr.readline().split()[2].rstrip(".")
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="sandbox",
-            aws_secret_access_key="sandbox",
-        )
+        with account(monkeypatch, endpoint):
+            s3 = boto3.client("s3")
         s3.upload_file(str(PHOTOS / "alpaca.jpg"), local_aws.INPUT_BUCKET, "new.jpg")
         assert "s3://photos/new.jpg" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
