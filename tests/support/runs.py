@@ -1,7 +1,5 @@
 """`alpaca` as a process of its own, as a person or a script starts it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -7,8 +7,6 @@ What must be true at the end is said by docs/architecture.md's table of facts, f
 saw and did: nothing here merges rows.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import itertools
@@ -16,9 +14,9 @@ import json
 import random
 import threading
 import time
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 from urllib.parse import quote_plus
@@ -137,25 +135,9 @@ class FaultyClient:
             self._s3.put_object(arguments["Bucket"], arguments["Key"], stored.body + b"\n")
 
 
-class Inline:
-    """A thread pool whose work is done when it is asked for: no thread the scheduler lacks."""
-
-    def __init__(self, *_):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def map(self, function, items):
-        return map(function, items)
-
-    def submit(self, function, *arguments):
-        done: Future[Any] = Future()
-        done.set_result(function(*arguments))
-        return done
+def in_this_thread(*_):
+    """Return a pool whose work is done when it is asked for: no thread the scheduler lacks."""
+    return contextlib.nullcontext(SimpleNamespace(map=map))
 
 
 class FakeClassifier:
@@ -200,22 +182,16 @@ class Said:
     acknowledged: bool = False
 
 
-@dataclass
 class World:
     """Everything that one run is made of."""
 
-    seed: int
-    objects: int
-    rate: float = 0.2
-    workers: int = 8
-    rng: random.Random = field(init=False)
-
-    def __post_init__(self):
-        self.rng = random.Random(self.seed)
+    def __init__(self, seed, objects, rate=0.2):
+        self.objects = objects
+        self.rng = random.Random(seed)
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.s3 = FakeS3(self.tick, page=500, versioned=True)
         self.scheduler = Scheduler(self.rng)
-        self.client = FaultyClient(self.s3, self.rng, self.scheduler, self.rate)
+        self.client = FaultyClient(self.s3, self.rng, self.scheduler, rate)
         self.queue: list[dict[str, Any]] = []
         self.model = MODELS[0]
         self.uploading = True
@@ -233,26 +209,20 @@ class World:
     def going_on(self):
         return self.uploading or self.queue or self.busy
 
-    # --- the actors ---
-
     def upload(self):
-        plan = []
+        moments = []
         for number in range(self.objects):
-            key = f"farm {number % 7}/ü+{number}.jpg"
             changes = ["put"] * self.rng.choice((1, 1, 1, 2, 3))
             if self.rng.random() < 0.1:
                 changes.append("delete")
                 changes += ["put"] * (self.rng.random() < 0.5)
-            plan.append((self.rng.random(), key, changes))
-        # Changes of one object keep their order; those of all objects are mixed.
-        moments = sorted(
-            (start + 0.3 * self.rng.random() * place, place, key)
-            for start, key, changes in plan
-            for place, _ in enumerate(changes)
-        )
-        pending = {key: list(changes) for _, key, changes in plan}
-        for _, _, key in moments:
-            self.change(key, pending[key].pop(0))
+            # Changes of one object keep their order; those of all objects are mixed.
+            start = self.rng.random()
+            times = sorted(start + 0.3 * self.rng.random() for _ in changes)
+            key = f"farm {number % 7}/ü+{number}.jpg"
+            moments += [(time, key, change) for time, change in zip(times, changes, strict=True)]
+        for _, key, change in sorted(moments):
+            self.change(key, change)
             self.scheduler.switch()
             if self.rng.random() < 20 / self.objects:  # a promotion or a rollback
                 self.model = self.rng.choice(MODELS)
@@ -261,7 +231,8 @@ class World:
     def change(self, key, change="put"):
         if change == "delete":
             self.s3.delete_objects("photos", {"Objects": [{"Key": key}]})
-            return self._announce(key, "ObjectRemoved:Delete", {})
+            self._announce(key, "ObjectRemoved:Delete", {})
+            return
         seen = self.versions.setdefault(key, [])
         kind = "bad" if self.rng.random() < 0.1 else "good"
         drawn = self.rng.random()
@@ -275,7 +246,6 @@ class World:
         seen.append(body)
         etag = self.s3.put_object("photos", key, body.encode())["ETag"].strip('"')
         self._announce(key, "ObjectCreated:Put", {"eTag": etag, "size": len(body.encode())})
-        return None
 
     def _announce(self, key, name, facts):
         self._sequence += self.rng.randrange(1, 9)
@@ -319,24 +289,16 @@ class World:
 
     def backfill(self):
         """Label what is listed now, as a Distributed Map does: no sequencer, no version."""
-        while self.uploading or self.queue:
-            listed = self.s3.list_objects_v2("photos", "", f"farm {self.rng.randrange(7)}/")
-            items = [
-                {"Key": item["Key"], "Size": item["Size"], "Etag": item["ETag"]}
-                for item in listed["Contents"][: self.rng.randrange(1, 20)]
-            ]
-            event = {"BatchInput": {"bucket": "photos"}, "Items": items}
-            batch = events.parse(event, within=INPUT)
-            self._or_fail(lambda batch=batch: self._process(batch))
-            self._rest()
+        listed = self.s3.list_objects_v2("photos", "", f"farm {self.rng.randrange(7)}/")
+        items = [
+            {"Key": item["Key"], "Size": item["Size"], "Etag": item["ETag"]}
+            for item in listed["Contents"][: self.rng.randrange(1, 20)]
+        ]
+        event = {"BatchInput": {"bucket": "photos"}, "Items": items}
+        self._process(events.parse(event, within=INPUT))
 
     def review(self, who):
         """Open the table, decide some of it by some clock, and take some decisions back."""
-        while self.going_on:
-            self._or_fail(lambda: self._review(who))
-            self._rest()
-
-    def _review(self, who):
         wrong = timedelta(days=self.rng.choice((-400, 0, 400)))
         opened = self.client.calls
         rows = {row.source_ref: row for row in self._table()}
@@ -349,11 +311,6 @@ class World:
             rows[row.source_ref] = merge(row, said)
 
     def prune(self):
-        while self.going_on:
-            self._or_fail(self._prune)
-            self._rest()
-
-    def _prune(self):
         names = [row.source_ref for row in self._table()]
         bucket.write(RESULTS, prune.gone_in_s3(names))
 
@@ -386,20 +343,19 @@ class World:
         with contextlib.suppress(storage.StorageError, Crash):
             return act()
 
-    def _rest(self):
-        for _ in range(20):
-            self.scheduler.switch()
-
-    # --- a run, and what must be true at its end ---
+    def often(self, act, *arguments):
+        while self.going_on:
+            self._or_fail(lambda: act(*arguments))
+            for _ in range(20):
+                self.scheduler.switch()
 
     def run(self, monkeypatch):
         self.patch(monkeypatch)
-        for actor in (self.upload, *[self.compact] * 3, self.backfill, self.prune):
+        self.scheduler.spawn(self.upload)
+        for actor in [self.compact] * 3 + [self.work] * 8:
             self.scheduler.spawn(actor)
-        for who in ("kim", "ann"):
-            self.scheduler.spawn(self.review, who)
-        for _ in range(self.workers):
-            self.scheduler.spawn(self.work)
+        for act in ([self.backfill], [self.prune], [self.review, "kim"], [self.review, "ann"]):
+            self.scheduler.spawn(self.often, *act)
         self.scheduler.run()
         self.come_to_rest()
         return self
@@ -409,7 +365,7 @@ class World:
         monkeypatch.setattr(storage, "client", lambda: self.client)
         monkeypatch.setattr(time, "sleep", lambda _: None)
         for module in (bucket, prune):
-            monkeypatch.setattr(module, "ThreadPoolExecutor", Inline)
+            monkeypatch.setattr(module, "ThreadPoolExecutor", in_this_thread)
         monkeypatch.setattr(labeler, "Classifier", FakeClassifier)
         monkeypatch.setattr(images, "decode", decode)
         for name in ("logger", "metrics"):
@@ -426,7 +382,7 @@ class World:
                 break
         self.client.rate = 0
         self.now += timedelta(seconds=1)
-        self._prune()
+        self.prune()
         bucket.compact(RESULTS, until="0")
 
     def _slowly(self, real):

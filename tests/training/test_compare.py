@@ -56,9 +56,6 @@ def answer(*arguments, what=command):
     return json.loads(result.stdout)
 
 
-# --- the test ------------------------------------------------------------------------------------
-
-
 def test_mcnemar_is_the_two_sided_binomial_test_of_one_half():
     for old, new in product(range(9), repeat=2):
         likely = {k: math.comb(old + new, k) / 2 ** (old + new) for k in range(old + new + 1)}
@@ -66,9 +63,6 @@ def test_mcnemar_is_the_two_sided_binomial_test_of_one_half():
         assert mcnemar(old, new) == pytest.approx(uneven), (old, new)
     assert mcnemar(0, 1000) == 2.0**-999
     assert mcnemar(10_000, 10_000) == 1
-
-
-# --- what is counted -----------------------------------------------------------------------------
 
 
 def test_two_models_are_counted_in_pairs(always, never, farm):
@@ -130,9 +124,6 @@ def test_photos_of_other_classes_are_refused(always, never, pets):
         assert "its classes are 'cat photos' and 'dogs'" in result.stderr
 
 
-# --- what was trained on -------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_photos_that_a_model_was_trained_on_are_left_out(never, farm, sha256, tmp_path):
     known = {sha256["alpaca/0.png"]: ("trained", ""), sha256["alpaca/1.png"]: ("held out", "0.9")}
@@ -180,9 +171,6 @@ def test_evaluation_counts_what_no_model_was_trained_on(farm, sha256, tmp_path):
     text = call(new, farm, what=evaluate_command)
     assert "11 photos; 1 that the model was trained on are left out" in text.stdout
     assert "does not say" not in text.stderr
-
-
-# --- how it looks --------------------------------------------------------------------------------
 
 
 def test_the_text_fits_a_terminal_and_controls_none(always, never, farm, tmp_path):

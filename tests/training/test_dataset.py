@@ -172,8 +172,6 @@ def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, tmp_
     assert len({first, changed, dataset.load(str(copy), 32).fingerprint()}) == 3
 
 
-# --- one file that describes several folders -----------------------------------------------------
-
 DESCRIPTION = """
 groups = ["groups.csv"]
 scenes = [["00.png", "01.png"]]

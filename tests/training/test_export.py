@@ -165,9 +165,6 @@ def test_a_class_name_that_rows_need_themselves_is_refused(label):
         description.attribute(label)
 
 
-# --- the commands ---------------------------------------------------------------------------------
-
-
 def test_training_says_what_it_does_first_and_what_to_do_next_last(trained):
     said, printed = trained.result.stderr, trained.result.stdout
     assert said.startswith("reading the photos in ")

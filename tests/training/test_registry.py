@@ -1,7 +1,5 @@
 """Publishing against moto's S3: whatever breaks or races, the pointer names a whole bundle."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading
@@ -77,9 +75,6 @@ def current():
     return bundle.load(POINTER).card.version
 
 
-# --- publishing ----------------------------------------------------------------------------------
-
-
 def test_a_published_bundle_is_loaded_through_the_pointer(make):
     folder, version = make(1)
     steps: list[str] = []
@@ -143,9 +138,6 @@ def test_a_damaged_bundle_is_never_uploaded(make):
 def test_a_place_that_holds_no_versions_is_refused(uri, message):
     with pytest.raises(registry.PublishError, match=message):
         registry.versions(uri)
-
-
-# --- promote and list ----------------------------------------------------------------------------
 
 
 def test_promoting_the_previous_version_rolls_back_and_publishing_does_not_undo_it(make, published):
@@ -229,9 +221,6 @@ def test_a_file_that_is_not_a_pointer_is_not_overwritten(make, content):
     assert storage.read(POINTER, 100) == content
 
 
-# --- races, crashes and lost answers -------------------------------------------------------------
-
-
 def test_concurrent_publishers_leave_the_newest_in_use_and_write_each_file_once(make, monkeypatch):
     from moto.s3.responses import S3Response
 
@@ -303,9 +292,6 @@ def test_a_crash_or_lost_answer_at_any_call_leaves_a_whole_bundle_in_use(
         if len(calls) <= at:
             break
     assert at >= 3
-
-
-# --- the command ---------------------------------------------------------------------------------
 
 
 def alpaca(*words):

@@ -175,9 +175,6 @@ def test_a_class_must_not_vanish(data, write):
         relabel.add(data, [write(*rows)])
 
 
-# --- photos in a bucket --------------------------------------------------------------------------
-
-
 @pytest.fixture
 def bucket(aws, folder):
     aws.create_bucket(Bucket="farm")

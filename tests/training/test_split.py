@@ -71,9 +71,6 @@ def test_a_holdout_is_a_fifth_of_each_class():
     assert Counter(strata[index] for index in held) == {0: 12, 1: 8}
 
 
-# --- how often each photo is drawn --------------------------------------------------------------
-
-
 @pytest.fixture
 def flock(data):
     """Eight dogs, twelve cats, and 150 cats more of two kinds, 120 of them from one source."""

@@ -1,7 +1,5 @@
 """A bucket's table: parts, one manifest, and compaction that loses nothing."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -132,9 +130,6 @@ def test_a_manifest_of_somebody_else_is_refused(s3):
     assert len(keys(s3, "labels/parts/")) == 1
 
 
-# --- people --------------------------------------------------------------------------------------
-
-
 def test_a_persons_label_goes_with_the_photo_to_another_name(s3):
     first = row("a", content="sha256:same")
     write(RESULTS, [first, row("c", content="sha256:same"), row("d")])
@@ -149,9 +144,6 @@ def test_a_persons_label_goes_with_the_photo_to_another_name(s3):
     assert keys(s3) == ["labels/manifest.jsonl"]
 
 
-# --- photos that are gone ------------------------------------------------------------------------
-
-
 def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     write(RESULTS, [row("a", 40 * 86400), row("b", 40 * 86400), row("c")])
     write(RESULTS, [gone("a", 3), gone("b", 19)])
@@ -160,9 +152,6 @@ def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     body = s3.get_object(Bucket="results", Key="labels/manifest.jsonl")["Body"].read()
     assert b"s3://photos/a" in body
     assert b"s3://photos/b" not in body
-
-
-# --- uploads in parts ----------------------------------------------------------------------------
 
 
 def test_a_large_manifest_is_uploaded_in_parts(s3):

@@ -1,7 +1,5 @@
 """A photo is its content and has one name: what a person said of it stays, whatever moves."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -109,9 +107,6 @@ def test_a_folder_and_its_manifest_move_together(folder):
     assert labels(folder / "there/summer")["a.png"] == f"{said}*"
 
 
-# --- what a person says counts at once -----------------------------------------------------------
-
-
 def counted(where, cwd):
     return json.loads(alpaca("manifest", "stats", where, "--json", cwd=cwd).stdout)
 
@@ -144,9 +139,6 @@ def test_label_correct_and_every_command_shows_it_without_a_step_between(folder)
     for _ in range(2):
         assert labels(folder)["holiday/a.png"] == before
         label("holiday", cwd=folder)
-
-
-# --- files ---------------------------------------------------------------------------------------
 
 
 def test_a_manifest_that_a_windows_editor_saved_is_read(folder):

@@ -1,7 +1,5 @@
 """Counts of a table: true, in one reading and in flat memory."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from hypothesis import given

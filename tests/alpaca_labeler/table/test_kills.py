@@ -3,8 +3,6 @@
 KILLS=300 pytest tests/alpaca_labeler/table/test_kills.py
 """
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """A folder's table is one file that many append to, and nothing that they say is lost."""
 
-from __future__ import annotations
-
 import errno
 import multiprocessing
 import os
@@ -112,9 +110,6 @@ def test_a_file_without_rows_goes_away(path):
     assert names(path) == []
 
 
-# --- ends ----------------------------------------------------------------------------------------
-
-
 def test_a_last_row_without_its_newline_counts(path):
     append(path, row("a"))
     with open(path, "ab") as file:
@@ -157,9 +152,6 @@ def test_an_unreadable_line_is_named(path):
     append(path, row("b"))
     with pytest.raises(ManifestError, match="line 2: not JSON"):
         names(path)
-
-
-# --- places --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EACCES])
@@ -236,9 +228,6 @@ def test_a_full_disk_takes_all_rows_or_none(path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names(path) == ["a"]
-
-
-# --- several at once -----------------------------------------------------------------------------
 
 
 def test_two_runs_at_once_are_refused_and_a_page_shares_the_file_with_a_run(path):

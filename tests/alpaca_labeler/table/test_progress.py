@@ -1,7 +1,5 @@
 """When to stop: how many labels are still wrong, and how sure a random check makes."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """One row of a photo: its merge, what follows from it, and the rows of other tools."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from dataclasses import replace
@@ -82,9 +80,6 @@ lines = (
     | st.just(json.dumps({"source-ref": NAME, "boxes": 3}).encode())
 )
 histories = st.lists(lines, min_size=1, max_size=7)
-
-
-# --- merging -------------------------------------------------------------------------------------
 
 
 @given(histories, st.data())
@@ -206,9 +201,6 @@ def moment_of(value: str) -> datetime:
     return found if found.year <= 9000 else earliest
 
 
-# --- decisions -----------------------------------------------------------------------------------
-
-
 def read_row(content: str, at: datetime, label: str = "alpaca", model: str = "m1") -> Row:
     answer = Answer(model, label, int(label == "alpaca"), "alpaca", 0.9, 0.5)
     return Row(NAME, Read(timestamp(at), content), answer)
@@ -264,9 +256,6 @@ def test_a_photo_that_is_gone_is_hidden_until_it_is_read_again():
     assert not merge(row, read_row("sha256:aa", NOON + timedelta(hours=2))).hidden
 
 
-# --- dates ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -291,9 +280,6 @@ def test_a_moment_of_ours_is_read_as_it_was_written(at):
 def test_a_clock_that_is_behind_is_set_right():
     assert later(NOON, timestamp(NOON)) == "2026-01-31T12:00:00.000001Z"
     assert later(NOON, "") == timestamp(NOON)
-
-
-# --- lines ---------------------------------------------------------------------------------------
 
 
 def test_a_written_row_is_one_that_ground_truth_reads():

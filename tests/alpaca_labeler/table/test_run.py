@@ -1,7 +1,5 @@
 """A labelling run: what it knows of a folder's photos, and what it writes of them."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -133,9 +131,6 @@ def test_a_failure_is_tried_again_if_that_may_help(clock, failure, decoder, agai
         run.load("m1", decoder)
         assert run.has(state("a.jpg")) is not again
         assert run.had_failed(state("a.jpg")) is (failure.code in TRIED_AGAIN)
-
-
-# --- photos that are gone ------------------------------------------------------------------------
 
 
 def prune(clock, *seen, until=None):

@@ -1,7 +1,5 @@
 """Compaction on a real S3 server, with uploads in parts, races and crashes: `make test-s3`."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

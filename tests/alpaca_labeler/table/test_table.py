@@ -1,7 +1,5 @@
 """One door to rows: a manifest or a bucket, read in one way."""
 
-from __future__ import annotations
-
 import os
 
 import pytest
