@@ -1,6 +1,5 @@
 """A photo is its content and has one name: what a person said of it stays, whatever moves."""
 
-import json
 import os
 import shutil
 from datetime import UTC, datetime
@@ -52,6 +51,8 @@ def copy_with_another_date(path):
 
 def test_a_photo_keeps_the_label_that_a_person_gave_it_with_another_date_and_another_name(folder):
     label("holiday", cwd=folder)
+    read = rows(folder / "manifest.jsonl")["holiday/a.png"]["labeler"]["read"]
+    assert read["content"] == content_of((folder / "holiday/a.png").read_bytes())
     said = flip(folder, "holiday/a.png")
     copy_with_another_date(folder / "holiday/a.png")
     done = label("holiday", cwd=folder)
@@ -107,40 +108,6 @@ def test_a_folder_and_its_manifest_move_together(folder):
     assert labels(folder / "there/summer")["a.png"] == f"{said}*"
 
 
-def counted(where, cwd):
-    return json.loads(alpaca("manifest", "stats", where, "--json", cwd=cwd).stdout)
-
-
-def test_label_correct_and_every_command_shows_it_without_a_step_between(folder):
-    label("holiday", cwd=folder)
-    before = labels(folder)["holiday/a.png"]
-    said = flip(folder, "holiday/a.png")
-    by_model = labels(folder)["holiday/in/b.png"]
-
-    def see():
-        assert labels(folder)["holiday/a.png"] == f"{said}*"
-        shown = alpaca("manifest", "show", "--label", said, cwd=folder).stdout
-        assert "person   " in shown
-        exported = alpaca("manifest", "export", "--format", "csv", cwd=folder).stdout
-        assert f"holiday/a.png,{said}," in exported
-        assert alpaca("report", "--no-photos", cwd=folder).returncode == 0
-        assert counted("manifest.jsonl", folder)["label"] == {
-            name: [said, by_model].count(name) for name in {said, by_model}
-        }
-
-    see()
-    label("holiday", "--copy-to", "sorted", cwd=folder)
-    assert (folder / f"sorted/{said}/holiday/a.png").exists()
-    see()  # after the run has merged it
-    table = open_table(str(folder / "manifest.jsonl"))
-    row = next(row for row in table.rows() if row.decision)
-    assert row.probability is not None  # what the model said is kept
-    table.append([row.decided(None, "kim", datetime.now(UTC))])
-    for _ in range(2):
-        assert labels(folder)["holiday/a.png"] == before
-        label("holiday", cwd=folder)
-
-
 def test_a_manifest_that_a_windows_editor_saved_is_read(folder):
     label("holiday", cwd=folder)
     text = (folder / "manifest.jsonl").read_text()
@@ -155,9 +122,3 @@ def test_a_manifest_that_a_windows_editor_saved_is_read(folder):
             assert "manifest.jsonl: " in done.stderr
             assert "save it as UTF-8" in done.stderr
         assert (folder / "manifest.jsonl").read_text(encoding=encoding) == text
-
-
-def test_the_content_is_of_the_bytes_that_were_labelled(folder):
-    label("holiday", cwd=folder)
-    for name, row in rows(folder / "manifest.jsonl").items():
-        assert row["labeler"]["read"]["content"] == content_of((folder / name).read_bytes())

@@ -23,11 +23,8 @@ def test_labels_people_and_failures_are_counted():
     assert (found.rows, found.progress.decided, found.failed, found.unlabelled) == (5, 1, 1, 1)
     assert found.labels == {(1, "alpaca"): 1, (0, "not"): 2}
     assert {code: reason.count for code, reason in found.reasons.items()} == {"corrupt": 1}
-
-
-def test_what_people_changed_is_told_from_what_they_confirmed():
-    found = counted(human("a", was="alpaca"), human("b", was="not"), human("c")).progress
-    assert (found.decided, found.changed, found.confirmed) == (3, 1, 2)
+    said = counted(human("a", was="alpaca"), human("b", was="not"), human("c")).progress
+    assert (said.decided, said.changed, said.confirmed) == (3, 1, 2)
 
 
 def test_photos_are_counted_by_folder():
@@ -42,11 +39,8 @@ def test_photos_are_counted_by_folder():
 def test_the_least_certain_are_those_nearest_to_the_threshold(percents, size):
     rows = [label(f"{place}", probability=each / 100) for place, each in enumerate(percents)]
     expected = sorted(rows, key=lambda row: abs(row.probability - 0.5))
-    assert counted(*rows, least=size).least_certain() == expected[:size]
-
-
-def test_people_have_decided_so_their_labels_are_not_uncertain():
-    assert counted(human("a"), label("b"), least=2).least_certain() == [label("b")]
+    decided = human("decided")  # by a person: not uncertain
+    assert counted(decided, *rows, least=size).least_certain() == expected[:size]
 
 
 def test_each_class_has_a_sample_of_its_own():

@@ -41,15 +41,11 @@ def test_the_estimate_is_within_a_factor_of_two_after_the_least_certain(flaw, de
     chance = random.Random(7)
     doubts = sorted((chance.random() ** 6 / 2 for _ in range(3000)), reverse=True)
     wrong = [chance.random() < doubt * flaw for doubt in doubts]
-    found = progress(
-        *(
-            replace(row, people=human(f"{n}", to="not" if wrong[n] else "alpaca").people)
-            if n < decided
-            else row
-            for n, doubt in enumerate(doubts)
-            for row in [label(f"{n}", probability=1 - doubt)]
-        ),
-    )
+    rows = [label(f"{n}", probability=1 - doubt) for n, doubt in enumerate(doubts)]
+    for n in range(decided):
+        said = human(f"{n}", to="not" if wrong[n] else "alpaca")
+        rows[n] = replace(rows[n], people=said.people)
+    found = progress(*rows)
     true = sum(wrong[decided:])
     assert true / 2 <= found.wrong_left <= 2 * true
 

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from alpaca_labeler.table.facts import Answer, Read, timestamp
 from alpaca_labeler.table.row import Row
 from tests.support.aws import account
 from tests.support.rows import rows_of
+from tests.support.runs import free_port
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("SEAWEEDFS"), reason="needs a server of 360 MB: `make test-s3`"
@@ -39,8 +39,7 @@ def endpoint(tmp_path_factory):
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     users = [{"name": "test", "credentials": [keys], "actions": actions}]
     (folder / "s3.json").write_text(json.dumps({"identities": users}))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     where = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.port={port}"]
     # Its other ports follow from those given: each two servers of one machine need their own.
     ports = [f"-{kind}.port={port + n}" for n, kind in enumerate(("master", "volume", "filer"), 1)]
