@@ -32,11 +32,8 @@ def draws(settings, ramp, count, *, size=SIDE, seed=1):
     return np.asarray(seen).clip(0, 255).astype(np.uint8).astype(float)
 
 
-def test_without_changes_a_photo_stays_what_it_is(still, ramp):
+def test_every_other_photo_is_mirrored_if_so_set_and_else_stays_what_it_is(still, ramp):
     assert np.array_equal(draws(still, ramp, 2), [ramp[0], ramp[0]])
-
-
-def test_every_other_photo_is_mirrored(still, ramp):
     seen = draws(replace(still, flip=True), ramp, 100)
     mirrored = sum(np.array_equal(one, ramp[0, :, ::-1]) for one in seen)
     assert 30 < mirrored < 70

@@ -24,6 +24,12 @@ def test_class_names_come_from_the_folders_and_pixels_are_those_that_labelling_s
     assert dataset.load(str(pets), 32, positive=CATS).labels == (DOGS, CATS)
 
 
+@pytest.fixture
+def copy(pets, tmp_path):
+    """The pets, to be changed."""
+    return Path(shutil.copytree(pets, tmp_path / "pets"))
+
+
 @pytest.mark.parametrize(
     ("names", "positive"),
     [
@@ -41,14 +47,11 @@ def test_the_positive_class_is_the_one_that_the_other_negates(tmp_path, names, p
     assert description.read(str(tmp_path)).labels[1] == positive
 
 
-def test_files_that_are_not_photos_are_named_and_system_files_are_not(pets, tmp_path):
-    folder = tmp_path / "pets"
-    shutil.copytree(pets, folder)
-    paint(folder / "__MACOSX" / CATS / "1.png", dog=False, number=1)
-    paint(folder / "@eaDir" / "1.png", dog=False, number=1)
-    paint(folder / CATS / "@eaDir" / "00.png" / "thumb.png", dog=False, number=2)
-    paint(folder / CATS / ".thumbnails" / "00.png", dog=False, number=3)
-    data = dataset.load(str(folder), 32)
+def test_files_that_are_not_photos_are_named_and_system_files_are_not(copy):
+    hidden = "@eaDir", "__MACOSX/cat photos", f"{CATS}/@eaDir/00.png", f"{CATS}/.thumbnails"
+    for number, name in enumerate(hidden):
+        paint(copy / name / "1.png", dog=False, number=number)
+    data = dataset.load(str(copy), 32)
     assert [line.split(":")[0] for line in data.skipped] == [f"{DOGS}/broken.png"]
     assert len(data.photos) == 20
 
@@ -79,33 +82,27 @@ def test_folders_with_the_same_sub_folders_are_no_classes(pets, tmp_path):
     assert description.read(str(tmp_path / "2023-2024"), "2024").labels == ("2023", "2024")
 
 
-def test_models_inside_the_data_set_are_no_class(pets, tmp_path):
-    shutil.copytree(pets, tmp_path / "pets")
-    run = tmp_path / "pets" / "runs" / "first"
+def test_models_inside_the_data_set_are_no_class(copy):
+    run = copy / "runs" / "first"
     run.mkdir(parents=True)
     (run / "model.json").touch()
-    assert description.read(str(tmp_path / "pets")).labels == (CATS, DOGS)
+    assert description.read(str(copy)).labels == (CATS, DOGS)
     (run / "model.json").unlink()
-    (tmp_path / "pets" / "runs" / description.FOLDS).mkdir()  # of a run that was interrupted
-    assert description.read(str(tmp_path / "pets")).labels == (CATS, DOGS)
+    (copy / "runs" / description.FOLDS).mkdir()  # of a run that was interrupted
+    assert description.read(str(copy)).labels == (CATS, DOGS)
     (run / "1.jpg").touch()
     with pytest.raises(DatasetError, match="'cat photos', 'dogs' and 'runs'"):
-        description.read(str(tmp_path / "pets"))
+        description.read(str(copy))
 
 
-def test_of_three_classes_the_others_are_kinds_of_not_the_one_to_find(pets, tmp_path):
-    shutil.copytree(pets, tmp_path / "pets")
-    paint(tmp_path / "pets" / "birds" / "gulls" / "1.png", dog=False, number=77)
-    source = str(tmp_path / "pets")
+def test_of_three_classes_the_others_are_kinds_of_not_the_one_to_find(copy):
+    paint(copy / "birds" / "gulls" / "1.png", dog=False, number=77)
     with pytest.raises(DatasetError, match="--positive birds trains 'birds' against all others"):
-        dataset.load(source, 32)
-    data = dataset.load(source, 32, positive=DOGS, validation=source)
+        dataset.load(str(copy), 32)
+    data = dataset.load(str(copy), 32, positive=DOGS, validation=str(copy))
     assert data.labels == ("not dogs", DOGS)
-    assert {(photo.label, photo.kind) for photo in data.photos} == {
-        (0, "birds"),
-        (0, CATS),
-        (1, DOGS),
-    }
+    kinds = {(photo.label, photo.kind) for photo in data.photos}
+    assert kinds == {(0, "birds"), (0, CATS), (1, DOGS)}
 
 
 def test_one_photo_in_both_classes_is_named(data):
@@ -118,14 +115,13 @@ def test_one_photo_in_both_classes_is_named(data):
     assert contradictions(twice, groups(twice)) == [pair]
 
 
-def test_photos_of_a_validation_folder_are_held_out(pets, tmp_path):
-    shutil.copytree(pets, tmp_path / "valid")
-    data = dataset.load(str(pets), 32, validation=str(tmp_path / "valid"))
+def test_photos_of_a_validation_folder_are_held_out(pets, copy):
+    data = dataset.load(str(pets), 32, validation=str(copy))
     assert [photo.held_out for photo in data.photos] == [False] * 20 + [True] * 20
     assert data.photos[20].name == f"validation/{CATS}/00.png"
-    (tmp_path / "valid" / DOGS).rename(tmp_path / "valid" / "wolves")
+    (copy / DOGS).rename(copy / "wolves")
     with pytest.raises(DatasetError, match="its classes are not those"):
-        dataset.load(str(pets), 32, validation=str(tmp_path / "valid"))
+        dataset.load(str(pets), 32, validation=str(copy))
 
 
 def test_two_spellings_of_one_letter_are_one_class(tmp_path):
@@ -148,22 +144,18 @@ def test_a_photo_that_changes_or_goes_while_it_is_read_is_named(data, tmp_path):
         assert photo.name in str(refusal.value)
 
 
-def test_folders_that_are_no_two_classes_of_photos_are_refused(pets, tmp_path):
-    (tmp_path / "photos" / "a").mkdir(parents=True)
-    shutil.copytree(pets / DOGS, tmp_path / "photos" / "b")
-    for source, positive, complaint in (
-        (pets / DOGS, None, "there is no class in it"),
-        (tmp_path / "nowhere", None, "cannot be read"),
-        (tmp_path / "photos", None, "there are no photos of 'a'"),
-        (pets, "bird", "there is no class 'bird' in it"),
+def test_folders_that_are_no_two_classes_of_photos_are_refused(copy, tmp_path):
+    shutil.rmtree(copy / CATS)
+    (copy / CATS).mkdir()
+    for source, complaint in (
+        (tmp_path / "nowhere", "cannot be read"),
+        (copy, "there are no photos of 'cat photos'"),
     ):
         with pytest.raises(DatasetError, match=complaint):
-            dataset.load(str(source), 32, positive=positive)
+            dataset.load(str(source), 32)
 
 
-def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(pets, copy)
+def test_the_fingerprint_follows_names_and_contents_but_not_the_place(pets, copy):
     first = dataset.load(str(pets), 32).fingerprint()
     assert dataset.load(str(copy), 64).fingerprint() == first
     paint(copy / DOGS / "00.png", dog=True, number=99)
@@ -186,13 +178,12 @@ card = {licence = "MIT"}
 
 
 @pytest.fixture
-def described(pets, tmp_path, monkeypatch):
+def described(copy, tmp_path, monkeypatch):
     """The pets, two dogs more, and a file in another folder that describes them all."""
-    shutil.copytree(pets, tmp_path / "photos")
-    paint(tmp_path / "photos" / "more" / "poodle" / "né.png", dog=True, number=50)
-    paint(tmp_path / "photos" / "more" / "2.png", dog=True, number=51)
-    (tmp_path / "photos" / "groups.csv").write_text("file;source\nne\u0301.png;x\n2.png;x\n")
-    monkeypatch.chdir(tmp_path / "photos")  # where its paths start
+    paint(copy / "more" / "poodle" / "né.png", dog=True, number=50)
+    paint(copy / "more" / "2.png", dog=True, number=51)
+    (copy / "groups.csv").write_text("file;source\nne\u0301.png;x\n2.png;x\n")
+    monkeypatch.chdir(copy)  # where its paths start
     file = tmp_path / "pets.toml"
     file.write_text(DESCRIPTION)
     return file
@@ -236,7 +227,7 @@ def test_a_description_with_a_fault_is_refused_with_what_it_needs(described, old
 
 @pytest.mark.parametrize("text", ["name,group\n1.jpg,x\n", "\xff"])
 def test_a_groups_file_that_says_nothing_is_refused(described, text):
-    (described.parent / "photos" / "groups.csv").write_text(text, encoding="latin-1")
+    Path("groups.csv").write_text(text, encoding="latin-1")
     with pytest.raises(LabelerError, match=r"groups\.csv"):
         dataset.load(str(described), 32)
 

@@ -5,21 +5,13 @@ from alpaca_labeler.training.recipe import RecipeError
 from tests.support.pets_photos import TINY
 
 
-def test_the_course_recipe_is_the_reference_projects():
+def test_shipped_recipes_load_and_the_course_recipe_is_the_reference_projects():
     course = recipes.load("course")
+    assert [recipes.load(name).name for name in ("default", "embedded")] == ["default", "embedded"]
+    head, tuning = course.head, course.fine_tuning
     assert (course.input_size, course.batch_size) == (160, 32)
-    assert (course.head.method, course.head.epochs, course.head.learning_rate) == (
-        "gradient",
-        5,
-        1e-3,
-    )
-    tuning = course.fine_tuning
+    assert (head.method, head.epochs, head.learning_rate) == ("gradient", 5, 1e-3)
     assert (tuning.from_layer, tuning.epochs, tuning.learning_rate) == ("120", 5, 1e-4)
-
-
-@pytest.mark.parametrize("name", ["default", "embedded"])
-def test_a_shipped_recipe_loads(name):
-    assert recipes.load(name).name == name
 
 
 @pytest.mark.parametrize(
