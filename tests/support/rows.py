@@ -27,6 +27,12 @@ def read(name, number=1, *, minute=0):
     return Read(moment(minute), f"sha256:{name}{number}", f"etag-{number}", number)
 
 
+def reading(name, at, content, label="alpaca", *, model="m1", **seen):
+    """What a model says of a content of a photo that it read at a moment."""
+    answer = Answer(model, label, int(label == "alpaca"), "alpaca", 0.9, 0.5)
+    return Row(name, Read(at, content, **seen), answer)
+
+
 def label(name, number=1, *, minute=0, probability=0.9, model="1-a"):
     index = int(probability >= 0.5)
     answer = Answer(

@@ -167,10 +167,6 @@ def order(row: Row):
     return row.read.at, row.read.last_modified or "", row.read.sequencer or ""
 
 
-def content_of(body: bytes) -> str:
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
-
-
 @dataclass
 class Said:
     """What was written of one photo, by whom, and in which time by the count of calls."""
@@ -427,8 +423,11 @@ class World:
     def _verify_read(self, row):
         key = row.source_ref.removeprefix(INPUT)
         body, stored = self.versions[key][-1].encode(), self.s3.objects["photos", key]
+        digest = hashlib.sha256(body).digest()
         assert row.read, f"{key}: what was read is lost"
-        assert row.read.content == content_of(body), f"{key}: the row is of an older version"
+        assert row.read.content == f"sha256:{digest.hex()}", (
+            f"{key}: the row is of an older version"
+        )
         assert row.read.etag == stored.etag.strip('"'), f"{key}: the row is of an older upload"
         read = [said for said in self.said[row.source_ref] if said.row.read]
         newest = max(order(said.row) for said in read if said.acknowledged)
@@ -439,7 +438,7 @@ class World:
             assert row.answer.failure.code == "corrupt"
             return
         [card] = [card for card in MODELS if card.version == row.model]
-        prediction = decide(card, logit_of(hashlib.sha256(body).digest(), card.version))
+        prediction = decide(card, logit_of(digest, card.version))
         assert (row.answer.label, row.probability) == (prediction.label, prediction.probability)
 
     def _verify_decision(self, row):

@@ -35,10 +35,9 @@ def pytest_collection_modifyitems(items):
 def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve photos of cats and eight of dogs, one stray file, one broken photo."""
     folder = tmp_path_factory.mktemp("pets")
-    for number in range(12):
-        paint(folder / CATS / f"{number:02}.png", dog=False, number=number)
-    for number in range(8):
-        paint(folder / DOGS / f"{number:02}.png", dog=True, number=number)
+    for dog, name, count in ((False, CATS, 12), (True, DOGS, 8)):
+        for number in range(count):
+            paint(folder / name / f"{number:02}.png", dog=dog, number=number)
     (folder / CATS / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
     (folder / DOGS / "broken.png").write_bytes((folder / DOGS / "00.png").read_bytes()[:100])
     return folder

@@ -110,18 +110,18 @@ def test_each_model_sees_the_photos_at_its_own_size(field, monkeypatch, tmp_path
     assert (found["old_right"], found["new_right"], found["only_new"]) == (9, 9, 0)
 
 
-def test_models_of_other_classes_are_refused(always, field, tmp_path):
+def test_models_and_photos_of_other_classes_are_refused(always, never, field, pets, tmp_path):
+    models, photos = "only models of the same classes, in the same order", "'cat photos' and 'dogs'"
     for day, labels in enumerate([("cat", "dog"), ("alpaca", "not alpaca")], start=3):
         other = make(tmp_path / str(day), day=day, labels=labels)
-        result = call(always, other, field)
-        assert result.exit_code == 1
-        assert "only models of the same classes, in the same order" in result.stderr
+        refused(models, call(always, other, field))
+    refused(f"its classes are {photos}", call(always, never, pets))
+    refused(f"its classes are {photos}", call(always, pets, what=evaluate_command))
 
 
-def test_photos_of_other_classes_are_refused(always, never, pets):
-    for result in (call(always, never, pets), call(always, pets, what=evaluate_command)):
-        assert result.exit_code == 1
-        assert "its classes are 'cat photos' and 'dogs'" in result.stderr
+def refused(says, result):
+    assert result.exit_code == 1
+    assert says in result.stderr
 
 
 @pytest.mark.slow
@@ -160,10 +160,8 @@ def test_if_all_photos_were_trained_on_all_count_with_a_warning(always, farm, sh
 
 
 def test_evaluation_counts_what_no_model_was_trained_on(farm, sha256, tmp_path):
-    known = {
-        sha256["alpaca/0.png"]: ("trained", ""),
-        sha256["alpaca/1.png"]: ("trained", "0.1"),  # by cross-validation
-    }
+    # The second was answered for by cross-validation.
+    known = {sha256["alpaca/0.png"]: ("trained", ""), sha256["alpaca/1.png"]: ("trained", "0.1")}
     new = make(tmp_path / "new", calibration=ALWAYS, record=known)
     found = answer(new, farm, what=evaluate_command)
     assert (found["photos"], found["left_out"], found["flattering"]) == (11, 1, False)

@@ -95,9 +95,7 @@ def test_what_a_training_threw_away_is_said(losses, said):
     assert replace(outcome, fit=replace(trained, interrupted=True)).kept == f"interrupted: {said}"
 
 
-def test_cross_validation_resumes_after_an_interruption(
-    data, run, trainings, monkeypatch, tmp_path
-):
+def test_cross_validation_resumes_when_interrupted(data, run, trainings, monkeypatch, tmp_path):
     whole = run(data, folds=3, done=tmp_path / "whole")
     run(data, folds=3)
     trainings.clear()
@@ -145,9 +143,8 @@ def test_a_split_of_the_users_own_is_used_and_copies_do_not_straddle_it(data, ru
 
 def test_too_few_photos_are_refused_before_any_training(data, run, trainings):
     few = [0, 1, 12]
-    small = replace(
-        data, photos=tuple(data.photos[index] for index in few), pixels=data.pixels[few]
-    )
+    photos = tuple(data.photos[index] for index in few)
+    small = replace(data, photos=photos, pixels=data.pixels[few])
     for settings in ({}, {"folds": 2}):
         with pytest.raises(DatasetError, match="each class needs at least"):
             run(small, **settings)

@@ -30,9 +30,10 @@ def folder(trained):
     return trained.folder
 
 
-def alone(data):
-    """Every photo in a group of its own."""
-    return np.arange(len(data.photos))
+def write(outcome, data, folder):
+    """Export with every photo in a group of its own."""
+    group = np.arange(len(data.photos))
+    return export.export(outcome, data, str(folder), group=group, write_report=render)
 
 
 @pytest.fixture
@@ -45,10 +46,8 @@ def converted(folder, monkeypatch):
 @pytest.fixture
 def contrary(outcome, data, monkeypatch):
     """A serving model that differs from the network on every photo that it was trained on."""
-    exact = outcome.decision.probabilities(
-        fit.logits(outcome.fit.network, data, np.arange(len(data.photos)))
-    )
-    says = exact >= outcome.decision.threshold
+    exact = fit.logits(outcome.fit.network, data, np.arange(len(data.photos)))
+    says = outcome.decision.probabilities(exact) >= outcome.decision.threshold
     says[outcome.trained_on] = ~says[outcome.trained_on]
     answers = iter([SimpleNamespace(index=int(label)) for label in says])
 
@@ -103,9 +102,8 @@ def test_the_record_tells_trained_photos_from_held_out_ones(folder, outcome, dat
     served = Classifier(bundle.load(str(folder)))
     for photo, pixels in zip(data.photos, data.pixels, strict=True):
         if photo.sha256 in held_out:
-            assert served.predict(pixels).probability == pytest.approx(
-                known.judged[photo.sha256], abs=0.15
-            )
+            said = served.predict(pixels).probability
+            assert said == pytest.approx(known.judged[photo.sha256], abs=0.15)
 
 
 def test_the_model_is_eight_bit_and_its_batch_dimension_can_be_resized(folder, data):
@@ -126,9 +124,7 @@ def test_the_model_is_eight_bit_and_its_batch_dimension_can_be_resized(folder, d
 def test_a_model_that_quantises_badly_is_written_and_says_so(outcome, data, tmp_path):
     assert len(outcome.judged_on) == 4  # photos that were trained on count too
     of_two_sources = replace(data, groups={"sources.csv": {}})
-    made = export.export(
-        outcome, of_two_sources, str(tmp_path / "bad"), group=alone(data), write_report=render
-    )
+    made = write(outcome, of_two_sources, tmp_path / "bad")
     assert made["metrics"]["int8_disagreement"] == 0.8
     [weakness] = made["weaknesses"]  # not that the sources are the same
     assert "8-bit arithmetic changes 80.0% of the labels" in weakness
@@ -142,13 +138,13 @@ def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, m
 
     monkeypatch.setattr(export, "_report", die)
     with pytest.raises(KeyboardInterrupt):
-        export.export(outcome, data, str(tmp_path / "half"), group=alone(data), write_report=render)
+        write(outcome, data, tmp_path / "half")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_something_in_it_is_left_alone(folder, outcome, data):
     with pytest.raises(BundleError, match="not an empty folder"):
-        export.export(outcome, data, str(folder), group=alone(data), write_report=render)
+        write(outcome, data, folder)
 
 
 @pytest.mark.parametrize(

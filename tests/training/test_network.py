@@ -34,9 +34,8 @@ def test_one_size_or_any_size_is_the_same_network(made, tiny, data):
     np.testing.assert_allclose(fixed.predict_on_batch(pixels), expected, rtol=1e-5, atol=1e-6)
     bare = network.build(tiny, None, 32, rescale=False)
     bare.set_weights(made.get_weights())
-    np.testing.assert_allclose(
-        bare.predict_on_batch(pixels / 127.5 - 1), expected, rtol=1e-4, atol=1e-5
-    )
+    found = bare.predict_on_batch(pixels / 127.5 - 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_auxiliary_head_shares_all_other_layers(made):

@@ -1,7 +1,6 @@
 import csv
 import hashlib
 import io
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.training import provenance
 from alpaca_labeler.training.dataset import Dataset, Photo
-
-ROOT = Path(__file__).parents[2]
 
 
 def photo(name, label=0, **more):
@@ -64,7 +61,3 @@ def test_a_file_that_is_not_a_record_is_refused_by_name(line):
     for text in (data, b"file,sha256\na,b\n"):
         with pytest.raises(BundleError, match=r"here/photos\.csv: not a record"):
             provenance.parse(text, "here/photos.csv")
-
-
-def test_the_embedded_bundle_goes_by_its_name():
-    assert provenance.load("embedded").bundle.card.labels == ("not alpaca", "alpaca")

@@ -28,11 +28,7 @@ def test_shipped_recipes_load_and_the_course_recipe_is_the_reference_projects():
         ("batch_size = 10", "batch_size = 10\nhead = 1", "at line"),
         ("cosine = true", "cosine = 1", "cosine = 1 is not true or false"),
         ("crop = 0.5", "crop = 0", "crop must be from 0.001 to 1, not 0.0"),
-        (
-            "positive_share = 0.5",
-            "positive_share = 1",
-            "positive_share must be from 0.001 to 0.999",
-        ),
+        ("share = 0.5", "share = 1", "positive_share must be from 0.001 to 0.999"),
         ("ema = 0.5", "ema = 1", "ema must be from"),
         ('method = "logistic"', 'method = "magic"', "logistic or gradient"),
         ("[head]", "[head", "at line"),

@@ -16,6 +16,8 @@ from alpaca_labeler.main import main
 from alpaca_labeler.models import talk
 from alpaca_labeler.models.train import NEEDS_TENSORFLOW, NO_TENSORFLOW_YET, train
 
+MODULE = importlib.import_module(train.callback.__module__)
+
 
 def call(command, *arguments):
     return CliRunner().invoke(main, [command.name, *map(str, arguments)])
@@ -34,11 +36,11 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
         assert result.exit_code == 1, complaint
         assert complaint in result.stderr
     for usage in (
-        [pets, "--folds", 1],
-        [pets, "--folds", 2, "--validation", pets],
+        ["--folds", 1],
+        ["--folds", 2, "--validation", pets],
+        ["--photos-root", tmp_path],
     ):
-        assert call(train, *usage).exit_code == 2
-    assert call(train, pets, "--photos-root", tmp_path).exit_code == 2
+        assert call(train, pets, *usage).exit_code == 2
 
 
 @pytest.mark.parametrize("place", [".", "photos/pets", "photos"])
@@ -54,9 +56,7 @@ def test_the_manifest_is_found_by_itself(pets, tmp_path, monkeypatch, place):
 
 
 def test_json_is_the_card_and_where_it_is(pets, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        importlib.import_module(train.callback.__module__), "_train", lambda *_: {"version": "1"}
-    )
+    monkeypatch.setattr(MODULE, "_train", lambda *_: {"version": "1"})
     result = call(train, pets, "--output", tmp_path, "--json")
     assert json.loads(result.stdout) == {
         "bundle": str(tmp_path),
@@ -79,8 +79,7 @@ def test_what_is_wrong_with_the_photos_is_said_before_training(pets, tmp_path, m
     shutil.copy(pets / "cat photos" / "00.png", tmp_path / "photos" / "dogs" / "copy.png")
     with Image.open(pets / "cat photos" / "01.png") as photo:
         photo.convert("RGB").save(tmp_path / "photos" / "dogs" / "scan.jpg", quality=60)
-    module = importlib.import_module(train.callback.__module__)
-    monkeypatch.setattr(module, "_load_tensorflow", lambda: sys.exit(3))
+    monkeypatch.setattr(MODULE, "_load_tensorflow", lambda: sys.exit(3))
     result = call(train, tmp_path / "photos")
     assert result.exit_code == 3
     for first, second in (("00.png", "copy.png"), ("01.png", "scan.jpg")):

@@ -7,21 +7,20 @@ import pytest
 from alpaca_labeler import storage
 from alpaca_labeler.table import bucket, incoming
 from alpaca_labeler.table.bucket import compact, write
-from alpaca_labeler.table.facts import Answer, Read, timestamp
+from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.row import ManifestError, Row
 from alpaca_labeler.table.table import open_table
+from tests.support.rows import reading
 
 pytestmark = pytest.mark.usefixtures("s3")
 RESULTS = "s3://results/labels/"
-MANIFEST = f"{RESULTS}manifest.jsonl"
 NOW = datetime.now(UTC)
 SMALL = 5 * 2**20  # the smallest part that S3 takes
 
 
 def row(name, ago=0, label="alpaca", content=None):
     at = timestamp(NOW - timedelta(seconds=ago))
-    seen = Read(at, content or f"sha256:{name}{label}")
-    return Row(f"s3://photos/{name}", seen, Answer("m1", label, 1, "alpaca", 0.9, 0.5))
+    return reading(f"s3://photos/{name}", at, content or f"sha256:{name}{label}", label)
 
 
 def gone(name, days):
@@ -119,11 +118,8 @@ def test_a_manifest_that_vanished_is_not_a_new_small_table(s3):
 
 
 def test_a_manifest_of_somebody_else_is_refused(s3):
-    s3.put_object(
-        Bucket="results",
-        Key="labels/manifest.jsonl",
-        Body=row("b").to_line() + row("a").to_line(),
-    )
+    body = row("b").to_line() + row("a").to_line()
+    s3.put_object(Bucket="results", Key="labels/manifest.jsonl", Body=body)
     write(RESULTS, [row("c")])
     with pytest.raises(ManifestError, match="out of order"):
         compact(RESULTS)
@@ -154,21 +150,19 @@ def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     assert b"s3://photos/b" not in body
 
 
-def test_a_large_manifest_is_uploaded_in_parts(s3):
+def test_a_large_manifest_is_uploaded_in_parts_and_an_upload_that_fails_is_abandoned(
+    s3, monkeypatch
+):
     padding = "x" * 1000
     write(RESULTS, [row(f"{padding}{number:05}") for number in range(9000)])
-    done = compact(RESULTS, part_bytes=SMALL)
-    assert done.rows == 9000
+    with monkeypatch.context() as patch:
+        patch.setattr("alpaca_labeler.storage.upload.Upload.commit", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            compact(RESULTS, part_bytes=SMALL)
+    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
+    assert len(keys(s3, "labels/parts/")) == 1
+    assert compact(RESULTS, part_bytes=SMALL).rows == 9000
     assert s3.head_object(Bucket="results", Key="labels/manifest.jsonl")["ETag"].endswith('-5"')
     write(RESULTS, [row("a")])
     assert compact(RESULTS, part_bytes=SMALL).rows == 9001
     assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
-
-
-def test_an_upload_that_fails_is_abandoned(s3, monkeypatch):
-    write(RESULTS, [row(f"{'x' * 1000}{number:05}") for number in range(9000)])
-    monkeypatch.setattr("alpaca_labeler.storage.upload.Upload.commit", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        compact(RESULTS, part_bytes=SMALL)
-    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
-    assert len(keys(s3, "labels/parts/")) == 1

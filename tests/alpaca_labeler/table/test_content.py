@@ -79,15 +79,16 @@ def test_a_photo_has_one_name_however_the_command_is_called(folder):
     label("holiday", cwd=folder)
     (folder / "elsewhere").mkdir()
     os.symlink(folder, folder / "elsewhere/link")
+    elsewhere = folder / "elsewhere"
     for words, cwd in (
-        (["./holiday"], folder),
-        (["holiday/../holiday"], folder),
-        (["../holiday", "--manifest", "../manifest.jsonl"], folder / "elsewhere"),
-        (["link/holiday", "--manifest", "link/manifest.jsonl"], folder / "elsewhere"),
-        ([f"{folder}/elsewhere/link/holiday"], folder),
-        (["holiday"], folder / "elsewhere/link"),
+        ("./holiday", folder),
+        ("holiday/../holiday", folder),
+        ("../holiday --manifest ../manifest.jsonl", elsewhere),
+        ("link/holiday --manifest link/manifest.jsonl", elsewhere),
+        (f"{elsewhere}/link/holiday", folder),
+        ("holiday", elsewhere / "link"),
     ):
-        assert label(*words, cwd=cwd)["unchanged"] == 2, words
+        assert label(*words.split(), cwd=cwd)["unchanged"] == 2, words
     assert len(rows(folder / "manifest.jsonl")) == 2
     done = label("../holiday", cwd=folder / "elsewhere")  # another manifest: outside its folder
     assert done["unchanged"] == 0

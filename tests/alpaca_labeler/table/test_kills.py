@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from alpaca_labeler.table import incoming, log
-from alpaca_labeler.table.facts import Answer, Read, later
+from alpaca_labeler.table.facts import later
 from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import open_table
-from tests.support.rows import rows_of
+from tests.support.rows import reading, rows_of
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("KILLS", "12"))
@@ -62,8 +62,7 @@ def victim(folder, seed):
 
 
 def read(run, name, content, _label):
-    seen = Read("", content, None, 10, content)
-    run.append(Row(name, seen, Answer("m1", "alpaca", 1, "alpaca", 0.9, 0.5)))
+    run.append(reading(name, "", content, size=10, last_modified=content))
 
 
 def present(name):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, moment, timestamp
 from alpaca_labeler.table.row import CURRENT, ManifestError, Row, merge, merged
+from tests.support.rows import reading
 
 NAME = "s3://photos/a.jpg"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -192,9 +193,8 @@ def moment_of(value: str) -> datetime:
     return found if found.year <= 9000 else earliest
 
 
-def read_row(content: str, at: datetime, label: str = "alpaca", model: str = "m1") -> Row:
-    answer = Answer(model, label, int(label == "alpaca"), "alpaca", 0.9, 0.5)
-    return Row(NAME, Read(timestamp(at), content), answer)
+def read_row(content, at=NOON, **more):
+    return reading(NAME, timestamp(at), content, **more)
 
 
 @given(
@@ -209,7 +209,7 @@ def test_whoever_decides_last_is_believed_whatever_the_clocks_say(history, now):
 
 
 def test_a_decision_is_about_a_content_and_returns_with_it():
-    first = read_row("sha256:aa", NOON)
+    first = read_row("sha256:aa")
     said = first.decided("not alpaca", "kim", NOON, index=0, attribute="alpaca")
     second = read_row("sha256:bb", NOON + timedelta(hours=1))
     third = read_row("sha256:aa", NOON + timedelta(hours=2), model="m2")
@@ -219,14 +219,14 @@ def test_a_decision_is_about_a_content_and_returns_with_it():
 
 def test_a_decision_that_names_no_content_is_about_the_photo_as_it_is_when_it_is_merged_in():
     said = Row(NAME, people={CURRENT: Decision(timestamp(NOON), "kim", "not alpaca")})
-    row = merge(read_row("sha256:aa", NOON), said).settled()
+    row = merge(read_row("sha256:aa"), said).settled()
     assert row.label == "not alpaca"
     assert row.people.keys() == {"sha256:aa"}
     assert merge(row, read_row("sha256:bb", NOON + timedelta(hours=1))).label == "alpaca"
 
 
 def test_a_failure_that_hides_the_content_leaves_what_people_said():
-    row = read_row("sha256:aa", NOON)
+    row = read_row("sha256:aa")
     row = merge(row, row.decided("not alpaca", "kim", NOON))
     failed = Answer("m1", failure=Failure("unreadable", "no permission"))
     now = merge(row, Row(NAME, Read(timestamp(NOON + timedelta(hours=1))), failed))
@@ -234,7 +234,7 @@ def test_a_failure_that_hides_the_content_leaves_what_people_said():
 
 
 def test_a_photo_that_is_gone_is_hidden_until_it_is_read_again():
-    row = merge(read_row("sha256:aa", NOON), Row(NAME, gone=timestamp(NOON + timedelta(hours=1))))
+    row = merge(read_row("sha256:aa"), Row(NAME, gone=timestamp(NOON + timedelta(hours=1))))
     assert row.hidden
     assert "alpaca" not in json.loads(row.to_line())
     assert not merge(row, read_row("sha256:aa", NOON + timedelta(hours=2))).hidden
@@ -262,10 +262,8 @@ def test_a_moment_of_ours_is_read_as_it_was_written(at):
 
 
 def test_a_written_row_is_one_that_ground_truth_reads():
-    row = merge(
-        read_row("sha256:aa", NOON),
-        read_row("sha256:aa", NOON).decided("not alpaca", "kim", NOON),
-    )
+    row = read_row("sha256:aa")
+    row = merge(row, row.decided("not alpaca", "kim", NOON))
     found = json.loads(row.to_line())
     assert found["alpaca"] == 0
     assert found["alpaca-metadata"] == {
@@ -280,9 +278,9 @@ def test_a_written_row_is_one_that_ground_truth_reads():
 
 
 def test_derived_keys_are_never_merged():
-    found = json.loads(read_row("sha256:aa", NOON).to_line())
+    found = json.loads(read_row("sha256:aa").to_line())
     found["alpaca-metadata"] |= {"class-name": "goat", "human-annotated": "yes"}
-    assert Row.from_line(json.dumps(found).encode()) == read_row("sha256:aa", NOON)
+    assert Row.from_line(json.dumps(found).encode()) == read_row("sha256:aa")
 
 
 def test_of_several_labels_the_image_label_counts_and_the_others_are_named():
@@ -301,10 +299,10 @@ def test_of_several_labels_the_image_label_counts_and_the_others_are_named():
     assert found.ambiguous == ("animal", "second")
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [b"{", b"[]", b"7", b'{"source-ref": 3}', b'{"a": 1}', b"\xff\xfe{\0", b'"x"', b"[" * 2000],
-)
+BAD = [b"{", b"[]", b"7", b'{"source-ref": 3}', b'{"a": 1}', b"\xff\xfe{\0", b'"x"', b"[" * 2000]
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_a_line_that_is_no_row_is_refused(bad):
     with pytest.raises(ManifestError):
         Row.from_line(bad)

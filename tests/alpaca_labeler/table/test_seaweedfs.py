@@ -14,10 +14,9 @@ import pytest
 from alpaca_labeler import storage
 from alpaca_labeler.storage.upload import Upload
 from alpaca_labeler.table.bucket import compact, write
-from alpaca_labeler.table.facts import Answer, Read, timestamp
-from alpaca_labeler.table.row import Row
+from alpaca_labeler.table.facts import timestamp
 from tests.support.aws import account
-from tests.support.rows import rows_of
+from tests.support.rows import reading, rows_of
 from tests.support.runs import free_port
 
 pytestmark = pytest.mark.skipif(
@@ -83,13 +82,12 @@ def s3(endpoint, monkeypatch):
         yield client
 
 
-def rows(count, start=0, width=1000):
-    return [row(f"{number:06}{'x' * width}") for number in range(start, start + count)]
+def rows(count, start=0):
+    return [row(f"{number:06}{'x' * 1000}") for number in range(start, start + count)]
 
 
-def row(name, label="alpaca"):
-    seen = Read(timestamp(NOW), f"sha256:{name[:6]}")
-    return Row(f"s3://photos/{name}", seen, Answer("m1", label, 1, "alpaca", 0.9, 0.5))
+def row(name):
+    return reading(f"s3://photos/{name}", timestamp(NOW), f"sha256:{name[:6]}")
 
 
 def names():
