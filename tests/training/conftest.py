@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner, Result
@@ -95,13 +96,7 @@ def trained(pets, small_file, tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("runs") / "first"
     description = tmp_path_factory.mktemp("described") / "pets.toml"
     description.write_text(DESCRIPTION)
-    seen = []
-    real = export.export
-
-    def exporting(*arguments, **more):
-        seen.append(arguments)
-        return real(*arguments, **more)
-
+    exporting = Mock(wraps=export.export)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "export", exporting)
         patch.setattr(keras.applications, "MobileNetV2", small_base)
@@ -109,5 +104,5 @@ def trained(pets, small_file, tmp_path_factory) -> Trained:
         words = ["--recipe", str(small_file), "--weights", "none", "--output", str(folder)]
         result = CliRunner().invoke(main, ["train", str(description), *words])
     assert result.exit_code == 0, result.output
-    outcome, data, _ = seen[0]
+    outcome, data, _ = exporting.call_args.args
     return Trained(folder, result, outcome, data)

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,10 +18,6 @@ from alpaca_labeler.training.report import Epoch
 
 def silent(_):
     return None
-
-
-def ctrl_c(*_):
-    raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +99,7 @@ def test_cross_validation_resumes_when_interrupted(data, run, trainings, monkeyp
     first, *_ = sorted((tmp_path / "folds").glob("*/*"))
     first.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "logits", ctrl_c)
+        patch.setattr(fit, "logits", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(data, folds=3)
     assert len(trainings) == 1

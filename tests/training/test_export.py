@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -51,14 +52,8 @@ def contrary(outcome, data, monkeypatch):
     says[outcome.trained_on] = ~says[outcome.trained_on]
     answers = iter([SimpleNamespace(index=int(label)) for label in says])
 
-    class Contrary:
-        def __init__(self, _bundle):
-            pass
-
-        def predict(self, _pixels):
-            return next(answers)
-
-    monkeypatch.setattr(export, "Classifier", Contrary)
+    contrary = SimpleNamespace(predict=lambda _pixels: next(answers))
+    monkeypatch.setattr(export, "Classifier", lambda _bundle: contrary)
 
 
 def test_a_bundle_labels_as_its_network_does(folder, outcome, data):
@@ -72,14 +67,11 @@ def test_a_bundle_labels_as_its_network_does(folder, outcome, data):
     assert made.card.attribute == "dogs"
 
 
-def test_the_folder_holds_bundle_record_report_and_keras_model(folder):
+def test_the_folder_holds_all_there_is_and_the_card_tells_the_whole_story(folder, data):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     report_and_record = {"report.html", "photos.csv"}
     assert names == {"keras/model.keras", "model.json", "model.tflite", *report_and_record}
     assert [path.name for path in folder.parent.iterdir()] == ["first"]
-
-
-def test_the_card_tells_the_whole_story(folder, data):
     document = json.loads((folder / "model.json").read_text())
     assert document["dataset"]["fingerprint"] == data.fingerprint()
     assert len(document["dataset"]["skipped"]) == 1
@@ -133,10 +125,7 @@ def test_a_model_that_quantises_badly_is_written_and_says_so(outcome, data, tmp_
 
 @pytest.mark.usefixtures("converted")
 def test_a_run_that_dies_while_writing_leaves_nothing(outcome, data, tmp_path, monkeypatch):
-    def die(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(export, "_report", die)
+    monkeypatch.setattr(export, "_report", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         write(outcome, data, tmp_path / "half")
     assert not list(tmp_path.iterdir())

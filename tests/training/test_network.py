@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -51,10 +53,8 @@ def test_a_weights_file_that_does_not_fit_is_refused(tiny, tmp_path):
 
 
 def test_a_failed_download_says_how_to_get_the_file(tiny, monkeypatch):
-    def fail(**_):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr(keras.applications, "MobileNetV2", fail)
+    lost = Mock(side_effect=OSError("no route to host"))
+    monkeypatch.setattr(keras.applications, "MobileNetV2", lost)
     with pytest.raises(NetworkError, match=r"--weights FILE") as refusal:
         network.build(tiny, "imagenet")
     assert network.WEIGHTS_URL in str(refusal.value)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -244,10 +245,7 @@ def test_concurrent_publishers_leave_the_newest_in_use_and_write_each_file_once(
 
 
 def test_a_race_that_never_ends_is_given_up_with_a_message(make, monkeypatch):
-    def never(_upload):
-        raise storage.Conflict(POINTER)
-
-    monkeypatch.setattr(Upload, "commit", never)
+    monkeypatch.setattr(Upload, "commit", Mock(side_effect=storage.Conflict(POINTER)))
     with pytest.raises(registry.PublishError, match="others keep moving it"):
         registry.publish(make(1)[0], STORE)
 

@@ -53,17 +53,14 @@ def test_parts_become_one_sorted_manifest(s3):
     assert compact(RESULTS).parts == 0
 
 
-def test_the_same_batch_written_twice_is_one_part(s3):
+def test_the_same_batch_written_twice_is_one_part_and_many_rows_are_several(s3, monkeypatch):
     write(RESULTS, [row("a"), row("b")])
     write(RESULTS, [row("b"), row("a")])
     assert len(keys(s3)) == 1
-
-
-def test_many_rows_become_several_parts(s3, monkeypatch):
     monkeypatch.setattr(bucket, "PART_ROWS", 3)
     write(RESULTS, [row(f"{n}") for n in range(10)])
-    assert len(keys(s3)) == 4
-    assert len(labels()) == 10
+    assert len(keys(s3)) == 1 + 4
+    assert len(labels()) == 2 + 10
 
 
 def test_only_names_of_parts_are_parts(s3):

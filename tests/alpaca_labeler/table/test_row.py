@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_labeler.table.facts import Answer, Decision, Failure, Read, moment, timestamp
+from alpaca_labeler.table.facts import Decision, moment, timestamp
 from alpaca_labeler.table.row import CURRENT, ManifestError, Row, merge, merged
 from tests.support.rows import reading
 
@@ -225,21 +225,6 @@ def test_a_decision_that_names_no_content_is_about_the_photo_as_it_is_when_it_is
     assert merge(row, read_row("sha256:bb", NOON + timedelta(hours=1))).label == "alpaca"
 
 
-def test_a_failure_that_hides_the_content_leaves_what_people_said():
-    row = read_row("sha256:aa")
-    row = merge(row, row.decided("not alpaca", "kim", NOON))
-    failed = Answer("m1", failure=Failure("unreadable", "no permission"))
-    now = merge(row, Row(NAME, Read(timestamp(NOON + timedelta(hours=1))), failed))
-    assert now.label == "not alpaca"
-
-
-def test_a_photo_that_is_gone_is_hidden_until_it_is_read_again():
-    row = merge(read_row("sha256:aa"), Row(NAME, gone=timestamp(NOON + timedelta(hours=1))))
-    assert row.hidden
-    assert "alpaca" not in json.loads(row.to_line())
-    assert not merge(row, read_row("sha256:aa", NOON + timedelta(hours=2))).hidden
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -275,6 +260,7 @@ def test_a_written_row_is_one_that_ground_truth_reads():
         "creation-date": "2026-01-31T12:00:00.000001",
     }
     assert found["labeler"]["answer"]["label"] == "alpaca"
+    assert "alpaca" not in json.loads(replace(row, gone=timestamp(NOON)).to_line())
 
 
 def test_derived_keys_are_never_merged():
