@@ -41,12 +41,6 @@ def first(begin):
     return fit.fit(begin, TRAIN, HELD, seed=42, progress=silent)
 
 
-def tuned(begin, **settings):
-    recipe = begin.recipe
-    tuning = replace(recipe.fine_tuning, **settings)
-    return replace(begin, recipe=replace(recipe, fine_tuning=tuning))
-
-
 def weights_of(result):
     return np.concatenate([weight.ravel() for weight in result.network.get_weights()])
 
@@ -85,8 +79,9 @@ def test_the_last_epoch_that_is_not_clearly_worse_is_kept_even_if_ctrl_c_ends_tr
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fit, "SPREAD", spread)
-    wild = tuned(begin, learning_rate=0.5, cosine=False, ema=0.0, label_smoothing=0.0, epochs=9)
-    result = fit.fit(wild, TRAIN, HELD, seed=2, progress=press)
+    wild = {"learning_rate": 0.5, "cosine": False, "ema": 0.0, "label_smoothing": 0.0, "epochs": 9}
+    recipe = replace(begin.recipe, fine_tuning=replace(begin.recipe.fine_tuning, **wild))
+    result = fit.fit(replace(begin, recipe=recipe), TRAIN, HELD, seed=2, progress=press)
     assert result.interrupted
     assert result.epochs == kept
     assert [epoch.phase for epoch in result.history] == ["frozen", "fine-tuning", "fine-tuning"]
