@@ -139,9 +139,7 @@ def test_photos_that_a_model_was_trained_on_are_left_out(never, farm, sha256, tm
 @pytest.mark.slow
 def test_cross_validation_answers_for_photos_that_were_trained_on(never, farm, sha256, tmp_path):
     """The shipped model gets all nine alpacas right: of course, it knows them."""
-    known = {
-        sha: ("trained", "0.2" if name < "alpaca/3" else "0.8") for name, sha in sha256.items()
-    }
+    known = {sha: ("trained", ["0.8", "0.2"][name < "alpaca/3"]) for name, sha in sha256.items()}
     new = make(tmp_path / "new", calibration=ALWAYS, record=known)
     found = answer(never, new, farm)
     assert (found["total"]["photos"], found["left_out"]) == (12, 0)

@@ -47,12 +47,9 @@ def test_the_auxiliary_head_shares_all_other_layers(made):
     assert len(trainer.weights) == len(made.weights) + 2
 
 
-def test_a_weights_file_that_does_not_fit_is_refused(tiny, tmp_path):
+def test_weights_that_cannot_be_had_are_refused_with_how_to_get_them(tiny, tmp_path, monkeypatch):
     with pytest.raises(NetworkError, match="--weights"):
         network.build(tiny, str(tmp_path / "none.h5"))
-
-
-def test_a_failed_download_says_how_to_get_the_file(tiny, monkeypatch):
     lost = Mock(side_effect=OSError("no route to host"))
     monkeypatch.setattr(keras.applications, "MobileNetV2", lost)
     with pytest.raises(NetworkError, match=r"--weights FILE") as refusal:

@@ -39,7 +39,7 @@ def table():
     return provenance.table(outcome, data, np.array([0, 1, 2, 2, 4, 5]))
 
 
-def test_a_line_tells_how_its_photo_was_used(table):
+def test_a_record_tells_how_each_photo_was_used_and_which_count_as_seen(table):
     lines = list(csv.DictReader(io.StringIO(table.decode(), newline="")))
     uses = ["trained", "held out", "excluded", "trained", "trained", "trained"]
     assert [line["use"] for line in lines] == uses
@@ -47,9 +47,7 @@ def test_a_line_tells_how_its_photo_was_used(table):
     assert [line["label"] for line in lines] == ["cat"] * 4 + ["dog"] * 2
     assert [line["corrected"] for line in lines] == [""] * 5 + ["yes"]
     assert lines[5]["file"] == "corrected/a,\n=b\\udcff.png"
-
-
-def test_a_photo_counts_as_seen_with_another_of_its_group(table):
+    # A photo counts as seen with another of its group.
     known = provenance.parse(table, "photos.csv")
     assert known.seen == {photo.sha256 for photo in PHOTOS} - {PHOTOS[1].sha256}
     assert known.judged == {PHOTOS[1].sha256: 0.25, PHOTOS[2].sha256: 0.0}

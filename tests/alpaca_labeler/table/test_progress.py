@@ -32,6 +32,10 @@ def test_how_many_are_decided_changed_and_still_wrong_is_one_sentence():
     # 8 are expected to be wrong there; of 21 * 0.1 + 219 * 0.2 that were expected, 21 were found.
     assert found.wrong_left == pytest.approx(800 * 0.01 * 22 / (21 * 0.1 + 219 * 0.2 + 1))
     assert str(found) == "240 of 1,040 decided, 21 changed; about 4 wrong in the 800 left"
+    # Without a confidence nothing is estimated.
+    unsure = replace(sure[0], answer=sure[0].answer._replace(probability=None))
+    assert str(progress(unsure, human("b"))) == "1 of 2 decided, 0 changed"
+    assert progress(unsure).as_dict()["wrong_left"] is None
 
 
 @pytest.mark.parametrize("flaw", [0.5, 1.0, 2.0])
@@ -67,13 +71,6 @@ def test_the_estimate_is_sane_from_the_first_decision(kinds):
     for kind in kinds:
         found.add(made[kind], -1)
     assert str(found) == "0 of 0 decided, 0 changed"
-
-
-def test_without_a_confidence_nothing_is_estimated():
-    row = label("a")
-    unsure = replace(row, answer=row.answer._replace(probability=None))
-    assert str(progress(unsure, human("b"))) == "1 of 2 decided, 0 changed"
-    assert progress(unsure).as_dict()["wrong_left"] is None
 
 
 def test_a_random_check_says_how_many_are_right_with_its_interval():
