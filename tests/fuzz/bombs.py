@@ -7,14 +7,12 @@ python tests/fuzz/bombs.py --pixels 16000000 jpeg-scans
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import math
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,16 +20,18 @@ from typing import Any
 
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.fuzz.seeds import TESTS, encoded
+from tests.support.raw import chunk
+
 Image.MAX_IMAGE_PIXELS = None  # here they are made
 
 
 def _saved(mode: str, form: str, widest: int = 2**31, **options) -> Callable[[int], bytes]:
     def make(pixels: int) -> bytes:
         width = min(widest, math.isqrt(pixels))
-        out = io.BytesIO()
-        Image.new(mode, (width, pixels // width)).save(out, form, **options)
-        return out.getvalue()
+        return encoded(Image.new(mode, (width, pixels // width)), form, **options)
 
     return make
 
@@ -44,19 +44,14 @@ def frame_beyond_its_screen(_pixels: int) -> bytes:
 
 def many_frames(_pixels: int) -> bytes:
     """A GIF of 10,000 frames, a kilobyte each."""
-    out = io.BytesIO()
-    frame = Image.effect_noise((32, 32), 90).convert("P")
-    frame.save(out, "GIF")
-    whole = out.getvalue()
+    whole = encoded(Image.effect_noise((32, 32), 90).convert("P"), "GIF")
     start = whole.index(b",")
     return whole[:start] + whole[start:-1] * 10_000 + b";"
 
 
 def wide_jpeg(pixels: int, sampling: str = "4:4:4", **options) -> bytes:
-    out = io.BytesIO()
     picture = Image.new("RGB", (65500, max(1, pixels // 65500)))
-    picture.save(out, "JPEG", subsampling=sampling, **options)
-    return out.getvalue()
+    return encoded(picture, "JPEG", subsampling=sampling, **options)
 
 
 def many_scans(pixels: int, scans: int = 20_000) -> bytes:
@@ -68,22 +63,17 @@ def many_scans(pixels: int, scans: int = 20_000) -> bytes:
 
 def long_text(_pixels: int) -> bytes:
     """A PNG with a hundred comments of 100 MB each, deflated."""
-    out = io.BytesIO()
-    Image.new("L", (8, 8)).save(out, "PNG")
-    whole = out.getvalue()
-    body = b"zTXtwords\0\0" + zlib.compress(bytes(100_000_000), 9)
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return whole[:33] + chunk * 100 + whole[33:]
+    return in_png(chunk(b"zTXt", b"words\0\0" + zlib.compress(bytes(100_000_000), 9)) * 100)
 
 
 def empty_canvas(_pixels: int) -> bytes:
     """A WebP of nothing, on a canvas of 16,384 x 16,384."""
-    chunk = b"VP8X" + struct.pack("<IB3x", 10, 2) + b"\xff\x3f\0\xff\x3f\0"
+    canvas = b"VP8X" + struct.pack("<IB3x", 10, 2) + b"\xff\x3f\0\xff\x3f\0"
     frame = _saved("RGB", "WEBP")(64)[12:]
     anim = b"ANIM" + struct.pack("<I", 6) + bytes(6)
     body = bytes(6) + b"\x07\0\0\x07\0\0" + bytes(4) + frame
     anmf = b"ANMF" + struct.pack("<I", len(body)) + body
-    payload = b"WEBP" + chunk + anim + anmf
+    payload = b"WEBP" + canvas + anim + anmf
     return b"RIFF" + struct.pack("<I", len(payload)) + payload
 
 
@@ -91,13 +81,7 @@ def empty_canvas(_pixels: int) -> bytes:
 
 
 def tiny(form: str, **options) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(out, form, **options)
-    return out.getvalue()
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return encoded(Image.new("RGB", (8, 8)), form, **options)
 
 
 def in_png(*chunks: bytes, late: bool = False) -> bytes:
@@ -134,20 +118,13 @@ def large_directories(count: int, numbers: int) -> bytes:
 
 
 def many_entries(count: int) -> bytes:
-    return (
-        b"II+\0\x08\0\0\0"
-        + struct.pack("<QQ", 16, count)
-        + struct.pack("<HHQQ", 999, 1, 1, 0) * count
-    )
+    head = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, count)
+    return head + struct.pack("<HHQQ", 999, 1, 1, 0) * count
 
 
 def in_gif(body: bytes) -> bytes:
-    return (
-        b"GIF89a"
-        + struct.pack("<2H3B", 8, 8, 0, 0, 0)
-        + body
-        + b",\0\0\0\0\x08\0\x08\0\0\2\2\x44\1\0;"
-    )
+    screen = b"GIF89a" + struct.pack("<2H3B", 8, 8, 0, 0, 0)
+    return screen + body + b",\0\0\0\0\x08\0\x08\0\0\2\2\x44\1\0;"
 
 
 def in_webp(body: bytes) -> bytes:
@@ -286,15 +263,9 @@ def measure(data: bytes, pixels: int, timeout: float = 300) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile() as file:
         file.write(data)
         file.flush()
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, file.name, str(pixels)],
-            cwd=ROOT,
-            timeout=timeout,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    found: dict[str, Any] = json.loads(done.stdout) | {"bytes": len(data)}
+        command = [sys.executable, "-c", MEASURE, file.name, str(pixels)]
+        answer = subprocess.check_output(command, cwd=TESTS.parent, timeout=timeout)
+    found: dict[str, Any] = json.loads(answer)
     return found
 
 
@@ -305,22 +276,13 @@ def main() -> None:
     asked = parser.parse_args()
     print("| file | bytes | seconds | MB | outcome |\n|---|---|---|---|---|")
     for name in asked.names:
-        began = time.monotonic()
         data = made(name, asked.pixels)
         try:
             found = measure(data, asked.pixels)
         except subprocess.SubprocessError as error:
-            found = {
-                "bytes": len(data),
-                "seconds": time.monotonic() - began,
-                "megabytes": 0,
-                "outcome": type(error).__name__,
-            }
-        print(
-            f"| {name} | {found['bytes']:,} | {found['seconds']:.1f} | {found['megabytes']:,.0f} | "
-            f"{found['outcome']} |",
-            flush=True,
-        )
+            found = {"seconds": math.nan, "megabytes": 0, "outcome": type(error).__name__}
+        print(f"| {name} | {len(data):,} | ", end="")
+        print("{seconds:.1f} | {megabytes:,.0f} | {outcome} |".format(**found), flush=True)
 
 
 if __name__ == "__main__":

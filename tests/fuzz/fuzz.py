@@ -23,9 +23,11 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.fuzz.targets import TARGETS
+from tests.fuzz.targets import MAX_PIXELS, TARGETS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build/fuzz"
@@ -126,6 +128,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=Path, metavar="FILE", help="run this one input, and stop")
     asked = parser.parse_args()
     chosen = asked.target or [*TARGETS]
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
     if asked.repeat:
         TARGETS[chosen[0]].run(asked.repeat.read_bytes())
         print("nothing happens")

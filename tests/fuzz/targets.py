@@ -17,7 +17,6 @@ from urllib.parse import quote_plus
 
 import numpy as np
 import orjson
-from PIL import Image
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import printable
@@ -43,7 +42,6 @@ from tests.fuzz import mutators, seeds
 from tests.support.fake_s3 import FakeS3
 
 MAX_PIXELS = 4_000_000
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # as if the limit had never been higher
 CODES = {"empty", "not-an-image", "unsupported", "too-many-pixels", "too-complex", "corrupt"}
 RESULTS = "s3://results/labels/"
 FAST = "/dev/shm" if os.path.isdir("/dev/shm") else None

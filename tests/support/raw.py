@@ -1,8 +1,9 @@
-"""Small TIFFs built tag by tag: as cameras write RAW files, and as others write pictures."""
+"""Small TIFFs built tag by tag, as cameras write RAW files and others pictures; PNGs by chunks."""
 
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import Any
 
 SUBFILE, WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE, SUB_IFDS = 254, 256, 257, 259, 262, 271, 330
@@ -38,6 +39,19 @@ def deep(values: Any, order: str = "<", **more) -> bytes:
     tags |= {COMPRESSION: 1, 277: bands, 278: height, PIXELS: pixels}
     tags |= {int(name.removeprefix("tag_")): value for name, value in more.items()}
     return tiff(tags, order=order)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(
+    width: int, height: int, rows: bytes, *chunks: bytes, bits: int = 8, kind: int = 2
+) -> bytes:
+    """A PNG that claims such a size, RGB unless `kind` says so, whatever its rows are."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    parts = (header, *chunks, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def _append(data: bytearray, tags: dict[int, Any], order: str) -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import resource
-import struct
 import subprocess
 import sys
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,9 +17,9 @@ from PIL import Image
 
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.images import ImageError, decode, from_array, picture
-from tests.fuzz.bombs import chunk
 from tests.fuzz.seeds import encoded
-from tests.support.raw import CFA, directory, tiff
+from tests.support import raw
+from tests.support.raw import CFA, directory
 
 SIZE = 64
 LOSSLESS = ["PNG", "BMP", "TIFF", "GIF"]
@@ -80,13 +78,9 @@ def test_every_format_gives_the_same_picture(form, options):
 
 
 def test_of_an_animated_gif_the_first_frame_is_seen():
-    red, blue = Image.new("RGB", (64, 48), "red"), Image.new("RGB", (64, 48), "blue")
+    red, blue = (Image.new("RGB", (64, 48), colour) for colour in ("red", "blue"))
     data = encoded(red, "GIF", save_all=True, append_images=[blue])
     assert (decode(data, SIZE).pixels == [255, 0, 0]).all()
-
-
-def sixteen_bit(image):
-    return Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16) << 8) | 0x55)
 
 
 @pytest.mark.parametrize(
@@ -97,12 +91,10 @@ def sixteen_bit(image):
         (scene().quantize(256), "PNG"),
         (scene().convert("CMYK"), "JPEG"),
         (scene().convert("CMYK"), "TIFF"),
-        (sixteen_bit(scene()), "PNG"),
-        (sixteen_bit(scene()), "TIFF"),
     ],
 )
 def test_every_mode_shows_the_picture_that_a_viewer_shows(image, form):
-    expected = scene().convert("L") if image.mode.startswith(("L", "I")) else scene()
+    expected = scene().convert("L") if image.mode == "L" else scene()
     assert distance(decode(encoded(image, form), SIZE).pixels, reference(expected)) < 8
 
 
@@ -110,8 +102,7 @@ def test_a_picture_of_one_bit_is_black_and_white():
     bilevel = Image.new("1", (64, 64))
     bilevel.paste(1, (0, 0, 64, 32))
     pixels = decode(encoded(bilevel, "PNG"), SIZE).pixels
-    assert (pixels[:30] == 255).all()
-    assert (pixels[34:] == 0).all()
+    assert ((pixels[:30] == 255).all(), pixels[34:].any()) == (True, False)
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])
@@ -123,25 +114,19 @@ def test_floating_point_pixels_span_the_whole_range(broken):
     assert pixels[5, -1, 0] > 250
 
 
-def palette_with_hole():
-    image = Image.new("P", (40, 40), 0)
-    image.putpalette([255, 0, 0, 0, 0, 255])
-    return encoded(image, "PNG", transparency=0)
-
-
 @pytest.mark.parametrize(
-    "data",
+    ("mode", "colour", "form", "options"),
     [
-        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "PNG"),
-        encoded(Image.new("RGBA", (40, 40), (255, 0, 0, 0)), "WEBP", lossless=True),
-        encoded(Image.new("LA", (40, 40), (0, 0)), "PNG"),
-        encoded(Image.new("RGB", (40, 40), (255, 0, 0)), "PNG", transparency=(255, 0, 0)),
-        encoded(Image.new("L", (40, 40), 7), "PNG", transparency=7),
-        palette_with_hole(),
+        ("RGBA", (255, 0, 0, 0), "PNG", {}),
+        ("RGBA", (255, 0, 0, 0), "WEBP", {"lossless": True}),
+        ("LA", (0, 0), "PNG", {}),
+        ("RGB", (255, 0, 0), "PNG", {"transparency": (255, 0, 0)}),
+        ("L", 7, "PNG", {"transparency": 7}),
+        ("P", (255, 0, 0), "PNG", {"transparency": 0}),
     ],
-    ids=["RGBA", "WebP", "LA", "RGB key", "L key", "palette"],
 )
-def test_what_is_transparent_is_seen_on_white(data):
+def test_what_is_transparent_is_seen_on_white(mode, colour, form, options):
+    data = encoded(Image.new(mode, (40, 40), colour), form, **options)
     assert (decode(data, SIZE).pixels == 255).all()
 
 
@@ -194,25 +179,19 @@ def test_heic_is_told_by_any_of_its_brands(brand):
 
 @pytest.mark.parametrize("tag", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_is_ignored(tag):
-    seen = decode(held(1, "PNG", tag), SIZE)
-    assert (seen.width, seen.height) == scene().size
-    assert (seen.pixels == reference(scene())).all()
+    assert (decode(held(1, "PNG", tag), SIZE).pixels == reference(scene())).all()
 
 
 def test_an_orientation_in_xmp_counts_if_exif_has_none():
     xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     stored = scene().transpose(ORIENTATIONS[6])
-    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp), SIZE)
-    assert (seen.width, seen.height) == scene().size
-    exif = Image.Exif()
-    exif[0x0112] = 1
-    seen = decode(encoded(stored, "JPEG", quality=95, xmp=xmp, exif=exif), SIZE)
-    assert (seen.width, seen.height) == stored.size
+    assert decode(encoded(stored, "JPEG", xmp=xmp), SIZE).width == scene().width
+    assert decode(held(6, "JPEG", tag=1, xmp=xmp), SIZE).width == stored.width
 
 
 def test_a_4_to_3_photo_is_seen_whole():
-    framed = np.zeros((192, 256, 3), np.uint8)
-    framed[:8], framed[-8:], framed[:, :8], framed[:, -8:] = 255, 255, 255, 255
+    framed = np.full((192, 256, 3), 255, np.uint8)
+    framed[8:-8, 8:-8] = 0
     for array in (framed, framed.transpose(1, 0, 2)):
         pixels = from_array(array, SIZE).pixels
         assert (pixels[[0, -1]] > 250).all()
@@ -284,24 +263,20 @@ THUMBNAIL, FULL = directory(16, tag_254=1), directory(64)
 @pytest.mark.parametrize(
     "parts",
     [
-        {"following": [THUMBNAIL], "inside": [FULL]},
-        {"following": [directory(16, tag_271=b"SAMSUNG\0")], "inside": [directory(8), FULL]},
-        {"following": [THUMBNAIL, directory(8), FULL]},
-        {"following": [directory(16) | {50706: b"\1\4\0\0"}]},
-        {"following": [directory(16, tag_262=CFA)]},
-        {"following": [directory(64, tag_262=CFA, tag_259=65535)]},
-        {"following": [FULL], "mark": b"CR\2\0"},
-        {"following": [FULL], "mark": b"IIII"},
+        ([THUMBNAIL], [FULL]),
+        ([directory(16, tag_271=b"SAMSUNG\0")], [directory(8), FULL]),
+        ([THUMBNAIL, directory(8), FULL],),
+        ([directory(16, tag_50706=b"\1\4\0\0")],),
+        ([directory(16, tag_262=CFA)],),
+        ([directory(64, tag_262=CFA, tag_259=65535)],),
+        ([FULL], [], b"CR\2\0"),
+        ([FULL], [], b"IIII"),
     ],
     ids=["NEF", "SRW", "pages", "DNG", "CFA", "PEF", "CR2", "IIQ"],
 )
 def test_a_raw_file_is_not_taken_for_its_thumbnail(parts, order):
-    data = tiff(
-        *parts["following"],
-        inside=parts.get("inside", ()),
-        mark=parts.get("mark", b""),
-        order=order,
-    )
+    following, *more = parts
+    data = raw.tiff(*following, **dict(zip(("inside", "mark"), more, strict=False)), order=order)
     with pytest.raises(ImageError, match=r"RAW photo, .* export it as a JPEG") as refusal:
         decode(data, SIZE)
     assert refusal.value.code == "unsupported"
@@ -321,20 +296,19 @@ def test_a_raw_file_that_is_not_a_tiff_is_unsupported(start):
 
 
 @pytest.mark.parametrize(
-    "parts",
+    ("following", "inside"),
     [
-        {"following": [FULL], "inside": [directory(16)]},
-        {"following": [FULL, THUMBNAIL]},
-        {"following": [directory(64), directory(80)]},
-        {"following": [directory(16, tag_254=1)]},
-        {"following": [FULL | {271: b"NIKON CORPORATION\0"}]},
+        ([FULL], [directory(16)]),
+        ([FULL, THUMBNAIL], []),
+        ([FULL, directory(80)], []),
+        ([THUMBNAIL], []),
+        ([directory(64, tag_271=b"NIKON CORPORATION\0")], []),
     ],
     ids=["pyramid", "thumbnail after", "pages", "small alone", "scanner"],
 )
-def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(parts):
-    side = parts["following"][0][256]
-    seen = decode(tiff(*parts["following"], inside=parts.get("inside", ())), SIZE)
-    assert (seen.width, seen.height) == (side, side)
+def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(following, inside):
+    seen = decode(raw.tiff(*following, inside=inside), SIZE)
+    assert seen.width == seen.height == following[0][256]
 
 
 STARTS = [
@@ -350,32 +324,11 @@ def test_any_bytes_give_pixels_or_an_image_error(start, rest):
         assert decode(start + rest, 8).pixels.shape == (8, 8, 3)
 
 
-@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "MPO"]), st.data())
-def test_a_photo_with_broken_bytes_gives_pixels_or_an_image_error(form, draw):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    data = bytearray(encoded(scene(24, 16), form, exif=exif))
-    for _ in range(3):
-        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
-    with contextlib.suppress(ImageError):
-        assert decode(bytes(data), 8, max_pixels=10_000).pixels.shape == (8, 8, 3)
-
-
-def bomb(side):
-    """A PNG header that claims side x side pixels, and next to nothing behind it."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    parts = (
-        chunk(b"IHDR", header),
-        chunk(b"IDAT", zlib.compress(bytes(10_000))),
-        chunk(b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
-
-
 def test_the_pixel_limit_is_checked_before_a_pixel_is_decoded():
+    claims = raw.png(12_000, 12_000, bytes(10_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ImageError, match=r"12000 x 12000|144000000 pixels") as refusal:
-        decode(bomb(12_000), SIZE)
+        decode(claims, SIZE)
     assert refusal.value.code == "too-many-pixels"
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 20_000  # kilobytes: decoded it would be 432 MB
@@ -428,34 +381,32 @@ def test_the_same_bytes_give_the_same_pixels_in_any_thread(photos):
 
 
 WARNS_OF_NOTHING = """
-import io, sys
-from PIL import Image
+import contextlib, sys
 from alpaca_labeler.photos import images
-image = Image.new("P", (8, 8))
-image.putpalette([0] * 768)
-def save(image, form, **options):
-    out = io.BytesIO(); image.save(out, form, **options); return out.getvalue()
-whole = save(Image.new("RGB", (64, 48)), "TIFF", tiffinfo={270: "words", 33432: "more words"})
-data = [
-    save(image, "PNG", transparency=bytes(range(256))),
-    save(Image.new("RGB", (8, 8)), "JPEG",
-         exif=b"Exif\\0\\0II*\\0\\x08\\0\\0\\0\\xff\\xff\\x12\\x01"),
-    b"II*\\0\\x08\\0\\0\\0\\x02\\0\\x00\\x01\\x03\\0\\xff\\xff\\0\\0",
-    whole[:-40],
-]
-for position in range(8, 14):
-    data.append(whole[:position] + b"\\xff" + whole[position + 1:])
-for one in data:
-    try: images.decode(one, 8)
-    except images.ImageError: pass
+for line in sys.stdin:
+    with contextlib.suppress(images.ImageError):
+        images.decode(bytes.fromhex(line), 8)
 """
 
 
 def test_no_warning_reaches_the_terminal():
+    whole = encoded(scene(64, 48), "TIFF", tiffinfo={270: "words", 33432: "more words"})
+    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01"
+    data = [
+        encoded(scene(8, 8).quantize(256), "PNG", transparency=bytes(range(256))),
+        encoded(scene(8, 8), "JPEG", exif=exif),
+        b"II*\0\x08\0\0\0\x02\0\x00\x01\x03\0\xff\xff\0\0",
+        whole[:-40],
+        *(whole[:at] + b"\xff" + whole[at + 1 :] for at in range(8, 14)),
+    ]
     done = subprocess.run(
-        [sys.executable, "-W", "always", "-c", WARNS_OF_NOTHING], capture_output=True, check=True
+        [sys.executable, "-W", "always", "-c", WARNS_OF_NOTHING],
+        input="\n".join(map(bytes.hex, data)),
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stderr == b""
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"hevc", b"mif1"])
