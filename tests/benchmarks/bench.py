@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks import bench_compaction, bench_folder, bench_labelling, harness
 
 COMMAND = bench_labelling.COMMAND
+Growth = dict[int, dict[str, float]]
 PACKAGES = ("ai-edge-litert", "pillow", "numpy", "tensorflow", "keras")
 
 
@@ -48,9 +49,8 @@ def main() -> None:
             bench_labelling.section(labelled),
             bench_folder.section(files, commands),
             bench_compaction.section(growth),
-            NOTES,
         ]
-        text = "\n\n".join(sections)
+    text = "\n\n".join(sections) + "\n"
     print(text)
     if not given.quick:
         (harness.ROOT / "docs/benchmarks.md").write_text(text, encoding="utf-8")
@@ -87,18 +87,13 @@ Written by `make bench`; every figure below comes from that one run.
 
 def _processor() -> str:
     """Return the processor's name and its vector instructions, which int8 inference depends on."""
-    parts = (line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines())
-    facts = {name.strip(): value.strip() for name, _, value in parts}
-    flags = facts.get("flags", facts.get("Features", "")).split()
-    vector = [flag for flag in flags if re.match(r"avx|amx|asimd|sve|i8mm", flag)]
-    return f"{facts.get('model name', 'unknown')} ({', '.join(sorted(vector))})"
+    facts = Path("/proc/cpuinfo").read_text()
+    [name] = re.findall(r"model name\s*: (.*)", facts)[:1] or ["unknown"]
+    vector = {*re.findall(r"\b(?:avx|amx|asimd|sve|i8mm)\w*", facts)}
+    return f"{name} ({', '.join(sorted(vector))})"
 
 
-def aims(
-    found: bench_labelling.Labelled,
-    commands: dict[str, harness.Ran],
-    growth: dict[int, dict[str, float]],
-) -> str:
+def aims(found: bench_labelling.Labelled, commands: dict[str, harness.Ran], growth: Growth) -> str:
     """Return what is aimed at beside what was measured."""
     one, memory, ratio = found.seconds[1024, 1], found.megabytes, harness.ratio
     resumed = commands["`alpaca label`, all labelled before"].seconds
@@ -110,7 +105,11 @@ def aims(
         (f"start to first label, {KERAS}", -15, ratio(found.starts, "keras", COMMAND)),
         (f"memory, {KERAS}", -6, memory["keras"] / memory[COMMAND]),
         ("resume over 100,000 labelled files, s", 5, resumed if growth.get(10**6) else None),
-        (GROWTH, 1, bench_compaction.steepest(growth)),
+        (
+            "compaction and audit, growth of time over growth of rows",
+            1,
+            bench_compaction.steepest(growth),
+        ),
     ]
     lines = []
     for what, aim, value in rows:
@@ -121,19 +120,11 @@ def aims(
 
 
 KERAS = "Keras sample over `alpaca label`"
-GROWTH = "compaction and audit, growth of time over growth of rows"
 AIMS = """\
 ## Aims
 
 One core and 1,024 px unless said otherwise; `alpaca label` without its start and end, which the
 table of starts has."""
-
-NOTES = """\
-## Run it again
-
-`make bench`, in about half an hour. `make bench QUICK=1` shows the same tables after two
-minutes, roughly measured, and writes nothing.
-"""
 
 if __name__ == "__main__":
     main()

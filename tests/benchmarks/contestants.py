@@ -2,7 +2,7 @@
 
     python contestants.py --make MODELS [KERAS]   makes the networks that the peers run
     python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
-    python contestants.py NAME MODELS PHOTO       prints the logit of one photo, and ends
+    python contestants.py NAME MODELS PHOTO       prints the answer for one photo, and ends
 
 Each gets one thread. `keras` is what samples of serverless inference do.
 """
@@ -26,7 +26,7 @@ from tests.benchmarks.harness import ROOT, peak
 KERAS = "model.keras"
 
 Contestant = Callable[[str], float]
-"""A way to label photos, loaded and ready: path of a photo -> its logit."""
+"""A way to label photos, loaded and ready: path of a photo -> its logit or probability."""
 
 
 def floor(_models: Path) -> Contestant:
@@ -47,12 +47,8 @@ def floor(_models: Path) -> Contestant:
         image.draft(None, (math.ceil(size * width / crop[0]), math.ceil(size * height / crop[1])))
         x, y = image.width / width, image.height / height
         left, top = (width - crop[0]) / 2 * x, (height - crop[1]) / 2 * y
-        square = image.resize(
-            (size, size),
-            Image.Resampling.BILINEAR,
-            (left, top, left + crop[0] * x, top + crop[1] * y),
-            2.0,
-        )
+        box = (left, top, left + crop[0] * x, top + crop[1] * y)
+        square = image.resize((size, size), Image.Resampling.BILINEAR, box, 2.0)
         if square.mode != "RGB":
             square = square.convert("RGB")
         return run(np.asarray(square)[np.newaxis])
@@ -70,8 +66,7 @@ def labeler(_models: Path) -> Contestant:
     def label(path: str) -> float:
         outcome = labels.label_one(ImageVersion(path))
         assert outcome.row, outcome.problem
-        assert outcome.row.probability is not None
-        return _logit(outcome.row.probability, labels.card.calibration)
+        return float(outcome.row.probability or 0)
 
     return label
 
@@ -93,11 +88,7 @@ def keras(models: Path) -> Contestant:
     return label
 
 
-CONTESTANTS: dict[str, Callable[[Path], Contestant]] = {
-    "floor": floor,
-    "labeler": labeler,
-    "keras": keras,
-}
+CONTESTANTS = {"floor": floor, "labeler": labeler, "keras": keras}
 
 
 def _litert(model: Path) -> tuple[int, Callable[[Any], float]]:
@@ -114,13 +105,6 @@ def _litert(model: Path) -> tuple[int, Callable[[Any], float]]:
         return float(interpreter.get_tensor(made["index"]).item())
 
     return int(given["shape"][1]), run
-
-
-def _logit(probability: float, calibration: tuple[float, float]) -> float:
-    if probability in {0, 1}:
-        return math.inf if probability else -math.inf
-    scale, offset = calibration
-    return (math.log(probability / (1 - probability)) - offset) / scale
 
 
 def make(models: Path, source: str) -> None:
@@ -154,8 +138,8 @@ def main() -> None:
     print(json.dumps({"ready": True}), file=REPLIES, flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
-        logits = [label(path) for path in json.loads(line)]
-        answer = {"seconds": time.perf_counter() - began, "logits": logits, "megabytes": peak()}
+        labels = [label(path) for path in json.loads(line)]
+        answer = {"seconds": time.perf_counter() - began, "labels": labels, "megabytes": peak()}
         print(json.dumps(answer), file=REPLIES, flush=True)
 
 

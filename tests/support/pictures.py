@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import html
 import os
-import pty
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,26 +28,10 @@ LINE, TOP, LEFT, CHARACTER = 19, 44, 18, 8.4  # pixels
 
 def run(command: str, folder: Path) -> str:
     """Run a command in a terminal of its own and return what the terminal showed."""
-    main, terminal = pty.openpty()
-    words = [sys.executable, "-m", "alpaca_labeler", *command.split()[1:]]
+    words = f"{shlex.quote(sys.executable)} -m alpaca_labeler {command.removeprefix('alpaca ')}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": str(COLUMNS), "TERM": "xterm"}
-    process = subprocess.Popen(
-        words, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal
-    )
-    os.close(terminal)
-    shown = bytearray()
-    while True:
-        try:
-            chunk = os.read(main, 4096)
-        except OSError:  # the other side is closed
-            break
-        if not chunk:
-            break
-        shown += chunk
-    os.close(main)
-    if process.wait():
-        raise SystemExit(f"{command}: {shown.decode()}")
-    return shown.decode()
+    in_terminal = ["script", "--quiet", "--return", "--command", words, os.devnull]
+    return subprocess.check_output(in_terminal, cwd=folder, env=environment, text=True)
 
 
 def settled(text: str) -> list[str]:
