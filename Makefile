@@ -82,7 +82,7 @@ wheel: $(VENV)/.test  ## build wheel and sdist into dist/, and try the wheel in 
 		../bin/python -c "import alpaca_labeler as a; print(a.Labeler().predict('photos/alpaca.jpg'))"
 
 bench: $(VENV)/.test  ## compare the speed of labelling with its peers, and write docs/benchmarks.md
-	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick) $(if $(KERAS),--keras $(KERAS))
+	$(BIN)/python tests/benchmarks/bench.py $(if $(QUICK),--quick)
 
 fuzz: $(VENV)/.test  ## feed broken input to everything that reads (FUZZ_SECONDS=8 per target)
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FUZZ_SECONDS),8)

@@ -2,7 +2,6 @@
 
 make bench                  all of it, and writes docs/benchmarks.md
 make bench QUICK=1          two minutes, and writes nothing
-make bench KERAS=FILE       the peers run that float network
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--keras", default="")
     given = parser.parse_args()
     tables: tuple[int, ...] = (10**4, 10**5, 10**6)
     sizes, rounds, files = {480: 160, 1024: 327, 4000: 32}, 5, 100_000
@@ -39,12 +37,11 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         scratch = Path(folder)
-        keras = os.path.abspath(given.keras) if given.keras else ""
-        labelled = bench_labelling.measure(sizes, rounds, keras, scratch)
+        labelled = bench_labelling.measure(sizes, rounds, scratch)
         commands = bench_folder.measure(files, rounds, scratch)
         growth = {rows: bench_compaction.measure(rows) for rows in tables}
         sections = [
-            head(labelled, rounds, given.keras, time.monotonic() - began),
+            head(labelled, rounds, time.monotonic() - began),
             aims(labelled, commands, growth),
             bench_labelling.section(labelled),
             bench_folder.section(files, commands),
@@ -56,7 +53,7 @@ def main() -> None:
         (harness.ROOT / "docs/benchmarks.md").write_text(text, encoding="utf-8")
 
 
-def head(found: bench_labelling.Labelled, rounds: int, keras: str, seconds: float) -> str:
+def head(found: bench_labelling.Labelled, rounds: int, seconds: float) -> str:
     """Say where and how it was measured."""
     versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     sizes = ", ".join(
@@ -64,23 +61,18 @@ def head(found: bench_labelling.Labelled, rounds: int, keras: str, seconds: floa
         f"({sum(map(os.path.getsize, paths)) / len(paths) / 1000:,.0f} kB each)"
         for longest, paths in found.photos.items()
     )
-    network = (
-        "their float form of the network that the built-in model was made of"
-        if keras
-        else "the same architecture with random weights (as fast; its labels mean nothing)"
-    )
     return f"""# Benchmarks
 
 Written by `make bench`; every figure below comes from that one run.
 
 - **Machine**: {_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}
 - **Versions**: Python {platform.python_version()}, {", ".join(versions)}
-- **Command**: `make bench{f" KERAS={keras}" * bool(keras)}`, {time.strftime("%d %B %Y")}, \
+- **Command**: `make bench`, {time.strftime("%d %B %Y")}, \
 {seconds / 60:.0f} minutes
 - **Photos**: {sizes}, made of {len(harness.originals())} photos. Enlarged ones have grain added, so
   that they weigh and decode as a camera's do
-- **Peers** run {network}. All get one thread and one photo at a time, and all but the Keras sample
-  get this project's own decoding, so that they differ by their runtime alone
+- **The Keras sample** runs a network of the same architecture with random weights, which is as
+  fast. All get one thread and one photo at a time
 - **Rounds**: {rounds}. In each, all contestants take turns, every other one backwards.
   Times are medians, ratios the medians of each round's own ratio"""
 

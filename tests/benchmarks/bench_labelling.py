@@ -81,14 +81,14 @@ class Labelled:
         return self.rate(name, longest, 2) / self.rate(name, longest)
 
 
-def measure(sizes: dict[int, int], rounds: int, keras: str, scratch: Path) -> Labelled:
+def measure(sizes: dict[int, int], rounds: int, scratch: Path) -> Labelled:
     """Label photos of those sizes ({longest side: number}) with all contestants in turn."""
     harness.say("photos and networks")
     found = Labelled({size: harness.photos(size, n, scratch) for size, n in sizes.items()})
     models = scratch / "models"
     models.mkdir()
     everywhere = os.sched_getaffinity(0)
-    harness.run([HERE / "contestants.py", "--make", models, keras], everywhere)
+    harness.run([HERE / "contestants.py", "--make", models], everywhere)
     cores = sorted(everywhere)[-2:]
     teams = {name: [Server(name, models, {core}) for core in cores] for name in CONTESTANTS}
     try:

@@ -1,6 +1,6 @@
 """One contestant in a process of its own, told over its pipes what to do.
 
-    python contestants.py --make MODELS [KERAS]   makes the networks that the peers run
+    python contestants.py --make MODELS           makes the network that the peer runs
     python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
     python contestants.py NAME MODELS PHOTO       prints the answer for one photo, and ends
 
@@ -107,29 +107,20 @@ def _litert(model: Path) -> tuple[int, Callable[[Any], float]]:
     return int(given["shape"][1]), run
 
 
-def make(models: Path, source: str) -> None:
-    """Write the network that the peer runs.
-
-    Without a file of Keras it has random weights: as fast, but its labels mean nothing.
-    """
-    import keras
-
+def make(models: Path) -> None:
+    """Write the network that the peer runs; its weights are random, which is as fast."""
     from alpaca_labeler.model import bundle
     from alpaca_labeler.training import recipe
     from alpaca_labeler.training.keras import network
 
-    if source:
-        model = keras.models.load_model(source, compile=False)
-    else:
-        model = network.build(recipe.load("default"), None, bundle.load().card.input_size)
-    model.save(models / KERAS)
+    network.build(recipe.load("default"), None, bundle.load().card.input_size).save(models / KERAS)
 
 
 def main() -> None:
     """Load, say so, answer requests until there are no more; or label the one photo."""
     name, models, *photo = sys.argv[1:]
     if name == "--make":
-        make(Path(models), "".join(photo))
+        make(Path(models))
         return
     label = CONTESTANTS[name](Path(models))
     if photo:

@@ -94,17 +94,14 @@ def test_a_pointer_leads_to_its_neighbour(tmp_path, monkeypatch, aws):
     assert bundle.load("s3://models/a/latest.json") == whole
 
 
-@pytest.mark.parametrize(
-    "version", ["../a-0", "/etc/a-0", "a-0/../..", "s3://b/a-0", "", 7, "a-0\n"]
-)
-def test_a_pointer_leads_nowhere_else(tmp_path, version):
-    with pytest.raises(BundleError, match=r"latest\.json.*not a model version"):
-        bundle.load(point(tmp_path, json.dumps({"version": version})))
+VERSIONS = ("../a-0", "/etc/a-0", "a-0/../..", "s3://b/a-0", "", 7, "a-0\n")
+POINTERS = [(json.dumps({"version": one}), ".*not a model version") for one in VERSIONS]
+POINTERS += [(text, ": not a model pointer") for text in ("", "[]", "{}", "null", "[" * 100_000)]
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "null", "[" * 100_000])
-def test_a_file_that_is_not_a_pointer_is_refused_and_named(tmp_path, content):
-    with pytest.raises(BundleError, match=r"latest\.json: not a model pointer"):
+@pytest.mark.parametrize(("content", "why"), POINTERS)
+def test_a_pointer_leads_nowhere_else(tmp_path, content, why):
+    with pytest.raises(BundleError, match=rf"latest\.json{why}"):
         bundle.load(point(tmp_path, content))
 
 

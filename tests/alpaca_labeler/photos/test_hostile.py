@@ -16,6 +16,7 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import BundleError
 from alpaca_labeler.photos import deep, images, limits
 from tests.fuzz import bombs, fuzz, seeds, targets
+from tests.support import raw
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
@@ -50,8 +51,8 @@ def test_what_claims_too_much_is_refused_before_there_is_room_for_it(name):
 
 EXIF = bombs.long_tag(0x112, 5 * bombs.MB)
 REFUSED = {
-    "exif": bombs.in_png(bombs.chunk(b"eXIf", EXIF)),
-    "late exif": bombs.in_png(bombs.chunk(b"eXIf", EXIF), late=True),
+    "exif": bombs.in_png(raw.chunk(b"eXIf", EXIF)),
+    "late exif": bombs.in_png(raw.chunk(b"eXIf", EXIF), late=True),
     "exif as text": bombs.raw_profile(5 * bombs.MB),
     "exif in WebP": bombs.tiny("WEBP", exif=EXIF),
     "exif in AVIF": bombs.in_avif(5 * bombs.MB),
@@ -82,7 +83,7 @@ def test_what_costs_too_much_beside_its_pixels_is_refused_at_once(name):
 
 def test_a_file_is_read_in_a_limited_number_of_steps(monkeypatch):
     monkeypatch.setattr(limits, "MAX_READS", 1000)
-    chunks, stray = bombs.chunk(b"teSt", b"") * 1000, b"x" * 1000
+    chunks, stray = raw.chunk(b"teSt", b"") * 1000, b"x" * 1000
     for data in (bombs.in_png(chunks), bombs.in_png(chunks, late=True), bombs.in_gif(stray)):
         with pytest.raises(images.ImageError, match="steps to read"):
             images.decode(data, 32)

@@ -75,18 +75,14 @@ def test_iso_media_files_are_told_by_their_brands(start, is_photo, is_heic):
     assert (skip.begins_like_a_photo(start), skip.is_heic(start)) == (is_photo, is_heic)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"BMW notes: the oil was changed in May\n",
-        b"BM",
-        b"BM and then \0 some zeros \0\0\0\0 that are no header",
-        b"GIF89a is a format of 1989",
-        b"GIF87a",
-        b"RIFF WEBP and others compared, a study",
-        b"",
-    ],
-)
+TEXTS = [
+    *(b"", b"BM", b"GIF87a", b"GIF89a is a format of 1989"),
+    *(b"BMW notes: the oil was changed\n", b"RIFF WEBP and others compared, a study"),
+    b"BM and then \0 some zeros \0\0\0\0 that are no header",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
 def test_text_does_not_begin_like_a_photo(text):
     assert not skip.begins_like_a_photo(text[: skip.SNIFFED_BYTES])
 

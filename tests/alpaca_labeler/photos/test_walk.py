@@ -33,79 +33,59 @@ def found(tmp_path, monkeypatch):
     return find
 
 
-def test_system_folders_and_hidden_files_are_skipped_and_other_names_left_to_the_caller(found):
-    assert found("top/a.jpg", "top/notes.txt", "top/@eaDir/a.jpg", "top/b/.x.jpg") == (
+LIBRARY = "top/P.photoslibrary"
+TREES = {
+    "system folders and hidden files are skipped, other names left to the caller": (
+        ["top/a.jpg", "top/notes.txt", "top/@eaDir/a.jpg", "top/b/.x.jpg"],
         ["top/a.jpg", "top/notes.txt"],
         [(Kind.HIDDEN, "top/b/.x.jpg"), (Kind.SYSTEM, "top/@eaDir")],
+    ),
+    "a photo library gives each photo once": (
+        [f"{LIBRARY}/{name}" for name in ("originals/0/a.heic", "resources/a.jpg", "database/x")],
+        [f"{LIBRARY}/originals/0/a.heic"],
+        [(Kind.SYSTEM, f"{LIBRARY}/database"), (Kind.SYSTEM, f"{LIBRARY}/resources")],
+    ),
+    "links to files and folders are followed": (
+        ["real/1.jpg", "top/farm -> ../real", "top/2.jpg -> ../real/1.jpg"],
+        ["top/2.jpg", "top/farm/1.jpg"],
         [],
-    )
+    ),
+    **{
+        f"a link into or around what is read anyway is skipped: {link}": (
+            ["top/a/1.jpg", "top/b/2.jpg", f"top/{link}"],
+            ["top/a/1.jpg", "top/b/2.jpg"],
+            [(Kind.LINK, f"top/{link.partition(' ')[0]}")],
+        )
+        for link in ("a/self -> .", "a/up -> ..", "a/root -> /", "z -> a", "0 -> a", "a/o -> ../b")
+    },
+    "two links to one folder or into it give its photos once": (
+        ["real/in/1.jpg", "top/0 -> ../real/in", "top/1 -> ../real", "top/2 -> ../real"],
+        ["top/1/in/1.jpg"],
+        [(Kind.LINK, "top/0"), (Kind.LINK, "top/2")],
+    ),
+    "a link into a skipped folder is followed": (
+        ["top/.store/1.jpg", "top/new -> .store"],
+        ["top/new/1.jpg"],
+        [(Kind.HIDDEN, "top/.store")],
+    ),
+    "folders that link to each other end": (
+        ["a/1.jpg", "a/to -> ../b", "b/2.jpg", "b/to -> ../a", "top/in -> ../a"],
+        ["top/in/1.jpg", "top/in/to/2.jpg"],
+        [(Kind.LINK, "top/in/to/to")],
+    ),
+    "a link to nothing is a file that cannot be read": (["top/x -> nowhere"], ["top/x"], []),
+    "a link to itself is a file that cannot be read": (["top/x -> x"], ["top/x"], []),
+}
 
 
-def test_a_photo_library_gives_each_photo_once(found):
-    inside = "top/P.photoslibrary"
-    paths, skipped, _ = found(
-        f"{inside}/originals/0/a.heic",
-        f"{inside}/resources/derivatives/a.jpeg",
-        f"{inside}/database/x.jpg",
-    )
-    assert paths == [f"{inside}/originals/0/a.heic"]
-    assert skipped == [(Kind.SYSTEM, f"{inside}/database"), (Kind.SYSTEM, f"{inside}/resources")]
+@pytest.mark.parametrize(("names", "paths", "skipped"), TREES.values(), ids=TREES)
+def test_each_photo_is_found_once_and_every_walk_ends(found, names, paths, skipped):
+    assert found(*names) == (paths, skipped, [])
 
 
-def test_a_photo_library_that_is_named_itself_gives_each_photo_once(found):
-    paths, *_ = found("P.photoslibrary/resources/a.jpg", tops=["P.photoslibrary"])
-    assert paths == []
-
-
-def test_what_is_named_is_read_whatever_it_is_called(found):
+def test_what_is_named_is_read_whatever_it_is_called_but_a_photo_library_is_one(found):
     assert found("@eaDir/.x/a.jpg", tops=["@eaDir/.x"])[0] == ["@eaDir/.x/a.jpg"]
-
-
-def test_links_to_files_and_folders_are_followed(found):
-    paths, skipped, _ = found("real/1.jpg", "top/farm -> ../real", "top/2.jpg -> ../real/1.jpg")
-    assert (paths, skipped) == (["top/2.jpg", "top/farm/1.jpg"], [])
-
-
-@pytest.mark.parametrize(
-    "link",
-    [
-        "top/a/self -> .",
-        "top/a/up -> ..",
-        "top/a/root -> /",
-        "top/z -> a",
-        "top/0 -> a",
-        "top/a/other -> ../../top/b",
-    ],
-)
-def test_links_into_or_around_what_is_read_anyway_are_skipped(found, link):
-    paths, skipped, _ = found("top/a/1.jpg", "top/b/2.jpg", link)
-    assert paths == ["top/a/1.jpg", "top/b/2.jpg"]
-    assert skipped == [(Kind.LINK, link.partition(" ")[0])]
-
-
-def test_two_links_to_one_folder_or_into_it_give_its_photos_once(found):
-    paths, skipped, _ = found(
-        "real/in/1.jpg", "top/0 -> ../real/in", "top/1 -> ../real", "top/2 -> ../real"
-    )
-    assert paths == ["top/1/in/1.jpg"]
-    assert skipped == [(Kind.LINK, "top/0"), (Kind.LINK, "top/2")]
-
-
-def test_a_link_into_a_skipped_folder_is_followed(found):
-    assert found("top/.store/1.jpg", "top/new -> .store")[0] == ["top/new/1.jpg"]
-
-
-def test_folders_that_link_to_each_other_end(found):
-    paths, skipped, _ = found(
-        "a/1.jpg", "a/to -> ../b", "b/2.jpg", "b/to -> ../a", "top/in -> ../a"
-    )
-    assert paths == ["top/in/1.jpg", "top/in/to/2.jpg"]
-    assert skipped == [(Kind.LINK, "top/in/to/to")]
-
-
-@pytest.mark.parametrize("target", ["nowhere", "x"])
-def test_a_link_to_nothing_or_to_itself_is_a_file_that_cannot_be_read(found, target):
-    assert found(f"top/x -> {target}") == (["top/x"], [], [])
+    assert found("P.photoslibrary/resources/a.jpg", tops=["P.photoslibrary"])[0] == []
 
 
 def test_other_tops_and_paths_apart_are_not_found_twice(found):

@@ -15,7 +15,7 @@ from PIL import Image
 from alpaca_labeler import storage
 from alpaca_labeler.model.bundle import EMBEDDED
 from alpaca_labeler.photos import images
-from alpaca_labeler.pipeline import pool
+from alpaca_labeler.pipeline import cores, pool
 from alpaca_labeler.pipeline.pool import WorkerError, Workers
 from alpaca_labeler.pipeline.worker import Job
 from alpaca_labeler.storage.image_version import ImageVersion
@@ -70,7 +70,7 @@ def program(monkeypatch):
             started.append(real([sys.executable, "-P", "-c", text, command[-1]], **options))
             return started[-1]
 
-        started = []
+        started: list[subprocess.Popen[bytes]] = []
         monkeypatch.setattr(subprocess, "Popen", start)
         return started
 
@@ -215,3 +215,33 @@ def test_what_a_decoder_prints_stays_off_the_terminal(tmp_path, capfd):
     [done] = label(ImageVersion(f"{tmp_path}/odd.tif")).values()
     assert done.row.failure.code == "corrupt"
     assert capfd.readouterr().err == ""
+
+
+# --- workers by what a container may use ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cpu", "memory", "expected"),
+    [
+        (None, None, 96),
+        ("max 100000", "max", 96),
+        ("200000 100000", None, 2),
+        ("150000 100000", None, 2),
+        ("10000 100000", None, 1),
+        (None, "1073741824", 4),
+        ("800000 100000", "67108864", 1),
+        ("\xff", "", 96),
+    ],
+)
+def test_quota_and_memory_limit_of_a_container_count(tmp_path, monkeypatch, cpu, memory, expected):
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 96, raising=False)
+    for name, text in (("cpu.max", cpu), ("memory.max", memory)):
+        if text is not None:
+            (tmp_path / name).write_text(text + "\n", encoding="latin-1")
+    assert cores.usable(str(tmp_path)) == expected
+
+
+def test_affinity_counts(monkeypatch):
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 7}, raising=False)
+    assert cores.usable("/nowhere") == 3

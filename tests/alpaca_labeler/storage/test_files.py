@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -41,21 +42,13 @@ def test_a_name_without_a_file_is_not_found(tmp_path, name):
         storage.read(f"{tmp_path}/{name}", 10)
 
 
-@pytest.mark.parametrize(
-    ("number", "kind"),
-    [
-        (errno.EACCES, storage.Denied),
-        (errno.ENAMETOOLONG, storage.Unavailable),
-        (errno.EIO, storage.Transient),
-        (errno.ESTALE, storage.Transient),
-        (errno.EMFILE, storage.Transient),
-    ],
-)
-def test_a_disk_that_may_recover_is_asked_again(monkeypatch, number, kind):
-    def fail(*_):
-        raise OSError(number, os.strerror(number))
+KINDS = {errno.EACCES: storage.Denied, errno.ENAMETOOLONG: storage.Unavailable}
+KINDS |= dict.fromkeys((errno.EIO, errno.ESTALE, errno.EMFILE), storage.Transient)
 
-    monkeypatch.setattr(os, "open", fail)
+
+@pytest.mark.parametrize(("number", "kind"), KINDS.items())
+def test_a_disk_that_may_recover_is_asked_again(monkeypatch, number, kind):
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(number, os.strerror(number))))
     with pytest.raises(storage.StorageError, match=r"a\.jpg") as caught:
         storage.read("a.jpg", 10)
     assert type(caught.value) is kind
@@ -132,16 +125,13 @@ def test_addresses_are_understood_as_people_write_them(text, uri):
         ("https://b.s3.amazonaws.com/k?X-Amz-Signature=1", "web addresses cannot be read"),
         ("https://n-123.s3-accesspoint.eu-west-1.amazonaws.com/k", "web addresses cannot be read"),
         ("arn:aws:s3:eu-west-1:123456789012:accesspoint/name", "name the bucket behind it"),
-        ("s3://", "not of the form s3://bucket/key"),
-        ("s3:///key", "not of the form s3://bucket/key"),
+        *((text, "not of the form s3://bucket/key") for text in ("s3://", "s3:///key")),
         ("s3://arn:aws:s3:eu-west-1:1:accesspoint/x", "not of the form s3://bucket/key"),
     ],
 )
 def test_other_addresses_are_refused_in_one_line(text, why):
-    with pytest.raises(storage.StorageError) as caught:
+    with pytest.raises(storage.StorageError, match=f"^[^\n]*{why}[^\n]*$"):
         files.as_uri(text)
-    assert why in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_is_called_like_an_address_is_a_folder(tmp_path, monkeypatch):
