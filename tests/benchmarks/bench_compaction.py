@@ -28,6 +28,7 @@ from alpaca_labeler.table.facts import Answer, Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
 from tests.benchmarks import harness
+from tests.support.aws import CREDENTIALS
 
 RESULTS = "s3://results/labels/"
 NEW, ROWS_PER_PART = 10_000, 100
@@ -44,12 +45,8 @@ def measure(rows: int) -> dict[str, float]:
     cores = os.sched_getaffinity(0)
     server = harness.start(["-c", SERVER], cores, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.stdout.readline().strip()}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    port = server.stdout.readline().strip()
+    os.environ |= CREDENTIALS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
     try:
         harness.run([__file__, rows, "fill"], cores)
         done = harness.start([__file__, rows, "run"], cores, stdout=subprocess.PIPE)
@@ -89,16 +86,9 @@ time."""
 
 def row(number: int, version: int) -> Row:
     day, digest = f"2026-01-0{version}T12:00:0", number * 7919 + version
-    read = Read(
-        f"{day}1.000000Z",
-        f"sha256:{digest:064x}",
-        f"{digest:032x}",
-        123_456,
-        f"{day}0Z",
-        sequencer=f"0055AED6DC{version}{number:07X}",
-        width=4032,
-        height=3024,
-    )
+    content, etag = f"sha256:{digest:064x}", f"{digest:032x}"
+    read = Read(f"{day}1.000000Z", content, etag, 123_456, f"{day}0Z", width=4032, height=3024)
+    read = read._replace(sequencer=f"0055AED6DC{version}{number:07X}")
     index = int(number % 17 > 8)
     label, model = ("not alpaca", "alpaca")[index], "20260101T000000Z-0123456789ab"
     answer = Answer(model, label, index, "alpaca", (number % 17) / 17, 0.5, number % 17 == 8)

@@ -251,13 +251,6 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize("data", TEXTS)
-def test_a_file_that_is_not_an_image_says_so(data):
-    with pytest.raises(ImageError) as refusal:
-        decode(data, SIZE)
-    assert refusal.value.code == ("not-an-image" if data else "empty")
-
-
 THUMBNAIL, FULL = directory(16, tag_254=1), directory(64)
 
 
@@ -290,11 +283,36 @@ RAW_STARTS = [
 ]
 
 
-@pytest.mark.parametrize("start", RAW_STARTS)
-def test_a_raw_file_that_is_not_a_tiff_is_unsupported(start):
-    with pytest.raises(ImageError, match="RAW photo") as refusal:
-        decode(start + bytes(100), SIZE)
-    assert refusal.value.code == "unsupported"
+NOISE = Image.effect_noise((256, 192), 90).convert("RGB")
+JPEG, PNG, GIF, WEBP = (encoded(NOISE, form) for form in ("JPEG", "PNG", "GIF", "WEBP"))
+TWELVE = JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
+
+
+def deep(shape, kind, **tags):
+    return raw.deep(np.zeros(shape, kind), **tags)
+
+
+UNREAD = {
+    "3 bands of 32 bits floating": deep((8, 8, 3), np.float32, tag_339=[3] * 3),
+    "5 bands of 16 bits": deep((8, 8, 5), np.uint16, tag_338=[0, 0]),
+    "1 band of 64 bits": deep((8, 8, 1), np.float64, tag_339=3, tag_262=1),
+    "compression 34712": deep((8, 8, 3), np.uint16, tag_259=34712),
+    "12-bit": TWELVE,
+}
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        *((text, "not-an-image" if text else "empty", None) for text in TEXTS),
+        *((start + bytes(100), "unsupported", "RAW photo") for start in RAW_STARTS),
+        *((data, "unsupported", words) for words, data in UNREAD.items()),
+    ],
+)
+def test_what_cannot_be_read_is_called_what_it_is(data, code, words):
+    with pytest.raises(ImageError, match=words) as refusal:
+        decode(data, SIZE)
+    assert refusal.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -314,28 +332,6 @@ def test_a_tiff_with_smaller_or_other_pictures_is_not_taken_for_a_raw_file(follo
 
 
 # --- a file that cannot be opened is called what it is -------------------------------------------
-
-
-NOISE = Image.effect_noise((256, 192), 90).convert("RGB")
-JPEG, PNG, GIF, WEBP = (encoded(NOISE, form) for form in ("JPEG", "PNG", "GIF", "WEBP"))
-TWELVE = JPEG.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
-
-
-@pytest.mark.parametrize(
-    ("data", "kind"),
-    [
-        (raw.deep(np.zeros((8, 8, 3), np.float32), tag_339=[3] * 3), "3 bands of 32 bits floating"),
-        (raw.deep(np.zeros((8, 8, 5), np.uint16), tag_338=[0, 0]), "5 bands of 16 bits"),
-        (raw.deep(np.zeros((8, 8, 1), np.float64), tag_339=3, tag_262=1), "1 band of 64 bits"),
-        (raw.deep(np.zeros((8, 8, 3), np.uint16), tag_259=34712), "compression 34712"),
-        (TWELVE, "12-bit"),
-    ],
-    ids=["float", "bands", "double", "compression", "JPEG"],
-)
-def test_a_kind_that_is_not_read_is_unsupported(data, kind):
-    with pytest.raises(ImageError, match=kind) as refusal:
-        decode(data, SIZE)
-    assert refusal.value.code == "unsupported"
 
 
 FORM = b'--0a1\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
