@@ -71,7 +71,7 @@ def chromium():
 
 @pytest.fixture
 def pages(chromium):
-    """Open pages: `pages(width=390, dark=True).goto(...)`.
+    """Open pages: `pages(width=390).goto(...)`.
 
     Fails the test if a page logs an error, opens a dialog or asks any host but 127.0.0.1; a test
     that means to provoke one takes it out of `pages.wrong`.

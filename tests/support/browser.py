@@ -28,8 +28,8 @@ ARGUMENTS = [  # nothing but the page under test is to be asked for anything
     "--disable-sync",
 ]
 
-WIDE, NARROW = 1280, 390
-"""Widths that every page is held to: a laptop's window and a phone, in CSS pixels."""
+WIDTHS = WIDE, _, NARROW = 1280, 768, 390
+"""Widths that every page is held to: of a laptop's window to a phone, in CSS pixels."""
 
 
 def find_chromium():
@@ -90,14 +90,13 @@ class Pages:
     wrong: list[str] = field(default_factory=list)
     contexts: list[Any] = field(default_factory=list)
 
-    def __call__(self, width=WIDE, *, dark=False, **options):
-        """Open an empty page: `width` CSS pixels, a phone if it is narrow, light or dark."""
+    def __call__(self, width=WIDE, **options):
+        """Open an empty page: `width` CSS pixels, a phone if it is narrow."""
         narrow = width < 600
         context = self.browser.new_context(
             viewport={"width": width, "height": 844 if narrow else 800},
             has_touch=narrow,
             is_mobile=narrow,
-            color_scheme="dark" if dark else "light",
             **options,
         )
         context.set_default_timeout(15_000)
@@ -127,19 +126,19 @@ class Pages:
 
 
 def violations(page):
-    """Return what axe-core finds wrong with a page as it is now: one `rule: element` per line."""
+    """Return what is wrong with a page as it is now, light and dark, one line each.
+
+    That is what axe-core finds, `rule: element`, and that it has to be scrolled sideways.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response
-    return [
-        f"{rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
-        for rule in found["violations"]
-        for node in rule["nodes"]
-    ]
-
-
-def is_too_wide(page):
-    """Tell whether a page has to be scrolled sideways."""
-    return page.evaluate(
-        "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-    )
+    wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+    found = ["it is too wide"] * page.evaluate(wide)
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        found += [
+            f"{scheme}: {rule['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+            for rule in Axe().run(page).response["violations"]
+            for node in rule["nodes"]
+        ]
+    return found

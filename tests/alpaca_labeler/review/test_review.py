@@ -18,17 +18,7 @@ from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
 from alpaca_labeler.table.table import open_table
-from tests.support.reviews import (
-    draw,
-    labels,
-    of,
-    row,
-    said,
-    session,
-    tile_of,
-    tiles,
-    write,
-)
+from tests.support.reviews import draw, labels, of, row, said, session, tile_of, tiles, write
 
 
 def names(found, **query):

@@ -19,15 +19,7 @@ from alpaca_labeler.review.server import Server
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
-from tests.support.reviews import (
-    ask,
-    draw,
-    said,
-    served,
-    session,
-    tile_of,
-    write,
-)
+from tests.support.reviews import ask, draw, said, served, session, tile_of, write
 
 
 def shown(folder, **options):
