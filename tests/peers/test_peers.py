@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import subprocess
-import sys
 from collections import Counter
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,6 +17,7 @@ from PIL import Image
 from alpaca_labeler.photos.images import DECODER
 from alpaca_labeler.table.facts import Answer, Failure, Read
 from alpaca_labeler.table.row import Row
+from tests.support.runs import alpaca
 
 # Peers warn of their own affairs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -45,19 +44,17 @@ def photos(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
 
     def write(*names):
-        top = tmp_path / "photos"
         labels = {}
         read = Read("2026-01-01T00:00:00.000000Z")
         failure = Answer("1-a", failure=Failure("corrupt", "cut off", DECODER))
         rows = [Row("photos/cut.jpg", read, failure)]
-        for number, name in enumerate(sorted(names, key=lambda name: f"photos/{name}")):
-            path = top / name
+        for number, name in enumerate(sorted(names)):
+            path = tmp_path / "photos" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             image = Image.new("RGB", (8 + number, 8), "red")
             image.save(path, FORMS.get(path.suffix, "JPEG"))
             labels[name] = LABELS[number % 2]
-            answer = Answer("1-a", labels[name], 1, "alpaca", 0.9)
-            rows.append(Row(f"photos/{name}", read, answer))
+            rows.append(Row(f"photos/{name}", read, Answer("1-a", labels[name], 1, "alpaca", 0.9)))
         rows.sort(key=lambda row: row.source_ref)
         (tmp_path / "manifest.jsonl").write_bytes(b"".join(row.to_line() for row in rows))
         return labels
@@ -65,22 +62,11 @@ def photos(tmp_path, monkeypatch):
     return write
 
 
-@pytest.fixture
-def export(tmp_path):
-    def run(form, output, *options):
-        command = [sys.executable, "-m", "alpaca_labeler", "manifest", "export", "--format", form]
-        done = subprocess.run(
-            [*command, "-o", output, *options],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.getcwd()},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return tmp_path / output, done.stderr
-
-    return run
+def export(folder, form, output):
+    """Export the folder's manifest; return the path of the output, and what was said."""
+    done = alpaca("manifest", "export", "--format", form, "-o", output, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / output, done.stderr
 
 
 def peer(module):
@@ -114,28 +100,28 @@ def expected(labels):
     ],
     ids=["one folder", "photos named like a split", "folders named like a split"],
 )
-def test_datasets_reads_every_label(photos, export, names):
+def test_datasets_reads_every_label(photos, tmp_path, names):
     labels = photos(*names)
-    path, said = export("hugging-face", "photos/metadata.jsonl")
+    path, said = export(tmp_path, "hugging-face", "photos/metadata.jsonl")
     files = json.loads(said.partition("data_files=")[2].rstrip(")\n"))
     found = load_dataset(path.parent, data_files=files)
     assert loaded(found["train"]) == expected(labels)
 
 
-def test_datasets_reads_on_if_photos_are_gone_or_heic(photos, export, tmp_path):
+def test_datasets_reads_on_if_photos_are_gone_or_heic(photos, tmp_path):
     labels = photos("a.jpg", "b.heic", "c.jpg")
     (tmp_path / "photos/b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (tmp_path / "photos/c.jpg").unlink()
-    path, said = export("hugging-face", "photos/metadata.jsonl")
+    path, said = export(tmp_path, "hugging-face", "photos/metadata.jsonl")
     assert loaded(load_dataset(path.parent)["train"]) == Counter([(8, labels["a.jpg"])])
     assert "1 left out: no longer there" in said
     assert "1 left out: HEIC" in said
 
 
-def test_label_studio_takes_every_task(photos, export, tmp_path):
+def test_label_studio_takes_every_task(photos, tmp_path):
     interface = peer("label_studio_sdk.label_interface")
     labels = photos(*NAMES)
-    path, _ = export("label-studio", "tasks.json")
+    path, _ = export(tmp_path, "label-studio", "tasks.json")
     config = interface.LabelInterface((tmp_path / "tasks.xml").read_text())
     tasks = json.loads(path.read_text())
     chosen = []
@@ -158,10 +144,10 @@ def _as_label_studio_serves(url, root):
     return name
 
 
-def test_pandas_reads_every_row_of_the_csv(photos, export):
+def test_pandas_reads_every_row_of_the_csv(photos, tmp_path):
     pandas = peer("pandas")
     labels = photos(*NAMES)
-    path, _ = export("csv", "labels.csv")
+    path, _ = export(tmp_path, "csv", "labels.csv")
     table = pandas.read_csv(path)
     assert [*table.columns[:2]] == ["source-ref", "label"]
     assert dict(zip(table["source-ref"], table["label"], strict=True)) == {

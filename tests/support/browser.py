@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.runs import interrupt, start
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -56,20 +54,11 @@ def chromium():
 @contextmanager
 def reviewing(folder, *words):
     """Run `alpaca review` in a folder, yield the address that it prints, and end it with Ctrl-C."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alpaca_labeler", "review", "--no-browser", *words],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert process.stdout
+    process = start("review", "--no-browser", *words, cwd=folder)
     try:
         yield process.stdout.readline().strip()
     finally:
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
+        _, said = interrupt(process)
     assert "Traceback" not in said, said
 
 

@@ -33,12 +33,8 @@ def draw(path, colour="teal", size=(80, 60)):
     picture.save(path)
 
 
-def _read(size, minute=0):
-    at = timestamp(NOON + timedelta(minutes=minute))
-    return Read(at, None, None, size, "2026-01-01T00:00:00Z", width=80, height=60)
-
-
-def row(name, logit=2.0, *, size=None, minute=0, card=CARD):
+def row(name, logit=2.0, *, minute=0, card=CARD):
+    read = Read(timestamp(NOON + timedelta(minutes=minute)), width=80, height=60)
     said = decide(card, logit)
     answer = Answer(
         card.version,
@@ -49,11 +45,11 @@ def row(name, logit=2.0, *, size=None, minute=0, card=CARD):
         card.threshold,
         said.needs_review,
     )
-    return Row(name, _read(size, minute), answer)
+    return Row(name, read, answer)
 
 
-def failure(name, *, size=None, code="corrupt", message="broken <b>off</b>"):
-    return Row(name, _read(size), Answer("1-a", failure=Failure(code, message)))
+def failure(name):
+    return Row(name, Read(timestamp(NOON)), Answer("1-a", failure=Failure("corrupt", "cut <b>off")))
 
 
 def of(photo, row):
@@ -68,14 +64,8 @@ def write(folder, *rows, name="manifest.jsonl"):
     return folder / name
 
 
-def session(folder, *, classes=None, annotator="kim", **options):
-    return Session(open_table(str(folder / "manifest.jsonl")), classes or {}, annotator, **options)
-
-
-def said(folder):
-    """(name, index, annotator) of each decision that stands."""
-    rows = open_table(str(folder / "manifest.jsonl")).rows()
-    return [(row.source_ref, row.index, row.decision.who) for row in rows if row.decision]
+def session(folder, *, classes=None, annotator="kim"):
+    return Session(open_table(str(folder / "manifest.jsonl")), classes or {}, annotator)
 
 
 def rows(folder):
@@ -84,8 +74,13 @@ def rows(folder):
 
 
 def labels(folder):
-    """Name: label of each row of the table as every command reads it."""
-    return {row.source_ref: row.label for row in open_table(str(folder / "manifest.jsonl")).rows()}
+    return {name: row.label for name, row in rows(folder).items()}
+
+
+def said(folder):
+    """(name, index, annotator) of each decision that stands."""
+    decided = [row for row in rows(folder).values() if row.decision]
+    return [(row.source_ref, row.index, row.decision.who) for row in decided]
 
 
 def tiles(found, **query):
@@ -98,9 +93,9 @@ def tile_of(found, name):
 
 
 @contextmanager
-def served(folder, **options):
+def served(folder):
     """Serve a review of the folder's manifest."""
-    found = session(folder, **options)
+    found = session(folder)
     server = Server(found, Photos(found.table.shown))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -41,6 +41,12 @@ def foreign(**found):
 
 FAILURE = Row("s3://b/f.jpg", Read(), Answer("1-a", failure=Failure("empty")))
 BARE = Row("s3://b/bare.jpg")
+GROUND_TRUTH: list[dict[str, Any]] = [
+    {"bb": {}, "bb-metadata": {"objects": [], "class-map": {}}},
+    {"tags": [0], "tags-metadata": {"class-map": {"0": "dog"}}},
+    {"animal-metadata": {"failure-reason": "ClientError"}},
+]
+OTHERS = [BARE, *(foreign(**{"source-ref": "s3://b/1.jpg"}, **found) for found in GROUND_TRUTH)]
 
 FAILED = "a photo that could not be labelled"
 OTHER_TASK = "a row without a class name, of another kind of task"
@@ -68,8 +74,9 @@ def test_csv_knows_the_label_and_the_photo(tmp_path):
     path = tmp_path / "a.jpg"
     path.write_bytes(photographed(" Canon EOS\0\x1b 80D ", "2019:05:23 10:30:12+02:00"))
     [photo] = (done.row for done in Labeler().label([ImageVersion(str(path))]) if done.row)
-    text, written, left_out = export("csv", row(), FAILURE, BARE, Row.from_line(photo.to_line()))
-    assert (written, left_out) == (2, {FAILED: 1, OTHER_TASK: 1})
+    rows = row(), FAILURE, *OTHERS, Row.from_line(photo.to_line())
+    text, written, left_out = export("csv", *rows)
+    assert (written, left_out) == (2, {FAILED: 1, OTHER_TASK: 4})
     bare, found = ([*each.values()] for each in csv.DictReader(io.StringIO(text)))
     assert bare[:6] == ["s3://b/a.jpg", "alpaca", "0.9", "0.9", "no", "no"]
     assert bare[8:] == ["640", "480", "1000", "", "", "s3://b"]
@@ -105,21 +112,6 @@ def test_csv_keeps_any_text_but_gives_a_spreadsheet_nothing_to_run(name, cell):
     assert found["source-ref"] == found["label"] == cell
 
 
-GROUND_TRUTH: list[dict[str, Any]] = [
-    {"bb": {}, "bb-metadata": {"objects": [], "class-map": {}}},
-    {"tags": [0], "tags-metadata": {"class-map": {"0": "dog"}}},
-    {"animal-metadata": {"failure-reason": "ClientError"}},
-]
-
-
-@pytest.mark.parametrize("form", ["csv", "label-studio", "rekognition"])
-def test_rows_of_other_tasks_are_left_out_and_counted(form):
-    others = [foreign(**{"source-ref": "s3://b/1.jpg"}, **found) for found in GROUND_TRUTH]
-    text, written, left_out = export(form, row(), *others)
-    assert (written, left_out) == (1, {OTHER_TASK: 3})
-    assert "null" not in text
-
-
 @pytest.mark.parametrize(
     ("rows", "why"),
     [([FAILURE], "nothing to write: 1 left out: .*labelled"), ([], "the manifest has no rows")],
@@ -136,7 +128,7 @@ def test_an_export_that_writes_nothing_fails_and_leaves_no_file(form, tmp_path, 
     ("bad", "reason"),
     [
         (FAILURE, FAILED),
-        (BARE, OTHER_TASK),
+        *((other, OTHER_TASK) for other in OTHERS),
         (row("holiday/a.jpg"), NOT_IN_S3),
         (row("s3:///a.jpg"), NOT_IN_S3),
         (row(index=None), "without a class number"),
@@ -176,7 +168,7 @@ def test_label_studio_gets_predictions_and_loads_local_photos_from_the_tasks_fol
 ):
     monkeypatch.chdir(tmp_path)
     inside = row(f"{tmp_path}/a b/ü#1?&+%.jpg")
-    text, _, left_out = export("label-studio", row(), inside, row("/q/a.jpg"), FAILURE)
+    text, _, left_out = export("label-studio", row(), inside, row("/q/a.jpg"), FAILURE, *OTHERS)
     task, local = json.loads(text)
     assert task["data"] == {"image": "s3://b/a.jpg"}
     [prediction] = task["predictions"]
@@ -185,7 +177,8 @@ def test_label_studio_gets_predictions_and_loads_local_photos_from_the_tasks_fol
     url = urlsplit(local["data"]["image"])
     assert url.path == "/data/local-files/"
     assert parse_qs(url.query) == {"d": ["a b/ü#1?&+%.jpg"]}
-    assert left_out == {FAILED: 1, f"outside {tmp_path}, where the output goes": 1}
+    outside = f"outside {tmp_path}, where the output goes"
+    assert left_out == {FAILED: 1, OTHER_TASK: 4, outside: 1}
 
 
 def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
@@ -202,37 +195,33 @@ def test_the_labelling_config_lies_beside_the_tasks(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def to_hugging_face(tmp_path, monkeypatch):
     """Make photos of these names, and export them and `more` rows to Hugging Face."""
 
     def export(*names, more=(), output="metadata.jsonl"):
         for name in names:
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (8, 8)).save(tmp_path / name, "JPEG")
-        rows = [row(f"{tmp_path}/{name}") for name in names]
         with opened(str, str(tmp_path / output)) as out:
-            exports.to_hugging_face([*rows, *more], out)
-        found = {
-            str(path.parent.relative_to(tmp_path)): [
-                json.loads(line)["file_name"] for line in path.read_text().splitlines()
-            ]
-            for path in sorted(tmp_path.rglob("metadata.jsonl"))
-        }
-        return found, dict(out.left_out), out.notes
+            exports.to_hugging_face([*(row(f"{tmp_path}/{name}") for name in names), *more], out)
+        return out
 
     monkeypatch.chdir(tmp_path)
     return export
 
 
-def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
+def test_hugging_face_names_files_from_its_folder(to_hugging_face, tmp_path):
     (tmp_path / "b.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     os.mkfifo(tmp_path / "pipe.jpg")
     more = [row(f"{tmp_path}/{name}") for name in ("gone.jpg", "b.heic", "a\\b.jpg", "pipe.jpg")]
     more += [row("/elsewhere/a.jpg"), row(), row(f"file://{tmp_path}/%FF.jpg")]
-    found, left_out, [note] = folder("a/ü.jpg", "..odd.jpg", more=more)
-    assert found == {".": ["a/ü.jpg", "..odd.jpg"]}
+    out = to_hugging_face("a/ü.jpg", "..odd.jpg", more=more)
+    [metadata] = tmp_path.rglob("metadata.jsonl")
+    found = [json.loads(line)["file_name"] for line in metadata.read_text().splitlines()]
+    assert (metadata.parent, found) == (tmp_path, ["a/ü.jpg", "..odd.jpg"])
+    [note] = out.notes
     assert note.endswith(f'data_dir="{tmp_path}", data_files={{"train": ["**"]}})')
-    assert left_out == {
+    assert out.left_out == {
         "no longer there": 2,
         "HEIC, which datasets does not open: convert it to JPEG": 1,
         "a name with a backslash, which datasets takes for a folder": 1,
@@ -242,12 +231,12 @@ def test_hugging_face_names_files_from_its_folder(folder, tmp_path):
     }
 
 
-def test_metadata_that_datasets_would_misread_is_refused(folder, tmp_path):
+def test_metadata_that_datasets_would_misread_is_refused(to_hugging_face, tmp_path):
     with pytest.raises(ExportError, match=r"no other name than metadata\.jsonl"):
-        folder("a/1.jpg", output="labels.jsonl")
+        to_hugging_face("a/1.jpg", output="labels.jsonl")
     (tmp_path / "a/metadata.jsonl").write_text("")
     with pytest.raises(ExportError, match=r"a/metadata\.jsonl: .* remove it"):
-        folder("a/1.jpg")
+        to_hugging_face("a/1.jpg")
 
 
 @given(st.lists(STRANGE_LINES, max_size=3), st.sampled_from(sorted(exports.FORMATS)))

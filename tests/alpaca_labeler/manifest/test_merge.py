@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from alpaca_labeler.main import main
 from alpaca_labeler.table import bucket
-from alpaca_labeler.table.facts import Answer, Decision, Read, timestamp
+from alpaca_labeler.table.facts import Decision, timestamp
 from alpaca_labeler.table.row import CURRENT, Row
 from alpaca_labeler.table.table import open_table
-from tests.support.rows import rows_of
+from tests.support.rows import reading, rows_of
 
 NOW = datetime.now(UTC)
 RESULTS = "s3://results/labels/"
@@ -28,9 +28,8 @@ def merge(*words, code=0):
     return done.stderr
 
 
-def ours(name="a.jpg", ago=60):
-    read = Read(timestamp(NOW - timedelta(seconds=ago)), CONTENT)
-    return Row(name, read, Answer("m1", "alpaca", 1, "alpaca", 0.9, 0.5))
+def ours(name="a.jpg"):
+    return reading(name, timestamp(NOW - timedelta(minutes=1)), CONTENT)
 
 
 def theirs(name="a.jpg", label="goat", human="yes", at=NOW, key="animal", **more):

@@ -11,11 +11,10 @@ from click.testing import CliRunner
 
 from alpaca_labeler.main import main
 from alpaca_labeler.table import bucket
-from alpaca_labeler.table.facts import Answer, Read, timestamp
+from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.places import Places
-from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import open_table
-from tests.support.rows import rows_of
+from tests.support.rows import reading, rows_of
 
 RESULTS = "s3://results/labels/"
 
@@ -27,8 +26,7 @@ def prune(*words, code=0):
 
 
 def row(name):
-    read = Read(timestamp(datetime.now(UTC)), f"sha256:{name}")
-    return Row(name, read, Answer("m1", "alpaca", 1, "alpaca", 0.9, 0.5))
+    return reading(name, timestamp(datetime.now(UTC)), f"sha256:{name}")
 
 
 def decide(where, name):
@@ -43,8 +41,7 @@ def names(where):
 
 def everything(s3):
     """Key: content of every current object in the results."""
-    listed = s3.list_objects_v2(Bucket="results").get("Contents", ())
-    keys = [each["Key"] for each in listed]
+    keys = [each["Key"] for each in s3.list_objects_v2(Bucket="results").get("Contents", ())]
     return {key: s3.get_object(Bucket="results", Key=key)["Body"].read() for key in keys}
 
 

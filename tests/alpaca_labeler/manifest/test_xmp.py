@@ -50,15 +50,9 @@ DARKTABLE = f"""<?xml version="1.0" encoding="UTF-8"?>
      <rdf:li darktable:num="0" darktable:operation="exposure" darktable:params="00>00"/>
     </rdf:Seq>
    </darktable:history>
-   <dc:subject>
-    <rdf:Seq>
-     <rdf:li>barn</rdf:li>
-    </rdf:Seq>
-   </dc:subject>
+   <dc:subject><rdf:Seq><rdf:li>barn</rdf:li></rdf:Seq></dc:subject>
    <lr:hierarchicalSubject>
-    <rdf:Seq>
-     <rdf:li>farm|barn</rdf:li>
-    </rdf:Seq>
+    <rdf:Seq><rdf:li>farm|barn</rdf:li></rdf:Seq>
    </lr:hierarchicalSubject>
   </rdf:Description>
  </rdf:RDF>
@@ -271,8 +265,7 @@ def test_a_disk_that_takes_no_more_loses_nothing(folder):
         said = export(code=1)[:3]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    photos = ("a.jpg", "b.jpg", "b.png")
-    assert said == [f"{folder}/{photo}.xmp: File too large" for photo in photos]
+    assert said == [f"{folder}/{each}.xmp: File too large" for each in ("a.jpg", "b.jpg", "b.png")]
     assert (folder / "a.jpg.xmp").read_text() == EXIFTOOL
     assert len([*folder.iterdir()]) == 5
 

@@ -33,10 +33,8 @@ def decide(found, index, *searches):
 
 def undone(found):
     """Take back a step; return what its photos are again."""
-    ids = found.undo(0)["ids"]
-    return [
-        (tile["ref"], tile["label"], tile["who"]) for tile in found.tiles(found.generation, ids)
-    ]
+    again = found.tiles(found.generation, found.undo(0)["ids"])
+    return [(tile["ref"], tile["label"], tile["who"]) for tile in again]
 
 
 LISTS = """
@@ -111,14 +109,10 @@ def test_what_a_run_reads_meanwhile_must_be_seen_before_it_is_decided(folder):
 
 
 def test_a_table_in_a_bucket_is_reviewed_as_a_folder_is(aws, tmp_path):
-    results, aws_row = (
-        "s3://results/labels/",
-        lambda name, *given: row(f"s3://photos/{name}", *given),
-    )
+    results = "s3://results/labels/"
     for name in ("results", "photos"):
         aws.create_bucket(Bucket=name)
-    bucket.write(results, [aws_row("a.png")])
-    bucket.write(results, [aws_row("b.png", -1.0)])
+    bucket.write(results, [row("s3://photos/a.png"), row("s3://photos/b.png", -1.0)])
     table = open_table(results, allowed=["s3://photos/"])
     found, theirs = (Session(table, {}, annotator) for annotator in ("kim", "sam"))
     assert names(found)[::-1] == [f"s3://photos/{name}.png" for name in "ab"]
@@ -239,17 +233,16 @@ def test_check_60_at_random_is_drawn_once_from_what_is_undecided_and_resumed(tmp
     assert drawn != sorted(drawn)  # not by name
     check(found, drawn[:20], 1)
     later = session(tmp_path, annotator="sam", classes={0: "cat"})  # another day, another person
+    progress = later.index.progress
     assert later.select(Query(show="random"))["ids"] == drawn
-    assert later.index.progress.check() == "random check: 20 of 60, 0 wrong so far"
+    assert progress.check() == "random check: 20 of 60, 0 wrong so far"
     check(later, drawn[20:59], 1)
     check(later, drawn[59:], 0)
     assert later.select(Query(show="random"))["ids"] == drawn
-    assert (
-        later.index.progress.check() == "random check: 1 of 60 wrong: 98.3 % right (91.1 to 99.7 %)"
-    )
+    assert progress.check() == "random check: 1 of 60 wrong: 98.3 % right (91.1 to 99.7 %)"
     later.undo(0)
     later.decide(1, 10**9, {drawn[0]: 0})  # a second thought, elsewhere, is about the same sample
-    assert later.index.progress.check() == "random check: 59 of 60, 1 wrong so far"
+    assert progress.check() == "random check: 59 of 60, 1 wrong so far"
 
 
 def test_only_what_was_drawn_counts_as_drawn(tmp_path):
