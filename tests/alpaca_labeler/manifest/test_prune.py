@@ -45,9 +45,6 @@ def everything(s3):
     return {key: s3.get_object(Bucket="results", Key=key)["Body"].read() for key in keys}
 
 
-# --- a folder ------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Two labelled photos, about one of which a person has decided, and which is then deleted."""
@@ -104,9 +101,6 @@ def test_a_photo_that_cannot_be_looked_for_is_not_gone(tmp_path):
     (tmp_path / "loop.png").symlink_to("loop.png")
     assert not places.is_gone("loop.png")
     assert not places.is_gone("\0.png")
-
-
-# --- a bucket ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

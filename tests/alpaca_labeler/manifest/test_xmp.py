@@ -45,15 +45,11 @@ DARKTABLE = f"""<?xml version="1.0" encoding="UTF-8"?>
  <rdf:RDF {SPACES}>
   <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/"
     xmlns:darktable="http://darktable.sf.net/" xmp:Rating="4" darktable:history_end="1">
-   <darktable:history>
-    <rdf:Seq>
+   <darktable:history><rdf:Seq>
      <rdf:li darktable:num="0" darktable:operation="exposure" darktable:params="00>00"/>
-    </rdf:Seq>
-   </darktable:history>
+   </rdf:Seq></darktable:history>
    <dc:subject><rdf:Seq><rdf:li>barn</rdf:li></rdf:Seq></dc:subject>
-   <lr:hierarchicalSubject>
-    <rdf:Seq><rdf:li>farm|barn</rdf:li></rdf:Seq>
-   </lr:hierarchicalSubject>
+   <lr:hierarchicalSubject><rdf:Seq><rdf:li>farm|barn</rdf:li></rdf:Seq></lr:hierarchicalSubject>
   </rdf:Description>
  </rdf:RDF>
 </x:xmpmeta>

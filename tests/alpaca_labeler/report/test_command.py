@@ -83,9 +83,6 @@ SOME = [
 ]
 
 
-# --- what the page says --------------------------------------------------------------------------
-
-
 def test_the_page_shows_the_least_certain_and_counts_labels_people_and_failures():
     failures = failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes")
     some = [*SOME]
@@ -172,9 +169,6 @@ def test_a_bucket_has_the_same_page(folder, aws):
     assert len(page("there.html").all("img")) == 2  # once in each sheet
 
 
-# --- photos --------------------------------------------------------------------------------------
-
-
 def jpeg(path, size=(900, 600), **more):
     Image.new("RGB", size, "teal").save(path, "JPEG", **more)
     return path.read_bytes()
@@ -225,9 +219,6 @@ def test_photos_that_nobody_allowed_are_not_read_and_that_is_said(folder, monkey
     assert page().words().count("Not shown: it is not beside the manifest") == 8
 
 
-# --- the file ------------------------------------------------------------------------------------
-
-
 def test_wrong_usage_is_said_in_a_sentence():
     assert "`alpaca label FOLDER` writes one" in report(code=2)
     write("manifest.jsonl", row("a.jpg"))
@@ -248,9 +239,6 @@ def test_an_empty_manifest_has_a_page_too_and_open_shows_it_in_the_browser(monke
     assert opened == []
     report("-o", "ü #1.htm", "--open")
     assert opened == [Path("ü #1.htm").absolute().as_uri()]
-
-
-# --- hostile rows --------------------------------------------------------------------------------
 
 
 @pytest.fixture
