@@ -262,7 +262,7 @@ def test_the_rest_in_view_is_confirmed_but_for_what_is_selected_or_cannot_be_see
     assert "gone.jpg" not in decided(folder)
 
 
-def test_filters_are_said_and_in_the_address(page, folder):
+def test_filters_are_said_and_in_the_address_and_a_random_check_in_the_header(page, folder):
     page.locator("#label").select_option("alpaca")
     until(page, lambda: len(names(page)) == 3)
     press(page, "n")  # the keys are about the photos again
@@ -282,9 +282,6 @@ def test_filters_are_said_and_in_the_address(page, folder):
     assert page.locator("#search").input_value() == "OCK"
     press(page, "z")  # what was decided before the reload
     until(page, lambda: message(page) == "1 photo: as before, not in this list")
-
-
-def test_a_random_check_says_in_the_header_how_many_are_right(page, folder):
     (folder / "gone.jpg").hardlink_to(folder / "rocket.jpg")
     page.get_by_role("button", name="Check 60 at random").click()
     until(page, lambda: "60 at random" in page.locator("#shown").text_content())
@@ -293,9 +290,8 @@ def test_a_random_check_says_in_the_header_how_many_are_right(page, folder):
     until(page, lambda: "random check: 1 of 5" in page.locator("#progress").text_content())
     until(page, lambda: "(4)" in bar(page, "rest").text_content())
     press(page, "r")
-    says = " of 5 wrong: "
-    until(page, lambda: says in page.locator("#progress").text_content())
-    assert says in page.locator("#end-left").text_content()
+    until(page, lambda: " of 5 wrong: " in page.locator("#progress").text_content())
+    assert " of 5 wrong: " in page.locator("#end-left").text_content()
 
 
 def test_one_photo_at_a_time_is_large_and_decided_as_many_are(page, folder):
