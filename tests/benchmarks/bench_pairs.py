@@ -1,29 +1,25 @@
 """How far to believe one's own model: trained on 2 x 50 photos, judged on strangers' photos.
 
-ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs                   all pairs, as a table
+ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs                   all pairs
 ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --pairs sheep/goat --recipe my.toml
-ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --write          also into NOTES.md
 
 Each pair is trained as a user would train it: two folders and the shipped recipe. Training draws
 from the photos of one gathering, the judges are all photos of the others, of other sources. The
-same command continues after an interruption.
+table is that of training/NOTES.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
-import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +28,6 @@ from alpaca_labeler.model import bundle
 from alpaca_labeler.training import compare, dataset, metrics, provenance
 
 ROOT = Path(__file__).parents[2]
-
 PAIRS = (
     *("sheep/goat", "horse/cow", "donkey/horse", "fluffy_dog/sheep"),
     *("alpaca/sheep", "cow/sheep", "goat/cow", "alpaca/horse"),
@@ -41,10 +36,6 @@ TRAINED_ON, JUDGED_ON = "train_extra", ("train_more", "train_more2")
 PHOTOS = 50
 """Photos per class to train on."""
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
-NOTES = ROOT / "training/NOTES.md"
-DONE = ROOT / "build/pairs"
-"""Where the results of finished pairs are kept until all are there."""
-BEGIN, END = "<!-- bench_pairs: begin -->", "<!-- bench_pairs: end -->"
 
 
 @dataclass(frozen=True)
@@ -128,51 +119,34 @@ def measure(shared: Path, pair: str, recipe: str) -> Result:
     )
 
 
-def kept(shared: Path, pair: str, recipe: str) -> Result:
-    """Return the result of a pair, which an interrupted run may have left in `DONE`."""
-    text = Path(recipe).read_bytes() if recipe.endswith(".toml") else recipe.encode()
-    file = DONE / f"{hashlib.sha256(text).hexdigest()[:8]}-{pair.replace('/', '-')}.json"
-    if not file.exists():
-        found = measure(shared, pair, recipe)
-        DONE.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asdict(found)), "utf-8")
-    return Result(**json.loads(file.read_text("utf-8")))
-
-
-def table(results: Iterable[Result]) -> str:
-    """Return the results as a table, and how they stand to what is promised."""
-    found = list(results)
+def verdict(found: list[Result]) -> str:
+    """Return how the results stand to what is promised."""
     mistakes, judged = sum(r.mistakes for r in found), sum(r.photos for r in found)
     caught = sum(r.caught * r.mistakes for r in found if r.mistakes) / max(mistakes, 1)
     reviewed = sum(r.reviewed * r.photos for r in found) / judged
     near = sum(r.mistakes / 2 <= r.expected <= r.mistakes * 2 for r in found)
-    verdict = (
+    return (
         f"All pairs: review holds {caught:.0%} of the mistakes in {reviewed:.0%} of the photos; "
         f"the expected number of mistakes is within a factor of two of the true one for {near} of "
         f"{len(found)} pairs."
     )
-    head = "| pair | photos | accuracy | AUC | review | caught | mistakes expected / true |"
-    rule = "|---|---|---|---|---|---|---|"
-    return "\n".join([head, rule, *(result.row() for result in found), "", verdict])
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", nargs="+", default=PAIRS, metavar="KIND/KIND")
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--write", action="store_true", help="put the table into NOTES.md")
     given = parser.parse_args()
     if not (folder := os.environ.get("ALPACA_SHARED")):
         parser.error("set ALPACA_SHARED to the folder that holds the gatherings of photos")
-    shared = Path(folder).resolve()
-    text = table([kept(shared, pair, given.recipe) for pair in given.pairs])
-    print(text)
-    if given.write:
-        before, _, rest = NOTES.read_text("utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        NOTES.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
-    shutil.rmtree(DONE)
+    found = list[Result]()
+    print("| pair | photos | accuracy | AUC | review | caught | mistakes expected / true |")
+    print("|---|---|---|---|---|---|---|")
+    for pair in given.pairs:
+        found.append(measure(Path(folder).resolve(), pair, given.recipe))
+        print(found[-1].row(), flush=True)
+    print(f"\n{verdict(found)}")
 
 
 if __name__ == "__main__":

@@ -102,17 +102,11 @@ def ratio(found: Times, one: str, other: str) -> float:
     return statistics.median(a / b for a, b in zip(found[one], found[other], strict=True))
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return an aligned Markdown table: the first column to the left, the others to the right."""
-    lines = [[*header], *([_cell(cell) for cell in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(
-        f"| {line[0]:<{widths[0]}} | "
-        + " | ".join(f"{cell:>{width}}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        + " |"
-        for line in (lines[0], rule, *lines[1:])
-    )
+def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right."""
+    head = [*header]
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(value: str | float | None) -> str:
