@@ -19,8 +19,8 @@ from alpaca_labeler.main import COMMANDS, main
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline.labeler import Labeler
 from alpaca_labeler.pipeline.worker import Ready
-from tests.support.commands import commands, leaves
 from tests.support.permissions import without_overrides
+from tests.support.reference import commands, leaves
 
 ALPACA = [sys.executable, "-m", "alpaca_labeler"]
 EVERY = [pytest.param(*found, id=" ".join(found[0]) or "alpaca") for found in commands()]

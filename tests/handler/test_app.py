@@ -130,15 +130,35 @@ def test_sidecars_and_uploads_that_are_gone_are_no_failures(function, capsys):
     assert (counts["Labelled"], counts["Failed"], counts["Gone"]) == ([1], [0], [1])
 
 
-def test_a_passing_fault_hands_back_its_own_message_only(function, monkeypatch):
+@pytest.mark.parametrize(
+    ("errors", "handed_back", "codes"),
+    [
+        ({"coffee": SLOW}, ["coffee"], [None]),
+        ({"coffee": DENIED}, [], [None, "denied"]),
+        ({"alpaca": DENIED, "coffee": DENIED}, ["alpaca", "coffee"], []),
+    ],
+    ids=["passing", "one denied", "all denied"],
+)
+def test_a_fault_hands_back_its_own_message_unless_s3_denies_one_among_others(
+    function, monkeypatch, errors, handed_back, codes
+):
     put(function, "alpaca.jpg", "coffee.jpg")
+    failing(monkeypatch, **errors)
+    event = queued(**{name: [f"{name}.jpg"] for name in ("alpaca", "coffee", "gone")})
+    assert failures(call(event)) == handed_back
+    found = [row for rows in written(function) for row in rows]
+    assert [row.failure and row.failure.code for row in found] == codes
+    assert all("Access Denied" in row.failure.message for row in found if row.failure)
+
+
+def test_a_direct_caller_hears_what_is_left(function, monkeypatch):
+    put(function, "alpaca.jpg", "coffee.jpg")
+    event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
     failing(monkeypatch, coffee=SLOW)
-    answer = call(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"]))
-    assert failures(answer) == ["m2"]
-    [[row]] = written(function)
-    assert row.source_ref == "s3://photos/alpaca.jpg"
     with pytest.raises(events.Unfinished, match=r"1 of 2 images .* SlowDown"):
-        call({"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]})
+        call(event)
+    failing(monkeypatch, coffee=DENIED)
+    assert call(event) == {"images": 2, "rows": 2}
 
 
 def test_if_the_part_cannot_be_written_every_message_is_handed_back(function, monkeypatch):
@@ -203,23 +223,6 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
 
 
 # --- what is left ---
-
-
-def test_one_object_that_s3_denies_among_others_is_a_failure_row(function, monkeypatch):
-    put(function, "alpaca.jpg", "coffee.jpg")
-    failing(monkeypatch, coffee=DENIED)
-    event = {"bucket": "photos", "keys": ["alpaca.jpg", "coffee.jpg"]}
-    assert call(event) == {"images": 2, "rows": 2}
-    [rows] = written(function)
-    assert [row.failure and row.failure.code for row in rows] == [None, "denied"]
-    assert "Access Denied" in rows[1].failure.message
-
-
-def test_if_s3_denies_everything_every_denied_message_is_handed_back(function, monkeypatch):
-    put(function, "alpaca.jpg", "coffee.jpg")
-    failing(monkeypatch, alpaca=DENIED, coffee=DENIED)
-    answer = call(queued(m1=["alpaca.jpg"], m2=["coffee.jpg"], m3=["gone.jpg"]))
-    assert failures(answer) == ["m1", "m2"]
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ import pytest
 from PIL import Image
 
 from infra.sam_local import OVERRIDES
-from tests.support import ministack
+from tests.support import ministack, runs
 from tests.support.sam import ROOT, sam
 
 PHOTO = ROOT / "tests/photos/alpaca.jpg"
@@ -86,14 +85,7 @@ class Job:
         self.client["s3"].upload_file(str(photo), self.bucket("InputUri"), key)
 
     def alpaca(self, *words):
-        done = subprocess.run(
-            [sys.executable, "-m", "alpaca_labeler", *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = runs.alpaca(*words, cwd=ROOT, timeout=120)
         assert done.returncode == 0 or "there are no labels" in done.stderr, done.stderr
         return done.stdout
 
@@ -163,15 +155,15 @@ def account(tmp_path_factory):
 
 def of_release(template):
     """Write what 0.2.0 deploys beside a built template, with its package; None without git."""
-    text = {}
-    for name in ("template.yaml", "infra/backfill.asl.json"):
-        command = ["git", "show", f"{RELEASE}:{name}"]
-        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        if shown.returncode:
-            return None
-        text[name] = shown.stdout
-    template.with_name("release.asl.json").write_text(text["infra/backfill.asl.json"])
-    found = text["template.yaml"].replace("infra/backfill.asl.json", "release.asl.json")
+    names = ("template.yaml", "infra/backfill.asl.json")
+    show = ["git", "-C", str(ROOT), "show"]
+    try:
+        shown = [subprocess.check_output([*show, f"{RELEASE}:{name}"], text=True) for name in names]
+    except subprocess.CalledProcessError:
+        return None
+    found, machine = shown
+    template.with_name("release.asl.json").write_text(machine)
+    found = found.replace(names[1], "release.asl.json")
     release = template.with_name("release.yaml")
     release.write_text(found.replace("CodeUri: handler", "CodeUri: LabelFunction"))
     return ministack.fit(release)

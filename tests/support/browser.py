@@ -17,14 +17,9 @@ from tests.support.runs import interrupt, start
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
-ARGUMENTS = [  # nothing but the page under test is to be asked for anything
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+# Nothing but the page under test is to be asked for anything.
+ARGUMENTS = "--disable-gpu --disable-quic --no-first-run --disable-sync".split()
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
 
 WIDTHS = WIDE, _, NARROW = 1280, 768, 390
 """Widths that every page is held to: of a laptop's window to a phone, in CSS pixels."""

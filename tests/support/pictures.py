@@ -23,6 +23,8 @@ TARGET = ROOT / "docs/pictures"
 COLUMNS = 80
 SESSION = ("alpaca label photos/", "alpaca manifest stats", "alpaca manifest show --limit 4")
 COLOURS = {"31": "#ff7b72", "32": "#7ee787", "33": "#f2cc60", "34": "#79c0ff", "36": "#76e3ea"}
+STYLES = {code: f' fill="{colour}"' for code, colour in COLOURS.items()}
+STYLES |= {"1": ' font-weight="bold"'}
 LINE, TOP, LEFT, CHARACTER = 19, 44, 18, 8.4  # pixels
 
 
@@ -42,19 +44,13 @@ def settled(text: str) -> list[str]:
 
 def spans(line: str) -> str:
     """Return a line with its colours and bold as SVG."""
-    out, style = [], ""
-    for part in re.split(r"(\x1b\[[0-9;]*m)", line):
-        if not part.startswith("\x1b"):
-            out.append(f"<tspan{style}>{html.escape(part)}</tspan>" if part else "")
-            continue
-        for code in part[2:-1].split(";"):
-            if code in COLOURS:
-                style += f' fill="{COLOURS[code]}"'
-            elif code == "1":
-                style += ' font-weight="bold"'
-            elif code in {"", "0"}:
-                style = ""
-    return "".join(out)
+    out, style = "", ""
+    first, *rest = re.split(r"\x1b\[([0-9;]*)m", line)
+    for codes, text in zip(["", *rest[::2]], [first, *rest[1::2]], strict=True):
+        for code in codes.split(";"):
+            style = "" if code in {"", "0"} else style + STYLES.get(code, "")
+        out += f"<tspan{style}>{html.escape(text)}</tspan>" if text else ""
+    return out
 
 
 def drawing(lines: list[str]) -> str:

@@ -1,4 +1,7 @@
-"""Write docs/commands.md from the commands' own help: `python -m tests.support.reference`."""
+"""Every command there is, and docs/commands.md from their own help.
+
+`python -m tests.support.reference` writes the page.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tests.support.commands import commands
+from alpaca_labeler.main import main
 
 PAGE = Path(__file__).parents[2] / "docs/commands.md"
 
@@ -18,6 +21,20 @@ What `alpaca COMMAND -h` prints. Do not edit it:
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 """
+
+
+def commands(words=(), command=main):
+    """Yield (words, command) of each command and group, `alpaca` itself first: ((), main)."""
+    yield words, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            yield from commands((*words, name), command.get_command(context, name))
+
+
+def leaves():
+    """Yield (words, command) of each command that is not a group."""
+    return (found for found in commands() if not isinstance(found[1], click.Group))
 
 
 def reference():

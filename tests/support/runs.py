@@ -12,7 +12,7 @@ from pathlib import Path
 COMMAND = [sys.executable, "-m", "alpaca_labeler"]
 
 
-def alpaca(*words, cwd, env=None, **options):
+def alpaca(*words, cwd, env=None, timeout=60, **options):
     """Run `alpaca WORDS` to its end. A traceback is never an answer."""
     done = subprocess.run(
         [*COMMAND, *map(str, words)],
@@ -20,7 +20,7 @@ def alpaca(*words, cwd, env=None, **options):
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
         **options,
     )

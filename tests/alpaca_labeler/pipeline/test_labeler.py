@@ -94,11 +94,6 @@ def test_a_file_without_permission_has_a_row(one, monkeypatch):
     assert one.label_one(ImageVersion("a.jpg")).row.failure.code == "unreadable"
 
 
-@pytest.mark.parametrize("uri", ["s3://", "s3:///a.jpg"])
-def test_a_uri_without_a_bucket_is_not_found(one, uri):
-    assert one.label_one(ImageVersion(uri)).row.failure.code == "not-found"
-
-
 def test_a_broken_file_whose_name_is_not_utf_8_has_a_row_that_can_be_written(one, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     os.mkfifo(path)

@@ -25,37 +25,33 @@ JOB = Job(EMBEDDED, 1, 10**8, 10**8)
 
 CRAFTED = """
 import os, sys, time
+from alpaca_labeler import storage
+from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline import worker
 from alpaca_labeler.pipeline.labeler import Labeler
-real = Labeler.label_one
-def label_one(self, image, *rest):
+def first(owner, act):
+    real = getattr(owner, act.__name__)
+    def both(*given, **options):
+        act(*given)
+        return real(*given, **options)
+    setattr(owner, act.__name__, both)
+def label_one(_, image, *rest):
     if "kills" in image.source_ref: os.abort()
     if "hangs" in image.source_ref: time.sleep(60)
     if "cuts" in image.source_ref:
         os.write(int(sys.argv[1]), (900).to_bytes(4, "big") + b"x" * 300)
         os._exit(1)
     if "babbles" in image.source_ref: os.write(int(sys.argv[1]), (3).to_bytes(4, "big") + b"xyz")
-    return real(self, image, *rest)
-Labeler.label_one = label_one
-from alpaca_labeler import storage
-real_fetch = storage.fetch
 def fetch(image, *rest):
     if "tells" in image.source_ref: raise KeyError(storage.credentials())
     if "recurses" in image.source_ref: raise RecursionError("redirected for ever")
-    return real_fetch(image, *rest)
-storage.fetch = fetch
-from alpaca_labeler.photos import images
-real_decode = images.decode
-def decode(data, *rest, **options):
+def decode(data, *rest):
     if b"ENDLESS" in data: time.sleep(60)
     if b"HOARDS" in data: bytearray(2**36)
-    return real_decode(data, *rest, **options)
-images.decode = decode
-real_picture = images.picture
-def picture(data, *rest, **options):
+def picture(data, *rest):
     if b"KILLS" in data: os.abort()
-    return real_picture(data, *rest, **options)
-images.picture = picture
+for owner, act in (Labeler, label_one), (storage, fetch), (images, decode), (images, picture):
+    first(owner, act)
 worker.main()
 """
 

@@ -53,10 +53,8 @@ def told(client):
         try:
             answer = getattr(client, operation)(Bucket="photos", **more)
         except ClientError as error:
-            yield (
-                error.response["Error"]["Code"],
-                error.response["ResponseMetadata"]["HTTPStatusCode"],
-            )
+            answer = error.response
+            yield answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
             continue
         upload = answer.get("UploadId", upload)
         if operation == "upload_part":
@@ -66,9 +64,8 @@ def told(client):
             (item["Key"], item["Size"], item["ETag"], type(item["LastModified"]))
             for item in answer.get("Contents", ())
         ]
-        facts = ("ETag", "ContentLength", "Metadata")
-        read = operation in {"get_object", "head_object"}
-        yield body, listed, [answer.get(name) for name in facts] if read else None
+        facts = [answer.get(name) for name in ("ETag", "ContentLength", "Metadata")]
+        yield body, listed, facts if operation in {"get_object", "head_object"} else None
 
 
 def test_the_fake_answers_as_moto_does(aws):
