@@ -45,6 +45,15 @@ def aws(monkeypatch):
         yield storage.client()
 
 
+@pytest.fixture
+def queue(aws):  # noqa: ARG001 - it starts moto
+    """Give a client of SQS, and the URL of a queue."""
+    import boto3
+
+    sqs = boto3.client("sqs")
+    return sqs, sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
+
+
 @pytest.fixture(scope="session")
 def shared_folder() -> Path:
     """The folder of real photos and weights: ALPACA_SHARED, or `shared` beside the repository."""

@@ -89,6 +89,7 @@ def aims(found: bench_labelling.Labelled, commands: dict[str, harness.Ran], grow
     """Return what is aimed at beside what was measured."""
     one, memory, ratio = found.seconds[1024, 1], found.megabytes, harness.ratio
     resumed = commands["`alpaca label`, all labelled before"].seconds
+    steepest = bench_compaction.steepest(growth)
     rows: list[tuple[str, float, float | None]] = [  # a negative aim is a least
         (f"{KERAS}, time per photo", -10, ratio(one, "keras", COMMAND)),
         ("library over bare floor", 1.1, ratio(one, "labeler", "floor")),
@@ -97,11 +98,7 @@ def aims(found: bench_labelling.Labelled, commands: dict[str, harness.Ran], grow
         (f"start to first label, {KERAS}", -15, ratio(found.starts, "keras", COMMAND)),
         (f"memory, {KERAS}", -6, memory["keras"] / memory[COMMAND]),
         ("resume over 100,000 labelled files, s", 5, resumed if growth.get(10**6) else None),
-        (
-            "compaction and audit, growth of time over growth of rows",
-            1,
-            bench_compaction.steepest(growth),
-        ),
+        ("compaction and audit, growth of time over growth of rows", 1, steepest),
     ]
     lines = []
     for what, aim, value in rows:

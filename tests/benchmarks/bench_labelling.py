@@ -32,12 +32,9 @@ class Server:
     """A contestant in a process of its own."""
 
     def __init__(self, name: str, models: Path, cores: set[int], *photo: str) -> None:
-        self.process = harness.start(
-            [HERE / "contestants.py", name, models, *photo],
-            cores,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        words = [HERE / "contestants.py", name, models, *photo]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = harness.start(words, cores, **pipes)
 
     def answer(self) -> dict[str, Any]:
         assert self.process.stdout

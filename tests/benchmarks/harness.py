@@ -34,14 +34,13 @@ class Ran:
 
 def start(words: Sequence[object], cores: Collection[int], **streams: Any) -> subprocess.Popen[str]:
     """Start a command of Python's on those cores; this checkout is what it imports."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True}
+    options: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **streams}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, *map(str, words)]
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)  # a process starts on the cores of the one that starts it
     try:
-        return subprocess.Popen(
-            [sys.executable, *map(str, words)], **{**quiet, "env": environment, **streams}
-        )
+        return subprocess.Popen(command, env=environment, text=True, **options)
     finally:
         os.sched_setaffinity(0, before)
 

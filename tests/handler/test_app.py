@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
-import boto3
 import pytest
 
 from alpaca_labeler import storage
@@ -21,6 +20,7 @@ from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
+from tests.support import bundles
 from tests.support.aws import forget_function
 
 PHOTOS = Path(__file__).parents[1] / "photos"
@@ -226,13 +226,11 @@ def test_counts_are_metrics_without_keys_and_logs_carry_the_request_id(
 
 
 @pytest.fixture
-def queue(function, monkeypatch):  # noqa: ARG001 - it starts moto
-    """Give the job's queue, with a client that looks into it."""
-    sqs = boto3.client("sqs")
-    url = sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
-    monkeypatch.setenv("QUEUE_URL", url)
+def queue(queue, monkeypatch):
+    """Let the function know the queue."""
+    monkeypatch.setenv("QUEUE_URL", queue[1])
     app._settings.cache_clear()
-    return sqs, url
+    return queue
 
 
 def test_a_direct_caller_hears_no_error_for_one_slow_photo_which_the_queue_takes(
@@ -296,16 +294,16 @@ def test_compaction_answers_with_what_it_did_and_waits_until_merging_pays(capsys
 # --- the model in use ---
 
 
-def publish(aws, document, model=None, previous=None):
-    """Put a bundle with that card, and a pointer to it, into the bucket; return its version."""
-    version = document["version"]
-    model = Path(bundle.EMBEDDED, bundle.MODEL_FILE).read_bytes() if model is None else model
-    for key, body in (
-        (f"{version}/{bundle.CARD_FILE}", json.dumps(document).encode()),
-        (f"{version}/{bundle.MODEL_FILE}", model),
-        ("latest.json", json.dumps({"version": version, "previous": previous}).encode()),
-    ):
-        aws.put_object(Bucket="models", Key=f"m/{key}", Body=body)
+def publish(aws, folder, *, damaged=False, previous=None, **changes):
+    """Put the built-in bundle, changed so, and a pointer to it there; return its version."""
+    made = Path(bundles.make(folder, **changes))
+    version = json.loads((made / bundle.CARD_FILE).read_text())["version"]
+    if damaged:
+        (made / bundle.MODEL_FILE).write_bytes(b"damaged")
+    for file in made.iterdir():
+        aws.upload_file(str(file), "models", f"m/{version}/{file.name}")
+    pointer = json.dumps({"version": version, "previous": previous})
+    aws.put_object(Bucket="models", Key="m/latest.json", Body=pointer)
     return version
 
 
@@ -316,18 +314,8 @@ def test_a_package_for_another_processor_says_so(monkeypatch):
         call(queued(m1=["a.jpg"]))
 
 
-@pytest.fixture
-def other():
-    """Give the card of a bundle that differs in its threshold alone."""
-    document = {**bundle.load().document, "threshold": 0.9}
-    return document | {"version": f"20990101T000000Z-{bundle._card(document).digest()}"}
-
-
-POINTER = {
-    "RESULTS_URI": RESULTS,
-    "INPUT_URI": "s3://photos/",
-    "MODEL_URI": "s3://models/m/latest.json",
-}
+POINTER = {"MODEL_URI": "s3://models/m/latest.json"}
+POINTER |= {"RESULTS_URI": RESULTS, "INPUT_URI": "s3://photos/"}
 
 
 @pytest.fixture
@@ -342,12 +330,12 @@ def follow(function):  # noqa: ARG001 - it starts moto
     return start, clock, warnings
 
 
-def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, follow, other):
+def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, follow, tmp_path):
     start, clock, _ = follow
-    old = publish(function, bundle.load().document)
+    old = publish(function, tmp_path)
     current = start()
     first = current.labeler()
-    new = publish(function, other)
+    new = publish(function, tmp_path, threshold=0.9)
     clock.return_value = 299
     assert current.labeler() is first
     clock.return_value = 300
@@ -356,26 +344,26 @@ def test_a_pointer_that_moves_is_followed_after_the_stated_time(function, follow
 
 @pytest.mark.parametrize("running", [True, False])
 def test_a_pointer_to_a_broken_bundle_leaves_the_old_one_in_use_until_it_is_repaired(
-    function, follow, other, running
+    function, follow, tmp_path, running
 ):
     start, clock, warnings = follow
-    old = publish(function, bundle.load().document)
+    old = publish(function, tmp_path)
     current = start()
-    publish(function, other, b"damaged", previous=old)
+    publish(function, tmp_path, damaged=True, previous=old, threshold=0.9)
     clock.return_value = 300
     current = current if running else start()
     assert current.labeler().card.version == old
     assert "sha256" in warnings[0]
-    new = publish(function, other, previous=old)
+    new = publish(function, tmp_path, previous=old, threshold=0.9)
     clock.return_value = 600
     assert current.labeler().card.version == new
 
 
 def test_a_broken_pointer_is_heard_of_and_photos_are_labelled_all_the_same(
-    function, other, monkeypatch, capsys
+    function, tmp_path, monkeypatch, capsys
 ):
-    old = publish(function, bundle.load().document)
-    publish(function, other, b"damaged", previous=old)
+    old = publish(function, tmp_path)
+    publish(function, tmp_path, damaged=True, previous=old, threshold=0.9)
     put(function, "alpaca.jpg")
     monkeypatch.setenv("MODEL_URI", POINTER["MODEL_URI"])
     assert failures(call(queued(m1=["alpaca.jpg"]))) == []
@@ -384,8 +372,8 @@ def test_a_broken_pointer_is_heard_of_and_photos_are_labelled_all_the_same(
     assert written(function)[0][0].model == old
 
 
-def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function, follow):
-    publish(function, bundle.load().document, b"damaged")
+def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function, follow, tmp_path):
+    publish(function, tmp_path, damaged=True)
     with pytest.raises(bundle.BundleError, match="sha256"):
         follow[0]()
 

@@ -115,9 +115,7 @@ class FaultyClient:
         after = {"lost": ReadTimeoutError(endpoint_url="s3"), "late crash": Crash()}
         if kind in before:
             raise before[kind]
-        if (
-            kind == "race"
-        ):  # a reader's editor adds an empty line first: another ETag, the same rows
+        if kind == "race":  # somebody adds an empty line first: another ETag, the same rows
             where = arguments["Bucket"], arguments["Key"]
             if where in self._s3.objects and "IfMatch" in arguments:
                 self._s3.put_object(*where, self._s3.objects[where].body + b"\n")
@@ -423,9 +421,7 @@ class World:
         body, stored = self.versions[key][-1].encode(), self.s3.objects["photos", key]
         digest = hashlib.sha256(body).digest()
         assert row.read, f"{key}: what was read is lost"
-        assert row.read.content == f"sha256:{digest.hex()}", (
-            f"{key}: the row is of an older version"
-        )
+        assert row.read.content == f"sha256:{digest.hex()}", f"{key}: of an older version"
         assert row.read.etag == stored.etag.strip('"'), f"{key}: the row is of an older upload"
         read = [said for said in self.said[row.source_ref] if said.row.read]
         newest = max(order(said.row) for said in read if said.acknowledged)

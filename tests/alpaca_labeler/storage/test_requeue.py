@@ -2,7 +2,6 @@
 
 import json
 
-import boto3
 import pytest
 
 from alpaca_labeler import storage
@@ -10,12 +9,6 @@ from alpaca_labeler.handler import events
 from alpaca_labeler.storage import requeue
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.storage.requeue import Message
-
-
-@pytest.fixture
-def queue(aws):  # noqa: ARG001 - it starts moto
-    sqs = boto3.client("sqs")
-    return sqs, sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
 
 
 def test_an_image_is_announced_as_s3_would(queue):
