@@ -48,7 +48,7 @@ class Unfinished(LabelerError):
 
 _UNREADABLE: Final = (
     *(UnknownEvent, ValueError, KeyError, TypeError, AttributeError),
-    *(OverflowError, RecursionError),
+    *(OverflowError, OSError, RecursionError),
 )
 """Errors from reading a document of an unexpected shape, with huge numbers or deep nesting too."""
 

@@ -190,6 +190,7 @@ UNKNOWN = [
     {"BatchInput": {}, "Items": [{"Key": "a.jpg"}]},
     {"bucket": "photos", "keys": "a.jpg"},
     {"bucket": "photos", "keys": [None]},
+    {"bucket": "photos", "item": {"Key": "a.jpg", "LastModified": 1e17}},
     {"bucket": "", "keys": ["a.jpg"]},
     {"bucket": "barn", "keys": ["a.jpg"]},
     {},
