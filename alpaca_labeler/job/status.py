@@ -142,6 +142,8 @@ def _last_error(group: str) -> str | None:
         found = logs.get_query_results(queryId=query)
         if found["status"] == "Complete":
             return _sentence(found["results"][0]) if found["results"] else None
+        if found["status"] not in {"Scheduled", "Running"}:
+            break
         time.sleep(1)
     return f"not known: the query of {group} is {found['status']}"
 

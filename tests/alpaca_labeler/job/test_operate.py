@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import boto3
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from alpaca_labeler import storage
 from alpaca_labeler.console import stack
 from alpaca_labeler.handler import events
-from alpaca_labeler.job import backfill, operate
+from alpaca_labeler.job import backfill, operate, status
 from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
 from alpaca_labeler.storage.image_version import ImageVersion
@@ -329,6 +329,13 @@ def test_status_says_when_compaction_ran_and_whether_it_is_scheduled(farm):  # n
     )
     assert re.search(r"label-error   [\d :.-]+ cannot be read as a request: \{\n", shown)
     assert re.search(r"compact-error [\d :.-]+ \[ERROR\] Deleted: labels/manifest.jsonl\n", shown)
+
+
+def test_status_does_not_wait_for_a_query_that_has_ended(monkeypatch):
+    logs = MagicMock(**{"get_query_results.return_value": {"status": "Failed"}})
+    monkeypatch.setattr("alpaca_labeler.job.status.client", lambda _: logs)
+    monkeypatch.setattr("time.sleep", Mock(side_effect=AssertionError))
+    assert status._last_error("/farm/label") == "not known: the query of /farm/label is Failed"
 
 
 def test_status_counts_alarms_by_state_and_shows_those_that_are_not_ok(farm):  # noqa: ARG001
