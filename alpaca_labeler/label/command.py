@@ -242,7 +242,8 @@ def _check_question(options: Options, held: Held, ready: Ready) -> None:
     before = held.models - {ready.model_version}
     source = click.get_current_context().get_parameter_source("model")
     if before and source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
-        known, model = printable(", ".join(sorted(before))), printable(shlex.quote(options.model))
+        known = printable(", ".join(sorted(name or "unknown" for name in before)))
+        model = printable(shlex.quote(options.model))
         raise RunError(
             f"{manifest} was labelled by another model, {known}. Go on with it by --model BUNDLE, "
             f"or by [label] model = 'BUNDLE' in {settings.NAME} beside the manifest; "
