@@ -67,15 +67,16 @@ def report(*, table: Table, output: str, open_page: bool, no_photos: bool, as_js
     )
     with whole(output) as file:
         file.write(page)
-    pictures = [picture for _, sheet in sheets for picture in sheet]
-    missing = sum(bool(picture.problem) for picture in pictures)
+    # A photo may be in two sheets.
+    pictures = {r.source_ref: found for sheet in sheets for r, found in zip(*sheet, strict=True)}
+    missing = sum(bool(picture.problem) for picture in pictures.values())
     if as_json:
         click.echo(json.dumps({"report": output, "rows": counts.rows, "not_shown": missing}))
     else:
         say(f"{counted(counts.rows, 'row')} -> {printable(output)}")
     if missing:
         say(f"{counted(missing, 'photo')} could not be shown; the page says why")
-    folders = Counter(picture.folder for picture in pictures if picture.folder)
+    folders = Counter(found.folder for found in pictures.values() if found.folder)
     for folder, count in folders.most_common(NAMED):
         there = printable(folder)
         warn(f"{counted(count, 'photo')} left out: to show what is in {there}, say --allow {there}")
