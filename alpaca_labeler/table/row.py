@@ -221,7 +221,7 @@ class Row:
     def ground_truth(self) -> dict[str, Any]:
         """Return the label as Ground Truth writes it; empty if there is none."""
         attribute, index = self.attribute, self.index
-        if attribute is None or index is None or self.hidden:
+        if attribute in {None, "source-ref"} or index is None or self.hidden:
             return {}
         said = self.decision
         at = said.at if said else self.read.at if self.read else EARLIEST

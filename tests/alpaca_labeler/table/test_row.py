@@ -285,6 +285,13 @@ def test_of_several_labels_the_image_label_counts_and_the_others_are_named():
     assert found.ambiguous == ("animal", "second")
 
 
+@pytest.mark.parametrize("attribute", ["source-ref", "labeler", "x-metadata"])
+def test_a_label_never_takes_the_place_of_the_names_of_a_row(attribute):
+    answer = {"label": "a", "index": 1, "attribute": attribute}
+    row = Row.from_line(json.dumps({"source-ref": NAME, "labeler": {"answer": answer}}).encode())
+    assert Row.from_line(row.to_line()) == row
+
+
 BAD = [b"{", b"[]", b"7", b'{"source-ref": 3}', b'{"a": 1}', b"\xff\xfe{\0", b'"x"', b"[" * 2000]
 
 
