@@ -222,6 +222,8 @@ def export(
         options = "--xmp-style, --only, --checked and --dry-run"
         raise click.UsageError(f"{options} are for --format xmp")
     progress = Progress()
+    if output in {"-", "/dev/stdout"}:
+        output = None
     with opened(table.place, output) as out:
         exports.FORMATS[form](progress.counting(spared(output, table)), out)
     click.echo(f"{out.written:,} written", err=True)

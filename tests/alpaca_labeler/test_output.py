@@ -81,8 +81,9 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
     assert stat.S_ISFIFO((folder / "pipe").stat().st_mode)
     export("/dev/null")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
-    words = "manifest", "export", "--format", "csv", "-o", "/dev/stdout"
-    assert "photos/goat.jpg" in alpaca(*words, cwd=folder).stdout
+    for name in ("-", "/dev/stdout", "/dev/fd/1"):
+        words = "manifest", "export", "--format", "csv", "-o", name
+        assert "photos/goat.jpg" in alpaca(*words, cwd=folder).stdout
     with open(folder / "log", "w") as log:  # as a shell does with `>> log`
         log.write("before\n")
         log.flush()
