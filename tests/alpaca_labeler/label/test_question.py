@@ -80,10 +80,13 @@ def test_a_run_without_a_model_never_replaces_rows_of_one_that_was_chosen_by_han
         assert "in alpaca.toml beside the manifest; --model embedded labels again" in said
         assert rows(folder, name) == before
     unnamed = json.loads((folder / "retrained.jsonl").read_text().splitlines()[0])
-    unnamed["labeler"]["answer"].pop("model")
-    (folder / "unnamed.jsonl").write_text(json.dumps(unnamed) + "\n")
-    said = alpaca("label photos --manifest unnamed.jsonl", code=1)
-    assert "was labelled by another model, unknown. Go on" in said
+    for names, known in (([""], "model, unknown"), (map(str, range(999)), ", and more")):
+        lines = []
+        for number, unnamed["labeler"]["answer"]["model"] in enumerate(names):
+            lines.append(json.dumps(unnamed | {"source-ref": str(number)}) + "\n")
+        (folder / "theirs.jsonl").write_text("".join(lines))
+        said = alpaca("label photos --manifest theirs.jsonl", code=1)
+        assert f"{known}. Go on with it by" in said
     alpaca("label photos --manifest retrained.jsonl --model embedded")
     assert models(folder, "retrained.jsonl") == {version()}
 
