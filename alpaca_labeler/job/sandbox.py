@@ -68,5 +68,7 @@ def sandbox(*, model: str, upload: tuple[str, ...]) -> None:
             rows = storage.read(local_aws.MANIFEST_URI, 2**30).decode().splitlines()
             click.echo(f"\n{local_aws.MANIFEST_URI}: {len(rows)} rows, the first:")
             click.echo("".join(rows[:1]))
+    except storage.NotFound as error:
+        raise click.ClickException("no photo was uploaded, so there is no manifest") from error
     except KeyboardInterrupt:
         click.echo("Stopped; nothing is left behind.", err=True)

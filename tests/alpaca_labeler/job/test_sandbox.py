@@ -145,6 +145,11 @@ def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_without_photos_is_one_sentence(tmp_path):
+    result = CliRunner().invoke(main, ["sandbox", "--upload", str(tmp_path)])
+    assert (result.exit_code, "Error: no photo was uploaded" in result.output) == (1, True)
+
+
 def test_a_model_that_is_not_there_is_one_sentence_before_anything_is_uploaded(tmp_path):
     done = CliRunner().invoke(main, ["sandbox", "--model", str(tmp_path / "none")])
     assert done.exit_code == 1
