@@ -17,20 +17,10 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 
-NO_CHROMIUM = "no Chromium"
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         if {"chromium", "pages"} & {*item.fixturenames}:
             item.add_marker("browser")
-
-
-def pytest_terminal_summary(terminalreporter):
-    skipped = terminalreporter.stats.get("skipped", [])
-    count = sum(NO_CHROMIUM in str(report.longrepr) for report in skipped)
-    if count:
-        terminalreporter.write_line(f"{count} browser tests were skipped: there is no Chromium")
 
 
 @pytest.fixture
@@ -52,6 +42,17 @@ def queue(aws):  # noqa: ARG001 - it starts moto
 
     sqs = boto3.client("sqs")
     return sqs, sqs.create_queue(QueueName="q", Attributes={"VisibilityTimeout": "900"})["QueueUrl"]
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The same for processes that a test starts: moto's server on the loopback."""
+    from alpaca_labeler import storage
+    from tests.support.aws import account
+    from tests.support.stacks import server
+
+    with server() as endpoint, account(monkeypatch, endpoint):
+        yield storage.client()
 
 
 @pytest.fixture(scope="session")

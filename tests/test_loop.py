@@ -13,26 +13,14 @@ from datetime import UTC, datetime
 import pytest
 from click.testing import CliRunner
 
-from alpaca_labeler import storage
 from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
 from alpaca_labeler.table.table import open_table
-from tests.support.aws import account
+from tests.support import pets_photos
 from tests.support.bundles import make
-from tests.support.pets_photos import (
-    BLUE,
-    CATS,
-    DOGS,
-    GREEN,
-    KERAS_SAVES,
-    RED,
-    TINY,
-    paint,
-    save_base,
-)
-from tests.support.stacks import server
+from tests.support.pets_photos import BLUE, CATS, DOGS, GREEN, RED, paint
 
-pytestmark = [pytest.mark.filterwarnings(KERAS_SAVES), pytest.mark.slow]
+pytestmark = [pytest.mark.filterwarnings(pets_photos.KERAS_SAVES), pytest.mark.slow]
 
 STORE = "s3://models/pets"
 IN_USE = f"{STORE}/latest.json"
@@ -76,33 +64,27 @@ def farm(tmp_path, monkeypatch):
         paint(tmp_path / "known" / CATS / f"{number}.png", dog=False, number=number)
     for number in range(8):
         paint(tmp_path / "known" / DOGS / f"{number}.png", dog=True, number=number)
-    for name, colour, count in (("red", RED, 1), ("green", GREEN, 7), ("blue", BLUE, 4)):
+    for name, colour, count, first in (
+        ("field/red", RED, 1, 100),
+        ("field/green", GREEN, 7, 100),
+        ("field/blue", BLUE, 4, 100),
+        (f"proof/{DOGS}/green", GREEN, 24, 200),
+        (f"proof/{CATS}/blue", BLUE, 6, 300),
+    ):
         for number in range(count):
-            path = tmp_path / "field" / f"{name} {number}.png"
-            paint(path, dog=name != "blue", number=100 + number, colour=colour)
-    for number in range(24):
-        path = tmp_path / "proof" / DOGS / f"green {number}.png"
-        paint(path, dog=True, number=200 + number, colour=GREEN)
-    for number in range(6):
-        paint(tmp_path / "proof" / CATS / f"blue {number}.png", dog=False, number=300 + number)
-    (tmp_path / "tiny.toml").write_text(TINY)
+            path = tmp_path / f"{name} {number}.png"
+            paint(path, dog=colour != BLUE, number=first + number, colour=colour)
+    (tmp_path / "tiny.toml").write_text(pets_photos.TINY)
     return tmp_path
 
 
-@pytest.fixture
-def bucket(monkeypatch):
-    with server() as endpoint, account(monkeypatch, endpoint):
-        storage.client().create_bucket(Bucket="models")
-        yield
-
-
-@pytest.mark.usefixtures("bucket")
-def test_what_people_correct_is_learnt_proven_and_rolled_out(farm):
+def test_what_people_correct_is_learnt_proven_and_rolled_out(farm, served):
     pytest.importorskip("tensorflow")
     from alpaca_labeler.training import dataset, recipe
 
+    served.create_bucket(Bucket="models")
     tiny = recipe.load("tiny.toml")
-    save_base(dataset.load("known", 32).pixels, tiny, farm / "base.weights.h5")
+    pets_photos.save_base(dataset.load("known", 32).pixels, tiny, farm / "base.weights.h5")
     make(farm / "runs/old", labels=(CATS, DOGS), attribute="dogs", calibration=(0.0, -9.0))
     old = bundle.load("runs/old").card.version
     alpaca("models", "publish", "runs/old", STORE)

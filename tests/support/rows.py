@@ -53,6 +53,13 @@ def human(name, *, was=None, to="not"):
     return replace(row, answer=row.answer if was else None, people={row.read.content: said})
 
 
+def decide(table, name, said):
+    """Say what is in a photo, as `alpaca review` writes it."""
+    found = open_table(str(table))
+    [row] = [row for row in found.rows() if row.source_ref == name]
+    found.append([row.decided(said, "kim", datetime.now(UTC))])
+
+
 _VALUES = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(0, 1) | st.text(max_size=3)
 _BLOCKS = st.recursive(
     _VALUES,
