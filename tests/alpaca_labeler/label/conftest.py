@@ -39,3 +39,9 @@ def label(run):
     return lambda *words, code=0: json.loads(
         run(*words, "--workers", 1, "--json", code=code).stdout
     )
+
+
+@pytest.fixture
+def summary(run):
+    """Run it, and return the summary, with single blanks."""
+    return lambda *words: " ".join(run(*words).stdout.split())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from alpaca_labeler.main import main
 from alpaca_labeler.model import bundle
 from alpaca_labeler.table.table import open_table
 from tests.support import bundles
+from tests.support.rows import decide
+from tests.support.runs import rows
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
@@ -31,9 +32,9 @@ def retrained(tmp_path):
 
 
 @pytest.fixture
-def alpaca(tmp_path, monkeypatch):
+def alpaca(folder, monkeypatch):
     """Run `alpaca WORDS` in the folder, and return its output as one line."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
 
     def run(words, code=0):
         done = CliRunner().invoke(main, shlex.split(words))
@@ -43,94 +44,79 @@ def alpaca(tmp_path, monkeypatch):
     return run
 
 
-def rows(folder, name="manifest.jsonl"):
-    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+def models(name="manifest.jsonl"):
+    return {row["labeler"]["answer"]["model"] for row in rows(name).values()}
 
 
-def models(folder, name="manifest.jsonl"):
-    return {row["labeler"]["answer"]["model"] for row in rows(folder, name)}
+def version(folder=bundle.EMBEDDED):
+    return bundle.load(str(folder)).card.version
 
 
-def version(folder=""):
-    return bundle.load(*[folder] * bool(folder)).card.version
-
-
-def test_a_model_with_other_classes_is_refused_before_anything_is_written(folder, alpaca, goats):
+def test_a_model_with_other_classes_is_refused_before_anything_is_written(alpaca, goats):
     alpaca("label photos")
-    before = rows(folder)
+    before = rows("manifest.jsonl")
     for more in ("", " --dry-run"):
         said = alpaca(f"label photos --model {goats}{more}", code=1)
         assert "manifest.jsonl answers another question: it holds alpaca, not alpaca" in said
         assert "this model says goat or sheep" in said
         assert "--manifest goat.jsonl" in said
     alpaca(f"label photos --model {goats} --manifest goat.jsonl")
-    assert len(rows(folder, "goat.jsonl")) == 3
-    assert rows(folder) == before
+    assert len(rows("goat.jsonl")) == 3
+    assert rows("manifest.jsonl") == before
 
 
 def test_a_run_without_a_model_never_replaces_rows_of_one_that_was_chosen_by_hand(
-    folder, alpaca, retrained, goats
+    alpaca, retrained, goats
 ):
     for chosen in (retrained, goats):
         name = f"{Path(chosen).name}.jsonl"
         alpaca(f"label photos --model {chosen} --manifest {name}")
-        before = rows(folder, name)
+        before = rows(name)
         said = alpaca(f"label photos --manifest {name}", code=1)
         assert f"was labelled by another model, {version(chosen)}. Go on with it by --model" in said
         assert "in alpaca.toml beside the manifest; --model embedded labels again" in said
-        assert rows(folder, name) == before
-    unnamed = json.loads((folder / "retrained.jsonl").read_text().splitlines()[0])
+        assert rows(name) == before
+    unnamed = json.loads(Path("retrained.jsonl").read_text().splitlines()[0])
     for names, known in (([""], "model, unknown"), (map(str, range(999)), ", and more")):
         lines = []
         for number, unnamed["labeler"]["answer"]["model"] in enumerate(names):
             lines.append(json.dumps(unnamed | {"source-ref": str(number)}) + "\n")
-        (folder / "theirs.jsonl").write_text("".join(lines))
+        Path("theirs.jsonl").write_text("".join(lines))
         said = alpaca("label photos --manifest theirs.jsonl", code=1)
         assert f"{known}. Go on with it by" in said
     alpaca("label photos --manifest retrained.jsonl --model embedded")
-    assert models(folder, "retrained.jsonl") == {version()}
+    assert models("retrained.jsonl") == {version()}
 
 
-@pytest.mark.parametrize("named", ["relative", "absolute"])
 def test_it_goes_on_with_the_model_that_alpaca_toml_beside_the_manifest_names(
-    folder, alpaca, retrained, named
-):
-    (folder / "out").mkdir()
-    alpaca(f"label photos/cat.png --model {retrained} --manifest out/m.jsonl")
-    model = "retrained" if named == "relative" else retrained
-    (folder / "out/alpaca.toml").write_text(f'[label]\nmodel = "{model}"\n')
-    alpaca("label photos --manifest out/m.jsonl")
-    assert len(rows(folder, "out/m.jsonl")) == 3
-    assert models(folder, "out/m.jsonl") == {version(retrained)}
-
-
-def test_a_file_never_replaces_rows_of_another_model_either(folder, alpaca, retrained):
-    alpaca("label photos")
-    before = rows(folder)
-    (folder / "alpaca.toml").write_text('[label]\nmodel = "retrained"\n')
-    assert "--model retrained labels again with this one" in alpaca("label photos", code=1)
-    assert rows(folder) == before
-    assert alpaca("label photos --model retrained")
-    assert models(folder) == {version(retrained)}
-
-
-def test_what_people_decided_before_a_model_was_chosen_does_not_stand_in_its_way(
     folder, alpaca, retrained
+):
+    alpaca(f"label photos/cat.png --model {retrained} --manifest out/m.jsonl")
+    for model in ("retrained", retrained):
+        (folder / "out/alpaca.toml").write_text(f'[label]\nmodel = "{model}"\n')
+        alpaca("label photos --manifest out/m.jsonl")
+        assert len(rows("out/m.jsonl")) == 3
+        assert models("out/m.jsonl") == {version(retrained)}
+
+
+def test_only_a_command_or_the_environment_replaces_rows_of_another_model(
+    folder, alpaca, retrained, monkeypatch
 ):
     alpaca("label photos")
     table = open_table("manifest.jsonl")
-    row = next(table.rows())
-    table.append([row.decided("alpaca", "kim", datetime.now(UTC))])
-    alpaca(f"label photos --model {retrained}")
+    decide("manifest.jsonl", "photos/cat.png", "alpaca")
+    before = [*table.rows()]
     (folder / "alpaca.toml").write_text('[label]\nmodel = "retrained"\n')
-    assert "nothing new among 3 photos" in alpaca("label photos")
-
-
-def test_a_model_in_the_environment_was_chosen(folder, alpaca, retrained, monkeypatch):
-    monkeypatch.setenv("ALPACA_LABEL_MODEL", retrained)
+    assert "--model retrained labels again with this one" in alpaca("label photos", code=1)
+    assert [*table.rows()] == before
+    alpaca("label photos --model retrained")
+    assert "nothing new among 3 photos" in alpaca(
+        "label photos"
+    )  # what kim said is in nobody's way
+    assert version(retrained) in models()
+    monkeypatch.setenv("ALPACA_LABEL_MODEL", "embedded")
     alpaca("label photos")
-    alpaca("label photos")
-    assert models(folder) == {version(retrained)}
+    assert models() == {version()}
 
 
 def test_a_stranger_who_runs_the_commands_of_the_readme_never_mixes_two_models(
@@ -143,22 +129,16 @@ def test_a_stranger_who_runs_the_commands_of_the_readme_never_mixes_two_models(
     assert sum("--model runs/first" in command for command in commands) == 1
     for command in [*commands, "label holiday/"]:
         alpaca(command)
-    assert models(folder) == {version()}
-    assert models(folder, "cats.jsonl") == {version("runs/first")}
     for wrong in ("label holiday/ --model runs/first", "label holiday/ --manifest cats.jsonl"):
         alpaca(wrong, code=1)
-    assert models(folder) == {version()}
-    assert models(folder, "cats.jsonl") == {version("runs/first")}
-
-
-# --- alpaca.toml ---------------------------------------------------------------------------------
+    assert models() == {version()}
+    assert models("cats.jsonl") == {version("runs/first")}
 
 
 def test_any_option_of_any_command_may_stand_in_alpaca_toml(folder, alpaca):
     (folder / "alpaca.toml").write_text("""
         [label]
         manifest = "out/m.jsonl"
-        workers = 1
         json = true
         [manifest.export]
         format = "csv"

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import time
-from datetime import UTC, datetime
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -17,8 +17,10 @@ from click.testing import CliRunner
 
 from alpaca_labeler.label import sort_into
 from alpaca_labeler.label.sort_into import folder_name
+from alpaca_labeler.label.summary import Report, as_table
 from alpaca_labeler.main import main
-from alpaca_labeler.table.table import open_table
+from alpaca_labeler.photos.skip import Kind, Skipped
+from tests.support.rows import decide
 from tests.support.runs import interrupt, rows, start, wait_until
 
 
@@ -29,61 +31,32 @@ def folder(folder):
     return folder
 
 
-def squeezed(done):
-    """The summary, with single blanks."""
-    return " ".join(done.stdout.split())
-
-
-def correct(folder, name, said):
-    """Say what is in a photo, as `alpaca review` writes it."""
-    table = open_table(str(folder / "manifest.jsonl"))
-    [row] = [row for row in table.rows() if row.source_ref == name]
-    table.append([row.decided(said, "kim", datetime.now(UTC))])
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("folder")
-def test_failures_of_an_earlier_run_are_counted_again(label, run):
-    first = label("photos")
-    assert (first["failed"], first["failed_before"]) == (1, 0)
-    again = label("photos", "--max-failure-rate", 0.2, code=1)
-    assert (again["failed"], again["failed_before"], again["unchanged"]) == (1, 1, 3)
-    done = run("photos")
-    assert "failed 1 as before" in squeezed(done)
-    assert "unchanged 3 labelled before" in squeezed(done)
-
-
-@pytest.mark.slow
-def test_totals_are_those_of_the_manifest(folder, label, run):
+def test_totals_are_those_of_the_manifest(folder, label, summary):
     label("photos")
-    correct(folder, "photos/coffee.jpg", "alpaca")
+    decide(folder / "manifest.jsonl", "photos/coffee.jpg", "alpaca")
     for options, new in ((["--relabel"], "1 "), ([], "")):
-        done = run("photos", *options)
-        assert f"alpaca 2 {new}not alpaca 1 " in squeezed(done)
-        assert "by people 1 as they said" in squeezed(done)
-        assert "1 of 3 decided, 1 changed; " in squeezed(done)
+        shown = summary("photos", *options)
+        assert f"alpaca 2 {new}not alpaca 1 " in shown
+        assert "by people 1 as they said" in shown
+        assert "1 of 3 decided, 1 changed; " in shown
     report = label("photos")
     assert report["labels"] == {"alpaca": 2, "not alpaca": 1}
     assert (report["by_people"], report["photos"], report["unchanged"]) == (1, 4, 3)
     assert report["new"] == {"alpaca": 0, "not alpaca": 0}
-
-
-@pytest.mark.slow
-def test_a_person_may_label_what_the_model_cannot_read(folder, label):
-    label("photos")
-    correct(folder, "photos/broken.jpg", "alpaca")
+    decide("manifest.jsonl", "photos/broken.jpg", "alpaca")  # which the model cannot read
     report = label("photos", "--relabel")
-    assert (report["labels"], report["by_people"]) == ({"alpaca": 2, "not alpaca": 2}, 1)
+    assert (report["labels"], report["by_people"]) == ({"alpaca": 3, "not alpaca": 1}, 2)
     assert (report["failed"], report["failed_before"], report["unchanged"]) == (0, 0, 1)
 
 
 @pytest.mark.slow
-def test_rows_of_photos_that_are_gone_are_hidden_and_come_back_with_them(folder, label, run):
+def test_rows_of_photos_that_are_gone_are_hidden_and_come_back_with_them(folder, label, summary):
     label("photos")
-    correct(folder, "photos/coffee.jpg", "alpaca")
+    decide("manifest.jsonl", "photos/coffee.jpg", "alpaca")
     os.rename(folder / "photos/coffee.jpg", folder / "coffee.jpg")
-    assert "gone 1 see --prune" in squeezed(run("photos"))
-    assert "gone 1 rows hidden" in squeezed(run("photos", "--prune"))
+    assert "gone 1 see --prune" in summary("photos")
+    assert "gone 1 rows hidden" in summary("photos", "--prune")
     assert label("photos")["gone"] == 0
     os.rename(folder / "coffee.jpg", folder / "photos/coffee.jpg")
     assert label("photos")["labels"] == {"alpaca": 2, "not alpaca": 1}
@@ -115,28 +88,15 @@ def test_totals_are_of_these_photos_only_and_quiet_says_nothing(label, run):
 
 def test_what_is_missing_is_wrong_usage_everywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for words in (
-        "label nope/",
-        "report nope/",
-        "review nope/",
-        "manifest show nope/",
-        "train nope/",
-        "evaluate embedded nope/",
-        "compare embedded embedded nope/",
-        "sandbox --upload nope/",
-    ):
-        done = CliRunner().invoke(main, words.split())
+    with_a_path = "label,report,review,manifest show,train,evaluate embedded"
+    for command in f"{with_a_path},compare embedded embedded,sandbox --upload".split(","):
+        done = CliRunner().invoke(main, [*command.split(), "nope/"])
         assert done.exit_code == 2
         assert "nope/" in done.stderr.splitlines()[-1]
-    for words in ("manifest show", "manifest stats", "manifest export --format csv", "review"):
-        done = CliRunner().invoke(main, words.split())
-        assert (done.exit_code, done.stderr) == (
-            2,
-            "Error: manifest.jsonl: there is no such file; `alpaca label FOLDER` writes one\n",
-        )
-
-
-# --- sorting into folders ------------------------------------------------------------------------
+    for command in ("manifest show", "manifest stats", "manifest export --format csv", "review"):
+        done = CliRunner().invoke(main, command.split())
+        said = "Error: manifest.jsonl: there is no such file; `alpaca label FOLDER` writes one\n"
+        assert (done.exit_code, done.stderr) == (2, said)
 
 
 def moved(report):
@@ -161,7 +121,7 @@ def test_what_others_put_there_is_never_touched(folder, label):
     for name, content in theirs.items():
         (folder / "sorted" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "sorted" / name).write_bytes(content)
-    correct(folder, "photos/coffee.jpg", "alpaca")
+    decide("manifest.jsonl", "photos/coffee.jpg", "alpaca")
     report = label("photos", "--copy-to", "sorted")
     assert moved(report) == (2, 0, 1, 0)
     for name, content in theirs.items():
@@ -175,36 +135,42 @@ def test_a_linked_folder_never_leads_to_the_photos_themselves(folder, label):
     os.symlink("..", folder / "sorted/not alpaca")
     label("photos/alpaca.jpg", "photos/cat.png", "--copy-to", "sorted", "--link")
     label("photos", "--copy-to", "sorted", "--link")
-    correct(folder, "photos/coffee.jpg", "alpaca")
+    decide("manifest.jsonl", "photos/coffee.jpg", "alpaca")
     label("photos", "--copy-to", "sorted", "--link")
     assert {"alpaca.jpg", "cat.png", "coffee.jpg"} <= files(folder / "photos")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("link", [False, True])
-def test_a_photo_that_was_changed_is_copied_again_and_the_copy_of_a_former_label_goes(
-    folder, photos, link, label
-):
-    words = ["photos", "--copy-to", "sorted", *["--link"][: int(link)]]
-    label(*words)
+def test_one_folder_per_label_has_each_photo_as_it_is_now(folder, photos, link, label):
+    (folder / "more/photos").mkdir(parents=True)
+    shutil.copy(folder / "photos/coffee.jpg", folder / "more/photos/cat.png")
+    os.symlink("cat.png", folder / "photos/linked.png")
+
+    def sort(new=None):
+        if new:
+            shutil.copy(photos / new, folder / "new")
+            os.replace(folder / "new", folder / "photos/coffee.jpg")
+        words = ["photos", "more/photos", "--copy-to", "sorted", *["--link"] * link]
+        return moved(label(*words))
+
+    others = "photos/cat.png", "photos/linked.png", "photos/coffee.jpg", "photos-2/cat.png"
+    made = {"alpaca/photos/alpaca.jpg", *(f"not alpaca/{name}" for name in others)}
+    for _ in range(2):
+        assert sort() == (5, 0, 0, 0)
+        assert files(folder / "sorted") == made
+    linked = folder / "sorted/not alpaca/photos/linked.png"
+    assert linked.read_bytes() == (folder / "photos/cat.png").read_bytes()
     copied = folder / "sorted/not alpaca/photos/coffee.jpg"
-    for name in ("goat.jpg", "rocket.jpg"):
-        shutil.copy(photos / name, folder / "new")
-        os.replace(folder / "new", folder / "photos/coffee.jpg")
-        assert moved(label(*words)) == (3, 0, 0, 0)
-        assert copied.read_bytes() == (photos / name).read_bytes()
+    for new in ("goat.jpg", "rocket.jpg"):
+        assert sort(new) == (5, 0, 0, 0)
+        assert copied.read_bytes() == (photos / new).read_bytes()
         assert copied.samefile(folder / "photos/coffee.jpg") is link
-    shutil.copy(photos / "alpaca.jpg", folder / "new")
-    os.replace(folder / "new", folder / "photos/coffee.jpg")
-    assert moved(label(*words)) == (3, 1, 0, 0)
+    assert sort("alpaca.jpg") == (5, 1, 0, 0)
     assert not copied.exists()
-    correct(folder, "photos/coffee.jpg", "not alpaca")
-    assert moved(label(*words)) == (3, 1, 0, 0)
-    assert files(folder / "sorted") == {
-        "alpaca/photos/alpaca.jpg",
-        "not alpaca/photos/coffee.jpg",
-        "not alpaca/photos/cat.png",
-    }
+    decide("manifest.jsonl", "photos/coffee.jpg", "not alpaca")
+    assert sort() == (5, 1, 0, 0)
+    assert files(folder / "sorted") == made
 
 
 @pytest.mark.slow
@@ -266,9 +232,6 @@ def test_a_link_to_another_drive_is_refused_in_a_sentence(folder, run):
         assert files(Path(target)) == set()
 
 
-# --- watching ------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
 def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, photos, label):
     os.unlink(folder / "photos/broken.jpg")
@@ -308,11 +271,6 @@ def test_a_watch_labels_what_lands_and_waits_for_what_is_being_written(folder, p
 
 
 def test_the_summary_fits_80_columns():
-    from collections import Counter
-
-    from alpaca_labeler.label.summary import Report, as_table
-    from alpaca_labeler.photos.skip import Kind, Skipped
-
     report = Report("20261124T042724Z-f14ba719655d", Counter(alpaca=100_000))
     report.labels["not alpaca"], report.failed, report.progress.confirmed = 123_456, 100_000, 326
     report.unreached, report.gone, report.overruled = {"b.jpg"}, 12, ["a.jpg"]
