@@ -33,11 +33,10 @@ KEYS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from("12"))
 ROOT = Path(__file__).parents[3]
 
 
-def run(*words):
-    return CliRunner().invoke(main, words)
-
-
-# --- comparing -----------------------------------------------------------------------------------
+def run(*words, code=0):
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == code, done.output
+    return done
 
 
 def row(key, etag="e", answer=None, bucket="b"):
@@ -49,14 +48,7 @@ def row(key, etag="e", answer=None, bucket="b"):
 @given(objects=KEYS, table=KEYS, failed=st.sets(st.sampled_from("abcdefgh")))
 def test_every_object_and_every_row_is_named_once_with_its_state(objects, table, failed):
     images = [ImageVersion(f"s3://b/{key}", etag=objects[key]) for key in sorted(objects)]
-    found_rows = [row(key, table[key], CORRUPT if key in failed else None) for key in sorted(table)]
-
-    found = {
-        each.source_ref[-1]: state
-        for state, *both in operate.compare(images, found_rows)
-        for each in both
-        if each
-    }
+    rows = [row(key, table[key], CORRUPT if key in failed else None) for key in sorted(table)]
 
     def expected(key):
         if key not in objects or key not in table:
@@ -65,7 +57,9 @@ def test_every_object_and_every_row_is_named_once_with_its_state(objects, table,
             return "stale"
         return "failed" if key in failed else "labelled"
 
-    assert found == {key: expected(key) for key in objects.keys() | table.keys()}
+    found = operate.compare(images, rows)
+    states = {each.source_ref[-1]: state for state, *both in found for each in both if each}
+    assert states == {key: expected(key) for key in objects.keys() | table.keys()}
 
 
 @pytest.mark.parametrize(
@@ -82,9 +76,6 @@ def test_only_labels_by_an_older_model_are_outdated(before, state):
     ):
         [(found, _, _)] = operate.compare([ImageVersion("s3://b/a", etag="e")], [known], before)
         assert found == expected
-
-
-# --- a stack -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -126,16 +117,18 @@ def test_every_name_that_a_command_asks_for_is_one_of_the_template():
     assert stack["CompactFunctionRegularly"][1]["Name"] == "farm-compact"
 
 
-@pytest.mark.usefixtures("farm")
-def test_a_stack_or_output_that_is_not_there_is_one_sentence():
+def test_a_stack_or_output_that_is_not_there_and_what_aws_refuses_are_one_sentence(farm):
     for words in (["audit", "--stack", "barn"], ["status", "barn"]):
-        done = run(*words)
-        assert done.exit_code == 1
-        assert done.stderr.startswith("Error: barn: there is no such stack in us-east-1; ")
+        said = run(*words, code=1).stderr
+        assert said.startswith("Error: barn: there is no such stack in us-east-1; ")
     template = {"Resources": {"Anything": {"Type": "AWS::SNS::Topic"}}}
     boto3.client("cloudformation").create_stack(StackName="old", TemplateBody=json.dumps(template))
-    done = run("audit", "--stack", "old")
-    assert "old: has no output InputUri; deploy it again" in done.stderr
+    said = run("audit", "--stack", "old", code=1).stderr
+    assert "old: has no output InputUri; deploy it again" in said
+    farm.sqs.delete_queue(QueueUrl=farm.outputs["DeadLetterQueueUrl"])
+    said = run("status", "farm", code=1).stderr
+    assert said.count("\n") == 1
+    assert "NonExistentQueue" in said
 
 
 @pytest.mark.parametrize(
@@ -149,32 +142,20 @@ def test_a_stack_or_output_that_is_not_there_is_one_sentence():
     ],
 )
 def test_what_is_not_given_is_named(words, said):
-    done = run(*words)
-    assert done.exit_code == 2
-    assert said in " ".join(done.stderr.split())
+    assert said in " ".join(run(*words, code=2).stderr.split())
 
 
-# --- audit -----------------------------------------------------------------------------------
-
-
-def test_audit_reads_the_stack_and_names_what_has_no_row(labelled):
+def test_audit_names_what_has_no_row_and_refuses_a_prefix_without_a_table(labelled):
     done = run("audit", "--stack", "farm")
-    assert done.exit_code == 0, done.output
     assert done.stdout == "missing\ts3://photos/new +1.jpg\nstale\ts3://photos/old.jpg\n"
-    said = "labelled 1 failed 1 missing 1 stale 1 gone 1"
-    assert done.stderr.split() == said.split()
+    assert " ".join(done.stderr.split()) == "labelled 1 failed 1 missing 1 stale 1 gone 1"
+    words = ["audit", "s3://photos/", "s3://results/wrong/", "--requeue", "--stack", "farm"]
+    assert "s3://results/wrong/: there are no labels" in run(*words, code=1).stderr
     assert labelled.waiting() == []
-    assert run("audit", "--stack", "farm", "--check").exit_code == 1
+    run("audit", "--stack", "farm", "--check", code=1)
     for key in ("new +1.jpg", "old.jpg"):
         labelled.s3.delete_object(Bucket="photos", Key=key)
-    assert run("audit", "--stack", "farm", "--check").exit_code == 0
-
-
-def test_audit_refuses_a_prefix_that_holds_no_table(labelled):
-    done = run("audit", "s3://photos/", "s3://results/wrong/", "--requeue", "--stack", "farm")
-    assert done.exit_code == 1
-    assert "s3://results/wrong/: there are no labels" in done.stderr
-    assert labelled.waiting() == []
+    run("audit", "--stack", "farm", "--check")
 
 
 @pytest.mark.parametrize(
@@ -201,28 +182,21 @@ def test_the_manifest_commands_and_pages_read_the_stack(tmp_path):
     assert "merged 1 part\n" in done.stderr
     assert len(run("manifest", "show", "--json", "--stack", "farm").stdout.splitlines()) == 4
     for words in (["show"], ["stats"], ["export", "--format", "csv"], ["prune", "--dry-run"]):
-        done = run("manifest", *words, "--stack", "farm")
-        assert done.exit_code == 0, done.stderr
-        assert done.stdout == run("manifest", *words, "s3://results/labels/").stdout
+        there = run("manifest", *words, "--stack", "farm").stdout
+        assert there == run("manifest", *words, "s3://results/labels/").stdout
     page = tmp_path / "report.html"
-    done = run("report", "--stack", "farm", "--no-photos", "--output", str(page))
-    assert done.exit_code == 0, done.stderr
+    run("report", "--stack", "farm", "--no-photos", "--output", str(page))
     assert "s3://photos/" in page.read_text(encoding="utf-8")
-
-
-# --- backfill ------------------------------------------------------------------------------------
 
 
 def inputs(farm):
     runs = farm.steps.list_executions(stateMachineArn=farm.outputs["BackfillArn"])["executions"]
-    return [
-        json.loads(farm.steps.describe_execution(executionArn=r["executionArn"])["input"])
-        for r in runs
-    ]
+    found = (farm.steps.describe_execution(executionArn=run["executionArn"]) for run in runs)
+    return [json.loads(each["input"]) for each in found]
 
 
 def test_backfill_starts_the_state_machine_and_shows_its_runs(farm):
-    assert run("backfill", "--stack", "farm", "--dry-run").exit_code == 0
+    run("backfill", "--stack", "farm", "--dry-run")
     assert inputs(farm) == []
     done = run("backfill", "--stack", "farm", "s3://photos/2026/", "--concurrency", "200")
     assert done.stdout.startswith("arn:aws:states:us-east-1:123456789012:execution:backfill:")
@@ -236,21 +210,17 @@ def test_backfill_starts_the_state_machine_and_shows_its_runs(farm):
 def test_backfill_refuses_what_the_job_does_not_work_on():
     farm = stacks.deploy("inbox/")
     for other in ("other/2026/", "photos-2/inbox/", "other/", "photos/barn/", "photos/"):
-        done = run("backfill", f"s3://{other}", "--stack", "farm")
-        assert done.exit_code == 1
-        assert f"s3://{other}: this job works on s3://photos/inbox/ alone" in done.stderr
+        said = run("backfill", f"s3://{other}", "--stack", "farm", code=1).stderr
+        assert f"s3://{other}: this job works on s3://photos/inbox/ alone" in said
     assert inputs(farm) == []
-    assert run("backfill", "s3://photos/inbox/a", "--stack", "farm").exit_code == 0
-    assert run("backfill", "--stack", "farm").exit_code == 0
+    run("backfill", "s3://photos/inbox/a", "--stack", "farm")
+    run("backfill", "--stack", "farm")
     assert {each["prefix"] for each in inputs(farm)} == {"inbox/", "inbox/a"}
 
 
 def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
-    run = {
-        "status": "FAILED",
-        "startDate": datetime(2026, 1, 31, 12, 5, tzinfo=UTC),
-        "executionArn": "r",
-    }
+    began = datetime(2026, 1, 31, 12, 5, tzinfo=UTC)
+    run = {"status": "FAILED", "startDate": began, "executionArn": "r"}
     answers = {
         "list_executions": {"executions": [run]},
         "describe_execution": {"cause": "too many batches failed"},
@@ -260,13 +230,8 @@ def test_a_run_is_shown_with_its_counts(monkeypatch, capsys):
     steps = Mock(**{f"{name}.return_value": answer for name, answer in answers.items()})
     monkeypatch.setattr("alpaca_labeler.job.backfill.client", lambda _: steps)
     backfill._show_runs("machine")
-    assert capsys.readouterr().out == (
-        "FAILED     2026-01-31 12:05  r  1,200 of 10,000 photos, 3 failed"
-        "  too many batches failed\n"
-    )
-
-
-# --- status --------------------------------------------------------------------------------------
+    said = "1,200 of 10,000 photos, 3 failed  too many batches failed"
+    assert capsys.readouterr().out == f"FAILED     2026-01-31 12:05  r  {said}\n"
 
 
 def put_metric(service, name, dimension, *values):
@@ -290,9 +255,7 @@ def log(group, *lines):
 
 
 def said():
-    done = run("status", "farm")
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return run("status", "farm").stdout
 
 
 def test_status_says_how_the_job_is_doing(labelled):
@@ -372,11 +335,3 @@ def test_status_says_whether_the_bundle_of_the_pointer_is_there(farm, monkeypatc
         key = f"models/a/{version}/{name}"
         farm.s3.upload_file(f"{bundle.EMBEDDED}/{name}", "results", key)
     assert f"model         {version} of {uri}" in said()
-
-
-def test_what_aws_refuses_is_one_sentence(farm):
-    farm.sqs.delete_queue(QueueUrl=farm.outputs["DeadLetterQueueUrl"])
-    done = run("status", "farm")
-    assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
-    assert "NonExistentQueue" in done.stderr

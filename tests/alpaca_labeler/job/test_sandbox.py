@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 from click.testing import CliRunner
 
@@ -18,9 +14,11 @@ from alpaca_labeler.job import local_aws
 from alpaca_labeler.main import main
 from alpaca_labeler.table.row import Row
 from tests.support.aws import account, forget_function
+from tests.support.rows import rows_of
+from tests.support.runs import interrupt, start
 
 pytestmark = pytest.mark.slow  # each test runs a job of its own
-PHOTOS = Path(__file__).parents[2] / "photos"
+INPUT = f"s3://{local_aws.INPUT_BUCKET}/"
 
 
 @pytest.fixture
@@ -31,35 +29,34 @@ def running():
     forget_function()
 
 
-def rows_at(uri):
-    return [Row.from_line(line) for line in storage.read(uri, 2**24).splitlines()]
+def upload(key, data):
+    storage.client().put_object(Bucket=local_aws.INPUT_BUCKET, Key=key, Body=data)
+
+
+def codes(rows):
+    """Key: the code of its failure, or None."""
+    return {r.source_ref.removeprefix(INPUT): r.failure and r.failure.code for r in rows}
 
 
 def without_moment(row):
     return row.source_ref, row.read._replace(at="", sequencer=None), row.answer
 
 
-def test_uploads_become_the_manifest_that_the_command_line_makes(running, tmp_path):
-    s3 = boto3.client("s3")
+def test_uploads_become_the_manifest_that_the_command_line_makes(running, photos, tmp_path):
     keys = {"alpaca.jpg": "farm/red flower+ü.jpg", "cat.png": "a&b=100%.png", "rocket.jpg": "r"}
     for name, key in keys.items():
-        s3.upload_file(str(PHOTOS / name), local_aws.INPUT_BUCKET, key)
-    s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key="broken.jpg", Body=b"no picture")
+        upload(key, (photos / name).read_bytes())
+    upload("broken.jpg", b"no picture")
     shown: list[Row] = []
-
     running.run(shown.append, until_idle=True)
 
     made = tmp_path / "manifest.jsonl"
-    arguments = ["label", f"s3://{local_aws.INPUT_BUCKET}/", "--manifest", str(made), "--workers=1"]
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(main, ["label", INPUT, "--manifest", str(made), "--workers=1"])
     assert result.exit_code == 0, result.output
-    rows = rows_at(local_aws.MANIFEST_URI)
-    assert [*map(without_moment, rows)] == [*map(without_moment, rows_at(str(made)))]
-    assert {row.source_ref: row.failure and row.failure.code for row in rows} == {
-        f"s3://{local_aws.INPUT_BUCKET}/broken.jpg": "not-an-image",
-        **{f"s3://{local_aws.INPUT_BUCKET}/{key}": None for key in keys.values()},
-    }
-    assert {row.source_ref for row in shown} == {row.source_ref for row in rows}
+    rows = rows_of(local_aws.RESULTS_URI)
+    assert [*map(without_moment, rows)] == [*map(without_moment, rows_of(made))]
+    wanted = {"broken.jpg": "not-an-image", **dict.fromkeys(keys.values())}
+    assert codes(rows) == codes(shown) == wanted
 
 
 DIES = """
@@ -75,18 +72,16 @@ worker.main()
 """
 
 
-def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
+def test_a_photo_that_killed_the_function_costs_one_photo(running, photos, monkeypatch):
     real = subprocess.Popen
     monkeypatch.setattr(
         subprocess,
         "Popen",
         lambda command, **options: real([sys.executable, "-c", DIES, command[-1]], **options),
     )
-    good = (PHOTOS / "alpaca.jpg").read_bytes()
-    s3 = boto3.client("s3")
+    good = (photos / "alpaca.jpg").read_bytes()
     for number in range(5):
-        body = good + (b"POISON" if number == 2 else b"")
-        s3.put_object(Bucket=local_aws.INPUT_BUCKET, Key=f"p{number}.jpg", Body=body)
+        upload(f"p{number}", good + (b"POISON" if number == 2 else b""))
     # The function died with all of them: SQS shows them again, and counts.
     taken = running.sqs.receive_message(
         QueueUrl=running.queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0
@@ -94,52 +89,36 @@ def test_a_photo_that_killed_the_function_costs_one_photo(running, monkeypatch):
     assert len(taken["Messages"]) >= 5
     shown: list[Row] = []
     running.run(shown.append, until_idle=True)
-
-    assert {row.source_ref[-6:-4]: row.failure and row.failure.code for row in shown} == {
-        "p0": None,
-        "p1": None,
-        "p2": "crashed",
-        "p3": None,
-        "p4": None,
-    }
+    assert codes(shown) == {"p0": None, "p1": None, "p2": "crashed", "p3": None, "p4": None}
 
 
-def test_a_failure_is_labelled_once_another_limit_allows_it(running, monkeypatch):
-    storage.client().upload_file(str(PHOTOS / "alpaca.jpg"), local_aws.INPUT_BUCKET, "alpaca.jpg")
+def test_a_failure_is_labelled_once_another_limit_allows_it(running, photos, monkeypatch):
+    upload("alpaca.jpg", (photos / "alpaca.jpg").read_bytes())
     monkeypatch.setenv("MAX_PIXELS", "1000")
     running.run(lambda _: None, until_idle=True)
-    [row] = rows_at(local_aws.MANIFEST_URI)
-    assert row.failure
+    assert codes(rows_of(local_aws.RESULTS_URI)) == {"alpaca.jpg": "too-many-pixels"}
     monkeypatch.delenv("MAX_PIXELS")
     app._settings.cache_clear()
     app._model.cache_clear()
 
-    uris = [f"s3://{local_aws.INPUT_BUCKET}/", local_aws.RESULTS_URI]
-    words = ["audit", *uris, "--requeue", "--queue", running.queue_url]
+    words = ["audit", INPUT, local_aws.RESULTS_URI, "--requeue", "--queue", running.queue_url]
     none = CliRunner().invoke(main, words)
     result = CliRunner().invoke(main, [*words, "--failed"])
     running.run(lambda _: None, until_idle=True)
-
     assert "queued 0" in none.stderr
     assert result.stdout == "failed\ts3://photos/alpaca.jpg\ttoo-many-pixels\n"
-    assert [row.label for row in rows_at(local_aws.MANIFEST_URI)] == ["alpaca"]
+    assert [row.label for row in rows_of(local_aws.RESULTS_URI)] == ["alpaca"]
 
 
-def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(tmp_path, monkeypatch):
-    command = [sys.executable, "-m", "alpaca_labeler", "sandbox"]
-    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process: Any = subprocess.Popen(command, **pipes, cwd=tmp_path)
+def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(photos, tmp_path, monkeypatch):
+    process = start("sandbox", cwd=tmp_path)
     try:
         endpoint = process.stderr.readline().split()[2].rstrip(".")
         with account(monkeypatch, endpoint):
-            s3 = boto3.client("s3")
-        s3.upload_file(str(PHOTOS / "alpaca.jpg"), local_aws.INPUT_BUCKET, "new.jpg")
+            upload("new.jpg", (photos / "alpaca.jpg").read_bytes())
         assert "s3://photos/new.jpg" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
     finally:
-        process.kill()
-        process.communicate()
+        _, errors = interrupt(process)
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
