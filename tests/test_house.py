@@ -66,6 +66,17 @@ def test_arrows_run_down_only():
     assert up == []
 
 
+def test_no_module_is_loaded_under_two_names():
+    """handler/ and training/ are links inside the package: a bare import would load a copy."""
+    bare = [
+        f"{path} imports {module}"
+        for path in (*files(), *(ROOT / "tests").rglob("*.py"), ROOT / "infra/sam_local.py")
+        for module in imports(path)
+        if module.split(".")[0] in {"handler", "training", "cli"}
+    ]
+    assert bare == []
+
+
 def test_the_functions_package_is_what_it_imports(tmp_path):
     package = copied(tmp_path)
     assert not [*package.rglob("photos.csv"), *package.rglob("requirements.*")]
@@ -78,15 +89,9 @@ from alpaca_labeler.table import bucket
 print(json.dumps(sorted(sys.modules)))
 """
     environment = {"POWERTOOLS_METRICS_NAMESPACE": "test", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        cwd=package,
-        env={**environment, "PYTHONPATH": str(package)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    loaded = set(json.loads(done.stdout))
+    environment["PYTHONPATH"] = str(package)
+    command = [sys.executable, "-P", "-c", code]
+    loaded = set(json.loads(subprocess.check_output(command, cwd=package, env=environment)))
     rooms = {name.split(".")[1] for name in loaded if name.startswith("alpaca_labeler.")}
     assert rooms == {Path(room).stem for room in ROOMS} - {"__init__"}
     assert loaded.isdisjoint({"click", "jinja2", "tensorflow", "keras", "alpaca_labeler.console"})

@@ -19,9 +19,8 @@ from tests.test_wheel import NOT_SOURCE
 
 ROOT = Path(__file__).parents[1]
 ROWS = re.findall(
-    r"^\| (?:and )?(.+?) \| `(pipx .+?)` \| `(pip .+?)` \|$",
+    r"(?m)^\| (?:and )?(.+?) \| `(pipx .+?)` \| `(pip .+?)` \|$",
     (ROOT / "README.md").read_text(encoding="utf-8"),
-    re.MULTILINE,
 )
 USES = {
     "train": "alpaca train pets --recipe tiny.toml --weights none --output runs/first",
@@ -42,9 +41,9 @@ def shell(tmp_path):
     shutil.copytree(ROOT / "tests/photos", checkout / "photos")
     (checkout / "heic").mkdir()
     from_pillow(Image.new("RGB", (640, 480), "red")).save(checkout / "heic/a.heic")
-    for number in range(16):
-        for dog in (False, True):
-            paint(checkout / f"pets/{'dog' if dog else 'cat'}/{number}.png", dog=dog, number=number)
+    for number in range(32):
+        name = f"{'dog' if number % 2 else 'cat'}/{number}.png"
+        paint(checkout / "pets" / name, dog=bool(number % 2), number=number)
     (checkout / "tiny.toml").write_text(TINY)
     for name in ("venv", "tools"):
         subprocess.run([sys.executable, "-m", "venv", tmp_path / name], check=True)
@@ -61,15 +60,9 @@ def shell(tmp_path):
     }
 
     def run(line, code=0):
+        command = ["sh", "-c", f"exec 2>&1\n{line}"]
         done = subprocess.run(
-            line,
-            shell=True,
-            cwd=checkout,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
+            command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
         assert done.returncode == code, f"{line}\n{done.stdout}"
         assert "Traceback" not in done.stdout
@@ -86,9 +79,7 @@ def test_each_line_of_the_readme_and_each_remedy_works_in_a_clean_environment(sh
     assert "8 of 8 photos labelled" in shell("alpaca label photos")
     for what, *lines in ROWS[1:]:
         said = shell(USES[what], code=1)
-        [remedy] = re.findall(
-            r": (pipx inject .*|\S*python\S* -m pip install .*)$", said, re.MULTILINE
-        )
+        [remedy] = re.findall(r"(?m): (pipx inject .*|\S*python\S* -m pip install .*)$", said)
         if way == "pipx":
             assert remedy == lines[0]
         shell(remedy if way.startswith("the") else lines[column - 1])

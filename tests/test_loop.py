@@ -60,11 +60,9 @@ def correct():
 def farm(tmp_path, monkeypatch):
     """Photos the model knows, photos of the field, and photos that nobody trains on or picks."""
     monkeypatch.chdir(tmp_path)
-    for number in range(20):
-        paint(tmp_path / "known" / CATS / f"{number}.png", dog=False, number=number)
-    for number in range(8):
-        paint(tmp_path / "known" / DOGS / f"{number}.png", dog=True, number=number)
     for name, colour, count, first in (
+        (f"known/{CATS}/blue", BLUE, 20, 0),
+        (f"known/{DOGS}/red", RED, 8, 0),
         ("field/red", RED, 1, 100),
         ("field/green", GREEN, 7, 100),
         ("field/blue", BLUE, 4, 100),

@@ -16,7 +16,6 @@ NOT_SOURCE = shutil.ignore_patterns(
     ".git", ".venv*", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", ".aws-sam", "dist"
 )
 pytestmark = pytest.mark.slow  # it builds
-DECOYS = ("handler", "training", "cli", "infra")
 
 
 @pytest.fixture(scope="module")
@@ -31,23 +30,21 @@ def built(tmp_path_factory):
     return sdist, wheel
 
 
-@pytest.fixture(scope="module")
-def stranger(built, tmp_path_factory):
+@pytest.fixture
+def stranger(built, tmp_path):
     """A Python that imports the wheel first, and a folder of names that once collided."""
-    folder = tmp_path_factory.mktemp("stranger")
     with zipfile.ZipFile(built[1]) as wheel:
-        wheel.extractall(folder / "wheel")
-    for name in DECOYS:
-        (folder / name).mkdir()
-        (folder / name / "__init__.py").write_text("raise RuntimeError('a decoy was imported')")
-    (folder / "main.py").write_text("raise RuntimeError('a decoy was imported')")
-    shutil.copytree(ROOT / "tests/photos", folder / "photos")
+        wheel.extractall(tmp_path / "wheel")
+    for name in ("handler/__init__", "training/__init__", "cli/__init__", "infra/__init__", "main"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a decoy was imported')")
+    shutil.copytree(ROOT / "tests/photos", tmp_path / "photos")
 
     def run(*command):
         done = subprocess.run(
             [sys.executable, *command],
-            cwd=folder,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": f"wheel:{folder}"},
+            cwd=tmp_path,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": f"wheel:{tmp_path}"},
             capture_output=True,
             text=True,
             timeout=120,
@@ -59,28 +56,22 @@ def stranger(built, tmp_path_factory):
     return run
 
 
-def test_the_wheel_has_one_top_level_name_and_the_sdist_no_links(built):
-    with zipfile.ZipFile(built[1]) as wheel:
-        names = {name.split("/")[0] for name in wheel.namelist()}
-    assert {name for name in names if not name.endswith(".dist-info")} == {"alpaca_labeler"}
+def test_the_wheel_has_one_top_level_name_and_all_data_and_the_sdist_no_links(built):
     with tarfile.open(built[0]) as sdist:
         assert not [member.name for member in sdist if member.issym() or member.islnk()]
-
-
-def test_the_wheel_has_everything_that_is_not_python(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = {*wheel.namelist()}
-    data = [
+    tops = {name.split("/")[0] for name in names}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"alpaca_labeler"}
+    data = {
         path.relative_to(ROOT).as_posix()
         for room in ("handler", "training", "alpaca_labeler")
         for path in (ROOT / room).rglob("*")
         if path.is_file() and path.suffix not in {".py", ".pyc"} and path.name != "NOTES.md"
-    ]
+        if not path.name.startswith("requirements")  # of the function alone
+    }
     assert "alpaca_labeler/model/embedded/model.tflite" in data
-    for name in data:
-        inside = name if name.startswith("alpaca_labeler/") else f"alpaca_labeler/{name}"
-        if not inside.startswith("alpaca_labeler/handler/requirements"):  # of the function alone
-            assert inside in names
+    assert {f"alpaca_labeler/{name.removeprefix('alpaca_labeler/')}" for name in data} <= names
 
 
 def test_the_command_and_the_api_work_beside_folders_named_like_its_modules(stranger):

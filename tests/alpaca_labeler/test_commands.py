@@ -7,8 +7,8 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -20,9 +20,9 @@ from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline.labeler import Labeler
 from alpaca_labeler.pipeline.worker import Ready
 from tests.support.permissions import without_overrides
-from tests.support.reference import commands, leaves
+from tests.support.reference import PAGE, commands, leaves, reference
+from tests.support.runs import COMMAND, alpaca
 
-ALPACA = [sys.executable, "-m", "alpaca_labeler"]
 EVERY = [pytest.param(*found, id=" ".join(found[0]) or "alpaca") for found in commands()]
 LEAVES = [pytest.param(*found, id=" ".join(found[0])) for found in leaves()]
 
@@ -31,23 +31,11 @@ def run(*words, **settings):
     return CliRunner().invoke(main, words, **settings)
 
 
-# --- whatever it is given ------------------------------------------------------------------------
-
 ROW = b'{"source-ref":"a.jpg","alpaca":0,"alpaca-metadata":{"class-name":"alpaca"}}\n'
 
 HOSTILE = (
-    *("missing", "missing/", "folder", "empty", "binary", "latin-1", "unreadable", "locked"),
-    *(
-        "rows.jsonl",
-        "dangling",
-        "loop",
-        "new\nline\x1b[2J",
-        "n" * 300,
-        "",
-        "-",
-        "nan",
-        "1" + "0" * 22,
-    ),
+    *"missing missing/ folder empty binary latin-1 unreadable locked rows.jsonl".split(),
+    *("dangling", "loop", "new\nline\x1b[2J", "n" * 300, "", "-", "nan", "1" + "0" * 22),
     *("s3://bucket/prefix/", "s3://bucket/rows.jsonl", "s3://", "S3://bucket", "gs://bucket/k"),
     *("https://example.com/a.jpg", "arn:aws:s3:eu-west-1:123456789012:accesspoint/name"),
 )
@@ -68,13 +56,11 @@ def here(tmp_path, monkeypatch, aws, photos):
     (tmp_path / "unreadable").chmod(0)
     os.symlink("nowhere", tmp_path / "dangling")
     os.symlink("loop", tmp_path / "loop")
-    for endless in (
-        "alpaca_labeler.review.server.Server.serve_forever",
-        "webbrowser.open",
-        "alpaca_labeler.job.local_aws.Sandbox.run",
-        "alpaca_labeler.training.experiment.train",
-    ):
-        monkeypatch.setattr(endless, _interrupted)
+    endless = Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr("webbrowser.open", endless)
+    for name in ("review.server.Server.serve_forever", "job.local_aws.Sandbox.run"):
+        monkeypatch.setattr(f"alpaca_labeler.{name}", endless)
+    monkeypatch.setattr("alpaca_labeler.training.experiment.train", endless)
     monkeypatch.setattr("alpaca_labeler.label.command.Workers", InProcess)
     yield tmp_path
     (tmp_path / "locked").chmod(0o755)
@@ -162,44 +148,26 @@ class InProcess:
         return self.labeler.label(images)
 
 
-def _interrupted(*_, **__):
-    raise KeyboardInterrupt
+def test_a_mistyped_command_gets_a_suggestion():
+    for words, meant in (
+        ("lable", "label"),
+        ("manifest shwo", "show"),
+        ("models promot", "promote"),
+    ):
+        done = run(*words.split())
+        assert (done.exit_code, f"Did you mean '{meant}'?" in done.stderr) == (2, True), words
 
 
-@pytest.mark.parametrize(
-    ("words", "meant"),
-    [(["lable"], "label"), (["manifest", "shwo"], "show"), (["models", "promot"], "promote")],
-    ids=" ".join,
-)
-def test_a_mistyped_command_gets_a_suggestion(words, meant):
-    done = run(*words)
-    assert done.exit_code == 2
-    assert f"Did you mean '{meant}'?" in done.stderr
-
-
-def fail_with(monkeypatch, tmp_path, error):
-    def fail(*_, **__):
-        raise error
-
+def test_ctrl_c_and_an_unexpected_error_are_one_sentence(monkeypatch, tmp_path):
     (tmp_path / "manifest.jsonl").touch()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main.get_command(click.Context(main), "report"), "callback", fail)
-
-
-def test_ctrl_c_says_so_and_exits_with_130(monkeypatch, tmp_path):
-    fail_with(monkeypatch, tmp_path, KeyboardInterrupt())
+    fails = Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr(main.get_command(click.Context(main), "report"), "callback", fails)
+    said = "\nInterrupted. Run the same command again to go on.\n"
+    assert (run("report").exit_code, run("report").stderr) == (130, said)
+    fails.side_effect = ZeroDivisionError("by\nzero")
     done = run("report")
-    assert (done.exit_code, done.stderr) == (
-        130,
-        "\nInterrupted. Run the same command again to go on.\n",
-    )
-
-
-def test_an_unexpected_error_is_said_in_one_sentence_and_shown_on_request(monkeypatch, tmp_path):
-    fail_with(monkeypatch, tmp_path, ZeroDivisionError("by\nzero"))
-    done = run("report")
-    assert done.exit_code == 1
-    assert done.stderr.count("\n") == 1
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("Error: ZeroDivisionError: by\\nzero. This is a fault in alpaca")
     shown = run("report", env={"ALPACA_TRACEBACK": "1"})
     assert isinstance(shown.exception, ZeroDivisionError)
@@ -217,17 +185,7 @@ def test_names_are_utf_8_in_any_locale(tmp_path):
     name = "ü 中.jsonl"
     (tmp_path / name).write_bytes(b'{"source-ref":"caf\xc3\xa9.jpg","failure":{"code":"empty"}}\n')
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run(
-        [*ALPACA, "manifest", "show", os.fsencode(name)],
-        cwd=tmp_path,
-        env=os.environ | locale,
-        capture_output=True,
-        check=True,
-    )
-    assert "café.jpg" in done.stdout.decode()
-
-
-# --- help ----------------------------------------------------------------------------------------
+    assert "café.jpg" in alpaca("manifest", "show", name, cwd=tmp_path, env=locale).stdout
 
 
 @pytest.mark.parametrize(("words", "command"), EVERY)
@@ -250,15 +208,18 @@ def test_help_fits_80_columns_and_shows_a_real_invocation_or_each_command(words,
         assert command is not main or first == COMMANDS[name][1]
 
 
+def test_the_page_of_commands_is_up_to_date():
+    assert PAGE.read_text(encoding="utf-8") == reference(), (
+        "run `python -m tests.support.reference`"
+    )
+
+
 def test_help_answers_at_once():
     def seconds():
-        def used():
-            spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-            return spent.ru_utime + spent.ru_stime
-
-        before = used()
-        subprocess.run([*ALPACA, "label", "-h"], check=True, capture_output=True)
-        return used() - before
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*COMMAND, "label", "-h"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     # Done-point: under 0.2 s of a processor. The ceiling leaves room for a slower machine.
     assert min(seconds() for _ in range(3)) < 0.6

@@ -16,6 +16,8 @@ from alpaca_labeler.main import main
 from tests.support.rows import label
 from tests.support.runs import alpaca
 
+EXPORT = ("manifest", "export", "--format", "csv", "-o")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -31,8 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def export(output, code=0):
-    words = ["manifest", "export", "--format", "csv", "-o", output]
-    done = CliRunner().invoke(main, words)
+    done = CliRunner().invoke(main, [*EXPORT, output])
     assert done.exit_code == code, done.output
     return done
 
@@ -57,12 +58,14 @@ def test_a_file_has_its_name_only_when_it_is_complete(tmp_path, durable):
     assert os.listdir(tmp_path) == ["a"]
 
 
-def test_a_link_is_followed_and_stays(folder):
+def test_a_link_is_followed_and_stays_and_so_does_a_similar_name(folder):
     (folder / "elsewhere").mkdir()
     for name in ("there.csv", "new.csv"):
         link = folder / name
         link.symlink_to(f"elsewhere/{name}")
     (folder / "elsewhere/there.csv").write_text("old")
+    export("out.csv")
+    assert (folder / "out.csv.partial").read_text() == "my work"
     for name in ("there.csv", "new.csv"):
         export(name)
         assert (folder / name).is_symlink()
@@ -82,8 +85,7 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
     export("/dev/null")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     for name in ("-", "/dev/stdout", "/dev/fd/1"):
-        words = "manifest", "export", "--format", "csv", "-o", name
-        assert "photos/goat.jpg" in alpaca(*words, cwd=folder).stdout
+        assert "photos/goat.jpg" in alpaca(*EXPORT, name, cwd=folder).stdout
     with open(folder / "log", "w") as log:  # as a shell does with `>> log`
         log.write("before\n")
         log.flush()
@@ -104,8 +106,3 @@ def test_neither_the_table_nor_a_photo_is_overwritten(folder, output):
         done = CliRunner().invoke(main, ["report", "--no-photos", "-o", output])
         assert (done.exit_code, "name another file" in done.stderr) == (2, True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-
-
-def test_what_somebody_else_keeps_under_a_similar_name_stays(folder):
-    export("out.csv")
-    assert (folder / "out.csv.partial").read_text() == "my work"

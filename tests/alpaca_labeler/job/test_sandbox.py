@@ -73,12 +73,8 @@ worker.main()
 
 
 def test_a_photo_that_killed_the_function_costs_one_photo(running, photos, monkeypatch):
-    real = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess,
-        "Popen",
-        lambda command, **options: real([sys.executable, "-c", DIES, command[-1]], **options),
-    )
+    real, dies = subprocess.Popen, [sys.executable, "-c", DIES]
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **more: real([*dies, words[-1]], **more))
     good = (photos / "alpaca.jpg").read_bytes()
     for number in range(5):
         upload(f"p{number}", good + (b"POISON" if number == 2 else b""))
