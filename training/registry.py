@@ -55,6 +55,7 @@ def publish(
     whole = bundle.parse(document, model, name=base)
     version, photos = whole.card.version, provenance.read(base, whole.document)
     say(f"{folder}: version {version} is whole")
+    _check_question(store, whole.card)
 
     uri = storage.join(store, version)
     # The card last: if there is a card, its model is beside it.
@@ -81,7 +82,9 @@ def promote(store: str, version: str, *, say: Callable[[str], None] = lambda _: 
     store = _store(store)
     if not bundle.VERSION.fullmatch(version):
         raise PublishError(f"{version!r} is not a model version; `alpaca models list` names them")
-    _move(store, _verified(store, version), say, only_forward=False)
+    card = _verified(store, version)
+    _check_question(store, card)
+    _move(store, card, say, only_forward=False)
 
 
 def versions(store: str) -> list[dict[str, Any]]:
@@ -155,6 +158,19 @@ def _verified(store: str, version: str) -> bundle.Card:
             f"{uri}: the bundle in it is {card.version}; publish it under its own version"
         )
     return card
+
+
+def _check_question(store: str, card: bundle.Card) -> None:
+    """Refuse a model with other classes than those of the one in use: functions share a table."""
+    now, _, _ = _read_pointer(store)
+    with suppress(bundle.BundleError):  # a broken one says nothing
+        known = bundle.load(f"{storage.join(store, now)}/").card.labels if now else card.labels
+        if known != card.labels:
+            names = " and ".join(map(repr, card.labels)), " and ".join(map(repr, known))
+            raise PublishError(
+                f"{store}: its models tell {names[1]}, and {card.version} {names[0]}, which is "
+                "another question; publish it under another prefix, for another stack"
+            )
 
 
 def _accuracy(base: str) -> float | None:

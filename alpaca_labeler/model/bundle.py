@@ -24,6 +24,8 @@ CARD_FORMAT: Final = 1
 MAX_MODEL_BYTES: Final = 64 * 2**20
 MAX_CARD_BYTES: Final = 4 * 2**20
 MAX_INPUT_SIZE: Final = 1024
+MAX_TEXT: Final = 255
+"""Characters of a name on a card: longer ones would fill every row."""
 VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
 """What a version looks like: the name of one folder, which cannot lead anywhere else."""
 RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
@@ -167,6 +169,8 @@ def _card(document: dict[str, Any]) -> Card:
         calibration=(float(scale), float(offset)),
         sha256=_text(document["sha256"]),
     )
+    if card.labels[0] == card.labels[1]:
+        raise ValueError(f"both classes are called {negative!r}")
     if not 0 <= card.threshold <= 1 or not 0 <= low <= high <= 1:
         raise ValueError("threshold and review band must lie within 0..1")
     if not 0 < card.input_size <= MAX_INPUT_SIZE:
@@ -183,7 +187,7 @@ def _card(document: dict[str, Any]) -> Card:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r} where text was expected")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        raise TypeError(f"{value!r:.80} where a text of 1 to {MAX_TEXT} characters was expected")
     value.encode()  # JSON may hold half a surrogate pair, which no row can
     return value

@@ -86,11 +86,21 @@ def _fetch_object(image: ImageVersion, max_bytes: int) -> files.Fetched:
 
 
 def stamp_of(uri: str) -> Stamp | None:
-    """Return the state of an S3 object; None if there is no object. Raises `StorageError`."""
+    """Return the state of an S3 object; None if there was never one.
+
+    Raises `StorageError`: `Denied` if it was deleted, in a bucket that keeps versions.
+    """
     try:
         return _stamp(uri, call(uri, "head_object"))
-    except NotFound:
-        return None
+    except NotFound as error:
+        _, headers = s3_errors.answer_of(error)
+        if headers.get("x-amz-delete-marker") != "true":
+            return None
+        bucket, key = split_s3(uri)
+        raise Denied(
+            f"{uri}: it was deleted. To restore it: aws s3api delete-object --bucket {bucket} "
+            f"--key {key} --version-id {headers.get('x-amz-version-id', 'ID')}"
+        ) from error
 
 
 def stream(uri: str) -> tuple[Stamp | None, io.BufferedReader]:
@@ -101,24 +111,10 @@ def stream(uri: str) -> tuple[Stamp | None, io.BufferedReader]:
     try:
         answer = call(uri, "get_object")
     except NotFound:
-        _check_never_there(uri)
+        if stamp_of(uri):
+            raise Transient(f"{uri}: it appeared just now; try again") from None
         return None, io.BufferedReader(io.BytesIO())
     return _stamp(uri, answer), s3_body.stream(uri, answer["Body"])
-
-
-def _check_never_there(uri: str) -> None:
-    try:
-        call(uri, "head_object")
-    except NotFound as error:
-        _, headers = s3_errors.answer_of(error)
-        if headers.get("x-amz-delete-marker") == "true":
-            bucket, key = split_s3(uri)
-            raise Denied(
-                f"{uri}: it was deleted. To restore it: aws s3api delete-object --bucket {bucket} "
-                f"--key {key} --version-id {headers.get('x-amz-version-id', 'ID')}"
-            ) from error
-    else:
-        raise Transient(f"{uri}: it appeared just now; try again")
 
 
 def _stamp(uri: str, answer: Any) -> Stamp:

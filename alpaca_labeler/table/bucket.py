@@ -109,6 +109,7 @@ def compact(
         found = _Found(results, max_parts)
         nothing = not found.waiting and until is None
         if nothing or (max_age is not None and not found.pays(max_age)):
+            storage.stamp_of(found.manifest)  # one that was deleted is heard of at once
             return Compacted(waiting=found.waiting)
         try:
             return _merge(found, until or timestamp(datetime.now(UTC) - RETENTION), part_bytes)

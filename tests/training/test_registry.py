@@ -185,6 +185,20 @@ def test_only_whole_bundles_are_promoted(make):
     assert POINTER not in objects()
 
 
+def test_a_model_that_answers_another_question_is_refused_whichever_command_it_is(make, published):
+    version = published(1)
+    goats, other = make(2, labels=["sheep", "goat"])
+    for act in (registry.publish, partial(registry.publish, promote=False)):
+        with pytest.raises(registry.PublishError, match=r"'alpaca', and 20.+ 'sheep' and 'goat'"):
+            act(goats, STORE)
+    for name in (bundle.MODEL_FILE, bundle.CARD_FILE):
+        data = Path(goats, name).read_bytes()
+        storage.write_if_absent(f"{STORE}/{other}/{name}", data, "text/plain")
+    with pytest.raises(registry.PublishError, match="another question"):
+        registry.promote(STORE, other)
+    assert current() == version
+
+
 def test_listing_shows_accuracy_the_current_one_and_what_is_missing(make):
     assert registry.versions(STORE) == []
     folder, good = make(1)

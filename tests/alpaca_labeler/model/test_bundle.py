@@ -28,7 +28,8 @@ def test_a_whole_bundle_is_loaded_by_folder_or_card(tmp_path, monkeypatch):
     "changes",
     [
         {"format": 2},
-        *({"labels": labels} for labels in (["one"], "ab", ["", "alpaca"])),
+        *({"labels": labels} for labels in (["one"], "ab", ["", "alpaca"], ["a", "a"])),
+        {"labels": ["a" * 256, "alpaca"]},
         *({"threshold": threshold} for threshold in (1.5, math.nan, None)),
         *({"review_band": band} for band in ([0.8, 0.2], [-0.1, 0.2])),
         *({"input_size": size} for size in (0, 100_000, math.inf)),
