@@ -1,5 +1,20 @@
-"""`python -m alpaca_labeler` is the `alpaca` command."""
+"""`alpaca`, also as `python -m alpaca_labeler`."""
 
-from alpaca_labeler.main import main
+import signal
 
-main(prog_name="alpaca")
+_interrupt = signal.getsignal(signal.SIGINT)
+if _interrupt is signal.default_int_handler:
+    # Until there is something to stop, Ctrl-C ends the process, without a traceback of imports.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from alpaca_labeler.main import main  # noqa: E402
+
+
+def run() -> None:
+    """Run the command."""
+    signal.signal(signal.SIGINT, _interrupt)
+    main(prog_name="alpaca")
+
+
+if __name__ == "__main__":
+    run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -58,7 +59,12 @@ class _Main(Group):
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             extra["color"] = False
-        return super().make_context(*args, **extra)
+        try:
+            return super().make_context(*args, **extra)
+        except OSError as error:  # the disk to which help or the version goes is full
+            if error.errno == errno.EPIPE:
+                raise
+            raise console.Failed(console.sentence(error) or str(error)) from error
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
@@ -106,7 +112,8 @@ def main() -> None:
     _use_utf8()
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no ü still gets its line
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            encoding = stream.encoding if stream.isatty() else "utf-8"  # rows are, whatever reads
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 
 def _use_utf8() -> None:

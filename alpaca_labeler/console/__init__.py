@@ -6,7 +6,9 @@ import errno
 import logging
 import os
 import sys
+import textwrap
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import IO, Any, Final, Self
 
@@ -131,6 +133,11 @@ def printable(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a count with its noun: `1 photo`, `1,234 photos`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def few(names: Iterable[str]) -> str:
+    """Return names in one line that cannot steer a terminal, cut after 300 characters."""
+    return textwrap.shorten(", ".join(map(printable, names)), 300, placeholder=" and more")
 
 
 def as_folder(uri: str) -> str:

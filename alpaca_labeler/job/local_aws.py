@@ -11,11 +11,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.exceptions import Forbidden
+from werkzeug.serving import make_server
 
 from alpaca_labeler import storage
 from alpaca_labeler.model import bundle
@@ -101,9 +108,9 @@ def start(model: str = "") -> Iterator[Sandbox]:
     process let nothing in it reach a real account. Raises `BundleError`.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    endpoint = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    server = make_server("127.0.0.1", 0, _web(), threaded=True, request_handler=MotoRequestHandler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
     before = dict(os.environ)
     try:
         os.environ.update(
@@ -126,9 +133,20 @@ def start(model: str = "") -> Iterator[Sandbox]:
     finally:
         # moto keeps what it holds for the life of the process, whatever server it came through.
         urlopen(Request(f"{endpoint}/moto-api/reset", method="POST")).close()  # noqa: S310
-        server.stop()
+        server.shutdown()
         os.environ.clear()
         os.environ.update(before)
+
+
+def _web() -> Callable[..., Any]:
+    """Return moto as a WSGI application that obeys no page in a browser, but programs alone."""
+    moto = DomainDispatcherApplication(create_backend_app)
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Any:
+        from_page = environ.keys() & {"HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE"}
+        return (Forbidden() if from_page else moto)(environ, start_response)
+
+    return answer
 
 
 def _wire(endpoint: str) -> Sandbox:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -103,6 +104,10 @@ def audit(
     """
     if send and queue is None:
         raise click.UsageError("--requeue needs --queue URL or --stack NAME")
+    if model_before and not re.match(r"20\d{6}", model_before):
+        raise click.UsageError(
+            f"--model-before {printable(model_before)}: not a version; `alpaca models list` has them"
+        )
     results_uri = as_folder(results_uri)
     counts: Counter[str] = Counter()
     wanted = {"missing", "stale", "outdated"} | ({"failed"} if failed else set())

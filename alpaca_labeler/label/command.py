@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -23,6 +21,7 @@ from alpaca_labeler.console import (
     SHOWN_PROBLEMS,
     Progress,
     dry_run_option,
+    few,
     is_quiet,
     printable,
     quiet_option,
@@ -242,17 +241,16 @@ def _check_question(options: Options, held: Held, ready: Ready) -> None:
     """
     manifest = printable(options.manifest_path)
     before = held.models - {ready.model_version}
-    few = partial(textwrap.shorten, width=300, placeholder=" and more")
     source = click.get_current_context().get_parameter_source("model")
     if before and source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
-        known = few(printable(", ".join(sorted(name or "unknown" for name in before))))
+        known = few(sorted(name or "unknown" for name in before))
         model = printable(shlex.quote(options.model))
         raise RunError(
             f"{manifest} was labelled by another model, {known}. Go on with it by --model BUNDLE, "
             f"or by [label] model = 'BUNDLE' in {settings.NAME} beside the manifest; "
             f"--model {model} labels again with this one"
         )
-    if others := few(printable(", ".join(sorted(held.labels - {*ready.labels})))):
+    if others := few(sorted(held.labels - {*ready.labels})):
         raise RunError(
             f"{manifest} answers another question: it holds {others}, and this model says "
             f"{printable(' or '.join(reversed(ready.labels)))}. Name another manifest: "

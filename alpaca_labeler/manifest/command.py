@@ -321,7 +321,11 @@ def prune(*, table: Table, erase: bool, dry_run: bool, as_json: bool) -> None:
                 run.check_gone(gone)
             else:
                 run.prune(gone)
-                run.settle(EVER if erase else None)
+                if not run.settle(EVER if erase else None) and erase:
+                    raise Refused(
+                        f"{printable(table.name)}: it cannot be replaced, so its rows are hidden "
+                        "and not erased; repeat this where its folder may be written to"
+                    )
     elif not dry_run:
         table.append(gone)
         if erase:

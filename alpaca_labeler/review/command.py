@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from alpaca_labeler.console import counted, printable
+from alpaca_labeler.console import counted, few, printable
 from alpaca_labeler.console.manifest import shown_manifest_argument
 from alpaca_labeler.table.table import Table
 
@@ -75,7 +75,11 @@ def review(
     _check(session)
     if host in {"", "0.0.0.0"}:  # noqa: S104 - refused
         raise click.UsageError(f"--host {host}: name the address that the other device asks for")
-    server = Server(session, Photos(table.shown), port, host.lower())
+    try:
+        server = Server(session, Photos(table.shown), port, host.lower())
+    except OSError as error:
+        where = printable(f"--host {host} --port {port}")
+        raise click.ClickException(f"{where}: {error.strerror}; name others") from error
     try:
         click.echo(f"{counted(len(session.index), 'photo')}. Ctrl-C ends the review.", err=True)
         click.echo(server.address)
@@ -100,7 +104,7 @@ def _check(session: Session) -> None:
     if len(session.index) == 0:
         raise click.ClickException(f"{source}: no rows to review")
     if set(session.classes) != {0, 1}:
-        known = ", ".join(printable(name) for name in session.classes.values())
+        known = few(session.classes.values())
         raise click.ClickException(
             f"{source}: its rows do not name both classes ({known or 'none'}); name them with "
             "--labels NO YES"

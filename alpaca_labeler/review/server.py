@@ -151,10 +151,12 @@ class _Handler(BaseHTTPRequestHandler):
                 f"the same number on both sides: ssh -L {port}:localhost:{port} HOST",
             )
         path, _, query = self.path.partition("?")
-        token, _, name = path.removeprefix("/").partition("/")
-        if not hmac.compare_digest(token.encode(), self.server.token.encode()):
-            if self.command == "GET" and self.server.codes.pop(token, False):
-                raise _Answer(_SEE_OTHER, "the page has another address")
+        token, slash, name = path.removeprefix("/").partition("/")
+        is_ours = hmac.compare_digest(token.encode(), self.server.token.encode())
+        codes = self.server.codes
+        if self.command == "GET" and (not slash if is_ours else codes.pop(token, False)):
+            raise _Answer(_SEE_OTHER, "the page has another address")
+        if not is_ours:
             raise _Answer(404, "there is nothing here")
         return name, query
 

@@ -12,7 +12,7 @@ import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.storage.s3_errors import Denied, NotFound, TooLarge, Transient, Unavailable
@@ -42,9 +42,11 @@ def is_s3(uri: str) -> bool:
 
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_BUCKET_ARN: Final = re.compile(r"^arn:aws[a-z-]*:s3:::")
 _AWS_HOST: Final = re.compile(
     r"(?:(.+)\.)?s3(?!-accesspoint)[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?"
 )
+_NO_BUCKET: Final = "{}: not of the form s3://bucket/key"
 _READABLE: Final = "give a file, a folder or s3://bucket/prefix/"
 
 
@@ -55,27 +57,36 @@ def as_uri(text: str) -> str:
     `file://` URI becomes its path, and paths stay as they are. Raises `NotFound` for an address
     that cannot be read: one of another store, one of an access point, or one without a bucket.
     """
-    scheme, separator, rest = text.partition("://")
-    if text.startswith("arn:"):
-        scheme, separator, rest = "s3", "://", text.removeprefix("arn:aws:s3:::")
-        if rest == text:
-            raise NotFound(f"{text}: name the bucket behind it, as s3://bucket/prefix/")
-    if not separator or not scheme.isalnum() or os.path.lexists(text):
+    if os.path.lexists(text):
         return text
-    scheme = scheme.lower()
+    scheme, separator, rest = _BUCKET_ARN.sub(S3_SCHEME, text).partition("://")
+    if text.startswith("arn:") and not separator:
+        raise NotFound(f"{text}: name the bucket behind it, as s3://bucket/prefix/")
+    if not separator and text.lower().startswith("s3:"):
+        raise NotFound(_NO_BUCKET.format(text))
+    if not separator or not scheme.isalnum():
+        return text
+    scheme, (host, _, path) = scheme.lower(), rest.partition("/")
     if scheme == "file":
-        return to_path(FILE_SCHEME + rest)
+        if host.lower() in {"", "localhost"}:
+            return to_path(FILE_SCHEME + rest.removeprefix(host))
+        raise NotFound(f"{text}: on another machine; {_READABLE}")
     if scheme in {"http", "https"}:
-        host, _, path = rest.partition("/")
-        found = _AWS_HOST.fullmatch(host.lower())
-        if found is None or "?" in path:
-            raise NotFound(f"{text}: web addresses cannot be read; {_READABLE}")
-        rest = f"{found[1]}/{unquote(path)}" if found[1] else unquote(path)
+        rest = _of_web(text, host, path)
     elif scheme not in {"s3", "s3a", "s3n"}:
         raise NotFound(f"{text}: {scheme}:// cannot be read; {_READABLE}")
     if not _BUCKET.fullmatch(rest.partition("/")[0]):
-        raise NotFound(f"{text}: not of the form s3://bucket/key")
+        raise NotFound(_NO_BUCKET.format(text))
     return S3_SCHEME + rest
+
+
+def _of_web(url: str, host: str, path: str) -> str:
+    """Return `bucket/key` of an object's https URL."""
+    found = _AWS_HOST.fullmatch(host.lower())
+    if found is None or "?" in path:
+        raise NotFound(f"{url}: web addresses cannot be read; {_READABLE}")
+    key = unquote_plus(path)  # as S3 itself reads it
+    return f"{found[1]}/{key}" if found[1] else key
 
 
 def split_s3(uri: str) -> tuple[str, str]:
@@ -85,7 +96,7 @@ def split_s3(uri: str) -> tuple[str, str]:
     """
     bucket, _, key = uri.removeprefix(S3_SCHEME).partition("/")
     if not is_s3(uri) or not bucket:
-        raise NotFound(f"{uri}: not of the form s3://bucket/key")
+        raise NotFound(_NO_BUCKET.format(uri))
     return bucket, key
 
 

@@ -207,27 +207,28 @@ class Log:
                 os.ftruncate(file.fileno(), end)  # all of it or nothing
                 raise
 
-    def settle(self, keep: Callable[[Keyed], bool] = lambda _: True) -> None:
+    def settle(self, keep: Callable[[Keyed], bool] = lambda _: True) -> bool:
         """Replace the file by one sorted row per photo, of those that `keep` keeps.
 
         No other run may be at work. Where it cannot be replaced, as a file that is mounted alone,
-        it stays as it was written: readers merge.
+        it stays as it was written, since readers merge; then return False.
 
         Raises `LogError`, `ManifestError` and `OSError`.
         """
         self.run()
         with self._open() as file:
             if _is_settled(file, self.path, keep):
-                return
+                return True
             try:
                 new = self._replace(file, keep)
             except OSError as error:
                 if error.errno in _NO_RENAME:
-                    return
+                    return False
                 raise
             self._file = new
         file.close()
         _lock(new, fcntl.F_UNLCK, APPENDING, 0.0)
+        return True
 
     def _replace(self, old: IO[bytes], keep: Callable[[Keyed], bool]) -> IO[bytes]:
         """Put a new file with both locks in the place of `old`, and return it."""

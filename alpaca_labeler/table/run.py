@@ -154,13 +154,13 @@ class Run:
         self._written.append(hash(name))
         return known
 
-    def settle(self, until: str | None = None) -> None:
-        """Bring the manifest to one sorted row per photo.
+    def settle(self, until: str | None = None) -> bool:
+        """Bring the manifest to one sorted row per photo; tell whether it could be replaced.
 
         What has been gone since before `until` is dropped; without it, for longer than `RETENTION`.
         """
         until = until or timestamp(self._clock() - RETENTION)
-        self._log.settle(lambda row: not is_past(row, until))
+        return self._log.settle(lambda row: not is_past(row, until))
 
     # --- what the table holds ---
 

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from unittest.mock import Mock
 
@@ -179,6 +180,12 @@ def test_colours_are_for_terminals_without_no_color(no_color, coloured):
     done = run(*words, env={"NO_COLOR": no_color}, color=True)
     assert ("\x1b[" in done.output) is coloured
     assert "\x1b" not in run(*words).output  # in a pipe
+
+
+def test_ctrl_c_during_imports_shows_no_traceback():
+    words = "import os, signal, alpaca_labeler.__main__; os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", words], stderr=-1, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, b"")
 
 
 def test_names_are_utf_8_in_any_locale(tmp_path):

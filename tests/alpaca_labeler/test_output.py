@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 import threading
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from alpaca_labeler.console.output import whole
 from alpaca_labeler.main import main
 from tests.support.rows import label
-from tests.support.runs import alpaca
+from tests.support.runs import COMMAND, alpaca
 
 EXPORT = ("manifest", "export", "--format", "csv", "-o")
 
@@ -24,8 +25,8 @@ def folder(tmp_path, monkeypatch):
     """A manifest with a photo, and what other people keep beside it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos/goat.jpg").write_text("a photo")
-    names = "\0/goat.jpg", "photos/goat.jpg", "s3://b/goat.jpg"
+    (tmp_path / "photos/goät.jpg").write_text("a photo")
+    names = "\0/goät.jpg", "photos/goät.jpg", "s3://b/goat.jpg"
     lines = (replace(label(""), source_ref=name).to_line() for name in names)
     (tmp_path / "manifest.jsonl").write_bytes(b"".join(lines))
     (tmp_path / "out.csv.partial").write_text("my work")
@@ -69,7 +70,7 @@ def test_a_link_is_followed_and_stays_and_so_does_a_similar_name(folder):
     for name in ("there.csv", "new.csv"):
         export(name)
         assert (folder / name).is_symlink()
-        assert "photos/goat.jpg" in (folder / "elsewhere" / name).read_text()
+        assert "photos/goät.jpg" in (folder / "elsewhere" / name).read_text()
     assert sorted(os.listdir(folder / "elsewhere")) == ["new.csv", "there.csv"]
 
 
@@ -80,12 +81,19 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
     reader.start()
     export("pipe")
     reader.join()
-    assert "photos/goat.jpg" in got[0]
+    assert "photos/goät.jpg" in got[0]
     assert stat.S_ISFIFO((folder / "pipe").stat().st_mode)
     export("/dev/null")
+    for words in (["--help"], ["--version"], ["label", "--help"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [*COMMAND, *words], stdout=full, stderr=-1, text=True, check=False
+            )
+        assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     for name in ("-", "/dev/stdout", "/dev/fd/1"):
-        assert "photos/goat.jpg" in alpaca(*EXPORT, name, cwd=folder).stdout
+        env = {"PYTHONIOENCODING": "ascii"}
+        assert "photos/goät.jpg" in alpaca(*EXPORT, name, cwd=folder, env=env).stdout
     with open(folder / "log", "w") as log:  # as a shell does with `>> log`
         log.write("before\n")
         log.flush()
@@ -95,10 +103,10 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
 
 
 @pytest.mark.parametrize(
-    "output", ["manifest.jsonl", "./manifest.jsonl", "photos/goat.jpg", "link.csv", "link.html"]
+    "output", ["manifest.jsonl", "./manifest.jsonl", "photos/goät.jpg", "link.csv", "link.html"]
 )
 def test_neither_the_table_nor_a_photo_is_overwritten(folder, output):
-    (folder / "link.csv").symlink_to("photos/goat.jpg")
+    (folder / "link.csv").symlink_to("photos/goät.jpg")
     (folder / "link.html").symlink_to("manifest.jsonl")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert "name another file" in export(output, code=2).stderr

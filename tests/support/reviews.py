@@ -116,7 +116,7 @@ def ask(server, name, body=None, *, token=None, method=None, **headers):
     sent |= {key.replace("_", "-"): value for key, value in headers.items()}
     sent = {key: value for key, value in sent.items() if value is not None}
     method = method or ("GET" if body is None else "POST")
-    path = f"/{server.token if token is None else token}/{name}"
+    path = f"/{server.token if token is None else token}" + ("" if name is None else f"/{name}")
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     with closing(connection):  # also when the server is killed within an answer
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)

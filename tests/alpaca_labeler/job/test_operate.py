@@ -161,11 +161,12 @@ def test_audit_names_what_has_no_row_and_refuses_a_prefix_without_a_table(labell
 @pytest.mark.parametrize(
     ("asked", "named", "more"),
     [
-        (["--model-before", "2-b"], "outdated\ts3://photos/a.jpg", "a.jpg"),
+        (["--model-before", "20261124"], "outdated\ts3://photos/a.jpg", "a.jpg"),
         (["--failed"], "failed\ts3://photos/bad.jpg\tcorrupt\n", "bad.jpg"),
     ],
 )
 def test_audit_queues_more_only_when_asked(labelled, asked, named, more):
+    run("audit", "--stack", "farm", "--model-before", "v2", "--requeue", code=2)
     words = ["audit", "--stack", "farm", *asked]
     assert named in run(*words).stdout
     run(*words, "--requeue", "--dry-run")

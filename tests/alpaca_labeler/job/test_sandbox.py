@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
@@ -118,6 +120,14 @@ def test_ctrl_c_stops_the_sandbox_and_leaves_nothing(photos, tmp_path, monkeypat
     assert process.returncode == 0
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("header", ["Origin", "Sec-Fetch-Site"])
+def test_no_web_page_is_obeyed(running, header):
+    asked = Request(f"{running.endpoint}/moto-api/reset", b"x", {header: "http://evil.example"})
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(asked)
+    assert storage.client().list_buckets()["Buckets"]
 
 
 def test_a_folder_without_photos_is_one_sentence(tmp_path):

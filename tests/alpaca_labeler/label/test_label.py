@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -332,8 +333,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(many):
     line = f"{shlex.join([*runs.COMMAND, 'label', 'photos', '--dry-run'])} | head -n 1"
     done = subprocess.run(line, shell=True, cwd=many, capture_output=True, text=True, check=True)
     assert done.stdout == "photos/000.jpg\n"
-    assert done.stderr.startswith("100 to label with ")
-    assert done.stderr.count("\n") == 1
+    assert re.fullmatch(r"(100 to label with .*\n)?", done.stderr)  # nothing if it came too late
 
 
 @pytest.mark.slow

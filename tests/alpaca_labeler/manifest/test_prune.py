@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -75,6 +77,13 @@ def test_a_row_is_hidden_and_comes_back_unless_it_is_erased(folder, erase):
     open_table("manifest.jsonl").append([row("a.jpg")])  # it is put back, and labelled again
     found = next(open_table("manifest.jsonl").rows())
     assert (found.source_ref, found.label) == ("a.jpg", "alpaca" if erase else "goat")
+
+
+def test_what_cannot_be_erased_is_said(folder, monkeypatch):
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(errno.EBUSY, "mounted alone")))
+    assert prune()[1] == "1 row removed\n"
+    assert "its rows are hidden and not erased" in prune("--erase", code=2)[1]
+    assert b"a.jpg" in (folder / "manifest.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("words", [["--dry-run"], [], ["--erase"]])

@@ -139,6 +139,8 @@ def test_only_who_knows_the_token_and_names_this_host_is_answered(server, folder
 
 
 def test_what_starts_a_browser_leads_to_the_page_once(server):
+    status, headers, _ = ask(server, None)
+    assert (status, headers["Location"]) == (303, f"/{server.token}/")
     code = server.one_time_address.split("/")[3]
     assert ask(server, "", token=code[:-1])[0] == 404
     assert ask(server, "", {}, token=code)[0] == 404
@@ -218,6 +220,10 @@ def test_another_device_is_answered_only_by_the_name_that_was_given(folder):
         server.server_close()
     done = CliRunner().invoke(main, ["review", "--host", "0.0.0.0", str(folder / "manifest.jsonl")])
     assert (done.exit_code, "name the address" in done.stderr) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(main, ["review", "--port", port, str(folder / "manifest.jsonl")])
+    assert f"--host 127.0.0.1 --port {port}: Address already in use" in done.stderr
 
 
 def test_a_malformed_request_gets_no_traceback(server, capfd):
