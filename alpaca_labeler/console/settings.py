@@ -53,10 +53,10 @@ def defaults(path: str, context: click.Context, words: Sequence[str]) -> dict[st
     for key, value in table.items():
         try:
             found[str(options[key].name)] = _value(os.path.dirname(path), options[key], value)
-        except (click.ClickException, storage.StorageError) as error:
-            why = getattr(error, "message", error)
+        except (click.ClickException, storage.StorageError, ValueError) as error:
+            why = str(getattr(error, "message", error)).removesuffix(".")
             at = f"{path}: [{'.'.join(words)}] {key}"
-            raise Refused(printable(f"{at}: {why} See alpaca {' '.join(words)} -h")) from error
+            raise Refused(printable(f"{at}: {why}. See alpaca {' '.join(words)} -h")) from error
     return found
 
 
@@ -71,8 +71,9 @@ def _check(path: str, words: Sequence[str], table: object, known: Iterable[str])
 
 def _value(folder: str, option: click.Option, value: Any) -> Any:
     """Return a value as click takes it, with paths from the current folder. Raises its errors."""
-    if isinstance(value, list) and (option.multiple or option.nargs > 1):
-        made: Any = [_one(folder, option, each) for each in value]
+    if option.multiple or (option.nargs > 1 and isinstance(value, list)):
+        values = value if isinstance(value, list) else [value]
+        made: Any = [_one(folder, option, each) for each in values]
     else:
         made = _one(folder, option, value)
     option.type_cast_value(click.get_current_context(), made)

@@ -242,7 +242,7 @@ def _check_question(options: Options, held: Held, ready: Ready) -> None:
     manifest = printable(options.manifest_path)
     before = held.models - {ready.model_version}
     source = click.get_current_context().get_parameter_source("model")
-    if before and source in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}:
+    if before and source is not ParameterSource.COMMANDLINE:
         known = few(sorted(name or "unknown" for name in before))
         model = printable(shlex.quote(options.model))
         raise RunError(
