@@ -238,14 +238,18 @@ def _read_file(source: str) -> tuple[list[Folder], dict[str, Any]]:
     try:
         table = tomllib.loads(Path(source).read_text("utf-8"))
         folders = [_folder(**each) for each in table.pop("photos")]
+        card = dict(table.pop("card", {}))
+        lists = [table.get("groups", []), table.get("exclude", []), card.get("weaknesses", [])]
+        for texts in [*lists, *table.get("scenes", [])]:
+            if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+                raise ValueError(f"{texts!r} is no list of texts")
         groups = {file: _groups(file) for file in table.pop("groups", ())}
         for number, names in enumerate(table.pop("scenes", ())):
             groups.setdefault(source, {}).update({same(name): f"{number}" for name in names})
         excluded = frozenset(map(same, table.pop("exclude", ())))
-        card = dict(table.pop("card", {}))
         json.dumps(card, allow_nan=False)
-        if table or not isinstance(card.get("weaknesses", []), list):
-            raise ValueError(f"unknown: {', '.join(table) or 'weaknesses that are no list'}")
+        if table:
+            raise ValueError(f"unknown: {', '.join(table)}")
     except OSError as error:
         raise DatasetError(f"{error.filename}: cannot be read ({error.strerror})") from error
     except (ValueError, TypeError, KeyError, csv.Error) as error:
@@ -264,8 +268,8 @@ def _read_file(source: str) -> tuple[list[Folder], dict[str, Any]]:
 
 def _folder(folder: str, kind: str = "", **more: str) -> Folder:
     label = more.pop("class")
-    if more:
-        raise ValueError(f"unknown: {', '.join(more)}")
+    if more or not label:
+        raise ValueError(f"unknown: {', '.join(more) or 'a class without a name'}")
     path = str(Path(folder))
     return Folder(path, same(label), path, same(kind))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,9 @@ def check_free(folder: str) -> None:
     target = Path(folder)
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise BundleError(f"{folder}: it is not an empty folder; choose another --output")
+    above = next(each for each in target.absolute().parents if each.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise BundleError(f"{folder}: {above} cannot be written to; choose another --output")
 
 
 def table(outcome: Outcome, data: Dataset, group: Indices) -> bytes:

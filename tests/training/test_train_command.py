@@ -29,7 +29,8 @@ def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
         ([pets / "dogs"], "there is no class in it"),
         ([pets, "--positive", "bird"], "there is no class 'bird' in it"),
         ([pets / "cat photos" / "00.png"], "not the description of a data set"),
-        ([pets, "--output", pets], "choose another --output"),
+        ([pets, "--output", pets], "not an empty folder; choose another --output"),
+        ([pets, "--output", pets / "dogs/00.png/m"], "00.png cannot be written to; choose another"),
         ([pets, "--corrections", tmp_path / "none.jsonl"], "none.jsonl: there is no such file"),
     ):
         result = call(train, *arguments)
