@@ -105,7 +105,10 @@ class _Job:
     def trained(self, train: Indices, validation: Indices | None) -> fit.Fit:
         kept = np.array([index for index in train if not self.data.photos[index].excluded])
         seed = self.settings.seed
-        return fit.fit(self.start, kept, validation, seed=seed, progress=self.progress)
+        result = fit.fit(self.start, kept, validation, seed=seed, progress=self.progress)
+        if result.interrupted and validation is None:
+            raise KeyboardInterrupt  # figures of whole trainings would not be those of half of one
+        return result
 
     def single(self) -> Outcome:
         held_out = np.array([photo.held_out for photo in self.data.photos])
@@ -163,8 +166,6 @@ class _Job:
         # No photos are held out for early stopping: the few dozen that could be spared tell less
         # about when to stop than the recipe's own number of epochs does.
         result = self.trained(rest, None)
-        if result.interrupted:
-            raise KeyboardInterrupt
         return fit.logits(result.network, self.data, test).tolist(), result.seconds
 
 

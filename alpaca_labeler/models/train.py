@@ -133,7 +133,7 @@ def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) ->
     and which photos belong together.
 
     What a person decided of a photo wins over the folder it lies in. Ctrl-C ends training early
-    and keeps the best model so far.
+    and keeps the best model so far; with --folds it keeps the folds that are done.
     """
     if options["photos_root"] and not options["corrections"]:
         raise click.UsageError("--photos-root says where --corrections starts: give that too")

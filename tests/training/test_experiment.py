@@ -107,6 +107,10 @@ def test_cross_validation_resumes_when_interrupted(data, run, trainings, monkeyp
     assert len(trainings) == 3  # the fold that was missing, and the model of all photos
     assert np.array_equal(resumed.judged.probabilities, whole.judged.probabilities)
     assert resumed.fit.seconds == whole.fit.seconds == 4 * 2.0
+    # Half a model of all photos is not what the folds judged.
+    monkeypatch.setattr(fit, "fit", Mock(return_value=replace(whole.fit, interrupted=True)))
+    with pytest.raises(KeyboardInterrupt):
+        run(data, folds=3)
 
 
 def test_folds_are_of_their_photos_and_settings_and_go_when_the_bundle_is_written(
