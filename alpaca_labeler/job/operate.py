@@ -106,7 +106,7 @@ def audit(
         raise click.UsageError("--requeue needs --queue URL or --stack NAME")
     if model_before and not re.match(r"20\d{6}", model_before):
         raise click.UsageError(
-            f"--model-before {printable(model_before)}: not a version; `alpaca models list` has them"
+            f"--model-before {printable(model_before)}: not a version; see `alpaca models list`"
         )
     results_uri = as_folder(results_uri)
     counts: Counter[str] = Counter()
