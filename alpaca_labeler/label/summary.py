@@ -103,6 +103,7 @@ def as_json(report: Report, manifest: str) -> str:
             "labels": dict(report.labels),
             "needs_review": report.needs_review,
             "by_people": report.progress.decided,
+            "progress": report.progress.as_dict(),
             "failed": report.failed,
             "failed_before": report.failed - report.newly_failed,
             "unreached": len(report.unreached),

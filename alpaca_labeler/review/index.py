@@ -36,17 +36,20 @@ _SCHEMA: Final = """
         sample INT, draw INT,   -- whether it was checked at random; its place in that order
         line BLOB
     );
-    CREATE INDEX undecided ON photo (draw) WHERE status = 0;
+    CREATE INDEX undecided ON photo (draw, model) WHERE status = 0;
     CREATE INDEX sampled ON photo (id) WHERE sample;
 """
 
 _WRITE: Final = f"INSERT OR REPLACE INTO photo VALUES ({', '.join('?' * 16)})"  # noqa: S608 - ours
 
-_DRAWN: Final = f"""(sample OR id IN (
+_LEFT: Final = f"SELECT model FROM photo WHERE status = {LEFT}"  # noqa: S608 - ours
+_CHECKED: Final = f"(sample AND (model IN ({_LEFT}) OR NOT EXISTS ({_LEFT})))"
+_DRAWN: Final = f"""({_CHECKED} OR id IN (
     SELECT id FROM photo WHERE status = {LEFT} ORDER BY draw
-    LIMIT max(0, {CHECK} - (SELECT count(*) FROM photo WHERE sample))
+    LIMIT max(0, {CHECK} - (SELECT count(*) FROM photo WHERE {_CHECKED}))
 ))"""  # noqa: S608 - ours
-"""What was checked, then the next of what is left: the same photos, however often it is resumed."""
+"""What was checked, then the next of what is left: the same photos, however often it is resumed.
+What was checked of a model of which no label is left says nothing of the others."""
 
 SHOW: Final = {
     "all": "1",

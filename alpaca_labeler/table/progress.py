@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from alpaca_labeler.table.facts import RANDOM
@@ -21,15 +22,15 @@ _Z95: Final = 1.959964
 class Progress:
     """What people have decided. Make it, `add` each row, print it."""
 
-    left: int = 0
-    """Labels that only a model has given."""
+    left_of: Counter[str] = field(default_factory=Counter)
+    """Labels that only a model has given, by model."""
     changed: int = 0
     """Labels by people that are not what the model had said."""
     confirmed: int = 0
     """All other labels by people."""
-    checked: int = 0
-    """Labels by people in a random check."""
-    found_wrong: int = 0
+    checked_of: Counter[str] = field(default_factory=Counter)
+    """Labels by people in a random check, by the model that they were checked of."""
+    wrong_of: Counter[str] = field(default_factory=Counter)
     """Of those, changed ones."""
     doubt_left: float = 0.0
     """The sum of 1 - confidence over what is left: the mistakes that the model expects there."""
@@ -44,15 +45,15 @@ class Progress:
             return
         wrong = doubt(row)
         if row.decision is None:
-            self.left += times
+            self.left_of[row.model] += times
             self.doubt_left += times * (wrong or 0.0)
             self.without_doubt += times * (wrong is None)
             return
         changed, checked = is_changed(row), row.decision.sample == RANDOM
         self.changed += times * changed
         self.confirmed += times * (not changed)
-        self.checked += times * checked
-        self.found_wrong += times * (checked and changed)
+        self.checked_of[row.model] += times * checked
+        self.wrong_of[row.model] += times * (checked and changed)
         self.doubt_decided += times * (wrong or 0.0)
 
     def counting(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -60,6 +61,20 @@ class Progress:
         for row in rows:
             self.add(row)
             yield row
+
+    @property
+    def left(self) -> int:
+        """Labels that only a model has given."""
+        return self.left_of.total()
+
+    @property
+    def checked(self) -> int:
+        """Labels by people in a random check of what is left."""
+        return self._of_left(self.checked_of)
+
+    def _of_left(self, counts: Counter[str]) -> int:
+        """Sum up what is about models whose labels are left: others' labels say nothing of them."""
+        return sum(n for model, n in counts.items() if self.left_of[model] or not self.left)
 
     @property
     def decided(self) -> int:
@@ -92,16 +107,17 @@ class Progress:
         """Return what a random check says so far; empty if there was none."""
         if not self.checked:
             return ""
+        wrong = self._of_left(self.wrong_of)
         if self.checked < CHECK and self.left:
             total = min(CHECK, self.checked + self.left)
-            return f"random check: {self.checked} of {total}, {self.found_wrong} wrong so far"
+            return f"random check: {self.checked} of {total}, {wrong} wrong so far"
         right, low, high = (f"{100 * share:.1f}".removesuffix(".0") for share in self._right())
-        found = f"{self.found_wrong} of {self.checked:,} wrong"
+        found = f"{wrong} of {self.checked:,} wrong"
         return f"random check: {found}: {right} % right ({low} to {high} %)"
 
     def _right(self) -> tuple[float, float, float]:
         """Return the share of a random check that was right, and its 95 % interval."""
-        right = 1 - self.found_wrong / self.checked
+        right = 1 - self._of_left(self.wrong_of) / self.checked
         return right, *wilson(right, self.checked)
 
     def as_dict(self) -> dict[str, Any]:
@@ -112,7 +128,7 @@ class Progress:
             "left": self.left,
             "wrong_left": None if self.wrong_left is None else round(self.wrong_left, 2),
             "checked": self.checked,
-            "checked_wrong": self.found_wrong,
+            "checked_wrong": self._of_left(self.wrong_of),
             "checked_right": [round(e, 4) for e in self._right()] if self.checked else None,
         }
 

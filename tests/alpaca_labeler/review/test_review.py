@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -14,6 +17,7 @@ from alpaca_labeler.review.index import Query
 from alpaca_labeler.review.photos import PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session
 from alpaca_labeler.table import bucket
+from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.log import Log
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.run import Run
@@ -223,6 +227,12 @@ def check(found, ids, index):
     return found.decide(found.generation, 10**9, dict.fromkeys(ids, index), check=True)
 
 
+def of_another_model(row):
+    """The same answer, given later."""
+    read = row.read._replace(at=timestamp(datetime.now(UTC)))
+    return replace(row, read=read, answer=row.answer._replace(model="another"))
+
+
 def test_check_60_at_random_is_drawn_once_from_what_is_undecided_and_resumed(tmp_path):
     found = many(tmp_path)
     doubted = found.select(Query())["ids"][:100]
@@ -243,6 +253,10 @@ def test_check_60_at_random_is_drawn_once_from_what_is_undecided_and_resumed(tmp
     later.undo(0)
     later.decide(1, 10**9, {drawn[0]: 0})  # a second thought, elsewhere, is about the same sample
     assert progress.check() == "random check: 59 of 60, 1 wrong so far"
+    rows = [row for row in later.table.rows() if row.decision is None]
+    later.table.append([of_another_model(row) for row in rows])  # of whose labels it says nothing
+    assert later.select(Query(show="random"))["ids"] != drawn
+    assert later.index.progress.check() == ""
 
 
 def test_only_what_was_drawn_counts_as_drawn(tmp_path):

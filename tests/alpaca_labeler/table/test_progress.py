@@ -81,6 +81,10 @@ def test_a_random_check_says_how_many_are_right_with_its_interval():
     assert found.check() == "random check: 1 of 60 wrong: 98.3 % right (91.1 to 99.7 %)"
     assert found.as_dict()["checked_right"] == [0.9833, 0.9114, 0.9971]
     assert progress(*left, human("a", was="alpaca")).check() == ""
+    # Of another model's labels it says nothing, and all is said once nothing is left.
+    other = replace(left[0], answer=left[0].answer._replace(model="another"))
+    assert progress(other, *said).check() == ""
+    assert progress(*said).check().startswith("random check: 0 of 59 wrong")
 
 
 def test_the_interval_holds_the_truth_19_times_in_20():
