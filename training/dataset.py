@@ -20,7 +20,7 @@ import numpy as np
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images, walk
 from alpaca_labeler.photos.content import content_of
-from alpaca_labeler.pipeline.done import MAX_BYTES
+from alpaca_labeler.pipeline.done import max_bytes
 
 from . import description
 from .arrays import Indices, Pixels
@@ -123,7 +123,8 @@ def load(
         pixels.append(answer.pixels)
     for index, label in enumerate(told.labels):
         if not any(photo.label == index for photo in photos):
-            raise DatasetError(f"{source}: there are no photos of {label!r}")
+            more = f"; of {len(skipped):,} that cannot be used, {skipped[0]}" if skipped else ""
+            raise DatasetError(f"{source}: there are no photos of {label!r}{more}")
     for name in told.excluded:
         if not any(named(photo.path, {name: ""}) is not None for photo in photos):
             raise DatasetError(f"{source}: no photo is called {name}, which it excludes")
@@ -178,7 +179,7 @@ def _decoded(paths: Sequence[str], size: int) -> Iterator[_Decoded | str]:
 
 def _decode(path: str, size: int) -> _Decoded | str:
     try:
-        data = storage.read(path, MAX_BYTES)
+        data = storage.read(path, max_bytes())
         square = images.decode(data, size).pixels
     except (images.ImageError, storage.StorageError) as error:
         return str(error)

@@ -34,8 +34,6 @@ from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.model import bundle
 from alpaca_labeler.photos import skip
 
-FOLDS: Final = ".folds"
-"""Name of the folder, beside the bundles, that holds the finished folds of a run."""
 _NEGATION = re.compile(r"(?:not|no|non)[ _-]+(.+)", re.IGNORECASE)
 _SPLIT_ORDER: Final = ("train", "val", "dev", "hold", "", "test")
 """What the names of a split's parts contain: first what to train on, then what to judge by, and
@@ -204,7 +202,7 @@ def _is_output(folder: str) -> bool:
     """Tell whether a folder holds models that were trained or begun, and no photos."""
     path = Path(folder)
     return any(
-        any(path.glob(mark)) for mark in (bundle.CARD_FILE, f"*/{bundle.CARD_FILE}", FOLDS)
+        any(path.glob(mark)) for mark in (bundle.CARD_FILE, f"*/{bundle.CARD_FILE}")
     ) and not any(file.suffix.lower() in skip.SUFFIXES for file in path.rglob("*"))
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -33,8 +28,6 @@ class Settings:
     recipe: Recipe
     weights: str | None
     seed: int
-    done: str
-    """Folder in which the results of finished folds are kept."""
     folds: int = 0
     """0: one split. K: K-fold cross-validation, then one model of all photos, which is kept."""
 
@@ -77,8 +70,7 @@ def train(
     """Train a network and judge it.
 
     `group` is `split.groups`, shape (photos,); `say` is called with each step as text, `progress`
-    with each epoch. Cross-validation continues where an earlier one of the same photos and settings
-    stopped.
+    with each epoch.
 
     Raises `NetworkError`, `DatasetError`.
     """
@@ -137,22 +129,18 @@ class _Job:
         settings, count, truth = self.settings, self.settings.folds, self.data.truth()
         split.check_enough(self.data, self.group, count)
         fold = split.folds(self.data.strata(), self.group, count, settings.seed)
-        kept = folder_of_folds(settings, self.data, self.group)
-        kept.mkdir(parents=True, exist_ok=True)
         logits, seconds = np.full(len(fold), np.nan), 0.0
         for number in range(count):
             test, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-            name, file = f"fold {number + 1} of {count}", kept / f"{number + 1}.json"
-            if not file.exists():
-                self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
-                found = self.fold(rest, test)
-                partial = file.with_suffix(".partial")
-                partial.write_text(json.dumps(found), "utf-8")
-                partial.replace(file)  # atomic: the file is whole, or does not exist
-            logits[test], took = json.loads(file.read_text("utf-8"))
-            seconds += took
+            name = f"fold {number + 1} of {count}"
+            self.say(f"{name}: {len(rest)} photos to train on, {len(test)} to judge")
+            # No photos are held out for early stopping: the few dozen that could be spared tell
+            # less about when to stop than the recipe's own number of epochs does.
+            result = self.trained(rest, None)
+            logits[test] = fit.logits(result.network, self.data, test)
+            seconds += result.seconds
             right = (logits[test] > 0) == truth[test]
-            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {took:.0f} s")
+            self.say(f"{name}: {right.mean():.3f} right at a logit of 0, {result.seconds:.0f} s")
         self.say(f"all {len(fold)} photos")
         everything = np.arange(len(fold))
         result = self.trained(everything, None)
@@ -160,13 +148,6 @@ class _Job:
         judged = judged_by_others(truth, logits, fold)
         decision = metrics.decide(truth, logits)
         return Outcome(settings, whole, decision, everything, judged, everything)
-
-    def fold(self, rest: Indices, test: Indices) -> tuple[list[float], float]:
-        """Return the logits of a fold's photos, and the seconds that its training took."""
-        # No photos are held out for early stopping: the few dozen that could be spared tell less
-        # about when to stop than the recipe's own number of epochs does.
-        result = self.trained(rest, None)
-        return fit.logits(result.network, self.data, test).tolist(), result.seconds
 
 
 def judged_by_others(truth: Indices, logits: Floats, fold: Indices) -> Judged:
@@ -183,28 +164,3 @@ def judged_by_others(truth: Indices, logits: Floats, fold: Indices) -> Judged:
         probabilities[mine], predicted[mine] = found.probabilities, found.predicted
         reviewed[mine] = found.reviewed
     return Judged(truth, probabilities, predicted, reviewed)
-
-
-# --- finished folds, kept for a run that continues -----------------------------------------------
-
-
-def folder_of_folds(settings: Settings, data: Dataset, group: Indices) -> Path:
-    """Return the folder of finished folds: another for other photos or settings."""
-    weights = settings.weights
-    if weights and weights != "imagenet":
-        weights = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
-    same = {
-        **asdict(replace(settings, weights=weights, done="")),
-        "photos": data.fingerprint(),
-        "used": [(photo.kind, photo.excluded) for photo in data.photos],
-        "group": group.tolist(),
-    }
-    key = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
-    return Path(settings.done, key)
-
-
-def forget_folds(settings: Settings, data: Dataset, group: Indices) -> None:
-    """Remove the folds that were kept for this run, now that its bundle is written."""
-    shutil.rmtree(folder_of_folds(settings, data, group), ignore_errors=True)
-    with suppress(OSError):  # other runs have folds in it, or there were none
-        Path(settings.done).rmdir()

@@ -125,8 +125,8 @@ def _for_people(
         weaknesses.append(SAME_SOURCES)
     if disagreement > MAX_DISAGREEMENT:
         weaknesses.append(
-            f"8-bit arithmetic changes {disagreement:.1%} of the labels; a model trained longer or "
-            "on more photos usually loses fewer"
+            f"8-bit arithmetic changes {100 * disagreement:.1f} % of the labels; a model trained "
+            "longer or on more photos usually loses fewer"
         )
     return {
         "training": {

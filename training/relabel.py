@@ -19,7 +19,7 @@ from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
-from alpaca_labeler.pipeline.done import MAX_BYTES
+from alpaca_labeler.pipeline.done import max_bytes
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
@@ -126,7 +126,7 @@ def _look(found: tuple[str, Row], data: Dataset) -> _Found | str:
     """Return the photo as it is now, or why it cannot be used. Raises `DatasetError`."""
     place, row = found
     try:
-        fetched = storage.fetch(ImageVersion(place), MAX_BYTES).data
+        fetched = storage.fetch(ImageVersion(place), max_bytes()).data
         content = content_of(fetched)
         decision = replace(row, read=Read(content=content)).decision
         if decision is None or decision.label is None:

@@ -204,7 +204,7 @@ def progress_line(label: str, done: int, total: int | None, seconds: float, widt
     rate = done / seconds if seconds >= 1 else 0.0  # sooner it is a guess
     facts = [label, f"{done:,}" if total is None else f"{done:,}/{total:,}"]
     if total:
-        facts.append(f"{done / total:.0%}")
+        facts.append(f"{100 * done // total} %")
     if total and rate:
         facts.append(f"{timedelta(seconds=min(round((total - done) / rate), 10**9))} left")
     if rate:

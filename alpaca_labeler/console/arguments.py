@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
+from alpaca_labeler.pipeline.done import GIVEN, MAX_BYTES
 from alpaca_labeler.storage import files
 
 
@@ -88,6 +89,23 @@ model_option = click.option(
     type=BUNDLE,
     metavar="BUNDLE",
     help="A model bundle: a folder, or an s3:// prefix or its latest.json.",
+)
+
+
+def _limit(_ctx: click.Context, _param: click.Parameter, value: int) -> None:
+    os.environ[GIVEN] = str(value)
+
+
+max_bytes_option = click.option(
+    "--max-bytes",
+    type=click.IntRange(1),
+    metavar="N",
+    default=MAX_BYTES,
+    show_default=True,
+    envvar=GIVEN,
+    expose_value=False,
+    callback=_limit,
+    help="Largest file that is read as a photo.",
 )
 
 photos_root_option = click.option(

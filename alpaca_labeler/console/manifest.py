@@ -9,7 +9,12 @@ from typing import Any
 import click
 
 from alpaca_labeler.console import Refused, printable, settings
-from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, photos_root_option
+from alpaca_labeler.console.arguments import (
+    MANIFEST,
+    PHOTOS,
+    max_bytes_option,
+    photos_root_option,
+)
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, TableError, open_table
 
@@ -66,7 +71,7 @@ def manifest_argument(
                 raise Refused(printable(str(error))) from error
             command(table=table, **given)
 
-        return _argument(photos_root_option(_allow_option(run)) if shown else run)
+        return _argument(photos_root_option(_allow_option(max_bytes_option(run))) if shown else run)
 
     return decorate
 

@@ -29,14 +29,20 @@ from alpaca_labeler.console import (
     settings,
     warn,
 )
-from alpaca_labeler.console.arguments import NEW_FILE, NEW_FOLDER, PHOTOS, model_option
+from alpaca_labeler.console.arguments import (
+    NEW_FILE,
+    NEW_FOLDER,
+    PHOTOS,
+    max_bytes_option,
+    model_option,
+)
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.label import sources, summary, watch
 from alpaca_labeler.label.sort_into import Sorter
 from alpaca_labeler.label.summary import Report
 from alpaca_labeler.photos.skip import Skipped
 from alpaca_labeler.pipeline import cores
-from alpaca_labeler.pipeline.done import MAX_BYTES, Done
+from alpaca_labeler.pipeline.done import Done, max_bytes
 from alpaca_labeler.pipeline.pool import Workers
 from alpaca_labeler.pipeline.worker import Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
@@ -96,6 +102,7 @@ MAX_WORKERS: Final = 256
     show_default=True,
     help="Largest width x height that is decoded.",
 )
+@max_bytes_option
 @dry_run_option
 @quiet_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -182,7 +189,9 @@ class Options:
         folder = Places(self.manifest_path).folder
         if not os.path.isdir(folder):  # in a dry run, which reads no photo
             folder = ""
-        return Workers(Job(self.model, threads, MAX_BYTES, self.max_pixels, folder=folder), workers)
+        return Workers(
+            Job(self.model, threads, max_bytes(), self.max_pixels, folder=folder), workers
+        )
 
 
 def _check_usage(options: Options) -> None:

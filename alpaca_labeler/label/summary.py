@@ -185,7 +185,8 @@ def nothing_found(paths: Iterable[str], report: Report) -> str:
 
 def too_few(report: Report, manifest: str) -> str:
     """Return the message if too many photos have no label: it names only what is there."""
-    text = f"{report.lost:.0%} of the photos have no label, more than --max-failure-rate allows"
+    share = f"{100 * report.lost:.0f} % of the photos"
+    text = f"{share} have no label, more than --max-failure-rate allows"
     if report.unreached:
         text += f"; {len(report.unreached):,} could not be reached: run the same command again"
     return f"{text}; see: {steps(manifest)[-1]}" if report.failed else text

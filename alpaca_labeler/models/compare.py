@@ -87,7 +87,7 @@ def _described(found: Mapping[str, Any]) -> Iterator[str]:
     for kind, counts in rows.items():
         old, new = (counts[name] / counts["photos"] for name in ("old_right", "new_right"))
         yield (
-            f"{kind or 'all':{width}}{counts['photos']:9,}{old:11.1%}{new:11.1%}"
+            f"{kind or 'all':{width}}{counts['photos']:9,}{100 * old:9.1f} %{100 * new:9.1f} %"
             f"{counts['only_old']:10,}{counts['only_new']:10,}"
         )
     yield ""

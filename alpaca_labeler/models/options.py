@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from alpaca_labeler.console import Progress, printable, quiet_option, say
-from alpaca_labeler.console.arguments import Local
+from alpaca_labeler.console.arguments import Local, max_bytes_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from alpaca_labeler.model.bundle import Card
     from alpaca_labeler.training.dataset import Dataset
 
-dataset_argument = click.argument("dataset", type=Local(exists=True))
+
+def dataset_argument(command: Callable[..., None]) -> Callable[..., None]:
+    """Add DATASET, and the limit on its files."""
+    return click.argument("dataset", type=Local(exists=True))(max_bytes_option(command))
 
 
 def measuring_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -86,8 +86,7 @@ MANIFEST = "manifest.jsonl"
     default=0,
     type=click.IntRange(0, 100),
     metavar="N",
-    help="Judge every photo by one of N more models that have not seen it. The same command "
-    "continues after an interruption.",
+    help="Judge every photo by one of N more models that have not seen it.",
 )
 @click.option(
     "--recipe",
@@ -133,7 +132,7 @@ def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) ->
     and which photos belong together.
 
     What a person decided of a photo wins over the folder it lies in. Ctrl-C ends training early
-    and keeps the best model so far; with --folds it keeps the folds that are done.
+    and keeps the best model so far; with --folds it keeps nothing.
     """
     if options["photos_root"] and not options["corrections"]:
         raise click.UsageError("--photos-root says where --corrections starts: give that too")
@@ -159,7 +158,7 @@ def train(dataset: str, output: str | None, *, as_json: bool, **options: Any) ->
 
 def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) -> dict[str, Any]:
     """Write a bundle and return its card. TensorFlow is started when the photos are read."""
-    from alpaca_labeler.training import description, split
+    from alpaca_labeler.training import split
 
     talk.say(f"reading the photos in {printable(dataset)}")
     recipe, data = _read(dataset, output, options)
@@ -175,20 +174,12 @@ def _train(dataset: str, output: str, options: Mapping[str, Any], talk: Talk) ->
         recipe,
         None if options["weights"] == "none" else options["weights"],
         options["seed"],
-        os.path.join(os.path.dirname(output), description.FOLDS),
         options["folds"],
     )
-    try:
-        outcome = experiment.train(data, group, settings, progress=talk.epoch, say=talk.say)
-    except KeyboardInterrupt:
-        if settings.folds:
-            say(f"the folds that are done are kept in {settings.done}; the same command goes on")
-        raise
+    outcome = experiment.train(data, group, settings, progress=talk.epoch, say=talk.say)
     talk.say(outcome.kept)
     talk.say("writing the 8-bit model, its card and its report")
-    document = export.export(outcome, data, output, group=group, write_report=render)
-    experiment.forget_folds(settings, data, group)
-    return document
+    return export.export(outcome, data, output, group=group, write_report=render)
 
 
 def _read(dataset: str, output: str, options: Mapping[str, Any]) -> tuple[Recipe, Dataset]:
@@ -317,7 +308,7 @@ def _print_card(card: Mapping[str, Any]) -> None:
     low, high = card["review_band"]
     click.echo(f"threshold   {card['threshold']:.4f}, review from {low:.4f} to {high:.4f}")
     disagreement = card["metrics"]["int8_disagreement"]
-    click.echo(f"8-bit       {disagreement:.2%} of labels differ from the network's")
+    click.echo(f"8-bit       {100 * disagreement:.2f} % of labels differ from the network's")
     for weakness in card["weaknesses"]:
         click.echo(f"beware      {printable(weakness)}")
     click.echo(f"version     {card['version']}")
@@ -342,9 +333,9 @@ def _print_measured(name: str, measured: Mapping[str, Any], labels: Sequence[str
     for kind, found in kinds.items():
         photos, right = found["photos"], found["right"]
         click.echo(
-            f"  {kind:{width}}  {right:4} of {photos:4} right {right / photos:6.1%}"
-            f"  for review {found['needs_review'] / photos:4.0%}"
+            f"  {kind:{width}}  {right:4} of {photos:4} right {100 * right / photos:5.1f} %"
+            f"  for review {100 * found['needs_review'] / photos:3.0f} %"
         )
     caught = metrics["errors_in_review"]
-    errors = "there are no errors" if caught is None else f"{caught:.0%} of the errors are in it"
-    click.echo(f"review      {metrics['needs_review']:.1%} of the photos; {errors}")
+    errors = "no errors" if caught is None else f"{100 * caught:.0f} % of the errors"
+    click.echo(f"review      {100 * metrics['needs_review']:.1f} % of the photos, with {errors}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,13 @@ from alpaca_labeler.table.facts import Read, timestamp
 from alpaca_labeler.table.row import Row
 
 MAX_BYTES: Final = 100 * 2**20
-"""Limit on an encoded image, wherever it is read: an uncompressed 33-megapixel TIFF still fits."""
+"""Limit on an encoded image, if none is given: an uncompressed 33-megapixel TIFF still fits."""
+GIVEN: Final = "ALPACA_MAX_BYTES"
+
+
+def max_bytes() -> int:
+    """Return the limit on an encoded image, in this process and those that it starts."""
+    return int(os.environ.get(GIVEN, MAX_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,8 @@ class Labeler:
             code = FAILURE_CODES.get(type(error))
             if isinstance(error, storage.Denied) and not storage.is_s3(image.source_ref):
                 code = "unreadable"
-            failed = self._failed(image, read, Failure(code or "denied", _valid(error)))
+            remedy = "; --max-bytes raises it" if code == "too-large" else ""
+            failed = self._failed(image, read, Failure(code or "denied", _valid(error) + remedy))
             if code:
                 return failed
             refused = failed.row if isinstance(error, storage.Denied) else None

@@ -24,7 +24,7 @@ from typing import Final, Self
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.pipeline.done import MAX_BYTES, Done, as_read, out_of_time
+from alpaca_labeler.pipeline.done import Done, as_read, max_bytes, out_of_time
 from alpaca_labeler.pipeline.worker import Job, Ready
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table.facts import Answer, Failure
@@ -183,7 +183,7 @@ def jpeg(data: bytes, longest: int) -> bytes:
     try:
         worker = _IDLE.pop()
     except IndexError:
-        worker = _start(Job(EMBEDDED, 1, MAX_BYTES, images.MAX_PIXELS))
+        worker = _start(Job(EMBEDDED, 1, max_bytes(), images.MAX_PIXELS))
         atexit.register(_end, worker)
         _greet(worker)
     try:

@@ -11,7 +11,7 @@ from typing import Final
 from alpaca_labeler import storage
 from alpaca_labeler.photos import images
 from alpaca_labeler.pipeline import pool
-from alpaca_labeler.pipeline.done import MAX_BYTES
+from alpaca_labeler.pipeline.done import max_bytes
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere
 
@@ -19,7 +19,7 @@ SIDE: Final = 720
 """Longest side in pixels: enough to look at one photo alone."""
 
 THREADS: Final = 4
-"""Photos read at the same time: each may be `MAX_BYTES` large, and larger once it is decoded."""
+"""Photos read at the same time: each may be `max_bytes()` large, and larger once it is decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def thumbnails(rows: Sequence[Row], place: Callable[[str], str]) -> list[Thumbna
 
 def _thumbnail(source_ref: str, place: Callable[[str], str]) -> Thumbnail:
     try:
-        return Thumbnail(data_uri(pool.jpeg(storage.read(place(source_ref), MAX_BYTES), SIDE)))
+        return Thumbnail(data_uri(pool.jpeg(storage.read(place(source_ref), max_bytes()), SIDE)))
     except Elsewhere as error:
         return Thumbnail(problem="Not shown: it is not beside the manifest", folder=error.folder)
     except storage.NotFound:

@@ -16,7 +16,7 @@ from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.photos.content import content_of
 from alpaca_labeler.pipeline import pool
-from alpaca_labeler.pipeline.done import MAX_BYTES
+from alpaca_labeler.pipeline.done import max_bytes
 from alpaca_labeler.table.facts import Read
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere
@@ -61,7 +61,7 @@ class Photos:
 
     def _fetch(self, name: str, read: Read | None) -> bytes:
         try:
-            data = storage.read(self._place(name), MAX_BYTES)
+            data = storage.read(self._place(name), max_bytes())
         except (storage.StorageError, Elsewhere) as error:
             raise PhotoError(str(error)) from error
         if read and _differs(read, data):

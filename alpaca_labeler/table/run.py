@@ -19,7 +19,7 @@ from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.row import Row, merge
 from alpaca_labeler.table.table import Table, open_table
 
-TRIED_AGAIN: Final = frozenset({"unreadable", "too-many-pixels"})
+TRIED_AGAIN: Final = frozenset({"unreadable", "too-many-pixels", "too-large"})
 """Failures that a user repairs without touching the photo: by chmod, `--max-pixels`."""
 
 RETENTION: Final = timedelta(days=18)

@@ -41,10 +41,10 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def run(tiny, tmp_path):
-    def start(data, *, recipe=tiny, done=tmp_path / "folds", **settings):
+def run(tiny):
+    def start(data, *, recipe=tiny, **settings):
         group = split.groups(data)
-        chosen = experiment.Settings(recipe, None, seed=1, done=str(done), **settings)
+        chosen = experiment.Settings(recipe, None, seed=1, **settings)
         return experiment.train(data, group, chosen, progress=silent, say=silent)
 
     return start
@@ -92,44 +92,15 @@ def test_what_a_training_threw_away_is_said(losses, said):
     assert replace(outcome, fit=replace(trained, interrupted=True)).kept == f"interrupted: {said}"
 
 
-def test_cross_validation_resumes_when_interrupted(data, run, trainings, monkeypatch, tmp_path):
-    whole = run(data, folds=3, done=tmp_path / "whole")
-    run(data, folds=3)
-    trainings.clear()
-    first, *_ = sorted((tmp_path / "folds").glob("*/*"))
-    first.unlink()
-    with monkeypatch.context() as patch:
-        patch.setattr(fit, "logits", Mock(side_effect=KeyboardInterrupt))
+@pytest.mark.usefixtures("trainings")
+def test_an_interrupted_fold_or_last_model_is_no_result(data, run, monkeypatch):
+    whole = run(data, folds=2)
+    assert whole.fit.seconds == 3 * 2.0
+    for number in range(3):
+        results = [replace(whole.fit, interrupted=n == number) for n in range(3)]
+        monkeypatch.setattr(fit, "fit", Mock(side_effect=results))
         with pytest.raises(KeyboardInterrupt):
-            run(data, folds=3)
-    assert len(trainings) == 1
-    resumed = run(data, folds=3)
-    assert len(trainings) == 3  # the fold that was missing, and the model of all photos
-    assert np.array_equal(resumed.judged.probabilities, whole.judged.probabilities)
-    assert resumed.fit.seconds == whole.fit.seconds == 4 * 2.0
-    # Half a model of all photos is not what the folds judged.
-    monkeypatch.setattr(fit, "fit", Mock(return_value=replace(whole.fit, interrupted=True)))
-    with pytest.raises(KeyboardInterrupt):
-        run(data, folds=3)
-
-
-def test_folds_are_of_their_photos_and_settings_and_go_when_the_bundle_is_written(
-    data, tiny, run, tmp_path
-):
-    done = tmp_path / "folds"
-    recipes = tiny, replace(tiny, batch_size=11)
-    for recipe in recipes:
-        run(data, recipe=recipe, folds=2)
-    assert len([*done.glob("*/*.json")]) == 4
-    first, second = (
-        experiment.Settings(recipe, None, seed=1, folds=2, done=str(done)) for recipe in recipes
-    )
-    group = np.arange(len(data.photos))
-    experiment.forget_folds(first, data, group)
-    assert len([*done.glob("*/*.json")]) == 2
-    experiment.forget_folds(second, data, group)
-    assert not done.exists()
-    experiment.forget_folds(second, data, group)  # nothing is left to remove
+            run(data, folds=2)
 
 
 def test_a_split_of_the_users_own_is_used_and_copies_do_not_straddle_it(data, run, trainings):

@@ -118,7 +118,7 @@ def test_a_model_that_quantises_badly_is_written_and_says_so(outcome, data, tmp_
     made = write(outcome, of_two_sources, tmp_path / "bad")
     assert made["metrics"]["int8_disagreement"] == 0.8
     [weakness] = made["weaknesses"]  # not that the sources are the same
-    assert "8-bit arithmetic changes 80.0% of the labels" in weakness
+    assert "8-bit arithmetic changes 80.0 % of the labels" in weakness
     assert bundle.load(str(tmp_path / "bad"))
 
 

@@ -13,10 +13,14 @@ import subprocess
 from unittest.mock import Mock
 
 import pytest
+from click.testing import CliRunner
 
 from alpaca_labeler.console import Progress
 from alpaca_labeler.label import command
+from alpaca_labeler.main import main
 from alpaca_labeler.table.row import Row
+from alpaca_labeler.training import dataset
+from alpaca_labeler.training.description import DatasetError
 from tests.support import runs
 from tests.support.raw import directory, tiff
 from tests.support.rows import rows_of
@@ -361,3 +365,22 @@ def test_a_bucket_gives_the_rows_of_a_folder(folder, served):
     assert there == judged("local.jsonl")
     again = runs.label("s3://farm/", "--manifest", "m.jsonl", cwd=folder)
     assert (again["unchanged"], again["failed_before"]) == (3, 1)
+
+
+def test_one_limit_on_bytes_holds_for_every_command_that_reads_photos(folder, run, monkeypatch):
+    monkeypatch.setenv("ALPACA_MAX_BYTES", "100000")  # which is what the option sets
+    run("photos", "--workers", 1)
+    [failed] = [row for row in rows_of("manifest.jsonl") if row.failure]
+    assert failed.source_ref == "photos/cat.png"
+    assert "131,800 bytes, over the limit of 100,000; --max-bytes" in failed.failure.message
+    report = CliRunner().invoke(main, ["report", "--max-bytes", "60000"])
+    assert "1 photo could not be shown" in report.stderr
+    for name in ("cat.png", "coffee.jpg"):
+        (folder / f"pets/{name[:3]}").mkdir(parents=True)
+        shutil.copy(folder / f"photos/{name}", folder / f"pets/{name[:3]}")
+    with pytest.raises(
+        DatasetError, match=r"no photos of 'cat'; of 1 that cannot be used, .*limit"
+    ):
+        dataset.load("pets", 32)
+    run("photos", "--workers", 1, "--max-bytes", 200_000)
+    assert not [row for row in rows_of("manifest.jsonl") if row.failure]

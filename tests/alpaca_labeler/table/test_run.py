@@ -110,6 +110,7 @@ def test_a_new_picture_is_the_models_again_and_is_said(clock):
         (Failure("corrupt", "cut", "pillow 11"), "pillow 12", True),
         (Failure("unreadable", "no permission"), "pillow 12", True),
         (Failure("too-many-pixels", "64 x 64"), "pillow 12", True),
+        (Failure("too-large", "9 bytes"), "pillow 12", True),
         (Failure("empty", "no bytes"), "pillow 12", False),
     ],
 )
