@@ -310,7 +310,7 @@ def _work(options: Options, pool: Workers, run: Run, report: Report) -> None:
         total = sum(1 for _ in _todo(options, run, Skipped()))
     with Progress("labelling", total) as progress:
         for done in pool.label(chain(ahead, todo)):
-            if done.label is None and done.row and run.had_failed(done.image):
+            if done.row and done.row.label is None and run.had_failed(done.image):
                 progress.step()
             else:
                 report.keep(done, run)

@@ -15,18 +15,12 @@ def usable(groups: str = "/sys/fs/cgroup") -> int:
     It is the lowest of what its affinity, its container's CPU quota (rounded up) and its
     container's limit on memory allow. `groups` is where the container's control group is mounted.
     """
-    # Not os.cpu_count(): process_cpu_count (Python 3.13) respects affinity and PYTHON_CPU_COUNT.
-    count: int = getattr(os, "process_cpu_count", _affinity)() or 1
+    count = len(os.sched_getaffinity(0))
     quota, period = _limits(groups, "cpu.max") or ["max", ""]
     [memory] = _limits(groups, "memory.max") or ["max"]
     cpus = -(-int(quota) // int(period)) if quota.isdecimal() else count
     held = int(memory) // WORKER_BYTES if memory.isdecimal() else count
     return max(1, min(count, cpus, held))
-
-
-def _affinity() -> int | None:
-    # macOS has no affinity.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _limits(groups: str, name: str) -> list[str]:

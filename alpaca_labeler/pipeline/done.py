@@ -34,11 +34,6 @@ class Done:
     refused: Row | None = None
     """If S3 denied this image: the failure row to write if it did not deny the others."""
 
-    @property
-    def label(self) -> str | None:
-        """The class of a labelled image."""
-        return self.row.label if self.row else None
-
 
 def as_read(image: ImageVersion, at: datetime, content: str | None = None) -> Read:
     """Return what a row says of an image that was read at a moment, as far as it is known."""

@@ -101,7 +101,7 @@ def _shown(data: bytes, longest: int, job: Job) -> bytes | ImageError:
 def _limit_memory(job: Job) -> None:
     """Let a photo of a kind that nobody thought of end this process, not use up the machine.
 
-    What the model has taken does not count. Where that is not known, as on macOS, nothing is done.
+    What the model has taken does not count. Where that is not known, nothing is done.
     """
     with suppress(OSError, ValueError, AttributeError, TypeError):
         with open("/proc/self/status", encoding="ascii") as file:

@@ -230,7 +230,7 @@ def test_what_a_decoder_prints_stays_off_the_terminal(tmp_path, capfd):
     ],
 )
 def test_quota_and_memory_limit_of_a_container_count(tmp_path, monkeypatch, cpu, memory, expected):
-    monkeypatch.setattr(os, "process_cpu_count", lambda: 96, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(96))
     for name, text in (("cpu.max", cpu), ("memory.max", memory)):
         if text is not None:
             (tmp_path / name).write_text(text + "\n", encoding="latin-1")
@@ -238,6 +238,5 @@ def test_quota_and_memory_limit_of_a_container_count(tmp_path, monkeypatch, cpu,
 
 
 def test_affinity_counts(monkeypatch):
-    monkeypatch.delattr(os, "process_cpu_count", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 7}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 7})
     assert cores.usable("/nowhere") == 3
