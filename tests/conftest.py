@@ -23,6 +23,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker("browser")
 
 
+@pytest.fixture(autouse=True)
+def no_limit_of_an_earlier_command(monkeypatch):
+    """A command sets this for all that it starts, and a process runs many tests."""
+    monkeypatch.delenv("ALPACA_MAX_BYTES", raising=False)
+
+
 @pytest.fixture
 def aws(monkeypatch):
     """S3 and SQS in this process: moto, with credentials that open nothing."""
