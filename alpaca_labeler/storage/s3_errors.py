@@ -54,9 +54,7 @@ _KEY_IS_LOST: Final = frozenset(
 _NOT_FOR_US: Final = ("server side encryption", "requester pays")
 """Parts of S3's messages (of SSE-C, and of a bucket whose readers pay): their codes, InvalidRequest
 and AccessDenied, mean other things too."""
-_BAD_TOKEN: Final = frozenset(
-    {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
-)  # status 400
+_BAD_TOKEN: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})  # 400
 _SECRET: Final = re.compile(r"Authorization|Credential=|Signature=|Security-Token|Invalid header")
 """Marks of a message that quotes a request's headers, and with them a key or a signature."""
 
