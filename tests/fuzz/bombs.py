@@ -239,7 +239,7 @@ with Workers(Job(EMBEDDED, 1, 100 * 2**20, int(sys.argv[2])), 1) as workers:
     [done] = workers.label([ImageVersion(sys.argv[1])])
     seconds = time.monotonic() - began
 failure = done.row.answer.failure
-print(json.dumps({"seconds": seconds, "outcome": failure.code if failure else done.label,
+print(json.dumps({"seconds": seconds, "outcome": failure.code if failure else done.row.label,
     "megabytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}))
 """
 

@@ -61,7 +61,7 @@ def test_each_trouble_has_its_failure_row_and_stops_nothing(photos, tmp_path, th
         code = codes[os.path.basename(outcome.image.source_ref)]
         failure = outcome.row.failure
         assert (failure and failure.code) == code
-        assert (outcome.label is None) == (code is not None) == bool(outcome.problem)
+        assert (outcome.row.label is None) == (code is not None) == bool(outcome.problem)
 
 
 @pytest.mark.slow

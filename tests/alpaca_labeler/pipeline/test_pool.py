@@ -117,7 +117,7 @@ def test_an_image_that_breaks_its_worker_is_the_one_that_fails(  # noqa: PLR0917
     failed = done.pop(odd.name)
     assert failed.row.failure.code == code
     assert words in failed.problem
-    assert all(one.label for one in done.values())
+    assert all(one.row.label for one in done.values())
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_an_error_before_decoding_is_no_verdict(photos):
     done = label(ImageVersion("recurses.jpg"), ImageVersion(f"{photos}/cat.png"))
     assert done["recurses.jpg"].row is None
     assert "recurses.jpg: cannot be fetched (RecursionError" in done["recurses.jpg"].problem
-    assert done["cat.png"].label == "not alpaca"
+    assert done["cat.png"].row.label == "not alpaca"
 
 
 @pytest.mark.slow
