@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from alpaca_labeler.main import main
 from alpaca_labeler.training import dataset
 from alpaca_labeler.training import recipe as recipes
-from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, SMALL, TINY, paint, small_base
+from tests.support.pets_photos import CATS, DOGS, KERAS_SAVES, SMALL, paint, small_base
 
 KERAS = ("augment", "experiment", "export", "fit", "network")
 WITH_TENSORFLOW = {f"test_{name}.py" for name in KERAS}
@@ -47,13 +47,6 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def data(pets) -> dataset.Dataset:
     return dataset.load(str(pets), 32)
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> recipes.Recipe:
-    file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
-    file.write_text(TINY)
-    return recipes.load(str(file))
 
 
 @pytest.fixture(scope="session")

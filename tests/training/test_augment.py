@@ -13,10 +13,10 @@ SIDE = 96
 
 
 @pytest.fixture(scope="module")
-def still(tiny):
+def still(small):
     """Settings that change nothing."""
     none = dict.fromkeys(("stretch", "rotation", "brightness", "contrast", "fade", "grey"), 0.0)
-    return replace(tiny.augmentation, crop=1.0, flip=False, **none)
+    return replace(small.augmentation, crop=1.0, flip=False, **none)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +26,9 @@ def ramp():
     return np.stack([red, green, red * 0 + 99], -1).astype(np.uint8)[np.newaxis]
 
 
-def draws(settings, ramp, count, *, size=SIDE, seed=1):
+def draws(settings, ramp, count, *, size=SIDE):
     photos = np.repeat(ramp, count, axis=0).astype(np.float32)
-    seen = augment.build(settings, size, seed=seed)(photos, training=True)
+    seen = augment.build(settings, size, seed=1)(photos, training=True)
     return np.asarray(seen).clip(0, 255).astype(np.uint8).astype(float)
 
 
@@ -58,9 +58,3 @@ def test_a_share_of_the_photos_is_grey(still, ramp):
 def test_each_setting_changes_photos(still, ramp, change):
     first, second = draws(replace(still, **{change: 0.2}), ramp, 2)
     assert not np.array_equal(first, second)
-
-
-def test_a_seed_draws_the_same_again(tiny, ramp):
-    first = draws(tiny.augmentation, ramp, 5)
-    assert np.array_equal(first, draws(tiny.augmentation, ramp, 5))
-    assert not np.array_equal(first, draws(tiny.augmentation, ramp, 5, seed=2))

@@ -9,7 +9,7 @@ from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.photos import images
 from alpaca_labeler.training import dataset, description
 from alpaca_labeler.training.description import DatasetError
-from alpaca_labeler.training.split import contradictions, groups
+from alpaca_labeler.training.split import groups
 from tests.support.pets_photos import CATS, DOGS, paint
 
 
@@ -100,16 +100,6 @@ def test_of_three_classes_the_others_are_kinds_of_not_the_one_to_find(copy):
     assert data.labels == ("not dogs", DOGS)
     kinds = {(photo.label, photo.kind) for photo in data.photos}
     assert kinds == {(0, "birds"), (0, CATS), (1, DOGS)}
-
-
-def test_one_photo_in_both_classes_is_named(data):
-    assert contradictions(data, groups(data)) == []
-    pixels = data.pixels.copy()
-    pixels[15] = np.clip(pixels[3, :, ::-1].astype(int) + 3, 0, 255)  # a brighter mirror image
-    pixels[5] = pixels[4]  # of one class
-    twice = replace(data, pixels=pixels)
-    pair = (data.photos[3].name, data.photos[15].name)
-    assert contradictions(twice, groups(twice)) == [pair]
 
 
 def test_photos_of_a_validation_folder_are_held_out(pets, copy):

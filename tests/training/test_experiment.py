@@ -41,8 +41,8 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def run(tiny):
-    def start(data, *, recipe=tiny, **settings):
+def run(small):
+    def start(data, *, recipe=small, **settings):
         group = split.groups(data)
         chosen = experiment.Settings(recipe, None, seed=1, **settings)
         return experiment.train(data, group, chosen, progress=silent, say=silent)
@@ -114,10 +114,12 @@ def test_a_split_of_the_users_own_is_used_and_copies_do_not_straddle_it(data, ru
 
 
 def test_too_few_photos_are_refused_before_any_training(data, run, trainings):
-    few = [0, 1, 12]
+    few = [*range(6), 12, 13, 14]
     photos = tuple(data.photos[index] for index in few)
     small = replace(data, photos=photos, pixels=data.pixels[few])
-    for settings in ({}, {"folds": 2}):
-        with pytest.raises(DatasetError, match="each class needs at least"):
-            run(small, **settings)
+    with pytest.raises(DatasetError, match=r"'dogs' has 3 photos: each class needs at least 5"):
+        run(small)
+    small.pixels[:6] = small.pixels[0]
+    with pytest.raises(DatasetError, match=r"'cat photos' has 6 photos, of 1 different scenes"):
+        run(small, folds=3)
     assert not trainings

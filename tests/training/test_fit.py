@@ -29,16 +29,12 @@ def _small():
 
 
 @pytest.fixture(scope="module")
-def begin(data, small):
-    return fit.start(data, np.arange(20), small, None, seed=42)
+def begin(data, small, trained):
+    """Where the session's one whole training began."""
+    return fit.start(data, split.groups(data), small, None, seed=trained.outcome.settings.seed)
 
 
 TRAIN, HELD = np.arange(20).reshape(-1, 2).T
-
-
-@pytest.fixture(scope="module")
-def first(begin):
-    return fit.fit(begin, TRAIN, HELD, seed=42, progress=silent)
 
 
 def weights_of(result):
@@ -49,20 +45,22 @@ def phases_of(result):
     return [(epoch.phase, epoch.epoch, epoch.epochs) for epoch in result.history]
 
 
-def test_the_same_seed_gives_the_same_model(begin, first):
-    again = fit.fit(begin, TRAIN, HELD, seed=42, progress=silent)
+def test_the_same_seed_gives_the_same_model(begin, trained):
+    outcome, first = trained.outcome, trained.outcome.fit
+    train, held = outcome.trained_on, outcome.judged_on
+    again = fit.fit(begin, train, held, seed=outcome.settings.seed, progress=silent)
     assert np.array_equal(weights_of(first), weights_of(again))
     assert phases_of(first) == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
     assert [epoch.loss for epoch in again.history] == [epoch.loss for epoch in first.history]
 
 
-def test_without_validation_the_last_epoch_is_kept_and_other_seeds_differ(begin, first):
+def test_without_validation_the_last_epoch_is_kept_and_other_seeds_differ(begin, trained):
     seen: list[Epoch] = []
-    result = fit.fit(begin, TRAIN, None, seed=43, progress=seen.append)
+    result = fit.fit(begin, trained.outcome.trained_on, None, seed=43, progress=seen.append)
     assert result.epochs == 2
     assert all(math.isnan(epoch.val_loss) for epoch in seen)
     assert seen[-1].seconds_left == 0 < seen[-2].seconds_left
-    assert not np.array_equal(weights_of(first), weights_of(result))
+    assert not np.array_equal(weights_of(trained.outcome.fit), weights_of(result))
 
 
 @pytest.mark.parametrize(("spread", "kept"), [(fit.SPREAD, 0), (1e9, 2)])
@@ -105,18 +103,18 @@ def test_a_recipe_of_zeros_trains(data, begin, tmp_path):
     assert phases_of(result) == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
 
 
-def test_only_the_layers_from_the_named_one_on_learn(begin, first):
+def test_only_the_layers_from_the_named_one_on_learn(begin, trained):
     start = network.build(begin.recipe, None).get_layer(network.BASE)
-    base = first.network.get_layer(network.BASE)
+    base = trained.outcome.fit.network.get_layer(network.BASE)
     for layer, before in zip(base.layers, start.layers, strict=True):
         pairs = zip(layer.get_weights(), before.get_weights(), strict=True)
         same = all(np.array_equal(one, other) for one, other in pairs)
         assert same == (layer.name != "second"), layer.name
 
 
-def test_photos_are_shown_at_each_size_with_their_labels_and_kinds(data, begin, tiny):
+def test_photos_are_shown_at_each_size_with_their_labels_and_kinds(data, begin, small):
     chosen = np.array([[0, 1, 12]] * 3)
-    how = tiny.augmentation
+    how = small.augmentation
     batches = [*reader.drawn(begin.source, data, chosen, sizes=(32, 64), how=how, seed=1)]
     assert [images.shape for images, _ in batches] == [(3, 32, 32, 3)] * 2 + [(3, 64, 64, 3)]
     for _, targets in batches:

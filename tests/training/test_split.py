@@ -52,17 +52,6 @@ def test_folds_keep_groups_whole_and_classes_even():
     assert not np.array_equal(fold, split.folds(strata, group, 5, seed=2))
 
 
-def test_too_few_photos_are_refused_with_how_many_are_needed():
-    data = described(scenes(9))
-    photos = tuple(replace(photo, label=int(n > 5)) for n, photo in enumerate(data.photos))
-    data = replace(data, photos=photos)
-    with pytest.raises(DatasetError, match=r"'b' has 3 photos: each class needs at least 5"):
-        split.check_enough(data, np.arange(9), 5)
-    with pytest.raises(DatasetError, match=r"'a' has 6 photos, of 1 different scenes"):
-        split.check_enough(data, np.array([0] * 6 + [1, 2, 3]), 3)
-    split.check_enough(data, np.arange(9), 3)
-
-
 def test_a_holdout_is_a_fifth_of_each_class():
     strata = [0] * 60 + [1] * 40
     train, held = split.holdout(strata, np.arange(100), seed=3)

@@ -58,12 +58,9 @@ def test_the_manifest_is_found_by_itself(pets, tmp_path, monkeypatch, place):
 
 def test_json_is_the_card_and_where_it_is(pets, tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "_train", lambda *_: {"version": "1"})
-    result = call(train, pets, "--output", tmp_path, "--json")
-    assert json.loads(result.stdout) == {
-        "bundle": str(tmp_path),
-        "report": str(tmp_path / "report.html"),
-        "card": {"version": "1"},
-    }
+    found = json.loads(call(train, pets, "--output", tmp_path, "--json").stdout)
+    report = str(tmp_path / "report.html")
+    assert found == {"bundle": str(tmp_path), "report": report, "card": {"version": "1"}}
 
 
 def test_nothing_is_silent_for_long(monkeypatch, capfd):
@@ -80,12 +77,14 @@ def test_what_is_wrong_with_the_photos_is_said_before_training(pets, tmp_path, m
     shutil.copy(pets / "cat photos" / "00.png", tmp_path / "photos" / "dogs" / "copy.png")
     with Image.open(pets / "cat photos" / "01.png") as photo:
         photo.convert("RGB").save(tmp_path / "photos" / "dogs" / "scan.jpg", quality=60)
+    shutil.copy(pets / "dogs" / "02.png", tmp_path / "photos" / "dogs" / "same.png")
     monkeypatch.setattr(MODULE, "_load_tensorflow", lambda: sys.exit(3))
     result = call(train, tmp_path / "photos")
     assert result.exit_code == 3
     for first, second in (("00.png", "copy.png"), ("01.png", "scan.jpg")):
         same = f"cat photos/{first} and dogs/{second} show the same picture"
         assert f"warning: {same}, but are of different classes" in result.stderr
+    assert result.stderr.count("warning") == 2
     (tmp_path / "photos" / "dogs").rename(tmp_path / "photos" / "failure")
     result = call(train, tmp_path / "photos", "--positive", "failure", "--folds", 9)
     assert result.exit_code == 1
