@@ -1,4 +1,4 @@
-"""How long does a person wait who has labelled 100,000 photos: help, a resumed run, a report?"""
+"""How long does a person wait who has labelled 100,000 photos: for help, for a resumed run?"""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ def measure(rows: int, times: int, scratch: Path) -> dict[str, harness.Ran]:
     commands: dict[str, list[object]] = {
         "`alpaca --help`": ["--help"],
         "`alpaca label`, all labelled before": ["label", top / "photos", "--manifest", table],
-        "`alpaca report`": ["report", table, "-o", top / "report.html"],
     }
     before, found = table.read_bytes(), {}
     for name, words in commands.items():
@@ -41,22 +40,19 @@ def labelled(count: int, top: Path) -> None:
     from alpaca_labeler.table.row import Row
 
     (top / "drawn").mkdir(parents=True)
-    contents: dict[int, str] = {}
-    for number, path in enumerate(harness.photos(640, DRAWN, top / "drawn")):
-        contents[os.stat(path).st_ino] = content_of(Path(path).read_bytes())
-        for copy in range(number, count, DRAWN):
-            name = top / f"photos/{copy // 1000:04}/IMG_{copy:07}.jpg"
-            name.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, name)
+    drawn = harness.photos(640, DRAWN, top / "drawn")
+    contents = [content_of(Path(path).read_bytes()) for path in drawn]
     card, at = bundle.load().card, timestamp(datetime.now(UTC))
-    found = sources.find([str(top / "photos")], Skipped())
     with (top / "manifest.jsonl").open("wb") as file:
-        for number, image in enumerate(sorted(found, key=lambda image: image.source_ref)):
-            content = contents[os.stat(image.source_ref).st_ino]
+        for number in range(count):
+            name = f"photos/{number // 1000:04}/IMG_{number:07}.jpg"
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(drawn[number % DRAWN], top / name)
+            [image] = sources.find([str(top / name)], Skipped())
+            content, index = contents[number % DRAWN], number % 2
             read = Read(at, content, size=image.size, last_modified=image.last_modified)
-            index = number % 2
             answer = Answer(card.version, card.labels[index], index, card.attribute, index, 0.5)
-            file.write(Row(os.path.relpath(image.source_ref, top), read, answer).to_line())
+            file.write(Row(name, read, answer).to_line())
 
 
 def section(rows: int, found: dict[str, harness.Ran]) -> str:

@@ -31,8 +31,8 @@ NAMES = {
 class Server:
     """A contestant in a process of its own."""
 
-    def __init__(self, name: str, models: Path, cores: set[int], *photo: str) -> None:
-        words = [HERE / "contestants.py", name, models, *photo]
+    def __init__(self, name: str, models: Path, cores: set[int]) -> None:
+        words = [HERE / "contestants.py", name, models]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = harness.start(words, cores, **pipes)
 
@@ -149,9 +149,9 @@ def _share(team: Team, paths: list[str]) -> float:
 
 def _first(name: str, models: Path, cores: list[int], photo: str) -> float:
     began = time.perf_counter()
-    server = Server(name, models, set(cores), photo)
-    assert server.process.stdout
-    assert server.process.stdout.readline(), name
+    server = Server(name, models, set(cores))
+    server.answer()  # it is ready
+    server.label([photo])
     seconds = time.perf_counter() - began
     server.end()
     return seconds

@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,28 +37,10 @@ PHOTOS = 50
 WEIGHTS = "weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a model of one pair says of strangers' photos."""
-
-    pair: str
-    photos: int
-    accuracy: float
-    auc: float
-    reviewed: float
-    """Share of the photos that need review."""
-    caught: float
-    """Share of the mistakes among those."""
-    expected: float
-    """Number of mistakes, by the model's own probabilities."""
-    mistakes: int
-
-    def row(self) -> str:
-        """Return a row of the table."""
-        return (
-            f"| {self.pair} | {self.photos} | {self.accuracy:.3f} | {self.auc:.3f} "
-            f"| {self.reviewed:.0%} | {self.caught:.0%} | {self.expected:.0f} / {self.mistakes} |"
-        )
+ROW = (
+    "| {pair} | {photos} | {accuracy:.3f} | {auc:.3f} | {reviewed:.0%} | {caught:.0%} "
+    "| {expected:.0f} / {mistakes} |"
+)
 
 
 def photos(shared: Path, gathering: str) -> Iterator[tuple[str, Path, str]]:
@@ -93,7 +74,7 @@ def arrange(shared: Path, pair: str, folder: Path) -> None:
         (folder / place / f"{path.parents[1].name}-{path.name}").symlink_to(path)
 
 
-def measure(shared: Path, pair: str, recipe: str) -> Result:
+def measure(shared: Path, pair: str, recipe: str) -> dict[str, float]:
     """Train on a pair, and judge by strangers' photos."""
     with tempfile.TemporaryDirectory(prefix="pairs-") as scratch:
         folder = Path(scratch)
@@ -107,24 +88,23 @@ def measure(shared: Path, pair: str, recipe: str) -> Result:
         data = dataset.load(str(folder / "judge"), card.input_size, positive=card.labels[1])
         said, _ = compare.answer(model, data)
     worth = metrics.review(said)
-    return Result(
-        pair,
-        len(data.photos),
-        float(said.right.mean()),
-        metrics.auc(said.truth, said.probabilities),
-        worth["needs_review"],
-        worth["errors_in_review"],
-        float(np.minimum(said.probabilities, 1 - said.probabilities).sum()),
-        int((~said.right).sum()),
-    )
+    return {
+        "photos": len(data.photos),
+        "accuracy": float(said.right.mean()),
+        "auc": metrics.auc(said.truth, said.probabilities),
+        "reviewed": worth["needs_review"],
+        "caught": worth["errors_in_review"],
+        "expected": float(np.minimum(said.probabilities, 1 - said.probabilities).sum()),
+        "mistakes": int((~said.right).sum()),
+    }
 
 
-def verdict(found: list[Result]) -> str:
+def verdict(found: list[dict[str, float]]) -> str:
     """Return how the results stand to what is promised."""
-    mistakes, judged = sum(r.mistakes for r in found), sum(r.photos for r in found)
-    caught = sum(r.caught * r.mistakes for r in found if r.mistakes) / max(mistakes, 1)
-    reviewed = sum(r.reviewed * r.photos for r in found) / judged
-    near = sum(r.mistakes / 2 <= r.expected <= r.mistakes * 2 for r in found)
+    mistakes, judged = sum(r["mistakes"] for r in found), sum(r["photos"] for r in found)
+    caught = sum(r["caught"] * r["mistakes"] for r in found if r["mistakes"]) / max(mistakes, 1)
+    reviewed = sum(r["reviewed"] * r["photos"] for r in found) / judged
+    near = sum(r["mistakes"] / 2 <= r["expected"] <= r["mistakes"] * 2 for r in found)
     return (
         f"All pairs: review holds {caught:.0%} of the mistakes in {reviewed:.0%} of the photos; "
         f"the expected number of mistakes is within a factor of two of the true one for {near} of "
@@ -140,12 +120,12 @@ def main() -> None:
     given = parser.parse_args()
     if not (folder := os.environ.get("ALPACA_SHARED")):
         parser.error("set ALPACA_SHARED to the folder that holds the gatherings of photos")
-    found = list[Result]()
+    found = list[dict[str, float]]()
     print("| pair | photos | accuracy | AUC | review | caught | mistakes expected / true |")
     print("|---|---|---|---|---|---|---|")
     for pair in given.pairs:
         found.append(measure(Path(folder).resolve(), pair, given.recipe))
-        print(found[-1].row(), flush=True)
+        print(ROW.format(pair=pair, **found[-1]), flush=True)
     print(f"\n{verdict(found)}")
 
 

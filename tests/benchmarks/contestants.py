@@ -2,7 +2,6 @@
 
     python contestants.py --make MODELS           makes the network that the peer runs
     python contestants.py NAME MODELS             reads JSON lists of photos, answers each in a line
-    python contestants.py NAME MODELS PHOTO       prints the answer for one photo, and ends
 
 Each gets one thread. `keras` is what samples of serverless inference do.
 """
@@ -117,15 +116,12 @@ def make(models: Path) -> None:
 
 
 def main() -> None:
-    """Load, say so, answer requests until there are no more; or label the one photo."""
-    name, models, *photo = sys.argv[1:]
+    """Load, say so, answer requests until there are no more."""
+    name, models = sys.argv[1:]
     if name == "--make":
         make(Path(models))
         return
     label = CONTESTANTS[name](Path(models))
-    if photo:
-        print(label(photo[0]), file=REPLIES, flush=True)
-        return
     print(json.dumps({"ready": True}), file=REPLIES, flush=True)
     for line in sys.stdin:
         began = time.perf_counter()
