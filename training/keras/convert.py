@@ -22,7 +22,7 @@ def to_litert(network: Any, recipe: Recipe, pixels: Pixels) -> bytes:
 
     Input: uint8 (1, size, size, 3), pixels 0..255. Output: float32 (1, 1), the logit.
     `pixels`, uint8 (n, size, size, 3), are training photos from which the ranges of the activations
-    are read. The batch dimension can be resized with `resize_tensor_input`.
+    are read.
     """
     # Without its Rescaling layer: the input's quantisation scales the pixels at no cost.
     bare = build(recipe, None, recipe.input_size, rescale=False)
