@@ -1,7 +1,6 @@
 """How far to believe one's own model: trained on 2 x 50 photos, judged on strangers' photos.
 
-ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs                   all pairs
-ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs --pairs sheep/goat --recipe my.toml
+ALPACA_SHARED=FOLDER python -m tests.benchmarks.bench_pairs
 
 Each pair is trained as a user would train it: two folders and the shipped recipe. Training draws
 from the photos of one gathering, the judges are all photos of the others, of other sources. The
@@ -10,7 +9,6 @@ table is that of training/NOTES.md.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import random
@@ -74,12 +72,12 @@ def arrange(shared: Path, pair: str, folder: Path) -> None:
         (folder / place / f"{path.parents[1].name}-{path.name}").symlink_to(path)
 
 
-def measure(shared: Path, pair: str, recipe: str) -> dict[str, float]:
+def measure(shared: Path, pair: str) -> dict[str, float]:
     """Train on a pair, and judge by strangers' photos."""
     with tempfile.TemporaryDirectory(prefix="pairs-") as scratch:
         folder = Path(scratch)
         arrange(shared, pair, folder)
-        words = ["train", folder / "train", "--weights", shared / WEIGHTS, "--recipe", recipe]
+        words = ["train", folder / "train", "--weights", shared / WEIGHTS]
         words += ["--output", folder / "run"]
         command = [sys.executable, "-m", "alpaca_labeler", *map(str, words)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -114,17 +112,13 @@ def verdict(found: list[dict[str, float]]) -> str:
 
 def main() -> None:
     """Measure, print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--pairs", nargs="+", default=PAIRS, metavar="KIND/KIND")
-    parser.add_argument("--recipe", default="default")
-    given = parser.parse_args()
     if not (folder := os.environ.get("ALPACA_SHARED")):
-        parser.error("set ALPACA_SHARED to the folder that holds the gatherings of photos")
+        sys.exit("set ALPACA_SHARED to the folder that holds the gatherings of photos")
     found = list[dict[str, float]]()
     print("| pair | photos | accuracy | AUC | review | caught | mistakes expected / true |")
     print("|---|---|---|---|---|---|---|")
-    for pair in given.pairs:
-        found.append(measure(Path(folder).resolve(), pair, given.recipe))
+    for pair in PAIRS:
+        found.append(measure(Path(folder).resolve(), pair))
         print(ROW.format(pair=pair, **found[-1]), flush=True)
     print(f"\n{verdict(found)}")
 

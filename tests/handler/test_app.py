@@ -374,7 +374,6 @@ def test_a_broken_bundle_without_a_previous_one_is_an_error_at_start(function, f
     ("environment", "said"),
     [
         ({}, "RESULTS_URI must be an S3 URI"),
-        ({"RESULTS_URI": RESULTS, "INPUT_URI": "s3://results/"}, "overlap"),
         ({"LOG_LEVEL": "loud"}, "Unknown level: 'LOUD'"),
     ],
 )

@@ -54,14 +54,18 @@ def test_of_a_key_that_is_overwritten_a_hundred_times_in_two_seconds_the_last_co
 # --- the test can fail: each of these bugs is caught ---------------------------------------------
 
 
+def carry_on_after(patch, error, owner, name):
+    real = getattr(owner, name)
+
+    def act(*arguments):
+        with contextlib.suppress(error):
+            real(*arguments)
+
+    patch.setattr(owner, name, act)
+
+
 def believe_a_refused_commit(patch):
-    real = Upload.commit
-
-    def commit(self):
-        with contextlib.suppress(storage.Conflict):
-            real(self)
-
-    patch.setattr(Upload, "commit", commit)
+    carry_on_after(patch, storage.Conflict, Upload, "commit")
 
 
 def commit_without_a_condition(patch):
@@ -89,13 +93,7 @@ def let_the_first_read_win(patch):
 
 
 def believe_that_a_part_was_written(patch):
-    real = bucket.write
-
-    def write(*arguments):
-        with contextlib.suppress(storage.StorageError):
-            real(*arguments)
-
-    patch.setattr(bucket, "write", write)
+    carry_on_after(patch, storage.StorageError, bucket, "write")
 
 
 def believe_the_clock_of_who_decides(patch):

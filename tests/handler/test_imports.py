@@ -20,7 +20,6 @@ SLOW = ["boto3", "botocore", "tensorflow", "keras", "click"]
     [
         ("import alpaca_labeler.handler.app", 0.25, ["numpy", "PIL", "boto3", "ai_edge_litert"]),
         ("import alpaca_labeler.table.bucket", 0.25, ["numpy", "PIL", "ai_edge_litert", *SLOW]),
-        ("import alpaca_labeler.pipeline.labeler", 0.5, SLOW),
         ("import alpaca_labeler.handler.current_model", 0.5, SLOW),
         (PREDICT, 10, [*SLOW, "alpaca_labeler.training", "alpaca_labeler.main"]),
     ],

@@ -41,16 +41,13 @@ def weights_of(result):
     return np.concatenate([weight.ravel() for weight in result.network.get_weights()])
 
 
-def phases_of(result):
-    return [(epoch.phase, epoch.epoch, epoch.epochs) for epoch in result.history]
-
-
 def test_the_same_seed_gives_the_same_model(begin, trained):
     outcome, first = trained.outcome, trained.outcome.fit
     train, held = outcome.trained_on, outcome.judged_on
     again = fit.fit(begin, train, held, seed=outcome.settings.seed, progress=silent)
     assert np.array_equal(weights_of(first), weights_of(again))
-    assert phases_of(first) == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
+    phases = [(epoch.phase, epoch.epoch, epoch.epochs) for epoch in first.history]
+    assert phases == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
     assert [epoch.loss for epoch in again.history] == [epoch.loss for epoch in first.history]
 
 
@@ -99,8 +96,7 @@ def test_a_recipe_of_zeros_trains(data, begin, tmp_path):
     file = tmp_path / "zeros.toml"
     file.write_text(text.replace("true", "false"))
     zeros = fit.start(data, begin.group, recipes.load(str(file)), None, seed=42)
-    result = fit.fit(zeros, TRAIN, HELD, seed=42, progress=silent)
-    assert phases_of(result) == [("frozen", 1, 1), ("fine-tuning", 1, 2), ("fine-tuning", 2, 2)]
+    assert len(fit.fit(zeros, TRAIN, HELD, seed=42, progress=silent).history) == 3
 
 
 def test_only_the_layers_from_the_named_one_on_learn(begin, trained):
@@ -120,9 +116,6 @@ def test_photos_are_shown_at_each_size_with_their_labels_and_kinds(data, begin, 
     for _, targets in batches:
         assert targets[network.LOGIT].numpy().ravel().tolist() == [0, 0, 1]
         assert targets[network.KIND].numpy().tolist() == [0, 0, 1]
-    [(images, targets)] = reader.held_out(data, HELD)
-    assert np.array_equal(images, data.pixels[HELD])
-    assert targets[network.LOGIT].numpy().ravel().tolist() == data.truth()[HELD].tolist()
 
 
 def test_photos_are_drawn_by_their_chances(begin, monkeypatch):

@@ -40,8 +40,3 @@ def test_a_wrong_setting_is_named(tmp_path, old, new, complaint):
     with pytest.raises(RecipeError, match=r"mine\.toml") as refusal:
         recipes.load(str(file))
     assert complaint in str(refusal.value)
-
-
-def test_an_unknown_recipe_is_answered_with_the_known_ones():
-    with pytest.raises(RecipeError, match="course, default, embedded"):
-        recipes.load("curse")

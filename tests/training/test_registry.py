@@ -63,6 +63,12 @@ def published(make):
     return publish
 
 
+def put(folder, version):
+    """Copy a bundle to a version's place, as no command does."""
+    for file in Path(folder).iterdir():
+        storage.write_if_absent(f"{STORE}/{version}/{file.name}", file.read_bytes(), "text/plain")
+
+
 def pointer():
     return json.loads(storage.read(POINTER, 10_000))
 
@@ -172,9 +178,7 @@ def test_only_whole_bundles_are_promoted(make):
     with pytest.raises(registry.PublishError, match="not a model version"):
         registry.promote(STORE, "../elsewhere")
     other = "20261209T000000Z-abc"
-    card = Path(folder, bundle.CARD_FILE).read_bytes()
-    for name, data in ((bundle.MODEL_FILE, model), (bundle.CARD_FILE, card)):
-        storage.write_if_absent(f"{STORE}/{other}/{name}", data, "text/plain")
+    put(folder, other)
     with pytest.raises(registry.PublishError, match="publish it under its own version"):
         registry.promote(STORE, other)
     assert POINTER not in objects()
@@ -186,9 +190,7 @@ def test_a_model_that_answers_another_question_is_refused_whichever_command_it_i
     for act in (registry.publish, partial(registry.publish, promote=False)):
         with pytest.raises(registry.PublishError, match=r"'alpaca', and 20.+ 'sheep' and 'goat'"):
             act(goats, STORE)
-    for name in (bundle.MODEL_FILE, bundle.CARD_FILE):
-        data = Path(goats, name).read_bytes()
-        storage.write_if_absent(f"{STORE}/{other}/{name}", data, "text/plain")
+    put(goats, other)
     with pytest.raises(registry.PublishError, match="another question"):
         registry.promote(STORE, other)
     assert current() == version

@@ -25,7 +25,7 @@ def call(command, *arguments):
 
 def test_a_wrong_argument_is_one_line_of_error(pets, tmp_path):
     for arguments, complaint in (
-        ([pets, "--recipe", "curse"], "no such recipe"),
+        ([pets, "--recipe", "curse"], "no such recipe; choose one of course, default, embedded"),
         ([pets / "dogs"], "there is no class in it"),
         ([pets, "--positive", "bird"], "there is no class 'bird' in it"),
         ([pets / "cat photos" / "00.png"], "not the description of a data set"),
