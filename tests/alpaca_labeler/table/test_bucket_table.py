@@ -15,7 +15,6 @@ from tests.support.rows import reading
 pytestmark = pytest.mark.usefixtures("s3")
 RESULTS = "s3://results/labels/"
 NOW = datetime.now(UTC)
-SMALL = 5 * 2**20  # the smallest part that S3 takes
 
 
 def row(name, ago=0, label="alpaca", content=None):
@@ -40,17 +39,6 @@ def labels():
 def s3(aws):
     aws.create_bucket(Bucket="results")
     return aws
-
-
-def test_parts_become_one_sorted_manifest(s3):
-    write(RESULTS, [row("b"), row("a")])
-    write(RESULTS, [row("c"), row("a", -1, "goat")])
-    before = labels()
-    done = compact(RESULTS)
-    assert (done.rows, done.parts, done.waiting) == (3, 2, 0)
-    assert labels() == before == {"a": "goat", "b": "alpaca", "c": "alpaca"}
-    assert keys(s3) == ["labels/manifest.jsonl"]
-    assert compact(RESULTS).parts == 0
 
 
 def test_the_same_batch_written_twice_is_one_part_and_many_rows_are_several(s3, monkeypatch):
@@ -82,14 +70,6 @@ def test_a_broken_part_is_named_and_left(s3):
     assert (done.parts, len(done.broken)) == (1, 1)
     assert "line 2: not JSON" in done.broken[0]
     assert keys(s3, "labels/parts/") == [broken]
-
-
-def test_nothing_is_merged_until_it_pays():
-    write(RESULTS, [row(f"{n}") for n in range(200)])
-    assert compact(RESULTS, max_age=1000).parts == 1
-    write(RESULTS, [row("new")])
-    assert compact(RESULTS, max_age=1000).waiting == 1
-    assert compact(RESULTS, max_age=0).parts == 1
 
 
 def test_neither_manifest_nor_part_is_said_and_rows_can_be_brought_in(tmp_path):
@@ -146,21 +126,3 @@ def test_a_photo_that_is_gone_is_hidden_and_later_erased(s3):
     body = s3.get_object(Bucket="results", Key="labels/manifest.jsonl")["Body"].read()
     assert b"s3://photos/a" in body
     assert b"s3://photos/b" not in body
-
-
-def test_a_large_manifest_is_uploaded_in_parts_and_an_upload_that_fails_is_abandoned(
-    s3, monkeypatch
-):
-    padding = "x" * 1000
-    write(RESULTS, [row(f"{padding}{number:05}") for number in range(9000)])
-    with monkeypatch.context() as patch:
-        patch.setattr("alpaca_labeler.storage.upload.Upload.commit", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            compact(RESULTS, part_bytes=SMALL)
-    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []
-    assert len(keys(s3, "labels/parts/")) == 1
-    assert compact(RESULTS, part_bytes=SMALL).rows == 9000
-    assert s3.head_object(Bucket="results", Key="labels/manifest.jsonl")["ETag"].endswith('-5"')
-    write(RESULTS, [row("a")])
-    assert compact(RESULTS, part_bytes=SMALL).rows == 9001
-    assert s3.list_multipart_uploads(Bucket="results").get("Uploads", []) == []

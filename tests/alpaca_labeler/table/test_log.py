@@ -139,15 +139,6 @@ def test_a_file_of_somebody_else_is_left_as_it_is(path, end):
     assert Path(path).read_bytes() == end
 
 
-def test_an_unreadable_line_is_named(path):
-    append(path, row("a"))
-    with open(path, "ab") as file:
-        file.write(b"oops\n")
-    append(path, row("b"))
-    with pytest.raises(ManifestError, match="line 2: not JSON"):
-        names(path)
-
-
 @pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EACCES])
 def test_a_file_that_cannot_be_replaced_stays_as_it_was_written(path, number, monkeypatch):
     append(path, row("b"), row("a"), row("b", 2, "goat"))

@@ -93,16 +93,6 @@ def test_a_copy_under_another_name_keeps_what_a_person_called_it_and_did_not_tak
     assert {*labels().values()} == {"alpaca"}
 
 
-def test_a_new_picture_is_the_models_again_and_is_said(clock):
-    label(clock, read("a.jpg"))
-    decide(clock, "a.jpg")
-    with Run("manifest.jsonl", clock) as run:
-        run.load("m1")
-        run.append(read("a.jpg", "sha256:bb", date="2026-02-01T00:00:00Z"))
-        assert run.overruled == ["a.jpg"]
-    assert labels() == {"a.jpg": "alpaca"}
-
-
 @pytest.mark.parametrize(
     ("failure", "decoder", "again"),
     [
@@ -122,33 +112,14 @@ def test_a_failure_is_tried_again_if_that_may_help(clock, failure, decoder, agai
         assert run.had_failed(state("a.jpg")) is (failure.code in TRIED_AGAIN)
 
 
-def prune(clock, *seen, until=None):
-    with Run("manifest.jsonl", clock) as run:
-        run.load("m1")
-        for name in seen:
-            run.named(state(name))
-        gone = run.gone()
-        run.prune(gone)
-        run.settle(until)
-    return [row.source_ref for row in gone]
-
-
-def test_pruned_and_put_back_a_photo_is_what_a_person_called_it(folder, clock):
-    label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
-    decide(clock, "a.jpg")
-    (folder / "b.jpg").touch()
-    assert prune(clock) == ["a.jpg"]
-    assert labels() == {"b.jpg": "alpaca"}
-    clock.now += timedelta(days=1)
-    assert label(clock, read("a.jpg")) == ["a.jpg"]
-    assert labels() == {"a.jpg": "goat", "b.jpg": "alpaca"}
-
-
 @pytest.mark.parametrize("until", [None, EVER])
 def test_what_is_gone_is_erased_after_a_time_or_at_once(folder, clock, until):
     label(clock, read("a.jpg"), read("b.jpg", "sha256:bb"))
     (folder / "b.jpg").touch()
-    prune(clock, until=until)
+    with Run("manifest.jsonl", clock) as run:
+        run.load("m1")
+        run.prune(run.gone())
+        run.settle(until)
     assert (b"a.jpg" in (folder / "manifest.jsonl").read_bytes()) is (until is None)
     clock.now += RETENTION + timedelta(seconds=1)
     label(clock)

@@ -4,26 +4,13 @@ import os
 
 import pytest
 
-from alpaca_labeler.table import bucket
 from alpaca_labeler.table.row import Row
 from alpaca_labeler.table.table import Elsewhere, TableError, open_table
-from tests.support.rows import failure, label
 
 
 def write(path, *rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join(row.to_line() for row in rows))
-
-
-def test_a_bucket_and_a_file_give_the_same_rows(tmp_path, aws):
-    gone = Row("gone.jpg", gone="2026-01-01T00:00:00Z")
-    rows = [label("b.jpg"), label("a.jpg"), failure("f.jpg"), gone]
-    aws.create_bucket(Bucket="results")
-    bucket.write("s3://results/labels/", rows)
-    write(tmp_path / "manifest.jsonl", *rows)
-    there = [*open_table("s3://results/labels").rows()]
-    assert there == [rows[1], rows[0], rows[2]]
-    assert [*open_table(str(tmp_path / "manifest.jsonl")).rows()] == there
 
 
 def test_photos_are_where_their_manifest_is(tmp_path, monkeypatch):
