@@ -15,7 +15,7 @@ from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import Decision, timestamp
 from alpaca_labeler.table.row import CURRENT, Row
 from alpaca_labeler.table.table import open_table
-from tests.support.rows import reading, rows_of
+from tests.support.rows import ground_truth, reading, rows_of
 
 NOW = datetime.now(UTC)
 RESULTS = "s3://results/labels/"
@@ -32,16 +32,8 @@ def ours(name="a.jpg"):
     return reading(name, timestamp(NOW - timedelta(minutes=1)), CONTENT)
 
 
-def theirs(name="a.jpg", label="goat", human="yes", at=NOW, key="animal", **more):
-    """A row as Ground Truth writes it."""
-    metadata = {
-        "class-name": label,
-        "confidence": 0.7,
-        "type": "groundtruth/image-classification",
-        "human-annotated": human,
-        "creation-date": f"{at:%Y-%m-%dT%H:%M:%S.%f}",
-    }
-    return {"source-ref": name, key: int(label == "alpaca"), f"{key}-metadata": metadata, **more}
+def theirs(name="a.jpg", label="goat", at=NOW, **more):
+    return ground_truth(name, f"{at:%Y-%m-%dT%H:%M:%S.%f}", label, **more)
 
 
 def write(*rows, end="\n"):
@@ -82,6 +74,8 @@ def test_a_persons_label_counts_and_merged_again_nothing_changes(table):
     assert [*found["b.jpg"].people] == [CURRENT]  # as the next run will find it
     assert merge("theirs.jsonl", table.name) == "0 rows merged\n2 there already\n"
     assert (rows(table), state(table)) == (found, before)
+    table.append([ours("b.jpg")])
+    assert [*rows(table)["b.jpg"].people] == [CONTENT]
 
 
 def test_what_a_person_decided_later_stays(table):
@@ -89,20 +83,6 @@ def test_what_a_person_decided_later_stays(table):
     write(theirs())
     assert merge("theirs.jsonl", table.name) == "0 rows merged\n1 there already\n"
     assert rows(table)["a.jpg"].label == "alpaca"
-
-
-def test_another_models_label_counts_if_it_is_newer(table):
-    for ago, label in ((120, "alpaca"), (0, "goat")):
-        write(theirs(human="no", at=NOW - timedelta(seconds=ago)))
-        merge("theirs.jsonl", table.name)
-        assert (rows(table)["a.jpg"].label, rows(table)["a.jpg"].decision) == (label, None)
-
-
-def test_rows_of_our_own_are_merged_fact_by_fact(table):
-    mine = ours().decided("goat", "kim", NOW, index=0)
-    write(mine, ours("b.jpg"), ours("c.jpg").decided(None, "kim", NOW))
-    assert merge("theirs.jsonl", table.name) == "3 rows merged\n"
-    assert [row.label for row in rows(table).values()] == ["goat", "alpaca", None]
 
 
 def test_several_labels_are_counted_and_named(table):

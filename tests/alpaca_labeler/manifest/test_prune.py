@@ -16,7 +16,7 @@ from alpaca_labeler.table import bucket
 from alpaca_labeler.table.facts import timestamp
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.table import open_table
-from tests.support.rows import reading, rows_of
+from tests.support.rows import decide, reading
 
 RESULTS = "s3://results/labels/"
 
@@ -29,12 +29,6 @@ def prune(*words, code=0):
 
 def row(name):
     return reading(name, timestamp(datetime.now(UTC)), f"sha256:{name}")
-
-
-def decide(where, name):
-    """A person decides."""
-    [found] = [each for each in rows_of(where) if each.source_ref == name]
-    open_table(where).append([found.decided("goat", "kim", datetime.now(UTC), index=0)])
 
 
 def names(where):
@@ -54,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / name).touch()
     (tmp_path / "manifest.jsonl").write_bytes(row("a.jpg").to_line() + row("b.jpg").to_line())
-    decide("manifest.jsonl", "a.jpg")
+    decide("manifest.jsonl", "a.jpg", "goat")
     (tmp_path / "a.jpg").unlink()
     return tmp_path
 
@@ -120,7 +114,7 @@ def s3(aws):
     for name in ("a.jpg", "b.jpg"):
         aws.put_object(Bucket="photos", Key=name, Body=b"x")
         bucket.write(RESULTS, [row(f"s3://photos/{name}")])
-    decide(RESULTS, "s3://photos/a.jpg")
+    decide(RESULTS, "s3://photos/a.jpg", "goat")
     aws.delete_object(Bucket="photos", Key="a.jpg")
     return aws
 

@@ -2,16 +2,16 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alpaca_labeler.table.facts import Decision, moment, timestamp
-from alpaca_labeler.table.row import CURRENT, ManifestError, Row, merge, merged
-from tests.support.rows import reading
+from alpaca_labeler.table.facts import moment, timestamp
+from alpaca_labeler.table.row import ManifestError, Row, merge, merged
+from tests.support.rows import ground_truth, reading
 
 NAME = "s3://photos/a.jpg"
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -56,23 +56,16 @@ decisions = st.builds(
 )
 
 
-def ground_truth(at: str, label: str, human: str) -> bytes:
-    metadata = {
-        "class-name": label,
-        "confidence": 0.7,
-        "type": "groundtruth/image-classification",
-        "human-annotated": human,
-        "creation-date": at,
-    }
-    row = {"source-ref": NAME, "animal": int(label == "alpaca"), "animal-metadata": metadata}
-    return json.dumps(row).encode()
-
-
 lines = (
     st.builds(lambda read, answer: line(read=read, answer=answer), reads, answers)
     | st.builds(lambda content, said: line(people={content: said}), contents, decisions)
     | st.builds(lambda at: line(gone=at), moments)
-    | st.builds(ground_truth, moments, labels, st.sampled_from(["yes", "no"]))
+    | st.builds(
+        lambda *said: json.dumps(ground_truth(NAME, *said)).encode(),
+        moments,
+        labels,
+        st.sampled_from(["yes", "no"]),
+    )
     | st.just(json.dumps({"source-ref": NAME, "boxes": 3}).encode())
 )
 histories = st.lists(lines, min_size=1, max_size=7)
@@ -208,23 +201,6 @@ def test_whoever_decides_last_is_believed_whatever_the_clocks_say(history, now):
     assert back.decision is None
 
 
-def test_a_decision_is_about_a_content_and_returns_with_it():
-    first = read_row("sha256:aa")
-    said = first.decided("not alpaca", "kim", NOON, index=0, attribute="alpaca")
-    second = read_row("sha256:bb", NOON + timedelta(hours=1))
-    third = read_row("sha256:aa", NOON + timedelta(hours=2), model="m2")
-    assert merged([first, said, second]).label == "alpaca"
-    assert merged([first, said, second, third]).label == "not alpaca"
-
-
-def test_a_decision_that_names_no_content_is_about_the_photo_as_it_is_when_it_is_merged_in():
-    said = Row(NAME, people={CURRENT: Decision(timestamp(NOON), "kim", "not alpaca")})
-    row = merge(read_row("sha256:aa"), said).settled()
-    assert row.label == "not alpaca"
-    assert row.people.keys() == {"sha256:aa"}
-    assert merge(row, read_row("sha256:bb", NOON + timedelta(hours=1))).label == "alpaca"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -261,12 +237,6 @@ def test_a_written_row_is_one_that_ground_truth_reads():
     }
     assert found["labeler"]["answer"]["label"] == "alpaca"
     assert "alpaca" not in json.loads(replace(row, gone=timestamp(NOON)).to_line())
-
-
-def test_derived_keys_are_never_merged():
-    found = json.loads(read_row("sha256:aa").to_line())
-    found["alpaca-metadata"] |= {"class-name": "goat", "human-annotated": "yes"}
-    assert Row.from_line(json.dumps(found).encode()) == read_row("sha256:aa")
 
 
 def test_of_several_labels_the_image_label_counts_and_the_others_are_named():
