@@ -42,9 +42,13 @@ def test_many_pixels_take_bounded_memory_and_time(name):
     assert found["seconds"] < 10, found
 
 
-@pytest.mark.parametrize("name", ["gif-frame", "webp-canvas"])
-def test_what_claims_too_much_is_refused_before_there_is_room_for_it(name):
-    found = bombs.measure(bombs.made(name, 0), images.MAX_PIXELS)
+CLAIMS = [raw.png(12_000, 12_000, bytes(10_000)), bombs.frame_beyond_its_screen(0)]
+CLAIMS += [bombs.empty_canvas(0)]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=["PNG", "GIF", "WebP"])
+def test_what_claims_too_much_is_refused_before_there_is_room_for_it(claim):
+    found = bombs.measure(claim, images.MAX_PIXELS)
     assert found["outcome"] == "too-many-pixels"
     assert found["megabytes"] < 100
 

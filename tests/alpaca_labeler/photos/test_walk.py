@@ -92,10 +92,3 @@ def test_other_tops_and_paths_apart_are_not_found_twice(found):
     names = ("top/a/1.jpg", "top/2.jpg", "b/3.jpg", "top/to -> ../b")
     paths, skipped, _ = found(*names, tops=["./top", "b"], apart=["top/a"])
     assert (paths, skipped) == (["./top/2.jpg", "b/3.jpg"], [(Kind.LINK, "./top/to")])
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every folder")
-def test_a_folder_that_cannot_be_read_is_named(found, tmp_path):
-    (tmp_path / "top/no").mkdir(parents=True)
-    (tmp_path / "top/no").chmod(0)
-    assert found("top/1.jpg") == (["top/1.jpg"], [], ["top/no"])

@@ -8,8 +8,6 @@ import socket
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from alpaca_labeler import storage
 from alpaca_labeler.storage import files
@@ -60,14 +58,6 @@ def test_a_file_over_the_limit_is_not_read(tmp_path):
         file.truncate(2**40)
     with pytest.raises(storage.TooLarge, match="1,099,511,627,776"):
         storage.read(str(path), 100)
-
-
-@given(st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
-def test_a_source_ref_is_text_and_leads_back_to_its_file(name):
-    path = os.fsdecode(name)
-    source_ref = storage.to_source_ref(path)
-    source_ref.encode()
-    assert os.path.abspath(storage.to_path(source_ref)) == os.path.abspath(path)
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/key", "file:///etc/passwd"])
