@@ -27,7 +27,7 @@ test: $(VENV)/.test  ## run all tests, with coverage
 
 SEAWEEDFS := $(CURDIR)/build/seaweedfs/bin/weed
 
-test-s3: $(VENV)/.test $(SEAWEEDFS)  ## compact on a real S3 server, with uploads in parts and races
+test-s3: $(VENV)/.test $(SEAWEEDFS)  ## compact on a real S3 server, with uploads in parts, races and crashes
 	SEAWEEDFS=$(SEAWEEDFS) $(BIN)/python -m pytest tests/alpaca_labeler/table/test_seaweedfs.py
 
 $(SEAWEEDFS): | $(BIN)/python

@@ -175,6 +175,30 @@ def job(account):
     return account
 
 
+def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_second(account):
+    template = json.loads(account.template.read_text(encoding="utf-8"))
+    template["Resources"]["Impossible"] = {
+        "Type": "AWS::IAM::Policy",
+        "DependsOn": ["InputBucket", "ResultsBucket"],
+        "Properties": {
+            "PolicyName": "impossible",
+            "PolicyDocument": {"Version": "2012-10-17", "Statement": []},
+            "Roles": ["no-such-role"],
+        },
+    }
+    blocked = account.template.with_name("template-blocked.json")
+    blocked.write_text(json.dumps(template), encoding="utf-8")
+
+    failed = Job(blocked).try_to_deploy()
+    assert failed.returncode != 0
+    assert "ROLLBACK_COMPLETE" in failed.stderr
+    done = sam("delete", "--stack-name", STACK, "--no-prompts")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    buckets = [bucket["Name"] for bucket in account.client["s3"].list_buckets()["Buckets"]]
+    assert not [name for name in buckets if name.startswith(STACK)]
+
+
 def test_an_update_from_0_2_0_replaces_no_bucket_and_no_queue(account):
     release = of_release(account.template)
     if release is None:
@@ -227,6 +251,11 @@ def test_without_permission_to_read_photos_nothing_is_labelled_and_nothing_lost(
         assert "access denied" in job.call("denied.jpg")["errorMessage"]
     # It lies in the queue, handed back, and comes again within a minute, not a quarter of an hour.
     assert job.row("denied.jpg")["alpaca"] == 1
+
+
+def test_without_permission_to_write_parts_nothing_is_said_to_be_done(job):
+    with job.without("WriteParts"):
+        assert "2 of 2" in job.call("denied.jpg", "direct.jpg")["errorMessage"]
 
 
 def test_a_changed_parameter_works_unless_the_memory_does_not_allow_it(job, tmp_path):

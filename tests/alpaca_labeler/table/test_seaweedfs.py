@@ -1,12 +1,13 @@
-"""Compaction on a real S3 server, with uploads in parts and races: `make test-s3`."""
+"""Compaction on a real S3 server, with uploads in parts, races and crashes: `make test-s3`."""
 
 import json
 import os
+import random
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -24,6 +25,10 @@ pytestmark = pytest.mark.skipif(
 RESULTS = "s3://results/labels/"
 PART = 5 * 2**20  # the smallest that S3 takes
 NOW = datetime.now(UTC)
+
+
+class Crash(BaseException):
+    """The process is gone."""
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +127,34 @@ def test_compactions_that_race_lose_nothing(s3, count):
         list(pool.map(work, range(2)))
     assert names() == [f"{number:06}" for number in range(count)]
     assert uploads(s3) == []
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_crash_between_any_two_calls_loses_nothing(monkeypatch):
+    rng, real = random.Random(3), storage._call
+    write(RESULTS, rows(6000))
+    for crash in range(1, 12):
+        said = row(f"{crash:06}{'x' * 1000}").decided("goat", "kim", NOW + timedelta(1), index=0)
+        write(RESULTS, [said])
+        left = [crash]
+
+        def call(uri, operation, _left=left, **arguments):
+            _left[0] -= 1
+            if _left[0] < 0:
+                raise Crash
+            answer = real(uri, operation, **arguments)
+            if _left[0] == 0 and rng.random() < 0.5:
+                raise Crash  # after it was done, before anybody heard
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "_call", call)
+            with suppress(Crash):
+                compact(RESULTS, part_bytes=PART, pause=0)
+        found = rows_of(RESULTS)
+        assert len(found) == 6000
+        assert {r.source_ref[:17] for r in found if r.label == "goat"} == {
+            f"s3://photos/{n:06}"[:17] for n in range(1, crash + 1)
+        }
+    compact(RESULTS, part_bytes=PART)
+    assert len(names()) == 6000
