@@ -18,6 +18,8 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(items):
+    # Whole sessions of commands begin, so that no worker waits for one at the end.
+    items.sort(key=lambda item: item.path.parent.name != "tests")
     for item in items:
         if {"chromium", "pages"} & {*item.fixturenames}:
             item.add_marker("browser")
