@@ -89,7 +89,8 @@ def test_pipes_and_devices_are_written_to_and_stay(folder):
             done = subprocess.run(
                 [*COMMAND, *words], stdout=full, stderr=-1, text=True, check=False
             )
-        assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+        assert done.returncode in {1, 120}  # Python's own, if it cannot write the rest either
+        assert done.stderr == "Error: No space left on device\n"
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     for name in ("-", "/dev/stdout", "/dev/fd/1"):
         env = {"PYTHONIOENCODING": "ascii"}
