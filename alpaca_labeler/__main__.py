@@ -1,6 +1,8 @@
 """`alpaca`, also as `python -m alpaca_labeler`."""
 
+import os
 import signal
+import sys
 
 _interrupt = signal.getsignal(signal.SIGINT)
 if _interrupt is signal.default_int_handler:
@@ -13,7 +15,15 @@ from alpaca_labeler.main import main  # noqa: E402
 def run() -> None:
     """Run the command."""
     signal.signal(signal.SIGINT, _interrupt)
-    main(prog_name="alpaca")
+    try:
+        main(prog_name="alpaca")
+    except OSError as error:  # help or the version could not be written
+        sys.exit(f"Error: {error.strerror}")
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:  # said above; Python would try once more, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

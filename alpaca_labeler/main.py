@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -59,12 +58,7 @@ class _Main(Group):
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         if os.environ.get("NO_COLOR"):  # https://no-color.org
             extra["color"] = False
-        try:
-            return super().make_context(*args, **extra)
-        except OSError as error:  # the disk to which help or the version goes is full
-            if error.errno == errno.EPIPE:
-                raise
-            raise console.Failed(console.sentence(error) or str(error)) from error
+        return super().make_context(*args, **extra)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:

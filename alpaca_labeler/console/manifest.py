@@ -9,12 +9,7 @@ from typing import Any
 import click
 
 from alpaca_labeler.console import Refused, printable, settings
-from alpaca_labeler.console.arguments import (
-    MANIFEST,
-    PHOTOS,
-    max_bytes_option,
-    photos_root_option,
-)
+from alpaca_labeler.console.arguments import MANIFEST, PHOTOS, max_bytes_option, photos_root_option
 from alpaca_labeler.console.stack import from_stack
 from alpaca_labeler.table.table import DEFAULT, TableError, open_table
 
