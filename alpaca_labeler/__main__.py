@@ -6,7 +6,7 @@ import sys
 
 _interrupt = signal.getsignal(signal.SIGINT)
 if _interrupt is signal.default_int_handler:
-    # Until there is something to stop, Ctrl-C ends the process, without a traceback of imports.
+    # Ctrl-C during the imports below ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from alpaca_labeler.main import main  # noqa: E402
@@ -22,7 +22,7 @@ def run() -> None:
     finally:
         try:
             sys.stdout.flush()
-        except OSError:  # said above; Python would try once more, and complain
+        except OSError:  # already reported; else Python would retry at exit, and complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

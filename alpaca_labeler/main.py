@@ -106,7 +106,7 @@ def main() -> None:
     _use_utf8()
     for stream in (sys.stdout, sys.stderr):  # a terminal that knows no ü still gets its line
         if isinstance(stream, io.TextIOWrapper):
-            encoding = stream.encoding if stream.isatty() else "utf-8"  # rows are, whatever reads
+            encoding = stream.encoding if stream.isatty() else "utf-8"  # as rows are
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
 
 

@@ -123,7 +123,7 @@ def load(
         pixels.append(answer.pixels)
     for index, label in enumerate(told.labels):
         if not any(photo.label == index for photo in photos):
-            more = f"; of {len(skipped):,} that cannot be used, {skipped[0]}" if skipped else ""
+            more = f"; {len(skipped):,} could not be used, such as {skipped[0]}" if skipped else ""
             raise DatasetError(f"{source}: there are no photos of {label!r}{more}")
     for name in told.excluded:
         if not any(named(photo.path, {name: ""}) is not None for photo in photos):

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import Refused, printable
-from alpaca_labeler.pipeline.done import GIVEN, MAX_BYTES
+from alpaca_labeler.pipeline.done import MAX_BYTES, MAX_BYTES_ENV
 from alpaca_labeler.storage import files
 
 
@@ -93,7 +93,7 @@ model_option = click.option(
 
 
 def _limit(_ctx: click.Context, _param: click.Parameter, value: int) -> None:
-    os.environ[GIVEN] = str(value)
+    os.environ[MAX_BYTES_ENV] = str(value)
 
 
 max_bytes_option = click.option(
@@ -102,7 +102,7 @@ max_bytes_option = click.option(
     metavar="N",
     default=MAX_BYTES,
     show_default=True,
-    envvar=GIVEN,
+    envvar=MAX_BYTES_ENV,
     expose_value=False,
     callback=_limit,
     help="Largest file that is read as a photo.",

@@ -139,7 +139,7 @@ def start(model: str = "") -> Iterator[Sandbox]:
 
 
 def _web() -> Callable[..., Any]:
-    """Return moto as a WSGI application that obeys no page in a browser, but programs alone."""
+    """Return moto as a WSGI application that refuses requests from web pages."""
     moto = DomainDispatcherApplication(create_backend_app)
 
     def answer(environ: dict[str, Any], start_response: Any) -> Any:

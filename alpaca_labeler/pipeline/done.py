@@ -13,12 +13,12 @@ from alpaca_labeler.table.row import Row
 
 MAX_BYTES: Final = 100 * 2**20
 """Limit on an encoded image, if none is given: an uncompressed 33-megapixel TIFF still fits."""
-GIVEN: Final = "ALPACA_MAX_BYTES"
+MAX_BYTES_ENV: Final = "ALPACA_MAX_BYTES"
 
 
 def max_bytes() -> int:
     """Return the limit on an encoded image, in this process and those that it starts."""
-    return int(os.environ.get(GIVEN, MAX_BYTES))
+    return int(os.environ.get(MAX_BYTES_ENV, MAX_BYTES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def review(
         server = Server(session, Photos(table.shown), port, host.lower())
     except OSError as error:
         where = printable(f"--host {host} --port {port}")
-        raise click.ClickException(f"{where}: {error.strerror}; name others") from error
+        raise click.ClickException(f"{where}: {error.strerror}; choose another") from error
     try:
         click.echo(f"{counted(len(session.index), 'photo')}. Ctrl-C ends the review.", err=True)
         click.echo(server.address)

@@ -49,7 +49,7 @@ _DRAWN: Final = f"""({_CHECKED} OR id IN (
     LIMIT max(0, {CHECK} - (SELECT count(*) FROM photo WHERE {_CHECKED}))
 ))"""  # noqa: S608 - ours
 """What was checked, then the next of what is left: the same photos, however often it is resumed.
-What was checked of a model of which no label is left says nothing of the others."""
+Checks of a model that has no labels left do not count: they say nothing about the rest."""
 
 SHOW: Final = {
     "all": "1",

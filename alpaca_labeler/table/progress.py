@@ -73,7 +73,7 @@ class Progress:
         return self._of_left(self.checked_of)
 
     def _of_left(self, counts: Counter[str]) -> int:
-        """Sum up what is about models whose labels are left: others' labels say nothing of them."""
+        """Add up the counts of models that still have labels left: only they are in question."""
         return sum(n for model, n in counts.items() if self.left_of[model] or not self.left)
 
     @property

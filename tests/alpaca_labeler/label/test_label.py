@@ -379,7 +379,7 @@ def test_one_limit_on_bytes_holds_for_every_command_that_reads_photos(folder, ru
         (folder / f"pets/{name[:3]}").mkdir(parents=True)
         shutil.copy(folder / f"photos/{name}", folder / f"pets/{name[:3]}")
     with pytest.raises(
-        DatasetError, match=r"no photos of 'cat'; of 1 that cannot be used, .*limit"
+        DatasetError, match=r"no photos of 'cat'; 1 could not be used, such as .*limit"
     ):
         dataset.load("pets", 32)
     run("photos", "--workers", 1, "--max-bytes", 200_000)
