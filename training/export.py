@@ -9,12 +9,13 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec import structs
 
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.bundle import Card
@@ -73,7 +74,7 @@ def export(
     whole = {
         "format": bundle.CARD_FORMAT,
         "created": f"{created:%Y-%m-%dT%H:%M:%SZ}",
-        **asdict(card),
+        **structs.asdict(card),
         **measured,
         **_for_people(outcome, data, differing, photos),
     }
@@ -112,7 +113,7 @@ def _decisive(outcome: Outcome, data: Dataset, model: bytes, created: datetime) 
         calibration=decision.calibration,
         sha256=hashlib.sha256(model).hexdigest(),
     )
-    return replace(card, version=f"{created:%Y%m%dT%H%M%SZ}-{card.digest()}")
+    return structs.replace(card, version=f"{created:%Y%m%dT%H%M%SZ}-{card.digest()}")
 
 
 def _for_people(
@@ -130,7 +131,7 @@ def _for_people(
         )
     return {
         "training": {
-            "recipe": asdict(settings.recipe),
+            "recipe": msgspec.to_builtins(settings.recipe),
             "seed": settings.seed,
             "folds": settings.folds,
             "photos": _count_trained(outcome, data),

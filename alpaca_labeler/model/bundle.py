@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
 
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
@@ -23,9 +25,6 @@ CARD_FILE: Final = "model.json"
 CARD_FORMAT: Final = 1
 MAX_MODEL_BYTES: Final = 64 * 2**20
 MAX_CARD_BYTES: Final = 4 * 2**20
-MAX_INPUT_SIZE: Final = 1024
-MAX_TEXT: Final = 255
-"""Characters of a name on a card: longer ones would fill every row."""
 VERSION: Final = re.compile(r"[0-9A-Za-z]+-[0-9a-f]+")
 """What a version looks like: the name of one folder, which cannot lead anywhere else."""
 RESERVED: Final = frozenset({"source-ref", "labeler", "failure"})
@@ -40,32 +39,37 @@ class BundleError(LabelerError):
     """A bundle cannot be used. The message names the bundle and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+Name = Annotated[str, Meta(min_length=1, max_length=255)]
+"""A longer one would fill every row."""
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class Card(Struct, frozen=True):
     """The part of `model.json` that decides labels. Everything else on the card is for people."""
 
-    version: str
+    version: Annotated[str, Meta(pattern=rf"\A{VERSION.pattern}\Z", max_length=255)]
     """`<creation time>-<digest>`: sorts by age, changes with anything that could change a label."""
-    attribute: str
+    attribute: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9](-*[A-Za-z0-9])*\Z", max_length=255)]
     """Name of the manifest's label attribute: the positive class as an identifier."""
-    labels: tuple[str, str]
+    labels: tuple[Name, Name]
     """Class names in index order. The model's probability is that of `labels[1]`."""
-    threshold: float
+    threshold: Share
     """Lowest probability, 0..1, that is labelled `labels[1]`."""
-    review_band: tuple[float, float]
+    review_band: tuple[Share, Share]
     """Probabilities from the first up to and including the second need human review."""
-    input_size: int
+    input_size: Annotated[int, Meta(ge=1, le=1024)]
     """Side in pixels of the square the model takes."""
-    preprocessing: str
+    preprocessing: Name
     """`alpaca_labeler.photos.images.PREPROCESSING_ID` of the pixels the model was trained on."""
     calibration: tuple[float, float]
     """(a, b): the probability is sigmoid(a * logit + b)."""
-    sha256: str
+    sha256: Name
     """Digest of `model.tflite`, in hex."""
 
     def digest(self) -> str:
         """Hex digest of everything that decides a label: the second half of a version."""
-        decisive = {name: value for name, value in asdict(self).items() if name != "version"}
+        decisive = msgspec.to_builtins(self)
+        del decisive["version"]
         text = json.dumps(decisive, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -123,17 +127,16 @@ def resolve(uri: str, field: str = "version") -> str:
 def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
     """Verify a card against its model. Raises `BundleError`, which calls the bundle `name`."""
     try:
-        document = json.loads(card_json)
-        if document["format"] != CARD_FORMAT:
+        document = msgspec.json.decode(card_json, type=dict[str, Any])
+        if document.get("format") != CARD_FORMAT:
             raise BundleError(
-                f"{name}: card format {document['format']!r}, but this code reads {CARD_FORMAT}: "
-                "use the version of this tool that the bundle was made for"
+                f"{name}: card format {document.get('format')!r}, but this code reads "
+                f"{CARD_FORMAT}: use the version of this tool that the bundle was made for"
             )
-        card = _card(document)
-    except BundleError:
-        raise
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise BundleError(f"{name}/{CARD_FILE}: not a model card ({error!r})") from error
+        card = msgspec.convert(document, Card)
+        _check(card)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{name}/{CARD_FILE}: not a model card ({error})") from error
     if hashlib.sha256(model).hexdigest() != card.sha256:
         raise BundleError(
             f"{name}/{MODEL_FILE}: its sha256 is not the one on the card; copy the bundle again, "
@@ -152,42 +155,11 @@ def parse(card_json: bytes, model: bytes, *, name: str) -> Bundle:
     return Bundle(card, model, document)
 
 
-def _card(document: dict[str, Any]) -> Card:
-    if not isinstance(document["labels"], list):
-        raise TypeError("labels must be a list of two names")
-    negative, positive = document["labels"]
-    low, high = document["review_band"]
-    scale, offset = document["calibration"]
-    card = Card(
-        version=_text(document["version"]),
-        attribute=_text(document["attribute"]),
-        labels=(_text(negative), _text(positive)),
-        threshold=float(document["threshold"]),
-        review_band=(float(low), float(high)),
-        input_size=int(document["input_size"]),
-        preprocessing=_text(document["preprocessing"]),
-        calibration=(float(scale), float(offset)),
-        sha256=_text(document["sha256"]),
-    )
+def _check(card: Card) -> None:
+    """Raise `ValueError` for a card whose values do not agree."""
     if card.labels[0] == card.labels[1]:
-        raise ValueError(f"both classes are called {negative!r}")
-    if not 0 <= card.threshold <= 1 or not 0 <= low <= high <= 1:
-        raise ValueError("threshold and review band must lie within 0..1")
-    if not 0 < card.input_size <= MAX_INPUT_SIZE:
-        raise ValueError(f"an input size of {card.input_size} pixels: 1 to {MAX_INPUT_SIZE} work")
-    if not all(map(math.isfinite, card.calibration)):
-        raise ValueError("the calibration must be two finite numbers")
-    if not VERSION.fullmatch(card.version):
-        raise ValueError(f"{card.version!r} is not a model version")
-    name = card.attribute
-    is_name = re.fullmatch(r"[A-Za-z0-9](-*[A-Za-z0-9])*", name)
-    if not is_name or name in RESERVED or name.endswith("-metadata"):
+        raise ValueError(f"both classes are called {card.labels[0]!r}")
+    if card.review_band[0] > card.review_band[1]:
+        raise ValueError("the review band ends before it begins")
+    if card.attribute in RESERVED or card.attribute.endswith("-metadata"):
         raise ValueError(f"{card.attribute!r} cannot be a label attribute name")
-    return card
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
-        raise TypeError(f"{value!r:.80} where a text of 1 to {MAX_TEXT} characters was expected")
-    value.encode()  # JSON may hold half a surrogate pair, which no row can
-    return value

@@ -18,6 +18,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
+from msgspec import structs
 from PIL import Image
 
 from alpaca_labeler import storage
@@ -218,11 +219,12 @@ class Labeler:
                 return failed
             refused = failed.row if isinstance(error, storage.Denied) else None
             return Done(image, None, str(error), refused=refused)
-        read = read._replace(width=seen.width, height=seen.height)
-        read = read._replace(taken=seen.taken, camera=seen.camera)
+        read = structs.replace(
+            read, width=seen.width, height=seen.height, taken=seen.taken, camera=seen.camera
+        )
         card, p = self.card, prediction
         answer = Answer(card.version, p.label, p.index, card.attribute, p.probability)
-        answer = answer._replace(threshold=card.threshold, needs_review=p.needs_review)
+        answer = structs.replace(answer, threshold=card.threshold, needs_review=p.needs_review)
         return Done(image, Row(image.source_ref, read, answer))
 
     def _failed(self, image: ImageVersion, read: Read, failure: Failure) -> Done:

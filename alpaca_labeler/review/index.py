@@ -11,8 +11,9 @@ import sqlite3
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct
 
 from alpaca_labeler.table.facts import RANDOM, Answer
 from alpaca_labeler.table.progress import CHECK, Progress, doubt, is_changed
@@ -51,7 +52,7 @@ _DRAWN: Final = f"""({_CHECKED} OR id IN (
 """What was checked, then the next of what is left: the same photos, however often it is resumed.
 Checks of a model that has no labels left do not count: they say nothing about the rest."""
 
-SHOW: Final = {
+_SHOW: Final = {
     "all": "1",
     "left": f"status = {LEFT}",
     "review": f"status = {LEFT} AND review",
@@ -64,13 +65,12 @@ _DOUBT: Final = f"status <> {LEFT}, certainty IS NULL, certainty, id"
 """A person's decision is certain: it comes last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Struct, frozen=True):
     """Which photos to show, the least certain first. An empty text asks for any."""
 
-    search: str = ""
-    show: str = "all"
-    label: str = ""
+    search: Annotated[str, Meta(max_length=500)] = ""
+    show: Literal["all", "left", "review", "changed", "confirmed", "random"] = "all"
+    label: Literal["", "0", "1"] = ""
     """A class index: the person's, or the model's if nobody has decided."""
 
 
@@ -139,7 +139,7 @@ class Index:
 
     def select(self, query: Query) -> list[tuple[int, int]]:
         """Return (number, status) of the photos that were asked for, in their order."""
-        where, values = [SHOW[query.show]], []
+        where, values = [_SHOW[query.show]], []
         for sql, value in (
             ("instr(folded, ?)", folded(query.search)),
             ("class = CAST(? AS INT)", query.label),

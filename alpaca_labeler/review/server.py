@@ -11,16 +11,15 @@ import importlib.resources
 import secrets
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs
 
-import orjson
+import msgspec
 
 from alpaca_labeler.errors import LabelerError
-from alpaca_labeler.review.index import CLASSES, SHOW, Query
-from alpaca_labeler.review.photos import LONGEST, PhotoError, Photos
+from alpaca_labeler.review.index import CLASSES, Query
+from alpaca_labeler.review.photos import PhotoError, Photos
 from alpaca_labeler.review.session import Outdated, Session
 
 _SCRIPT: Final = "text/javascript; charset=utf-8"
@@ -51,11 +50,37 @@ HEADERS: Final = {
 
 MAX_BODY: Final = 2**20
 """Bytes of a request: the numbers of some ten thousand photos."""
-MAX_SEARCH: Final = 500
 IDLE_SECONDS: Final = 60
 
 _JSON: Final = "application/json"
 _SEE_OTHER: Final = 303
+
+
+T = TypeVar("T")
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
+
+
+class _List(Query, frozen=True):
+    photo: str = ""
+
+
+class _Tiles(msgspec.Struct):
+    generation: _Number
+    ids: list[_Number]
+
+
+class _Photo(msgspec.Struct):
+    generation: _Number
+    id: _Number
+    size: Literal["tile", "large", "full"]
+
+
+class _Body(msgspec.Struct):
+    generation: _Number
+    since: _Number
+    classes: tuple[list[_Number], list[_Number]] = ([], [])
+    """Numbers of the photos that are to be of each class."""
+    check: bool = False
 
 
 class _Answer(Exception):
@@ -165,25 +190,22 @@ class _Handler(BaseHTTPRequestHandler):
             return self.server.pages[name]
         session = self.server.session
         try:
-            asked = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
+            parsed = parse_qs(query, keep_blank_values=True, max_num_fields=20, errors="strict")
         except ValueError:
             raise _Answer(400, "the query cannot be read") from None
         if name not in {"list", "tiles", "photo"}:
             raise _Answer(404, "there is nothing here")
-        given = {key: values[-1] for key, values in asked.items()}
-        generation = _integer(given, "generation") if "generation" in given else 0
-        answers: dict[str, Callable[[], object]] = {
-            "list": lambda: session.select(_query(given), given.get("photo", "")),
-            "tiles": lambda: session.tiles(generation, _integers(given.get("ids", "").split(","))),
-        }
-        if name in answers:
-            return _json(answers[name]())
-        number, size = _integer(given, "id"), given.get("size", "")
-        row = session.row(generation, number)
-        if size not in LONGEST:
-            raise _Answer(400, "no such size")
+        given = {key: values[-1] for key, values in parsed.items()}
+        if name == "list":
+            wanted = _typed(_List, given)
+            return _json(session.select(wanted, wanted.photo))
+        if name == "tiles":
+            tiles = _typed(_Tiles, given | {"ids": given.get("ids", "").split(",")})
+            return _json(session.tiles(tiles.generation, tiles.ids))
+        asked = _typed(_Photo, given)
+        row = session.row(asked.generation, asked.id)
         try:
-            return self.server.photos.jpeg(row, size), "image/jpeg"
+            return self.server.photos.jpeg(row, asked.size), "image/jpeg"
         except PhotoError as error:  # an ordinary answer, not a fault of the page
             return _said(str(error))
 
@@ -192,16 +214,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(403, "only the page itself may write")
         body = self._body()
         session = self.server.session
-        generation, since = _integer(body, "generation"), _integer(body, "since")
         if name == "decide":
-            wanted = _wanted(body.get("classes"))
-            check = body.get("check") is True
-            return _json(session.decide(generation, since, wanted, check=check))
+            wanted = {number: index for index in CLASSES for number in body.classes[index]}
+            return _json(session.decide(body.generation, body.since, wanted, check=body.check))
         if name == "undo":
-            return _json(session.undo(since))
+            return _json(session.undo(body.since))
         raise _Answer(404, "there is nothing here")
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self) -> _Body:
         if self.headers.get_content_type() != _JSON:
             raise _Answer(415, "only JSON is accepted")
         length = self.headers.get("Content-Length", "")
@@ -210,12 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
         if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
             raise _Answer(413, f"more than {MAX_BODY:,} bytes")
         try:
-            body = orjson.loads(self.rfile.read(int(length)))
-        except orjson.JSONDecodeError:
-            raise _Answer(400, "not JSON") from None
-        if not isinstance(body, dict):
-            raise _Answer(400, "not a JSON object")
-        return body
+            return msgspec.json.decode(self.rfile.read(int(length)), type=_Body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _Answer(400, str(error)) from None
 
     def _send(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
@@ -242,41 +259,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _json(value: object) -> tuple[bytes, str]:
-    return orjson.dumps(value), _JSON
+    return msgspec.json.encode(value), _JSON
 
 
 def _said(reason: str) -> tuple[bytes, str]:
     return _json({"error": reason.encode(errors="backslashreplace").decode()})
 
 
-def _integer(given: dict[str, Any], name: str) -> int:
-    value = given.get(name)
-    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.isdigit():
-        return int(value)
-    if type(value) is int and 0 <= value < 10**12:
-        return value
-    raise _Answer(400, f"{name} is not a number")
-
-
-def _integers(found: object) -> list[int]:
-    if not isinstance(found, list):
-        raise _Answer(400, "ids is not a list")
-    return [_integer({"id": each}, "id") for each in found]
-
-
-def _wanted(classes: object) -> dict[int, int]:
-    """Return the class index of each photo, given the photos of each class."""
-    if not isinstance(classes, list) or len(classes) != len(CLASSES):
-        raise _Answer(400, "classes is not a list with one list per class")
-    return {number: index for index in CLASSES for number in _integers(classes[index])}
-
-
-def _query(given: dict[str, str]) -> Query:
-    query = Query(**{f.name: given[f.name] for f in fields(Query) if f.name in given})
-    if (
-        query.show not in SHOW
-        or query.label not in {"", *map(str, CLASSES)}
-        or len(query.search) > MAX_SEARCH
-    ):
-        raise _Answer(400, "no such list")
-    return query
+def _typed(kind: type[T], given: dict[str, Any]) -> T:
+    try:
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _Answer(400, str(error)) from None

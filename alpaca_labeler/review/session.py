@@ -55,9 +55,9 @@ class Session:
     def reload(self) -> None:
         """Read the table again."""
         with self._lock:
-            news = self.table.follow()  # before it is read, so that nothing falls between
+            poll = self.table.follow()  # before it is read, so that nothing falls between
             self.index = Index(self.table.read())
-            self._news = news
+            self._poll = poll
             self.classes = {**self.index.classes, **self._given_classes}
             self.generation += 1
 
@@ -215,7 +215,7 @@ class Session:
 
     def _follow(self) -> None:
         """Merge what was appended since, here or elsewhere; read again what was replaced."""
-        rows, is_replaced = self._news()
+        rows, is_replaced = self._poll()
         self._log += self.index.merge(rows)
         if is_replaced:
             self.reload()

@@ -29,7 +29,7 @@ from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.storage.upload import PART_BYTES, Upload
 from alpaca_labeler.table import lines
 from alpaca_labeler.table.facts import Decision, timestamp
-from alpaca_labeler.table.lines import Keyed, News
+from alpaca_labeler.table.lines import Keyed, Poll
 from alpaca_labeler.table.row import ManifestError, Row, merged
 from alpaca_labeler.table.run import RETENTION, is_past
 
@@ -195,18 +195,18 @@ def read(results: str) -> Iterator[Keyed]:
         yield from lines.merge(_in_order(manifest, found.manifest), arrived)
 
 
-def follow(results: str) -> News:
+def follow(results: str) -> Poll:
     """Begin to follow the parts that others write, until they are merged. Raises `StorageError`."""
     manifest = results + MANIFEST
     stamp, seen = storage.stamp_of(manifest), {*_Found(results).parts}
 
-    def news() -> tuple[list[Row], bool]:
+    def poll() -> tuple[list[Row], bool]:
         new = [uri for uri in _Found(results).parts if uri not in seen]
         rows = [Row.from_line(line) for _, line in _Gathered().checked(new)]
         seen.update(new)
         return rows, storage.stamp_of(manifest) != stamp
 
-    return news
+    return poll
 
 
 def waiting(results: str) -> int:

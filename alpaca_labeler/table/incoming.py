@@ -81,7 +81,7 @@ def _news(theirs: Table, ours: Table, done: Brought) -> Iterator[Row]:
         brought = rows.get(theirs)
         if brought is None:
             continue
-        if not brought.facts():
+        if brought == Row(name):
             done.without_label += 1
             continue
         if brought.ambiguous:

@@ -16,7 +16,7 @@ from alpaca_labeler.table.row import ManifestError, Row, merged
 Keyed = tuple[str, bytes]
 """(source-ref, the row's line with its newline)."""
 
-News = Callable[[], tuple[list[Row], bool]]
+Poll = Callable[[], tuple[list[Row], bool]]
 """Returns the rows that were appended to a table since the last call, and whether the table is
 another file now, to be read again. Raises `LabelerError`."""
 

@@ -26,7 +26,7 @@ from typing import IO, Final, Self
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.table import lines
-from alpaca_labeler.table.lines import MAX_LINE_BYTES, Keyed, News
+from alpaca_labeler.table.lines import MAX_LINE_BYTES, Keyed, Poll
 from alpaca_labeler.table.row import ManifestError, Row, check_encoding
 
 APPENDING: Final = 0
@@ -68,21 +68,21 @@ def read(path: str) -> Iterator[Keyed]:
             yield from _merged(file, path, _end_of_rows(file, path))
 
 
-def follow(path: str) -> News:
+def follow(path: str) -> Poll:
     """Begin to follow what is appended from here on. Raises `OSError`."""
     file = open(path, "rb")  # noqa: SIM115 - closed with what is returned
     end = 0
 
-    def news() -> tuple[list[Row], bool]:
+    def poll() -> tuple[list[Row], bool]:
         nonlocal end
         start, end = end, _end_of_rows(file, path)
         file.seek(start)
         rows = [Row.from_line(line) for _, line in lines.read(file, path, end)]
         return rows, not _is_named(file, path)
 
-    weakref.finalize(news, file.close)
+    weakref.finalize(poll, file.close)
     end = _end_of_rows(file, path)
-    return news
+    return poll
 
 
 def _merged(file: IO[bytes], path: str, end: int) -> Iterator[Keyed]:

@@ -23,31 +23,30 @@ from datetime import datetime
 from functools import reduce
 from typing import Any, Final
 
-import orjson
+import msgspec
 
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.table.facts import (
     EARLIEST,
     Answer,
+    Count,
     Decision,
+    Facts,
     Failure,
     Read,
+    Share,
+    Text,
     block,
-    count,
-    from_json,
+    facts_of,
+    known,
     later,
     moment,
-    share,
-    text,
-    to_json,
 )
 
 TASK_TYPE: Final = "groundtruth/image-classification"
 REVIEW_JOB: Final = "labeling-job/review"
 _JOB: Final = "labeling-job/"
 _METADATA: Final = "-metadata"
-
-_FACTS: Final = frozenset({"read", "answer", "people", "gone"})
 
 CURRENT: Final = ""
 """The content of a decision that names none: the photo as it is when the row is merged in."""
@@ -184,39 +183,27 @@ class Row:
     @classmethod
     def from_line(cls, line: bytes) -> Row:
         """Read one line of JSON. Raises `ManifestError` if it is not a row with a `source-ref`."""
-        found = _parsed(line)
-        facts = block(found, "labeler")
-        if _FACTS.isdisjoint(facts):
-            return _foreign(found)
-        people = {
-            content: said
-            for content, each in block(facts, "people").items()
-            if (said := from_json(Decision, each)) is not None
-        }
-        answer = from_json(Answer, facts.get("answer"))
-        read = from_json(Read, facts.get("read")) or Read()
-        is_read = answer is not None or read != Read()
-        gone = moment(facts.get("gone"))
-        return cls(found["source-ref"], read if is_read else None, answer, people, gone)
+        try:
+            found = _LINES.decode(line)
+        except (msgspec.DecodeError, RecursionError):
+            found = _of_any_types(line)
+        facts = found.labeler
+        if facts is None or facts == _NOTHING:
+            return _foreign(_parsed(line))
+        read = facts.read or Read()
+        is_read = facts.answer is not None or read != Read()
+        return cls(
+            found.source_ref, read if is_read else None, facts.answer, facts.people, facts.gone
+        )
 
     def to_line(self) -> bytes:
         """Return the row as one line of UTF-8 JSON, newline included."""
         document = {"source-ref": self.source_ref, **self.ground_truth(), "labeler": self.facts()}
-        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+        return msgspec.json.encode(document) + b"\n"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Facts:
         """Return the `labeler` block: the facts, which alone are merged."""
-        people = {
-            content: {"label": None, **to_json(said)}
-            for content, said in sorted(self.people.items())
-        }
-        found = {
-            "read": self.read and to_json(self.read),
-            "answer": self.answer and to_json(self.answer),
-            "people": people,
-            "gone": self.gone,
-        }
-        return {key: value for key, value in found.items() if value}
+        return Facts(self.read, self.answer, dict(sorted(self.people.items())), self.gone)
 
     def ground_truth(self) -> dict[str, Any]:
         """Return the label as Ground Truth writes it; empty if there is none."""
@@ -259,13 +246,13 @@ def _united(a: Mapping[str, Decision], b: Mapping[str, Decision]) -> Mapping[str
 
 
 def _said_order(said: Decision) -> tuple[str, bytes]:
-    return said.at, orjson.dumps(to_json(said))
+    return said.at, msgspec.json.encode(said)
 
 
 def _read_order(row: Row) -> tuple[bool, str, str, str, bytes]:
     """Order readings in time. Of equal ones the greater text is the later, so all agree on it."""
     read = row.read or Read()
-    facts = orjson.dumps([row.read and to_json(row.read), row.answer and to_json(row.answer)])
+    facts = msgspec.json.encode([row.read, row.answer])
     sequencer = padded(read.sequencer or "")
     return row.read is not None, read.at, read.last_modified or "", sequencer, facts
 
@@ -282,10 +269,24 @@ def padded(sequencer: str) -> str:
 # --- reading a line ------------------------------------------------------------------------------
 
 
+class _Line(msgspec.Struct, rename="kebab"):
+    source_ref: str
+    labeler: Facts | None = None
+
+
+_LINES: Final = msgspec.json.Decoder(_Line)
+_NOTHING: Final = Facts()
+
+
+def _of_any_types(line: bytes) -> _Line:
+    found = _parsed(line)
+    return _Line(found["source-ref"], facts_of(block(found, "labeler")))
+
+
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        found = orjson.loads(line.removeprefix(codecs.BOM_UTF8))
-    except orjson.JSONDecodeError as error:
+        found = msgspec.json.decode(line.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.DecodeError, RecursionError) as error:
         check_encoding(line)
         raise ManifestError(f"not JSON ({error})") from None
     if not isinstance(found, dict) or not isinstance(found.get("source-ref"), str):
@@ -305,16 +306,17 @@ def _foreign(found: dict[str, Any]) -> Row:
     if not attributes:
         return Row(name)
     attribute = attributes[0]
-    metadata, index = found[f"{attribute}{_METADATA}"], count(found.get(attribute))
+    metadata = found[f"{attribute}{_METADATA}"]
+    index = known(Count, found.get(attribute), strict=False)
     at, label = moment(metadata.get("creation-date")), metadata["class-name"]
     others = tuple(attributes) if len(attributes) > 1 else ()
     if metadata.get("human-annotated") == "yes":
-        who = text(block(found, "labeler").get("annotator")) or ""
+        who = known(str, block(found, "labeler").get("annotator")) or ""
         said = Decision(at, who, label, index, attribute)
         return Row(name, people={CURRENT: said}, ambiguous=others)
-    confidence = share(metadata.get("confidence"))
+    confidence = known(Share, metadata.get("confidence"))
     probability = confidence if confidence is None or index == 1 else round(1 - confidence, 4)
-    model = (text(metadata.get("job-name")) or "").removeprefix(_JOB)
+    model = (known(str, metadata.get("job-name")) or "").removeprefix(_JOB)
     answer = Answer(model, label, index, attribute, probability)
     return Row(name, Read(at), answer, ambiguous=others)
 
@@ -327,5 +329,5 @@ def _attributes(found: dict[str, Any]) -> list[str]:
         if key.endswith(_METADATA)
         and isinstance(value, dict)
         and value.get("type", TASK_TYPE) == TASK_TYPE
-        and text(value.get("class-name"))
+        and known(Text, value.get("class-name"))
     ]

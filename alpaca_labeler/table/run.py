@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Self
 
+from msgspec import structs
+
 from alpaca_labeler import storage
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import log, prune
@@ -143,7 +145,7 @@ class Run:
         """
         name, read = row.source_ref, row.read or Read()
         self._last = later(self._clock(), max(self._last, self._ahead.get(name, "")))
-        row = replace(row, read=read._replace(at=self._last))
+        row = replace(row, read=structs.replace(read, at=self._last))
         before = self._judged.get(name, Row(name))
         if read.content in self._said and read.content not in before.people:
             row = replace(row, people={read.content: self._said[read.content]})

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from alpaca_labeler import storage
 from alpaca_labeler.errors import LabelerError
 from alpaca_labeler.table import log
-from alpaca_labeler.table.lines import Keyed, News
+from alpaca_labeler.table.lines import Keyed, Poll
 from alpaca_labeler.table.places import Places
 from alpaca_labeler.table.row import ManifestError, Row
 
@@ -40,7 +40,7 @@ class Store(Protocol):
     def write(self, where: str, rows: Sequence[Row], /) -> None:
         """See `Table.append`."""
 
-    def follow(self, where: str, /) -> News:
+    def follow(self, where: str, /) -> Poll:
         """See `Table.follow`."""
         ...
 
@@ -76,7 +76,7 @@ class Table:
         """Add rows, which count at once and survive a loss of power. Raises `LabelerError`."""
         self._store.write(self.name, rows)
 
-    def follow(self) -> News:
+    def follow(self) -> Poll:
         """Begin to follow what others append from here on. Raises `LabelerError`, `OSError`."""
         return self._store.follow(self.name)
 

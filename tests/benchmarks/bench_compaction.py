@@ -18,6 +18,8 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+from msgspec import structs
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from alpaca_labeler import storage
@@ -88,7 +90,7 @@ def row(number: int, version: int) -> Row:
     day, digest = f"2026-01-0{version}T12:00:0", number * 7919 + version
     content, etag = f"sha256:{digest:064x}", f"{digest:032x}"
     read = Read(f"{day}1.000000Z", content, etag, 123_456, f"{day}0Z", width=4032, height=3024)
-    read = read._replace(sequencer=f"0055AED6DC{version}{number:07X}")
+    read = structs.replace(read, sequencer=f"0055AED6DC{version}{number:07X}")
     index = int(number % 17 > 8)
     label, model = ("not alpaca", "alpaca")[index], "20260101T000000Z-0123456789ab"
     answer = Answer(model, label, index, "alpaca", (number % 17) / 17, 0.5, number % 17 == 8)

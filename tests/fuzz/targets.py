@@ -15,8 +15,8 @@ from random import Random
 from unittest.mock import patch
 from urllib.parse import quote_plus
 
+import msgspec
 import numpy as np
-import orjson
 
 from alpaca_labeler import storage
 from alpaca_labeler.console import printable
@@ -32,7 +32,7 @@ from alpaca_labeler.pipeline.done import as_read
 from alpaca_labeler.storage import StorageError
 from alpaca_labeler.storage.image_version import ImageVersion
 from alpaca_labeler.table import bucket, lines
-from alpaca_labeler.table.facts import Answer, Failure, Read, from_json, to_json
+from alpaca_labeler.table.facts import Answer, Failure, Read
 from alpaca_labeler.table.log import LogError
 from alpaca_labeler.table.row import ManifestError, Row, merge
 from alpaca_labeler.table.run import Run
@@ -114,7 +114,7 @@ def check_event(data: bytes) -> None:
         for fact in (image.etag, image.version_id, image.sequencer, image.last_modified):
             assert fact is None or isinstance(fact, str), fact
         read = as_read(image, NOON)
-        assert from_json(Read, json.loads(orjson.dumps(to_json(read)))) == read
+        assert msgspec.json.decode(msgspec.json.encode(read), type=Read) == read
     names = [request.image.source_ref for request in batch.requests]
     for done, left in ((len(names), {}), (0, dict.fromkeys(names, "why"))):
         try:
@@ -227,9 +227,9 @@ def mutate_card(data: bytes, rng: Random) -> bytes:
 def _resigned(data: bytes) -> bytes:
     try:
         document = json.loads(data)
-        card = bundle._card({**document, "version": "1-0"})
+        card = msgspec.convert({**document, "version": "1-0"}, bundle.Card)
         return json.dumps({**document, "version": f"1-{card.digest()}"}).encode()
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return data
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from alpaca_labeler.model import bundle
 from alpaca_labeler.photos import images
@@ -30,14 +31,14 @@ CARD = bundle.Card(
 
 def document(model: bytes = MODEL, *, day: int = 1, **changes: Any) -> dict[str, Any]:
     """Return the content of a card, made on a day of December; `changes` may be anything."""
-    deciding = {name: value for name, value in changes.items() if name in bundle.Card.__slots__}
-    card = replace(CARD, **{"sha256": hashlib.sha256(model).hexdigest(), **deciding})
+    known = structs.asdict(CARD) | {"sha256": hashlib.sha256(model).hexdigest()}
+    card = bundle.Card(**{name: changes.get(name, value) for name, value in known.items()})
     try:
         digest = card.digest()
     except (TypeError, ValueError):
         digest = "0"
-    known = {name: getattr(card, name) for name in bundle.Card.__slots__}
-    return {"format": 1, **known, "version": f"202612{day:02}T000000Z-{digest}", **changes}
+    known["version"] = f"202612{day:02}T000000Z-{digest}"
+    return {"format": 1, **known, **changes}
 
 
 def write(folder: Path, model: bytes = MODEL, *, day: int = 1, **changes: Any) -> str:
@@ -61,7 +62,7 @@ def make(
     none. `record`: sha256 of photos, each with its `use` and its `probability` as text.
     """
     made = bundle.load()
-    card = {**asdict(made.card), "dataset": {}, **changes}
+    card = {**structs.asdict(made.card), "dataset": {}, **changes}
     del card["version"]
     if record is not None:
         lines = ["sha256,group,use,probability"]

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from msgspec import structs
 from PIL import Image, ImageDraw
 
 from alpaca_labeler.model.bundle import Card
@@ -54,7 +55,7 @@ def failure(name):
 
 def of(photo, row):
     """Return a row that has read what is in the file `photo` now."""
-    return replace(row, read=row.read._replace(content=content_of(photo.read_bytes())))
+    return replace(row, read=structs.replace(row.read, content=content_of(photo.read_bytes())))
 
 
 def write(folder, *rows, name="manifest.jsonl"):

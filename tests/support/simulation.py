@@ -14,7 +14,7 @@ import json
 import random
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +23,7 @@ from urllib.parse import quote_plus
 
 import numpy as np
 from botocore.exceptions import ReadTimeoutError
+from msgspec import structs
 
 from alpaca_labeler import storage
 from alpaca_labeler.handler import app, events
@@ -38,7 +39,7 @@ from tests.support.fake_s3 import FakeS3, error
 
 INPUT, RESULTS = "s3://photos/", "s3://results/labels/"
 CARD = Card("1-a", "alpaca", ("not", "alpaca"), 0.5, (0.4, 0.6), 8, "test", (1.0, 0.0), "")
-MODELS = [replace(CARD, version=version) for version in ("1-a", "2-b", "3-c")]
+MODELS = [structs.replace(CARD, version=version) for version in ("1-a", "2-b", "3-c")]
 
 
 class Crash(BaseException):

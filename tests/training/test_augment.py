@@ -1,9 +1,8 @@
 """What training sees of a photo."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 pytest.importorskip("tensorflow")
 

@@ -5,6 +5,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 pytest.importorskip("tensorflow")
 
@@ -75,7 +76,9 @@ def test_the_last_epoch_that_is_not_clearly_worse_is_kept_even_if_ctrl_c_ends_tr
 
     monkeypatch.setattr(fit, "SPREAD", spread)
     wild = {"learning_rate": 0.5, "cosine": False, "ema": 0.0, "label_smoothing": 0.0, "epochs": 9}
-    recipe = replace(begin.recipe, fine_tuning=replace(begin.recipe.fine_tuning, **wild))
+    recipe = structs.replace(
+        begin.recipe, fine_tuning=structs.replace(begin.recipe.fine_tuning, **wild)
+    )
     result = fit.fit(replace(begin, recipe=recipe), TRAIN, HELD, seed=2, progress=press)
     assert result.interrupted
     assert result.epochs == kept

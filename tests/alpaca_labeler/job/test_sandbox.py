@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 
 from alpaca_labeler import storage
 from alpaca_labeler.handler import app
@@ -41,7 +42,7 @@ def codes(rows):
 
 
 def without_moment(row):
-    return row.source_ref, row.read._replace(at="", sequencer=None), row.answer
+    return row.source_ref, structs.replace(row.read, at="", sequencer=None), row.answer
 
 
 def test_uploads_become_the_manifest_that_the_command_line_makes(running, photos, tmp_path):

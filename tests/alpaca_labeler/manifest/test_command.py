@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import orjson
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -32,7 +32,7 @@ def run(tmp_path, monkeypatch):
     unsure = replace(label("", probability=0.45), source_ref=HOSTILE)
     rows = [label("a.jpg"), unsure, failure("f.jpg"), human("h.jpg", was="alpaca")]
     foreign = [*odd, {"source-ref": "z", **two}]
-    lines = [row.to_line() for row in rows] + [orjson.dumps(row) + b"\n" for row in foreign]
+    lines = [row.to_line() for row in rows] + [msgspec.json.encode(row) + b"\n" for row in foreign]
     (tmp_path / "manifest.jsonl").write_bytes(b"".join(lines))
 
     def run(*words, code=0):

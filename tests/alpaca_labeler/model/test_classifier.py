@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alpaca_labeler.model import bundle
 from alpaca_labeler.model.classifier import Classifier, decide, sigmoid
@@ -34,14 +34,14 @@ CARD = bundle.Card(
 def test_decide(  # noqa: PLR0917
     threshold, logit, label, probability, confidence, review
 ):
-    found = decide(replace(CARD, threshold=threshold), logit)
+    found = decide(structs.replace(CARD, threshold=threshold), logit)
     assert (found.label, found.probability, found.confidence) == (label, probability, confidence)
     assert CARD.labels[found.index] == label
     assert found.needs_review is review
 
 
 def test_calibration_scales_and_shifts_the_logit():
-    assert decide(replace(CARD, calibration=(2.0, -1.0)), 0.5).probability == 0.5
+    assert decide(structs.replace(CARD, calibration=(2.0, -1.0)), 0.5).probability == 0.5
 
 
 @given(st.floats(allow_nan=False))
@@ -67,6 +67,6 @@ def test_bytes_that_are_no_model_are_refused(model):
 
 def test_a_model_of_another_size_is_refused():
     made = bundle.load()
-    card = replace(made.card, input_size=made.card.input_size + 32)
+    card = structs.replace(made.card, input_size=made.card.input_size + 32)
     with pytest.raises(bundle.BundleError, match="as its card says"):
         Classifier(bundle.Bundle(card, made.model, {}))

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from PIL import Image
 
 from alpaca_labeler import storage
@@ -87,7 +88,7 @@ def test_the_page_shows_the_least_certain_and_counts_labels_people_and_failures(
     failures = failed("f.jpg"), failed("g.jpg"), failed("h.jpg", "empty", "no bytes")
     some = [*SOME]
     photo = {"width": 4, "height": 3, "taken": "2019-05-23T10:00:00", "camera": "X100"}
-    some[1] = replace(some[1], read=some[1].read._replace(**photo))
+    some[1] = replace(some[1], read=structs.replace(some[1].read, **photo))
     write("manifest.jsonl", *some, *failures)
     assert report("--no-photos") == "8 rows -> report.html\n"
     said = CliRunner().invoke(main, ["report", "--no-photos", "--json"]).stdout
@@ -111,7 +112,7 @@ def test_the_page_shows_the_least_certain_and_counts_labels_people_and_failures(
 
 
 def test_a_bar_is_as_high_as_the_root_of_its_sum_and_is_divided_in_proportion():
-    other = replace(SOME[0], answer=SOME[0].answer._replace(label="dog", index=0))
+    other = replace(SOME[0], answer=structs.replace(SOME[0].answer, label="dog", index=0))
     write("manifest.jsonl", *(row(f"{n}.jpg", 0.98) for n in range(3)), other, row("d.jpg", 0.11))
     report("--no-photos")
     heights = [attrs["style"] for attrs in page().all("i") if "height" in attrs["style"]]

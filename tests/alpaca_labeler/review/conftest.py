@@ -7,7 +7,7 @@ import pytest
 from alpaca_labeler.model.bundle import Card
 from tests.support.reviews import CARD, draw, failure, of, row, write
 
-NEWER = Card("2-b", *[getattr(CARD, name) for name in Card.__slots__[1:]])
+NEWER = Card("2-b", *[getattr(CARD, name) for name in Card.__struct_fields__[1:]])
 
 PHOTOS = ("a/dog.png", "a/Köter.png", "b/cat.png", "cat2.png")
 

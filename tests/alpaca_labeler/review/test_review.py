@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import orjson
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alpaca_labeler.main import main
 from alpaca_labeler.review import server as server_module
@@ -66,7 +67,7 @@ def test_a_list_has_what_was_asked_for_in_that_order(folder, line):
 def test_what_steers_a_terminal_or_a_reader_is_shown_as_what_it_is_and_cut(folder):
     strange = {"source-ref": "y", "pet": 1, "pet-metadata": {"class-name": "d" * 10**5}}
     manifest = write(folder, row("\x1b[31m\u202egpj.exe\n<b>"), row("x", -1.0))
-    manifest.write_bytes(manifest.read_bytes() + orjson.dumps(strange))
+    manifest.write_bytes(manifest.read_bytes() + msgspec.json.encode(strange))
     found = session(folder)
     assert tile_of(found, "gpj")["name"] == "\\x1b[31m\\u202egpj.exe\\n<b>"
     assert len(tile_of(found, "y")["label"]) < 2100
@@ -229,8 +230,8 @@ def check(found, ids, index):
 
 def of_another_model(row):
     """The same answer, given later."""
-    read = row.read._replace(at=timestamp(datetime.now(UTC)))
-    return replace(row, read=read, answer=row.answer._replace(model="another"))
+    read = structs.replace(row.read, at=timestamp(datetime.now(UTC)))
+    return replace(row, read=read, answer=structs.replace(row.answer, model="another"))
 
 
 def test_check_60_at_random_is_drawn_once_from_what_is_undecided_and_resumed(tmp_path):

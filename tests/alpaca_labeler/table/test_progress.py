@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alpaca_labeler.table.facts import RANDOM
 from alpaca_labeler.table.progress import Progress, wilson
@@ -22,7 +23,7 @@ def progress(*rows):
 
 def drawn(row):
     """The same decision, about a photo that was drawn at random."""
-    people = {key: said._replace(sample=RANDOM) for key, said in row.people.items()}
+    people = {key: structs.replace(said, sample=RANDOM) for key, said in row.people.items()}
     return Row.from_line(replace(row, people=people).to_line())
 
 
@@ -33,7 +34,7 @@ def test_how_many_are_decided_changed_and_still_wrong_is_one_sentence():
     assert found.wrong_left == pytest.approx(800 * 0.01 * 22 / (21 * 0.1 + 219 * 0.2 + 1))
     assert str(found) == "240 of 1,040 decided, 21 changed; about 4 wrong in the 800 left"
     # Without a confidence nothing is estimated.
-    unsure = replace(sure[0], answer=sure[0].answer._replace(probability=None))
+    unsure = replace(sure[0], answer=structs.replace(sure[0].answer, probability=None))
     assert str(progress(unsure, human("b"))) == "1 of 2 decided, 0 changed"
     assert progress(unsure).as_dict()["wrong_left"] is None
 
@@ -82,7 +83,7 @@ def test_a_random_check_says_how_many_are_right_with_its_interval():
     assert found.as_dict()["checked_right"] == [0.9833, 0.9114, 0.9971]
     assert progress(*left, human("a", was="alpaca")).check() == ""
     # Of another model's labels it says nothing, and all is said once nothing is left.
-    other = replace(left[0], answer=left[0].answer._replace(model="another"))
+    other = replace(left[0], answer=structs.replace(left[0].answer, model="another"))
     assert progress(other, *said).check() == ""
     assert progress(*said).check().startswith("random check: 0 of 59 wrong")
 
