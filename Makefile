@@ -20,10 +20,10 @@ run: $(VENV)/.run  ## label PHOTOS (a folder) with the built-in model, and show 
 	@$(BIN)/alpaca sandbox --upload $(PHOTOS)
 
 check: lint  ## lint, and the fast tests: run it before each commit
-	$(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
+	$(BIN)/python -m pytest --quiet --numprocesses 3 --dist loadfile --no-loadscope-reorder -m "not slow and not browser"
 
 test: $(VENV)/.test  ## run all tests, with coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 SEAWEEDFS := $(CURDIR)/build/seaweedfs/bin/weed
 

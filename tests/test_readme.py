@@ -57,6 +57,8 @@ exec "{sys.executable}" -m alpaca_labeler "$@"
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("BROWSER", "true")  # opens nothing
+    # Tracing doubles the time of trainings, whose lines other tests cover.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     served.create_bucket(Bucket="my-photos")
     served.upload_file(str(ROOT / "tests/photos/cat.png"), "my-photos", "2026/cat.png")
     return tmp_path
