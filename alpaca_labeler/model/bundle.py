@@ -39,9 +39,9 @@ class BundleError(LabelerError):
     """A bundle cannot be used. The message names the bundle and what to do."""
 
 
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
+_Name = Annotated[str, Meta(min_length=1, max_length=255)]
 """A longer one would fill every row."""
-Share = Annotated[float, Meta(ge=0, le=1)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Card(Struct, frozen=True):
@@ -50,20 +50,20 @@ class Card(Struct, frozen=True):
     version: Annotated[str, Meta(pattern=rf"\A{VERSION.pattern}\Z", max_length=255)]
     """`<creation time>-<digest>`: sorts by age, changes with anything that could change a label."""
     attribute: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9](-*[A-Za-z0-9])*\Z", max_length=255)]
-    """Name of the manifest's label attribute: the positive class as an identifier."""
-    labels: tuple[Name, Name]
+    """_Name of the manifest's label attribute: the positive class as an identifier."""
+    labels: tuple[_Name, _Name]
     """Class names in index order. The model's probability is that of `labels[1]`."""
-    threshold: Share
+    threshold: _Share
     """Lowest probability, 0..1, that is labelled `labels[1]`."""
-    review_band: tuple[Share, Share]
+    review_band: tuple[_Share, _Share]
     """Probabilities from the first up to and including the second need human review."""
     input_size: Annotated[int, Meta(ge=1, le=1024)]
     """Side in pixels of the square the model takes."""
-    preprocessing: Name
+    preprocessing: _Name
     """`alpaca_labeler.photos.images.PREPROCESSING_ID` of the pixels the model was trained on."""
     calibration: tuple[float, float]
     """(a, b): the probability is sigmoid(a * logit + b)."""
-    sha256: Name
+    sha256: _Name
     """Digest of `model.tflite`, in hex."""
 
     def digest(self) -> str:

@@ -75,10 +75,13 @@ class _Photo(msgspec.Struct):
     size: Literal["tile", "large", "full"]
 
 
-class _Body(msgspec.Struct):
+class _Undo(msgspec.Struct):
     generation: _Number
     since: _Number
-    classes: tuple[list[_Number], list[_Number]] = ([], [])
+
+
+class _Decide(_Undo):
+    classes: tuple[list[_Number], list[_Number]]
     """Numbers of the photos that are to be of each class."""
     check: bool = False
 
@@ -212,16 +215,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _post(self, name: str, _query: str) -> tuple[bytes, str]:
         if self.headers.get("Origin") not in {f"http://{host}" for host in self.server.hosts}:
             raise _Answer(403, "only the page itself may write")
-        body = self._body()
         session = self.server.session
         if name == "decide":
+            body = self._body(_Decide)
             wanted = {number: index for index in CLASSES for number in body.classes[index]}
             return _json(session.decide(body.generation, body.since, wanted, check=body.check))
         if name == "undo":
-            return _json(session.undo(body.since))
+            return _json(session.undo(self._body(_Undo).since))
         raise _Answer(404, "there is nothing here")
 
-    def _body(self) -> _Body:
+    def _body(self, kind: type[T]) -> T:
         if self.headers.get_content_type() != _JSON:
             raise _Answer(415, "only JSON is accepted")
         length = self.headers.get("Content-Length", "")
@@ -230,7 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
         if len(length) > len(str(MAX_BODY)) or int(length) > MAX_BODY:
             raise _Answer(413, f"more than {MAX_BODY:,} bytes")
         try:
-            return msgspec.json.decode(self.rfile.read(int(length)), type=_Body)
+            return msgspec.json.decode(self.rfile.read(int(length)), type=kind)
         except (msgspec.DecodeError, RecursionError) as error:
             raise _Answer(400, str(error)) from None
 

@@ -184,8 +184,9 @@ class Row:
     def from_line(cls, line: bytes) -> Row:
         """Read one line of JSON. Raises `ManifestError` if it is not a row with a `source-ref`."""
         try:
-            found = _LINES.decode(line)
-        except (msgspec.DecodeError, RecursionError):
+            # Text first: values of other tools' keys are skipped, and must be UTF-8 as well.
+            found = _LINES.decode(line if line.isascii() else line.decode())
+        except (ValueError, RecursionError):
             found = _of_any_types(line)
         facts = found.labeler
         if facts is None or facts == _NOTHING:

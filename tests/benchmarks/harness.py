@@ -128,7 +128,7 @@ def say(what: str) -> None:
 def originals() -> list[Path]:
     """Return the photos that all sizes are made of: of the data set, or of the tests."""
     shared = Path(os.environ.get("ALPACA_SHARED", ROOT.parent / "shared")) / "dataset"
-    return sorted(shared.glob("*/*.jpg")) or sorted((ROOT / "tests/photos").glob("*.jpg"))
+    return sorted(shared.glob("*/*.jpg")) or sorted((ROOT / "tests/photos").glob("*.[jp][pn]g"))
 
 
 def photos(longest: int, count: int, scratch: Path) -> list[str]:

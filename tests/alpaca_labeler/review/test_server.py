@@ -193,7 +193,8 @@ REFUSED: list[tuple[int, dict[str, Any]]] = [
     (413, {"Content_Length": "9" * 5000}),
     (411, {"Transfer_Encoding": "chunked"}),
 ]
-BODIES = [b"", b"{", b"[]", b"5", b"\xff", b"[" * 4000, b'{"since":0}', wanted([0], [], since=-1)]
+BODIES = [b"", b"{", b"[]", b"5", b"\xff", b"[" * 4000, b'{"generation":1,"since":0}']
+BODIES += [b'{"since":0}', wanted([0], [], since=-1)]
 CLASSES = [None, [[0]], [0, 1], [[0.5], []], [[True], []], [["x"], []]]
 
 

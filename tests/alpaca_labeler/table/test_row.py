@@ -262,10 +262,11 @@ def test_a_label_never_takes_the_place_of_the_names_of_a_row(attribute):
     assert Row.from_line(row.to_line()) == row
 
 
+NO_UTF8 = b'{"source-ref": "a", "x": "\xff", "labeler": {"gone": "2026-01-31T12:00:00.000000Z"}}'
 BAD = [b"{", b"[]", b"7", b'{"source-ref": 3}', b'{"a": 1}', b"\xff\xfe{\0", b'"x"', b"[" * 2000]
 
 
-@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("bad", [*BAD, NO_UTF8])
 def test_a_line_that_is_no_row_is_refused(bad):
     with pytest.raises(ManifestError):
         Row.from_line(bad)
